@@ -1,4 +1,5 @@
-"""The description that a package index shows: README.md without its picture and with its links into the repository as plain text.
+"""The description that a package index shows: README.md without its picture and with its links into the repository as
+plain text.
 
 Everything else about the package stands in pyproject.toml.
 """

@@ -35,7 +35,7 @@ from trimtab.base.files import write_json
 from trimtab.base.records import Example
 from trimtab.base.task import load_task, parse_arm
 from trimtab.data.draw import sample_rows
-from trimtab.measurement.evaluate import evaluate
+from trimtab.measurement.evaluate import evaluate_prompts
 from trimtab.model.adapters.apply import merged
 from trimtab.training.loop import LoopSettings, TrainingJob, train_model
 from trimtab.training.monitor import DevEvaluation
@@ -138,7 +138,9 @@ def copy_demo(name: str, source: Path, folder: Path) -> Path:
 def scores(session: Session, builder: PromptBuilder, part: Sequence[Example]) -> list[float]:
     """The score of each answer, adapter merged."""
     with merged(session.base.model):
-        given = evaluate(part, builder.prompts(part), session.answer, session.task, split="dev", seed=0, scorer=None)
+        given = evaluate_prompts(
+            part, builder.prompts(part), session.answer, session.task, split="dev", seed=0, scorer=None
+        )
     return [round(answer.score, 4) for answer in given]
 
 

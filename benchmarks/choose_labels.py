@@ -206,9 +206,10 @@ def main() -> None:
             session.fresh_base()
             found["base"] = measured(session, chosen.questions, before, tokens, offsets=True)
         result = {
-            "what": "processor seconds a question with all labels in one pass, over those in waves; medians, A B B A, one process, one thread",
-            "data": f"Banking77: {len(session.workspace.labels)} labels, a trie of {len(trie)} nodes behind each prompt; "
-            f"{chosen.questions} test questions together, {ALONE} of them alone",
+            "what": "processor seconds a question with all labels in one pass, over those in waves; medians, A B B A, "
+            "one process, one thread",
+            "data": f"Banking77: {len(session.workspace.labels)} labels, a trie of {len(trie)} nodes behind each "
+            f"prompt; {chosen.questions} test questions together, {ALONE} of them alone",
             "model": session.task.base.model,
             "precision": session.base.precision,
             "tuned_on_rows": len(session.workspace.splits["train"]),

@@ -64,7 +64,10 @@ def page_of(path: str) -> bytes | None:
     draw = random.Random(path + "text")
     text = " ".join(draw.choices(VOCABULARY, k=WORDS))
     menu = "".join(f'<li><a href="{link}">{link}</a></li>' for link in links)
-    return f"<!doctype html><html><head><title>{path}</title></head><body><nav><ul>{menu}</ul></nav><main><h1>{path}</h1><p>{text}</p></main></body></html>".encode()
+    return (
+        f"<!doctype html><html><head><title>{path}</title></head><body><nav><ul>{menu}</ul></nav>"
+        f"<main><h1>{path}</h1><p>{text}</p></main></body></html>"
+    ).encode()
 
 
 def section(number: int) -> str:

@@ -26,6 +26,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ from trimtab.base.records import Document
 from trimtab.data.markdown import parse_markdown
 from trimtab.measurement.drift import Vectors, drift_test
 from trimtab.model.catalog import resolve
-from trimtab.retrieval.chunk import chunk
+from trimtab.retrieval.chunk import chunk_document
 from trimtab.retrieval.embed import Embedder, embedded_text
 from trimtab.upkeep.drift import REFERENCE, window_statistics
 
@@ -239,7 +240,7 @@ def releases(source: Path, embedder: KeptVectors) -> Replay:
         row = json.loads(line)
         sections = parse_markdown(row["text"], row["title"])[1]
         document = Document(id=row["name"], title=row["title"], source=row["name"], sections=sections, digest="")
-        passages += chunk(document)
+        passages += chunk_document(document)
     found = embedder.encode([embedded_text(passage) for passage in passages])
     lines = (source / "endoflife" / "questions.jsonl").read_text(encoding="utf-8").splitlines()
     rows = [json.loads(line) for line in lines]
@@ -318,7 +319,29 @@ def beside(
             yield name, {"windows": len(pairs), "trimtab": float(np.mean(own)), **json.loads(done.stdout)}
 
 
-def main() -> None:
+class Result:
+    """The figures in a file, which is written anew with each."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.figures: dict[str, Any] = json.loads(file.read_text()) if file.is_file() else {}
+
+    def keep(self, *path: str, value: Any) -> None:
+        place = self.figures
+        for key in path[:-1]:
+            place = place.setdefault(key, {})
+        place[path[-1]] = value
+        write_json(self.file, self.figures)
+        print(*path, value, flush=True)
+
+    def holds(self, *path: str) -> bool:
+        place = self.figures
+        for key in path:
+            place = place.get(key, {})
+        return bool(place)
+
+
+def parse_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", default=PARTS, metavar="PART", help=f"of {', '.join(PARTS)}; others stay")
     parser.add_argument("--replays", type=int, default=1_000)
@@ -332,46 +355,41 @@ def main() -> None:
     options = parser.parse_args()
     if not (options.source / "banking77.test.csv").is_file():
         sys.exit(f"{options.source} holds no banking77.test.csv; name the folder of the public files with --source")
+    return options
+
+
+def cells_for_peer(null: Replay, replays: Mapping[str, Replay]) -> dict[str, Any]:
+    """The cells of Evidently: one without a shift, and each shift at the largest share."""
+    size = min(SIZES)
+    cells = {"none": (null.pool, pairs_of(null, size, 0.0, NULL_PAIRS))}
+    for name, replay in replays.items():
+        cells[f"{name} {SHARES[-1]}"] = (replay.pool, pairs_of(replay, size, SHARES[-1], PAIRS))
+    return cells
+
+
+def main() -> None:
+    options = parse_options()
     embedder = KeptVectors(Embedder(resolve("minilm-l6")), options.vectors)
     replays = banking(options.source, embedder)
     null = Replay(pool=replays["topic"].pool, usual=replays["topic"].usual, shifted=replays["topic"].usual)
-    result: dict[str, Any] = json.loads(options.out.read_text()) if options.out.is_file() else {}
-
-    def keep(*path: str, value: Any) -> None:
-        place = result
-        for key in path[:-1]:
-            place = place.setdefault(key, {})
-        place[path[-1]] = value
-        write_json(options.out, result)
-        print(*path, value, flush=True)
-
-    def stays(*path: str) -> bool:
-        place = result
-        for key in path:
-            place = place.get(key, {})
-        return options.missing and bool(place)
-
+    result = Result(options.out)
+    keep = result.keep
     keep("alarm_free", value=ALARM_FREE)
+    shifts = list(product(replays.items(), SHARES)) if "shifts" in options.parts else []
     for size, share_of_replays in SIZES.items():
         if "without" in options.parts:
             count = options.replays // share_of_replays
             keep("without", "banking77", str(size), value=without_drift(null, size, count))
-        for name, replay in replays.items() if "shifts" in options.parts else ():
-            for share in SHARES:
-                if not stays("shifts", str(size), name, str(share)):
-                    keep("shifts", str(size), name, str(share), value=with_shift(replay, size, share))
+        for (name, replay), share in shifts:
+            if not (options.missing and result.holds("shifts", str(size), name, str(share))):
+                keep("shifts", str(size), name, str(share), value=with_shift(replay, size, share))
     if "releases" in options.parts and (options.source / "endoflife").is_dir():
         replay = releases(options.source, embedder)
         keep("without", "endoflife", "100", value=without_drift(replay, 100, options.replays))
     if options.peer and "evidently" in options.parts:
-        size = min(SIZES)
-        cells = {"none": (null.pool, pairs_of(null, size, 0.0, NULL_PAIRS))}
-        for name, replay in replays.items():
-            for share in SHARES[-1:]:
-                cells[f"{name} {share}"] = (replay.pool, pairs_of(replay, size, share, PAIRS))
-        for name, told in beside(
-            options.peer, {name: one for name, one in cells.items() if not stays("evidently", name)}
-        ):
+        cells = cells_for_peer(null, replays)
+        held = [name for name in cells if options.missing and result.holds("evidently", name)]
+        for name, told in beside(options.peer, {name: one for name, one in cells.items() if name not in held}):
             keep("evidently", name, value=told)
 
 

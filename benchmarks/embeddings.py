@@ -41,7 +41,7 @@ from trimtab.model.fast.patch import accelerate
 from trimtab.model.load import Base, load_base
 from trimtab.retrieval.embed import Embedder
 from trimtab.retrieval.index import Index
-from trimtab.retrieval.search import search
+from trimtab.retrieval.search import hybrid_search
 from trimtab.training.batch import TrainingRow, micro_batches, pack_rows
 from trimtab.training.linear import word_vectorizer
 
@@ -260,7 +260,7 @@ def retrieval(task_file: Path, embedder: Embedder) -> dict[str, Any]:
         index = Index.open(task_file.parent / f"index-{words}", remembered, words=words)
         index.update(workspace.documents)
         for weight in WEIGHTS:
-            found = search(index, [row.input for row in rows], DEPTH, vector_weight=weight)
+            found = hybrid_search(index, [row.input for row in rows], DEPTH, vector_weight=weight)
             ranks[words, weight] = np.array(
                 [
                     next((hit.rank for hit in hits if is_right(hit, row)), np.inf)

@@ -44,7 +44,7 @@ from trimtab.base.progress import Progress
 from trimtab.base.records import Example
 from trimtab.base.task import load_task, parse_arm
 from trimtab.data.draw import sample_rows
-from trimtab.measurement.evaluate import evaluate
+from trimtab.measurement.evaluate import evaluate_prompts
 from trimtab.model.adapters.apply import load_adapter, merged
 
 HERE = Path(__file__).resolve().parent
@@ -68,7 +68,7 @@ def scores(session: Session, adapter: Path, part: Sequence[Example]) -> list[flo
     load_adapter(base, adapter)
     with merged(base.model):
         prompts = PromptBuilder(session, Context()).prompts(part)
-        given = evaluate(part, prompts, session.answer, session.task, split="test", seed=0, scorer=None)
+        given = evaluate_prompts(part, prompts, session.answer, session.task, split="test", seed=0, scorer=None)
     return [answer.score for answer in given]
 
 

@@ -125,7 +125,8 @@ def endoflife(folder: Path) -> tuple[Sequence[Document], list[Asked]]:
     (home / "questions.jsonl").write_text("\n".join(map(json.dumps, listed)), "utf-8")
     (home / "trimtab.toml").write_text(
         '[task]\nname = "endoflife"\nkind = "answer"\ninstruction = "Answer."\n'
-        '[data]\nexamples = ["questions.jsonl"]\ndocuments = ["documents/"]\ncolumns = { input = "question", output = "answer" }\nleakage = "report"\n',
+        '[data]\nexamples = ["questions.jsonl"]\ndocuments = ["documents/"]\n'
+        'columns = { input = "question", output = "answer" }\nleakage = "report"\n',
         "utf-8",
     )
     return open_workspace(load_task(home / "trimtab.toml")).documents, asked

@@ -28,7 +28,10 @@ from trimtab.model.fast.patch import accelerate
 from trimtab.model.load import Base, load_base
 
 RESULT = Path(__file__).resolve().parent / "results" / "free_cores.json"
-HALF = "import time\nwhile True:\n end = time.perf_counter() + .01\n while time.perf_counter() < end: pass\n time.sleep(.01)"
+HALF = (
+    "import time\nwhile True:\n end = time.perf_counter() + .01\n while time.perf_counter() < end: pass\n"
+    " time.sleep(.01)"
+)
 LOWER = f"import os\nos.nice(10)\n{BUSY}"
 BESIDE = {
     "nothing": (BUSY, 0),

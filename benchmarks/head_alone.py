@@ -105,7 +105,8 @@ def main() -> None:
         task = load_task(Path(place) / (chosen.task.name if chosen.task else "trimtab.toml"))
         found = measured(open_session(open_workspace(task)), Path(scratch) / "run", chosen.questions)
     result = {
-        "what": f"one answer of lora-head asked alone, beside a forward pass of transformers over its prompt: {task.task.name}, {task.base.model}",
+        "what": "one answer of lora-head asked alone, beside a forward pass of transformers over its prompt: "
+        f"{task.task.name}, {task.base.model}",
         "machine": describe_machine(),
         "versions": versions(),
         "conditions": chosen.conditions,

@@ -138,7 +138,8 @@ def main() -> None:
         parts = (splits["train"], session.subset("train", chosen.rows), splits["test"])
         every, some, test = (head_rows(session, Context(), part, 0)[0] for part in parts)
         result = {
-            "what": f"accuracy on test of classification heads without a bias and with one: {session.task.task.name}, {session.task.base.model}",
+            "what": f"accuracy on test of classification heads without a bias and with one: {session.task.task.name}, "
+            f"{session.task.base.model}",
             "machine": describe_machine(),
             "versions": versions(),
             "labels": len(session.workspace.labels),

@@ -395,7 +395,10 @@ def main() -> None:
             found[name] = killed_until_done(name, Path(scratch), -(-given.kills // len(names)), draw)
         print(name, asdict(found[name]), flush=True)
     total = {field.name: sum(getattr(one, field.name) for one in found.values()) for field in fields(Told)}
-    what = f"{SETTINGS.epochs:g} epochs over {ROWS} rows, a tiny random Llama with LoRA, or in bfloat16 with its own weights, seed {given.seed}"
+    what = (
+        f"{SETTINGS.epochs:g} epochs over {ROWS} rows, a tiny random Llama with LoRA, or in bfloat16 with its own "
+        f"weights, seed {given.seed}"
+    )
     told = {"what": what, "machine": describe_machine(), "versions": versions(), "total": total}
     write_json(given.out, {**told, "objectives": {name: asdict(one) for name, one in found.items()}})
     print("total", total)

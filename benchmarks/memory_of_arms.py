@@ -68,7 +68,8 @@ def main() -> None:
     write_json(
         chosen.out,
         {
-            "what": "peak resident memory of base-model arms, foretold by the plan and measured; the handbook demo, smollm2-135m-q4",
+            "what": "peak resident memory of base-model arms, foretold by the plan and measured; the handbook demo, "
+            "smollm2-135m-q4",
             "machine": describe_machine(),
             "versions": versions(),
             "runs": runs,

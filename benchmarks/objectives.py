@@ -249,7 +249,10 @@ def main() -> None:
             append_line(RUNS, {**run(name, Path(scratch)), "machine": describe_machine(), "versions": versions()})
         release_memory()
     lines = list(read_json_lines(RUNS))
-    what = f"one stage of LoRA on smollm2-135m-q4 in {PRECISION}, one seed, {ROWS['test']} held-out questions or {PAIRS['test']} pairs"
+    what = (
+        f"one stage of LoRA on smollm2-135m-q4 in {PRECISION}, one seed, {ROWS['test']} held-out questions or "
+        f"{PAIRS['test']} pairs"
+    )
     write_json(RESULT, {"what": what, "table": table(lines), "runs": lines})
     print(table(lines))
 

@@ -34,7 +34,7 @@ from trimtab.measurement.evaluate import score_text
 from trimtab.model.catalog import resolve
 from trimtab.retrieval.embed import Embedder
 from trimtab.retrieval.index import Index
-from trimtab.retrieval.search import search
+from trimtab.retrieval.search import hybrid_search
 
 RESULT = Path(__file__).resolve().parent / "results" / "reader.json"
 PASSAGES, ANSWER = 3, 24  # passages read, tokens of a span
@@ -137,7 +137,7 @@ def looked_up(workspace: Workspace) -> dict[str, list[str]]:
     with tempfile.TemporaryDirectory() as place:
         index = Index.open(Path(place), Embedder(resolve(workspace.task.base.embedding)))
         index.update(workspace.documents)
-        hits = search(index, [row.input for row in rows], PASSAGES)
+        hits = hybrid_search(index, [row.input for row in rows], PASSAGES)
     return {row.id: [shown_text(hit.passage) for hit in found] for row, found in zip(rows, hits, strict=True)}
 
 

@@ -185,27 +185,31 @@ def cycle(open_it: Callable[[], Registry], home: Path, writers: int, draw: rando
     return fallen
 
 
-def wrong(mine: Registry, home: Path, counts: Counter[str]) -> Iterator[str]:
-    """Yield the faults of a registry after a cycle."""
-    found = mine.lineage()
+def lost(found: Lineage, home: Path, counts: Counter[str]) -> Iterator[str]:
+    """Yield what writers were told is registered and is not, or was told to two of them."""
     versions = {one.number: one for one in found.versions}
     moves = {one.number: one for one in found.moves}
     seen: Counter[str] = Counter()
-    for file in home.glob("told-*"):
-        for line in file.read_text().splitlines():
-            kind, *words = line.split()
-            counts[kind] += 1
-            if kind == "version":
-                seen[f"version {words[0]}"] += 1
-                kept = versions.get(int(words[0]))
-                if kept is None or kept.artifact_sha256 != words[1]:
-                    yield f"acknowledged version {words[0]} is lost"
-            elif kind == "move":
-                seen[f"move {words[0]}"] += 1
-                move = moves.get(int(words[0]))
-                if move is None or [move.alias, str(move.previous), str(move.version)] != words[1:]:
-                    yield f"acknowledged move {words[0]} is lost"
+    for line in (line for file in home.glob("told-*") for line in file.read_text().splitlines()):
+        kind, *words = line.split()
+        counts[kind] += 1
+        if kind == "version":
+            seen[f"version {words[0]}"] += 1
+            kept = versions.get(int(words[0]))
+            if kept is None or kept.artifact_sha256 != words[1]:
+                yield f"acknowledged version {words[0]} is lost"
+        elif kind == "move":
+            seen[f"move {words[0]}"] += 1
+            move = moves.get(int(words[0]))
+            if move is None or [move.alias, str(move.previous), str(move.version)] != words[1:]:
+                yield f"acknowledged move {words[0]} is lost"
     yield from (f"{name} was told twice" for name, times in seen.items() if times > 1)
+
+
+def wrong(mine: Registry, home: Path, counts: Counter[str]) -> Iterator[str]:
+    """Yield the faults of a registry after a cycle."""
+    found = mine.lineage()
+    yield from lost(found, home, counts)
     yield from unsound(found)
     whole = [one for one in found.versions if one.number not in found.collected]
     for one in whole:
@@ -213,10 +217,11 @@ def wrong(mine: Registry, home: Path, counts: Counter[str]) -> Iterator[str]:
             mine.artifacts.check(one.artifact_sha256 or "")
         except (InputError, MissingError) as error:
             yield f"version {one.number} is not whole: {error}"
+    versions = {one.number for one in found.versions}
     for alias, number in found.aliases.items():
         if number in found.collected or number not in versions:
             yield f"{alias} names version {number}, which is not whole"
-    counts["versions found"], counts["moves found"] = len(versions), len(moves)
+    counts["versions found"], counts["moves found"] = len(versions), len({one.number for one in found.moves})
 
 
 def unsound(found: Lineage) -> Iterator[str]:

@@ -71,7 +71,8 @@ def main() -> None:
         found = match(row["answer"], row["reference"], row["question"])
         if row["half"] == options.show and found != ("right" if row["right"] else "wrong"):
             print(
-                f"{found}, not {'right' if row['right'] else 'wrong'}: {row['question']} | {row['reference']} | {row['answer']}"
+                f"{found}, not {'right' if row['right'] else 'wrong'}: {row['question']} | {row['reference']} | "
+                f"{row['answer']}"
             )
     before = json.loads(options.out.read_text(encoding="utf-8")) if options.out.is_file() else {}
     write_json(options.out, before | {options.name: result})

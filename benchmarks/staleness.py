@@ -68,7 +68,8 @@ SEED, REDRAWN = 0, 400
 TASK = """[task]
 name = "staleness"
 kind = "answer"
-instruction = "Answer with the version or the date (YYYY-MM-DD) alone. If the documents do not say, answer: I don't know."
+instruction = "Answer with the version or the date (YYYY-MM-DD) alone. \
+If the documents do not say, answer: I don't know."
 unknown = "I don't know"
 output_tokens = 32
 [data]

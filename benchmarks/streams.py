@@ -76,7 +76,8 @@ def copy_demo(folder: Path, asked: Sequence[str]) -> Path:
     file = folder / "trimtab.toml"
     file.write_text(
         f'[task]\nname = "streams"\nkind = "answer"\ninstruction = "{INSTRUCTION}"\noutput_tokens = {NEW}\n'
-        f'[data]\nexamples = ["rows.jsonl"]\n[base]\nmodel = "{MODEL}"\nprecision = "bf16"\n[study]\narms = ["prompt"]\n',
+        f'[data]\nexamples = ["rows.jsonl"]\n[base]\nmodel = "{MODEL}"\nprecision = "bf16"\n[study]\n'
+        'arms = ["prompt"]\n',
         encoding="utf-8",
     )
     return file
@@ -99,7 +100,10 @@ def llama(program: Path, model: Path, clients: int) -> Iterator[Server]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     threads = str(psutil.cpu_count(logical=True))
-    command = [str(program), "-m", str(model), "--port", str(port), "-np", str(clients), "-c", str(clients * SLOT_TOKENS), "-t", threads, "-tb", threads, "--jinja"]  # fmt: skip
+    command = [
+        *(str(program), "-m", str(model), "--port", str(port), "--jinja"),
+        *("-np", str(clients), "-c", str(clients * SLOT_TOKENS), "-t", threads, "-tb", threads),
+    ]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     server = Server(host="127.0.0.1", port=port, key="", process=psutil.Process(process.pid))
     try:

@@ -42,7 +42,7 @@ from trimtab.publishing.assistant import (
 from trimtab.publishing.coverage import SURE
 from trimtab.publishing.questions import DISTANCE, UNSTABLE, grouped
 from trimtab.retrieval.embed import Embedder
-from trimtab.retrieval.search import search
+from trimtab.retrieval.search import hybrid_search
 
 RESULT = Path(__file__).resolve().parent / "results" / "surface_coverage.json"
 EMBEDDING = "minilm-l6"
@@ -86,7 +86,7 @@ def judged(
         retrieved = any(stands_in(hit.passage.text, reference) for hit in hits for reference in one.references)
         questions.append((probability, any(stands_in(whole, reference) for reference in one.references), retrieved))
     absent = []
-    for one, hits in zip(asked, search(index, texts, 20), strict=True):
+    for one, hits in zip(asked, hybrid_search(index, texts, 20), strict=True):
         others = [hit for hit in hits if not is_of(hit, one.document)][:SOURCES]
         others = [replace(hit, rank=rank) for rank, hit in enumerate(others, 1)]
         (said,) = engine.answer([one.question], [others])

@@ -31,7 +31,7 @@ from trimtab.base.machine import describe_machine, versions
 from trimtab.base.records import Document, Hit, Section
 from trimtab.measurement.contains import sentences, stands_in
 from trimtab.measurement.facts import read
-from trimtab.measurement.statistics import compare, estimate, holm
+from trimtab.measurement.statistics import compare_paired, estimate, holm
 from trimtab.model.catalog import resolve
 from trimtab.publishing.assistant import (
     SOURCES,
@@ -260,7 +260,7 @@ def positions(
             ]
             print("position", position + 1, np.mean(rows[position + 1], axis=0), flush=True)
     first, last = rows[1], rows[SOURCES]
-    gap = compare([float(one[1]) for one in first], [float(one[1]) for one in last])
+    gap = compare_paired([float(one[1]) for one in first], [float(one[1]) for one in last])
     return {
         "model": model,
         "questions": len(kept),
@@ -359,7 +359,7 @@ def summed(found: dict[str, dict[str, Any]], clusters: dict[str, list[str]]) -> 
             for share in ADOPTIONS:
                 now = np.vstack([found[f"{name}|{tactic}|{share:g}"]["rows"] for name in sets])
                 for number, outcome in enumerate(OUTCOMES):
-                    gap = compare(now[:, number], present[:, number], groups)
+                    gap = compare_paired(now[:, number], present[:, number], groups)
                     gaps.append(
                         {
                             "set": where,

@@ -57,7 +57,10 @@ class Work:
     rows: int = 400  # that the steps draw from: enough for the peer to group by length as well as it can
 
 
-SFT = "TRL SFTTrainer: bf16, no gradient checkpointing, grouped by length, completion-only loss, no packing, freed memory kept"
+SFT = (
+    "TRL SFTTrainer: bf16, no gradient checkpointing, grouped by length, completion-only loss, no packing, freed "
+    "memory kept"
+)
 WORKS = {
     "sft": Work(what="LoRA r=16 on all linear layers, batch 8, loss on answers", peer=SFT, goal=2.8),
     "full": Work(what="all weights, batch 8, loss on answers", peer=SFT, goal=2.5, rank=0),
@@ -66,13 +69,15 @@ WORKS = {
     ),
     "head": Work(
         what="LoRA r=16 and a classification head, batch 8, Banking77",
-        peer="transformers Trainer, sequence classification with PEFT: bf16, no gradient checkpointing, grouped by length, freed memory kept",
+        peer="transformers Trainer, sequence classification with PEFT: bf16, no gradient checkpointing, grouped by "
+        "length, freed memory kept",
         goal=3.0,
         script="head",
     ),
     "dpo": Work(
         what="DPO, LoRA r=16, 4 pairs a step, prompts three times as long as answers",
-        peer="TRL DPOTrainer: bf16, no gradient checkpointing, reference log-probabilities computed before the clock starts, freed memory kept",
+        peer="TRL DPOTrainer: bf16, no gradient checkpointing, reference log-probabilities computed before the clock "
+        "starts, freed memory kept",
         goal=4.5,
         script="dpo",
         batch=4,

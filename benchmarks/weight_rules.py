@@ -175,7 +175,8 @@ def compare(runs: Sequence[dict[str, Any]], redraws: int = 200) -> dict[str, Any
     names = [f"{run['task']} {run['seed']}" for run in runs]
     own = np.array(found[SHIPPED, "never"])[:, 1] - simplest
     return {
-        "what": "mean test score of the weights that a rule keeps, over runs; *_redrawn: each run's dev rows drawn anew",
+        "what": "mean test score of the weights that a rule keeps, over runs; *_redrawn: each run's dev rows drawn "
+        "anew",
         "simplest": f"{SIMPLEST}, no early stop",
         "runs": len(runs),
         "by_task": {task: sum(run["task"] == task for run in runs) for task in sorted({run["task"] for run in runs})},

@@ -55,7 +55,8 @@ def banking77(source: Path, folder: Path) -> str:
     _write(folder / TEST, draw(new, TEST_ROWS, seed=1))
     return (
         f"banking77: {TRAIN_ROWS} rows for train and dev, {TEST_ROWS} for test; "
-        f"{len(repeated)} of the {len(tests)} public test rows repeat a drawn training row and were left out before the draw"
+        f"{len(repeated)} of the {len(tests)} public test rows repeat a drawn training row and were left out "
+        "before the draw"
     )
 
 
@@ -78,7 +79,10 @@ def endoflife(source: Path, folder: Path) -> str:
     with open(folder / "endoflife.jsonl", "w", encoding="utf-8") as file:
         file.writelines(json.dumps(row) + "\n" for row in rows)
     absent = sum(row["answer"] == UNKNOWN for row in rows)
-    return f"endoflife: {len(rows)} questions, {len(kept)} documents; {absent} questions are about products without a document"
+    return (
+        f"endoflife: {len(rows)} questions, {len(kept)} documents; {absent} questions are about products without a "
+        "document"
+    )
 
 
 def _read(path: Path) -> list[Row]:

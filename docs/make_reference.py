@@ -1,12 +1,15 @@
 """Writes the pages of docs/reference that repeat what the code says; `--check` fails where one is stale.
 
 cli.md is the help of every verb, task-file.md the JSON Schema of the task file, http.md the server's OpenAPI
-description. In architecture/index.md the tables of files are written: each file with the first sentence of its module.
+description, rooms.md the public names of the rooms. In architecture/index.md the tables of files are written: each file
+with the first sentence of its module.
 """
 
 from __future__ import annotations
 
 import ast
+import importlib
+import inspect
 import json
 import os
 import re
@@ -24,6 +27,7 @@ from trimtab.serving.app import AppParts, routes
 
 ROOT = Path(__file__).parents[1]
 FOLDER, ARCHITECTURE = ROOT / "docs" / "reference", ROOT / "docs" / "architecture" / "index.md"
+ROOMS = ("model", "training", "inference", "retrieval", "measurement", "decision")
 WRITTEN = "Written by `python docs/make_reference.py`; do not edit."
 
 
@@ -51,7 +55,8 @@ def task_file() -> str:
     known = schema["$defs"]
     parts = [
         f"# Task file\n\nEvery key of `trimtab.toml`, with its type, default and limits. {WRITTEN}",
-        "[How to write one](../how-to/task-file.md) explains the choices. An unknown key is refused, and the nearest known one is named.",
+        "[How to write one](../how-to/task-file.md) explains the choices. An unknown key is refused, and the "
+        "nearest known one is named.",
     ]
     for name, entry in schema["properties"].items():
         table = _table_of(entry, known)
@@ -120,8 +125,10 @@ def http() -> str:
     described = routes(parts).openapi()
     known = described["components"]["schemas"]
     text = [
-        f"# HTTP API\n\nEvery route of `trimtab serve`, from its OpenAPI description (`/openapi.json` of a running server). {WRITTEN}",
-        'A request carries `Authorization: Bearer KEY`. Errors have OpenAI\'s form: `{"error": {"message", "type", "param", "code"}}`.'
+        "# HTTP API\n\nEvery route of `trimtab serve`, from its OpenAPI description (`/openapi.json` of a "
+        f"running server). {WRITTEN}",
+        'A request carries `Authorization: Bearer KEY`. Errors have OpenAI\'s form: `{"error": {"message", '
+        '"type", "param", "code"}}`.'
         " [Serving](../how-to/serving.md) shows the routes in use.",
     ]
     for path, methods in described["paths"].items():
@@ -138,7 +145,31 @@ def _body(route: dict[str, Any], known: dict[str, Any]) -> Iterator[str]:
             yield _keys(table, known)
 
 
-PAGES = {"cli.md": cli, "task-file.md": task_file, "http.md": http}
+def rooms() -> str:
+    """Every public name of the rooms, with its signature and docstring."""
+    text = [
+        "# Rooms\n\nThe parts that `trimtab` is built of, for code of your own: models, training, inference, "
+        f"retrieval, measurement, decision. {WRITTEN}",
+        "Each room exports the names below, and imports a part when it is first used. `examples/` in the repository "
+        "shows them at work. Other modules of a room are internal and may change.",
+    ]
+    for room in ROOMS:
+        face = importlib.import_module(f"trimtab.{room}")
+        values = {name: getattr(face, name) for name in face.__all__}
+        rows = "\n".join(f"| `{name}` | {_first_sentence(inspect.getdoc(one) or '')} |" for name, one in values.items())
+        text.append(f"## `{face.__name__}`\n\n{face.__doc__}\n\n| name | what it is |\n| --- | --- |\n{rows}")
+        # A name that two rooms export is described once.
+        text += [entry for one in values.values() if (entry := f"::: {one.__module__}.{one.__name__}") not in text]
+    return "\n\n".join(text) + "\n"
+
+
+def _first_sentence(docstring: str) -> str:
+    """The first sentence of a docstring, as the cell of a table."""
+    first = re.split(r"(?<=\.)\s", " ".join(docstring.split("\n\n")[0].split()))[0]
+    return first.replace("|", "\\|")
+
+
+PAGES = {"cli.md": cli, "task-file.md": task_file, "http.md": http, "rooms.md": rooms}
 
 
 def architecture() -> str:
@@ -164,8 +195,7 @@ def files_of(room: str) -> str:
             said = re.sub(r"(?m)^// ?", "", re.match(r"(?:// ?.+\n)+", text)[0])  # type: ignore[index]
         else:
             said = ast.get_docstring(ast.parse(text)) or ""
-        first = re.split(r"(?<=\.)\s", " ".join(said.split("\n\n")[0].split()))[0]
-        rows.append(f"| `{file.relative_to(home)}` | {first.replace('|', chr(92) + '|')} |")
+        rows.append(f"| `{file.relative_to(home)}` | {_first_sentence(said)} |")
     return "\n".join(rows) + "\n"
 
 

@@ -97,7 +97,7 @@ def _study(study: dict[str, Any]) -> str:
             cells.append(f"{arm['extras'].get('ece_before', arm['extras']['ece']):.3f} → {arm['extras']['ece']:.3f}")
         lines.append(f"| {' | '.join(cells)} |")
     verdict = study["verdict"]
-    shown = "*Shown.* " if verdict["status"] == "shown" else ""  # the other sentences begin with it
+    shown = "*Shown.* " if verdict["status"] == "shown" else ""  # the other sentences say it themselves
     return "\n".join(lines) + f"\n\n{shown}{verdict['sentence']}"
 
 
@@ -128,7 +128,10 @@ def predicted() -> str:
     held = [sum(pair[which] <= aim for pair in errors) for which, aim in enumerate((0.15, 0.1))]
     said = f"Aims: time within 15% ({held[0]} of {len(errors)}), memory within 10% ({held[1]} of {len(errors)})."
     if ended:
-        said += f" Where the dev score ended the training early, the prediction is for the steps that were made: {', '.join(ended)}."
+        said += (
+            " Where the dev score ended the training early, the prediction is for the steps that were made: "
+            f"{', '.join(ended)}."
+        )
     return "\n".join([*lines, "", said])
 
 
@@ -169,17 +172,23 @@ def speed() -> str:
             if name != "trimtab":
                 ours = streams["sides"]["trimtab"]
                 told = f"{ours['tokens_per_second']:,.0f} tokens/s | {name}: {side['tokens_per_second']:,.0f} tokens/s"
-                ratios = f"{ours['tokens_per_second'] / side['tokens_per_second']:.2f} | {streams['goal']:g} | {ours['memory_mb'] / side['memory_mb']:.2f}"
+                ratios = (
+                    f"{ours['tokens_per_second'] / side['tokens_per_second']:.2f} | {streams['goal']:g} | "
+                    f"{ours['memory_mb'] / side['memory_mb']:.2f}"
+                )
                 where = streams["machine"]["processor"]
                 lines.append(f"| answering: {streams['what']} | {where} | {told} | {ratios} |")
         peers[
-            f"streams: llama.cpp, {streams['llama.cpp'][0].removeprefix('version: ')}, its own server, a slot for each client"
+            f"streams: llama.cpp, {streams['llama.cpp'][0].removeprefix('version: ')}, its own server, a slot "
+            "for each client"
         ] = None
     if answer["on"]:
         peers[f"answering: {answer['peer']}; every label scored in a batch"] = None
     said = [
         "",
-        f"All with {answer.get('model', 'the small model')} on 2 cores, A B B A, medians; memory: the process's highest, ours to the peer's, behind the stroke to that of the peer as it is without a setting. The peers' settings:",
+        f"All with {answer.get('model', 'the small model')} on 2 cores, A B B A, medians; memory: the process's "
+        "highest, ours to the peer's, behind the stroke to that of the peer as it is without a setting. The "
+        "peers' settings:",
         *(f"- {peer}" for peer in peers),
     ]
     return "\n".join([*lines, *said, *beside_others(), *under_load(), *rounding()])
@@ -200,8 +209,8 @@ def beside_others() -> list[str]:
         ]
         told.append(
             f"Training beside programs that are always busy (`benchmarks/lanes.py`, {where}, two cores): "
-            f"LoRA keeps {kept[0][0]} of its speed beside one and {kept[0][1]} beside three, about its share of the cores; "
-            f"with all threads on one pass after another it kept {kept[1][0]} and {kept[1][1]}."
+            f"LoRA keeps {kept[0][0]} of its speed beside one and {kept[0][1]} beside three, about its share of "
+            f"the cores; with all threads on one pass after another it kept {kept[1][0]} and {kept[1][1]}."
         )
     answering = load("free_cores")
     if answering:
@@ -212,8 +221,9 @@ def beside_others() -> list[str]:
             for beside in ("one", "three")
         }
         told.append(
-            f"One stream of answers (`benchmarks/free_cores.py`, {answering['machine']['processor']}, two cores) keeps {kept['one'][0]} and "
-            f"{kept['three'][0]}; on all threads it kept {kept['one'][1]} and {kept['three'][1]}."
+            f"One stream of answers (`benchmarks/free_cores.py`, {answering['machine']['processor']}, two cores) "
+            f"keeps {kept['one'][0]} and {kept['three'][0]}; on all threads it kept {kept['one'][1]} and "
+            f"{kept['three'][1]}."
         )
     return ["", *told] if told else []
 
@@ -226,9 +236,13 @@ def under_load() -> list[str]:
     over = found["open_5x"]
     return [
         "",
-        f"The demo's `lora+rag` served over loopback (`benchmarks/serving_load.py`, {found['machine']['processor']}): kept busy, it answers {found['closed']['goodput_per_second']:.1f} questions a second; asked five times as much, "
-        f"{found['share_of_peak_at_5x']:.0%} of that within {found['deadline_seconds']:.0f} s (aim 95%). The rest is refused: half of the refusals within {over['refusal_ms']['p50']:.0f} ms, 95% within {over['refusal_ms']['p95']:.0f} ms (aim 50 ms). "
-        f"No request ended in an error; memory rose from {found['memory_mb_before'] / 1e3:.1f} to {found['memory_mb_after'] / 1e3:.1f} GB.",
+        "The demo's `lora+rag` served over loopback (`benchmarks/serving_load.py`, "
+        f"{found['machine']['processor']}): kept busy, it answers {found['closed']['goodput_per_second']:.1f} "
+        f"questions a second; asked five times as much, {found['share_of_peak_at_5x']:.0%} of that within "
+        f"{found['deadline_seconds']:.0f} s (aim 95%). The rest is refused: half of the refusals within "
+        f"{over['refusal_ms']['p50']:.0f} ms, 95% within {over['refusal_ms']['p95']:.0f} ms (aim 50 ms). No "
+        f"request ended in an error; memory rose from {found['memory_mb_before'] / 1e3:.1f} to "
+        f"{found['memory_mb_after'] / 1e3:.1f} GB.",
         *soak(),
     ]
 
@@ -242,8 +256,9 @@ def soak() -> list[str]:
     told = {key: sum(part[key] for part in parts) for key in ("answered", "refused", "left", "errors")}
     minutes = sum(part["seconds"] for part in parts) / 60
     return [
-        f"{minutes:.0f} minutes at its best rate (`--soak`, on one core beside other work): {told['answered']:,} answers, {told['refused']} refusals, {told['left']} clients "
-        f"that left, {told['errors']} errors; memory between {min(seen):,.0f} and {max(seen):,.0f} MB, {found['soak']['growth_mb']:.1f} MB more at the end."
+        f"{minutes:.0f} minutes at its best rate (`--soak`, on one core beside other work): {told['answered']:,} "
+        f"answers, {told['refused']} refusals, {told['left']} clients that left, {told['errors']} errors; memory "
+        f"between {min(seen):,.0f} and {max(seen):,.0f} MB, {found['soak']['growth_mb']:.1f} MB more at the end."
     ]
 
 
@@ -255,8 +270,9 @@ def rounding() -> list[str]:
     low, full = found["bf16"], found["fp32"]
     return [
         "",
-        f"Of {found['questions']} greedy answers of a LoRA arm, bf16 changes {low['merged_from_beside']:.0%} when the adapter is merged into the weights and "
-        f"{low['alone_from_batch']:.0%} when a question is asked alone instead of in a batch; fp32 {full['merged_from_beside']:.0%} and {full['alone_from_batch']:.0%}.",
+        f"Of {found['questions']} greedy answers of a LoRA arm, bf16 changes {low['merged_from_beside']:.0%} "
+        f"when the adapter is merged into the weights and {low['alone_from_batch']:.0%} when a question is asked "
+        f"alone instead of in a batch; fp32 {full['merged_from_beside']:.0%} and {full['alone_from_batch']:.0%}.",
     ]
 
 
@@ -302,7 +318,10 @@ def _studies(rows: list[dict[str, Any]]) -> str:
 
 def _cells(rows: list[dict[str, Any]]) -> list[str]:
     keys = [*INTERVALS, *ERRORS]
-    head = "| scores | questions | true score | score held | difference held | wrongly above target | wrongly different | wrongly not worse |"
+    head = (
+        "| scores | questions | true score | score held | difference held | wrongly above target | wrongly different "
+        "| wrongly not worse |"
+    )
     lines = [head, "| --- " * 8 + "|"]
     for row in rows:
         shares = " | ".join(f"{row[key]:.1%}" for key in keys)
@@ -328,7 +347,8 @@ def _verdicts(rows: list[dict[str, Any]]) -> list[str]:
         wrong = ", ".join(f"{short[key]} {share:.1%}" for key, share in row["wrong"].items())
         target = "" if row["target"] is None else f"{row['target']:g}"
         lines.append(
-            f"| {row['scenario']} | {scores} | {target} | {row['scores']} | {row['questions']} | {row['shown']:.1%} | {row['shown rightly']:.1%} | {wrong} |"
+            f"| {row['scenario']} | {scores} | {target} | {row['scores']} | {row['questions']} | "
+            f"{row['shown']:.1%} | {row['shown rightly']:.1%} | {wrong} |"
         )
     return lines
 
@@ -338,15 +358,17 @@ def _followed(rows: list[dict[str, Any]]) -> list[str]:
         "",
         f"## Every row: following the number of questions asked for, {_studies(rows)} simulated studies each",
         "",
-        "| study that was not shown | true scores | target | scores | questions | times as many, mean | shown: redrawn | added | simulated |",
+        "| study that was not shown | true scores | target | scores | questions | times as many, mean | shown: "
+        "redrawn | added | simulated |",
         "| --- " * 9 + "|",
     ]
     for row in rows:
         truths, target = ", ".join(f"{truth:g}" for truth in row["truths"]), row["target"]
         shares = " | ".join(f"{row[how]:.1%}" for how in FOLLOWED)
         lines.append(
-            f"| {row['followed'].removeprefix('following N: ')} | {truths} | {'' if target is None else f'{target:g}'} | {row['scores']} | "
-            f"{row['questions']} | {row['times_as_many']:.1f} | {shares} |"
+            f"| {row['followed'].removeprefix('following N: ')} | {truths} | "
+            f"{'' if target is None else f'{target:g}'} | {row['scores']} | {row['questions']} | "
+            f"{row['times_as_many']:.1f} | {shares} |"
         )
     return lines
 
@@ -357,7 +379,8 @@ SETTLED = {
     "study_handbook": (
         "Answer from a company handbook",
         None,
-        "Not shown: one sentence of the handbook, without a language model, may be as good at a fifth of the cost. Tuning or retrieval alone is not.",
+        "Not shown: one sentence of the handbook, without a language model, may be as good at a fifth of the "
+        "cost. Tuning or retrieval alone is not.",
     ),
     "study_banking77": (
         "Sort bank messages into 77 intents",
@@ -456,7 +479,10 @@ def installation() -> str:
         lines.append(f"| {name} | {mb:,} | {WHY.get(name, 'a package above needs it')} |")
     load_then = " to ".join(f"{one:.0f}" for one in found["load"])
     said = f"Measured by `benchmarks/installation.py` with torch {found['torch']}; a CUDA build takes some 3 GB more."
-    said += f" Sizes are those of the installed files. The seconds are those of uv and hang on the network; load {load_then} on {found['machine']['cores']} cores."
+    said += (
+        " Sizes are those of the installed files. The seconds are those of uv and hang on the network; load "
+        f"{load_then} on {found['machine']['cores']} cores."
+    )
     return "\n".join([*lines, "", said])
 
 
@@ -573,12 +599,14 @@ def audit() -> str:
         for kind in ("made", "real"):
             one = found["audit"][kind][rows]
             cells.append(
-                f"{one['seconds']:.1f} s, {one['processor_seconds']:.1f} s, {one['microseconds_a_row']:,} µs, {one['peak_mb']:,} MB, {one['near_duplicates']}"
+                f"{one['seconds']:.1f} s, {one['processor_seconds']:.1f} s, {one['microseconds_a_row']:,} µs, "
+                f"{one['peak_mb']:,} MB, {one['near_duplicates']}"
             )
         lines.append(f"| {int(rows):,} | {' | '.join(cells)} |")
     recall = found["recall"]
     held = "; ".join(
-        f"{one['minhash_pairs']:,} of {one['exact_pairs']:,} pairs on {one['rows']:,} {'rows of Banking77 with edits' if name == 'real' else 'rows of floods made to be its worst case'}"
+        f"{one['minhash_pairs']:,} of {one['exact_pairs']:,} pairs on {one['rows']:,} "
+        f"{'rows of Banking77 with edits' if name == 'real' else 'rows of floods made to be its worst case'}"
         for name, one in recall.items()
     )
     return "\n".join(
@@ -644,7 +672,8 @@ def audits() -> str:
     table = "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows))
     weighted = [row for row in found["rows"] if "slices" in row]
     fewer = (
-        f", {_studies(weighted)} where slices are weighted; those where too little is judged are left out ({min(row['used'] for row in weighted):.0%} to {max(row['used'] for row in weighted):.0%} are used)"
+        f", {_studies(weighted)} where slices are weighted; those where too little is judged are left out "
+        f"({min(row['used'] for row in weighted):.0%} to {max(row['used'] for row in weighted):.0%} are used)"
         if weighted
         else ""
     )
@@ -672,7 +701,8 @@ def surface_checks() -> str:
         [
             *lines,
             "",
-            f"Of {total['planted']} faults {total['found']} were found; {right} of {total['told']} findings are on a page with the fault.",
+            f"Of {total['planted']} faults {total['found']} were found; {right} of {total['told']} findings are "
+            "on a page with the fault.",
         ]
     )
 
@@ -720,9 +750,9 @@ def canary_false() -> str:
         for guard in ("errors", "latency")
     }
     said = (
-        f"{found['runs']:,} canaries a cell; each row is nine cells: right in 50, 80 and 95% of answers, shares of 5, 10 and 50%. Aim: at most 5%. "
-        f"False alarms of errors in the worst cell: {alarms['errors']:.1%}, of a 95th percentile that is at its limit: {alarms['latency']:.1%}; "
-        f"aim {found['guard_level']:.0%}."
+        f"{found['runs']:,} canaries a cell; each row is nine cells: right in 50, 80 and 95% of answers, shares "
+        f"of 5, 10 and 50%. Aim: at most 5%. False alarms of errors in the worst cell: {alarms['errors']:.1%}, "
+        f"of a 95th percentile that is at its limit: {alarms['latency']:.1%}; aim {found['guard_level']:.0%}."
     )
     return f"{table}\n\n{said}"
 
@@ -761,7 +791,10 @@ def canary_users() -> str:
             ]
         )
     table = "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows))
-    return f"{table}\n\n{found['runs']:,} canaries a row. Users are those of both versions who said something. Aim: 80% decided by the forecast."
+    return (
+        f"{table}\n\n{found['runs']:,} canaries a row. Users are those of both versions who said something. Aim: 80% "
+        "decided by the forecast."
+    )
 
 
 def _users(count: float | None, cell: dict[str, Any]) -> str:
@@ -980,9 +1013,15 @@ def crawls() -> str:
     rows = [(names[side], figures) for side, figures in found["median"].items()]
     for name, one in (*rows, ("Trimtab again, nothing changed", found["again_under_conditions"])):
         lines.append(f"| {name} | {one['seconds']:.0f} s | {one['processor_seconds']:.0f} s | {one['peak_mb']:,} MB |")
-    said = f"{found['pages']:,} pages of a local server with no limit of rate on either side (`benchmarks/crawl.py`), medians of two runs."
+    said = (
+        f"{found['pages']:,} pages of a local server with no limit of rate on either side (`benchmarks/crawl.py`), "
+        "medians of two runs."
+    )
     loads = ", ".join(f"{one:.0f}" for one in found["load_before_each"])
-    said += f" Processor: {found['machine']['processor']}, {found['machine']['cores']} cores, shared with other work (load {loads} before the runs), so compare processor seconds."
+    said += (
+        f" Processor: {found['machine']['processor']}, {found['machine']['cores']} cores, shared with other work "
+        f"(load {loads} before the runs), so compare processor seconds."
+    )
     return "\n".join([*lines, "", said])
 
 
@@ -1010,8 +1049,9 @@ def coverage_judging() -> str:
     groups = found["groups"]
     best = groups["at"][f"{found['distance']:g}"]
     said = (
-        f"Groups of questions: on {groups['questions']:,} messages of Banking77 with {groups['intents']} intents, the distance in use gives "
-        f"{best['groups']} groups with an adjusted Rand index of {best['adjusted_rand']:.2f}; {best['not_stable']:.0%} of them are not stable."
+        f"Groups of questions: on {groups['questions']:,} messages of Banking77 with {groups['intents']} "
+        f"intents, the distance in use gives {best['groups']} groups with an adjusted Rand index of "
+        f"{best['adjusted_rand']:.2f}; {best['not_stable']:.0%} of them are not stable."
     )
     return f"{table}\n\n95% intervals by document. {said}"
 
@@ -1051,10 +1091,16 @@ def surface_tactics() -> str:
         f"{count} of {name} ({found['documents'][name]} pages)" for name, count in found["questions"].items()
     )
     now = {cell["outcome"]: cell["present"] for cell in cells if cell["set"] == "all"}
-    said = f"Differences from the unedited page with 95% intervals by page; bold where shown after Holm's correction. Questions: {asked}. "
+    said = (
+        "Differences from the unedited page with 95% intervals by page; bold where shown after Holm's correction. "
+        f"Questions: {asked}. "
+    )
     said += "Unedited: " + ", ".join(f"{outcome} {value:.3f}" for outcome, value in now.items()) + "."
     ranks = found["cited_by_rank"]
-    by_rank = f"Cited by rank of the own passage (unedited): {', '.join(f'{rank}: {_share(one)}' for rank, one in ranks.items())}."
+    by_rank = (
+        "Cited by rank of the own passage (unedited): "
+        f"{', '.join(f'{rank}: {_share(one)}' for rank, one in ranks.items())}."
+    )
     return "\n\n".join([table, said, by_rank, *(_positions(name, one) for name, one in found["positions"].items())])
 
 
@@ -1067,8 +1113,9 @@ def _positions(name: str, found: dict[str, Any]) -> str:
     said = ", ".join(f"{place}: {_share(one['holds_reference'])}" for place, one in found["at"].items())
     gap = found["first_against_last"]
     return (
-        f"The right passage in each place before {found['model']} ({name}, {found['questions']} questions): the answer holds the reference, "
-        f"by place, {said}. First less last: {gap['difference']:+.2f} ({gap['low']:+.2f} to {gap['high']:+.2f}), p = {gap['p']:.3f}."
+        f"The right passage in each place before {found['model']} ({name}, {found['questions']} questions): the "
+        f"answer holds the reference, by place, {said}. First less last: {gap['difference']:+.2f} "
+        f"({gap['low']:+.2f} to {gap['high']:+.2f}), p = {gap['p']:.3f}."
     )
 
 

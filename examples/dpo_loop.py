@@ -6,15 +6,17 @@ Run: trimtab pull smollm2-135m-q4 && python examples/dpo_loop.py
 import tempfile
 from pathlib import Path
 
-from trimtab.base.progress import Progress
-from trimtab.base.records import Message
-from trimtab.data.prompts import ChatEncoder
-from trimtab.model.adapters.apply import add_lora, load_adapter, save_adapter
-from trimtab.model.catalog import resolve
-from trimtab.model.fast.patch import accelerate
-from trimtab.model.load import load_base
-from trimtab.training.loop import LoopSettings, TrainingJob, evaluate_objective, train_model
-from trimtab.training.preference import JudgedAnswers, PreferenceObjective, answer_log_probabilities
+from trimtab.model import ChatEncoder, Message, accelerate, attach, load_adapter, load_base, resolve, save_adapter
+from trimtab.training import (
+    JudgedAnswers,
+    LoopSettings,
+    PreferenceObjective,
+    Progress,
+    TrainingJob,
+    answer_log_probabilities,
+    evaluate_objective,
+    train_model,
+)
 
 # The taste: name the city and leave the country out. The model as it is prefers the answer with the country.
 # Both answers begin alike. Where they differ from the first word on, DPO gains most by making the worse one unlikely,
@@ -66,7 +68,7 @@ def main() -> tuple[list[float], list[float]]:
     training."""
     base = accelerate(load_base(resolve("smollm2-135m-q4"), precision="fp32"))
     encoder = ChatEncoder(base.tokenizer)
-    add_lora(base, rank=8, alpha=16, seed=0)
+    attach(base, "lora", seed=0, rank=8)
     # The reference is the model as it is now; its log-probabilities of all answers are computed once, here.
     objective = PreferenceObjective(base, judged(encoder, PLACES), "dpo", batch=4, seed=0)
     unseen = PreferenceObjective(base, judged(encoder, HELD_OUT), "dpo", batch=4, seed=0)

@@ -8,17 +8,9 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from trimtab.base.progress import Progress
-from trimtab.base.records import Encoded, Message
-from trimtab.data.prompts import ChatEncoder
-from trimtab.inference.engine import Completion, Engine, Request
-from trimtab.inference.sampling import Sampling
-from trimtab.model.adapters.apply import add_lora, merged
-from trimtab.model.catalog import resolve
-from trimtab.model.fast.patch import accelerate
-from trimtab.model.load import Base, load_base
-from trimtab.training.loop import LoopSettings, TrainingJob, train_model
-from trimtab.training.rl import PolicyGradient, Rollout
+from trimtab.inference import Completion, Engine, Request, Sampling
+from trimtab.model import Base, ChatEncoder, Message, accelerate, attach, load_base, merged, resolve
+from trimtab.training import Encoded, LoopSettings, PolicyGradient, Progress, Rollout, TrainingJob, train_model
 
 GROUP, MOST = 8, 24  # answers to a question, tokens of an answer
 LEAST = 10  # words of an answer that can earn something
@@ -95,7 +87,7 @@ def main() -> tuple[tuple[float, float], tuple[float, float]]:
     """Return mean reward and mean length of greedy answers to questions that were not trained on, before and after."""
     base = accelerate(load_base(resolve("smollm2-135m-q4")))
     encoder = ChatEncoder(base.tokenizer)
-    add_lora(base, rank=8, alpha=16, seed=0)
+    attach(base, "lora", seed=0, rank=8)
     training, unseen = Questions(base, encoder, PLACES), Questions(base, encoder, HELD_OUT)
     before = unseen.greedy()
     with tempfile.TemporaryDirectory() as place:

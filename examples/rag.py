@@ -7,25 +7,15 @@ Run: trimtab pull smollm2-135m-q4 minilm-l6 && python examples/rag.py
 import tempfile
 from pathlib import Path
 
-from trimtab.base.files import sha256_text
-from trimtab.base.grammar import SENTENCE
-from trimtab.base.records import Document, Example, Message
-from trimtab.data.markdown import parse_markdown
-from trimtab.data.prompts import ChatEncoder, build_prompt
-from trimtab.inference.engine import Engine, Request, generate_texts
-from trimtab.inference.quote import QuoteConstraint
-from trimtab.model.catalog import resolve
-from trimtab.model.fast.patch import accelerate
-from trimtab.model.load import load_base
-from trimtab.retrieval.embed import Embedder
-from trimtab.retrieval.extract import Extractor
-from trimtab.retrieval.index import Index
+from trimtab.inference import Engine, QuoteConstraint, Request, generate_texts
+from trimtab.model import ChatEncoder, Example, Message, accelerate, build_prompt, load_base, resolve
+from trimtab.retrieval import Embedder, Extractor, Index, read_below
 
 INSTRUCTION = "Answer the question from the passages in a few words."
 UNKNOWN, THRESHOLD = "I don't know", 0.15  # below this probability no sentence is an answer
 HANDBOOK = {
     "travel.md": "# Travel\n\n## Hotels\nA hotel may cost up to 120 euros a night.\n\n## Trains\nBook second class.",
-    "leave.md": "# Leave\n\n## Annual leave\nEverybody has 28 days of leave a year.\n\n## Illness\nCall before nine o'clock.",
+    "leave.md": "# Leave\n\n## Annual leave\nEverybody has 28 days of leave a year.\n\n## Illness\nCall before nine.",
     "doors.md": "# Doors\n\n## Badges\nLost badges are replaced at the front desk in building C.",
 }
 QUESTIONS = (
@@ -34,14 +24,6 @@ QUESTIONS = (
     "Where are lost badges replaced?",
     "Who waters the plants?",  # not in these documents
 )
-
-
-def read(files: dict[str, str]) -> list[Document]:
-    documents = []
-    for name, text in files.items():
-        title, sections = parse_markdown(text, name)
-        documents.append(Document(id=name, title=title, source=name, sections=sections, digest=sha256_text(text)))
-    return documents
 
 
 def main() -> list[tuple[str, str, str, str]]:
@@ -67,15 +49,22 @@ def main() -> list[tuple[str, str, str, str]]:
                 answers.append((question, UNKNOWN, "", ""))
         return answers
 
-    with tempfile.TemporaryDirectory() as folder:
-        index = Index.open(Path(folder), Embedder(resolve("minilm-l6")), words=SENTENCE)
+    with tempfile.TemporaryDirectory() as place:
+        handbook = Path(place) / "handbook"
+        handbook.mkdir()
+        for name, text in HANDBOOK.items():
+            (handbook / name).write_text(text, encoding="utf-8")
+        # The extractor judges sentences, so each passage is one.
+        index = Index.open(Path(place) / "index", Embedder(resolve("minilm-l6")), words=1)
         extractor = Extractor(index)
-        print(index.update(read(HANDBOOK)))
+        documents, _ = read_below(handbook)
+        print(index.update(documents))
         answers = ask(extractor, QUESTIONS)
 
         # A fact is edited: only the changed document is embedded again, and the next answer knows it.
-        edited = {**HANDBOOK, "travel.md": HANDBOOK["travel.md"].replace("120", "95")}
-        print(index.update(read(edited)))
+        (handbook / "travel.md").write_text(HANDBOOK["travel.md"].replace("120", "95"), encoding="utf-8")
+        documents, _ = read_below(handbook)
+        print(index.update(documents))
         answers += ask(extractor, QUESTIONS[:1])
     for question, sentence, source, quoted in answers:
         print(f"{question}\n  {sentence}" + (f"  [{source}]\n  the model quotes: {quoted}" if source else ""))

@@ -6,39 +6,36 @@ Run: trimtab pull smollm2-135m-q4 && python examples/rows_to_verdict.py
 
 import tempfile
 import time
+import tomllib
 from pathlib import Path
 
-from trimtab.base.config import BaseTable, DataTable, SplitTable, StudyTable, TargetTable, TaskTable
-from trimtab.base.records import Example, Generation, Message
-from trimtab.base.results import ArmResult, Usage, Verdict
-from trimtab.base.task import Task
-from trimtab.data.prompts import ChatEncoder, build_prompt
-from trimtab.data.split import assign_splits
-from trimtab.decision.cost import cost_of
-from trimtab.decision.evidence import evidence_of
-from trimtab.decision.verdict import decide
-from trimtab.inference.label_scoring import LabelRequest, choose_labels
-from trimtab.measurement.evaluate import evaluate
-from trimtab.measurement.figures import score_estimate
-from trimtab.model.adapters.apply import add_lora, merged
-from trimtab.model.catalog import resolve
-from trimtab.model.fast.patch import accelerate
-from trimtab.model.load import load_base
-from trimtab.training.linear import train_linear
-from trimtab.training.loop import LoopSettings, TrainingJob, train_model
-from trimtab.training.sft import SupervisedObjective, answer_rows
-
-# What a task file would say: what to do, what is held out, what to compare.
-INSTRUCTION = "A customer writes about a product. Is it praise or a complaint?"
-TASK = Task(
-    task=TaskTable(name="remarks", kind="classify", instruction=INSTRUCTION),
-    data=DataTable(examples=("made below",), split=SplitTable(dev=0.1, test=0.5, seed=0)),
-    base=BaseTable(model="smollm2-135m-q4"),
-    target=TargetTable(margin=0.05),
-    study=StudyTable(arms=("linear", "prompt", "few-shot", "lora")),
+from trimtab.decision import ArmResult, Task, Usage, cost_of, decide, evaluate_prompts, evidence_of, score_estimate
+from trimtab.inference import Generation, LabelRequest, choose_labels
+from trimtab.model import ChatEncoder, Example, Message, accelerate, attach, build_prompt, load_base, merged, resolve
+from trimtab.training import (
+    LoopSettings,
+    SupervisedObjective,
+    TrainingJob,
+    answer_rows,
+    assign_splits,
+    train_linear,
+    train_model,
 )
-PRODUCTS = """kettle lamp heater radio clock mixer fan toaster blender camera drill iron printer scale oven fridge sofa desk
-bicycle helmet tent stove watch pen kite guitar drum rug ladder mower piano bucket tyre jacket boot scarf mug vase broom torch"""
+
+# What a task file says: what to do, what is held out, what to compare.
+TABLES = """
+task.kind = "classify"
+task.name = "remarks"
+task.instruction = "A customer writes about a product. Is it praise or a complaint?"
+data = { examples = ["made below"], split = { dev = 0.1, test = 0.5, seed = 0 } }
+base.model = "smollm2-135m-q4"
+target.margin = 0.05
+study.arms = ["linear", "prompt", "few-shot", "lora"]
+"""
+TASK = Task(**tomllib.loads(TABLES))
+PRODUCTS = """kettle lamp heater radio clock mixer fan toaster blender camera drill iron printer scale oven fridge sofa
+desk bicycle helmet tent stove watch pen kite guitar drum rug ladder mower piano bucket tyre jacket boot scarf mug vase
+broom torch"""
 REMARKS = {
     "praise": ("works like a charm", "is a joy to use", "was worth every penny", "makes me smile", "looks gorgeous"),
     "complaint": ("broke at once", "came without a lid", "smells of burnt rubber", "is far too loud", "hurt my hand"),
@@ -57,7 +54,8 @@ def read_rows() -> list[Example]:
     return rows
 
 
-def main() -> tuple[list[ArmResult], Verdict]:
+def main():
+    """Return each approach's result, and the verdict."""
     ledger = Path(tempfile.mkdtemp()) / "splits.parquet"  # keeps each row's side, so that none ever moves
     rows, dev, test = assign_splits(read_rows(), (), TASK.data.split, ledger, "classify").values()
     base = accelerate(load_base(resolve(TASK.base.model), precision="fp32"))
@@ -74,16 +72,15 @@ def main() -> tuple[list[ArmResult], Verdict]:
         return choose_labels(base, asked, LABELS, label_ids)
 
     def ask_linear(prompts):
-        texts = [prompt.messages[-1].content for prompt in prompts]
-        best = zip(prompts, linear.probabilities(texts, None).argmax(axis=1), strict=True)
-        return [Generation(id=prompt.id, text=linear.labels[place]) for prompt, place in best]
+        best = linear.probabilities([prompt.messages[-1].content for prompt in prompts], None).argmax(axis=1)
+        return [Generation(id=prompt.id, text=linear.labels[at]) for prompt, at in zip(prompts, best, strict=True)]
 
     answers, usages, results = {}, {}, []
 
     def measure(arm, ask, shots=(), trained=0.0):
-        prompts = [build_prompt(row, INSTRUCTION, shots) for row in test]
+        prompts = [build_prompt(row, TASK.task.instruction, shots) for row in test]
         began = time.perf_counter()
-        answers[arm] = evaluate(test, prompts, ask, TASK, split="test", seed=0, scorer=None)
+        answers[arm] = evaluate_prompts(test, prompts, ask, TASK, split="test", seed=0, scorer=None)
         spent, began = time.perf_counter() - began, time.perf_counter()
         _ = [ask([prompt]) for prompt in prompts[:5]]  # cost: a year of 1,000 questions a month, asked one by one
         seconds = {"evaluation_seconds": spent, "seconds_per_question": (time.perf_counter() - began) / 5}
@@ -97,8 +94,10 @@ def main() -> tuple[list[ArmResult], Verdict]:
     measure("prompt", ask_model)
     measure("few-shot", ask_model, pairs[::9])
     # Fine-tuning: the same prompts, the loss on the answer alone; last, as it changes the weights.
-    add_lora(base, rank=8, alpha=16, seed=0)
-    taught = (encoder.conversation(build_prompt(row, INSTRUCTION).messages, row.references[0]) for row in rows)
+    attach(base, "lora", seed=0, rank=8)
+    taught = (
+        encoder.conversation(build_prompt(row, TASK.task.instruction).messages, row.references[0]) for row in rows
+    )
     objective = SupervisedObjective(answer_rows((encoded, 1.0) for encoded in taught), batch=8, seed=0)
     job = {"settings": LoopSettings(learning_rate=1e-3, epochs=4), "folder": ledger.with_name("run")}
     result = train_model(TrainingJob(base=base, objective=objective, **job))

@@ -7,16 +7,27 @@ Run: trimtab pull smollm2-135m-q4 && python examples/sft_loop.py
 import tempfile
 from pathlib import Path
 
-from trimtab.base.progress import Progress
-from trimtab.base.records import Message
-from trimtab.data.prompts import ChatEncoder
-from trimtab.inference.engine import Engine, Request, generate_texts
-from trimtab.model.adapters.apply import add_lora, load_adapter, merged, save_adapter
-from trimtab.model.catalog import resolve
-from trimtab.model.fast.patch import accelerate
-from trimtab.model.load import load_base
-from trimtab.training.loop import LoopSettings, TrainingJob, evaluate_objective, train_model
-from trimtab.training.sft import SupervisedObjective, answer_rows
+from trimtab.inference import Engine, Request, generate_texts
+from trimtab.model import (
+    ChatEncoder,
+    Message,
+    accelerate,
+    attach,
+    load_adapter,
+    load_base,
+    merged,
+    resolve,
+    save_adapter,
+)
+from trimtab.training import (
+    LoopSettings,
+    Progress,
+    SupervisedObjective,
+    TrainingJob,
+    answer_rows,
+    evaluate_objective,
+    train_model,
+)
 
 # The task: say whether a note from the workshop is urgent.
 INSTRUCTION = "Sort the note. Answer with one word, urgent or later."
@@ -67,7 +78,7 @@ def main() -> tuple[int, int]:
     def rows(pairs):
         return answer_rows((encoder.conversation(conversation(note), word), 1.0) for note, word in pairs)
 
-    add_lora(base, rank=8, alpha=16, seed=0)
+    attach(base, "lora", seed=0, rank=8)
     dev = SupervisedObjective(rows(HELD_OUT), batch=4, seed=0)
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)

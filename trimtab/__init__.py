@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from trimtab.upkeep.registry import registry
 
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # read once, when huggingface_hub is first imported
-# read once, when torch is first imported: a thread that spins long at a barrier takes the core from the one it waits for
+# read once, when torch is first imported: a thread that spins long at a barrier takes the core from the awaited one
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 # read at the first product: the usual 1,024 prepared products hold half a gigabyte, and are no faster
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")

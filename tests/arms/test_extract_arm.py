@@ -56,7 +56,8 @@ def task_file(tmp_path: Path, tiny_embedding_folder: Path) -> Path:
         ["extract"],
         rows=rows,
         task=TASK,
-        data='documents = ["documents/"]\ncolumns = { input = "question", output = "answer", passage = "passage" }\nleakage = "report"',
+        data='documents = ["documents/"]\ncolumns = { input = "question", output = "answer", passage = "passage" }\n'
+        'leakage = "report"',
         base=f'embedding = "{tiny_embedding_folder}"',
     )
 

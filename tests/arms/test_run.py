@@ -141,7 +141,8 @@ def test_choosing_on_dev_is_paid_by_every_arm_that_shares_the_choice(tmp_path: P
     more = (
         '[arm.again]\nweights = "base"\ncontext = "few-shot"\n'
         '[arm.quick]\nweights = "lora"\ncontext = "few-shot"\nepochs = 0.25\nlearning_rate = 1e-3\nrank = 2\n'
-        '[arm.fixed]\nweights = "lora"\ncontext = "few-shot"\nshots = 2\nepochs = 0.25\nlearning_rate = 1e-3\nrank = 2\n'
+        '[arm.fixed]\nweights = "lora"\ncontext = "few-shot"\nshots = 2\nepochs = 0.25\nlearning_rate = 1e-3\n'
+        "rank = 2\n"
         '[api.big]\nurl = "http://127.0.0.1:9"\nmodel = "m"\n'
     )
     task = load_task(write_task(tmp_path, tiny_model_folder, arms, more=more, effort="standard"))

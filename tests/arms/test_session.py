@@ -79,13 +79,13 @@ def test_passages_are_looked_up_once_for_each_question_and_setting(
     test = session.workspace.splits["test"]
     session.forget_hits()
     asked: list[float] = []
-    real = looking_up.search
+    real = looking_up.hybrid_search
 
     def counted(index, questions, k, *, vector_weight):
         asked.extend([vector_weight] * len(questions))
         return real(index, questions, k, vector_weight=vector_weight)
 
-    monkeypatch.setattr(looking_up, "search", counted)
+    monkeypatch.setattr(looking_up, "hybrid_search", counted)
     by_weight = {weight: session.hits([*test, *test], vector_weight=weight) for weight in (0.0, 0.5, 1.0)}
     assert {weight: session.hits(test, vector_weight=weight) for weight in by_weight} == {
         weight: hits[: len(test)] for weight, hits in by_weight.items()

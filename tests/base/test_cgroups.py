@@ -58,9 +58,17 @@ def test_part_of_a_core_is_a_core(lay: Lay, monkeypatch: pytest.MonkeyPatch) -> 
     ("own", "files", "left"),
     [
         ("0::/\n", {"memory.max": "1000000", "memory.current": "400000"}, 600_000),
-        ("0::/\n", {"memory.max": "1000000", "memory.current": "400000", "memory.stat": "anon 1\ninactive_file 300000"}, 900_000),
+        (
+            "0::/\n",
+            {"memory.max": "1000000", "memory.current": "400000", "memory.stat": "anon 1\ninactive_file 300000"},
+            900_000,
+        ),
         ("0::/\n", {"memory.max": "1000000", "memory.current": "1200000"}, 0),
-        ("5:memory:/x\n", {"memory/x/memory.limit_in_bytes": "1000000", "memory/x/memory.usage_in_bytes": "1"}, 999_999),
+        (
+            "5:memory:/x\n",
+            {"memory/x/memory.limit_in_bytes": "1000000", "memory/x/memory.usage_in_bytes": "1"},
+            999_999,
+        ),
     ],
 )  # fmt: skip
 def test_memory_is_that_of_the_container(lay: Lay, own: str, files: Mapping[str, str], left: int) -> None:

@@ -86,7 +86,10 @@ def test_what_would_stop_the_next_write_too_is_known_through_what_it_was_wrapped
     assert not any(map(is_write_failure, (OSError(errno.ENOENT, "No such file"), ValueError("28"), TrimtabError("x"))))
 
 
-HOLD = "import sys, time; from trimtab.base.files import locked\nwith locked(__import__('pathlib').Path(sys.argv[1])):\n    print('held', flush=True); time.sleep(60)"
+HOLD = (
+    "import sys, time; from trimtab.base.files import locked\nwith locked(__import__('pathlib').Path(sys.argv[1])):\n"
+    "    print('held', flush=True); time.sleep(60)"
+)
 
 
 def test_one_writer_who_is_named_and_whose_lock_is_free_once_it_is_dead(tmp_path: Path):

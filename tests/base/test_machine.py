@@ -4,7 +4,10 @@ import pytest
 
 from trimtab.base.machine import processor_name
 
-AMD = "processor\t: 0\nvendor_id\t: AuthenticAMD\ncpu family\t: 26\nmodel\t\t: 2\nmodel name\t: AMD EPYC\nbogomips\t: 5192.24\n"
+AMD = (
+    "processor\t: 0\nvendor_id\t: AuthenticAMD\ncpu family\t: 26\nmodel\t\t: 2\nmodel name\t: AMD EPYC\n"
+    "bogomips\t: 5192.24\n"
+)
 
 
 @pytest.mark.parametrize(

@@ -432,7 +432,8 @@ def closed():
     return writing
 
 codes = []
-for number, (output, as_json) in enumerate((output, as_json) for output in (full, closed) for as_json in ([], ["--json"])):
+cases = [(output, as_json) for output in (full, closed) for as_json in ([], ["--json"])]
+for number, (output, as_json) in enumerate(cases):
     child = os.fork()
     if child == 0:
         os.dup2(output(), 1)

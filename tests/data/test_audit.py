@@ -157,7 +157,8 @@ def write_task(folder: Path, *, start: str = "", repeated: bool = False, leakage
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     (folder / "faq.md").write_text("# Ferries\n\n" + (f"{tests[5]['question']} From quay 5." if repeated else "None."))
     (folder / "trimtab.toml").write_text(
-        '[task]\nname = "t"\nkind = "answer"\n[data]\nexamples = ["a.jsonl"]\ntest = ["b.jsonl"]\ndocuments = ["faq.md"]\n'
+        '[task]\nname = "t"\nkind = "answer"\n[data]\nexamples = ["a.jsonl"]\ntest = ["b.jsonl"]\n'
+        'documents = ["faq.md"]\n'
         f'leakage = "{leakage}"\n[base]\nmodel = "{folder / "nowhere"}"\n'
     )
     return folder / "trimtab.toml"

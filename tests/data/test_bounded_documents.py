@@ -23,7 +23,8 @@ from trimtab.data.documents import read_documents
 PAGE = (
     b"<html><head><title>Help</title></head><body><nav><a href='/'>Menu</a></nav><main><h1>Returns</h1>"
     b"<p>You can return things within 30 days, always with a receipt in your hand.</p><h2>How</h2>"
-    b"<ul><li>Bring the receipt &amp; the item</li></ul><table><tr><td>a</td><td>b</td></tr></table></main></body></html>"
+    b"<ul><li>Bring the receipt &amp; the "
+    b"item</li></ul><table><tr><td>a</td><td>b</td></tr></table></main></body></html>"
 )
 
 

@@ -11,32 +11,36 @@ from trimtab.data.encodings import detect_encoding, guess_encoding
 SENTENCES = {
     "English SMS": (
         "cp1252 mac_roman",
-        "Free entry: win a £100 prize now!\nI don’t think he’s coming… call me – ok?\nOnly £1.50/msg, you’ve been chosen",
+        "Free entry: win a £100 prize now!\nI don’t think he’s coming… call me – ok?\n"
+        "Only £1.50/msg, you’ve been chosen",
     ),
     "English": ("cp1252", "The café on the corner doesn’t open until nine.\n“Naïve” is what she called the plan."),
     "pounds alone": ("cp1252", "You won £500\nCall now, £2 per min\nCash prize of £2000 waiting"),
     "euros alone": ("cp1252", "Der Versand kostet 5 €\nAb 50 € ist er frei"),
     "French": (
         "cp1252 iso8859_15 cp850 mac_roman",
-        "Où est passé mon colis ? Il devait arriver à la fin de l’été.\nMa carte a été refusée à la caisse, ça m’inquiète.\nVous êtes fermés le dimanche ?".replace(
-            "’", "'"
-        ),
+        "Où est passé mon colis ? Il devait arriver à la fin de l’été.\n"
+        "Ma carte a été refusée à la caisse, ça m’inquiète.\nVous êtes fermés le dimanche ?".replace("’", "'"),
     ),
     "German": (
         "cp1252 cp850 mac_roman",
-        "Wie lange dauert die Überweisung nach Österreich?\nMeine Straße ist gesperrt, können Sie später liefern?\nIch möchte das Gerät zurückschicken.",
+        "Wie lange dauert die Überweisung nach Österreich?\n"
+        "Meine Straße ist gesperrt, können Sie später liefern?\nIch möchte das Gerät zurückschicken.",
     ),
     "Spanish": (
         "cp1252 cp850 mac_roman",
-        "¿Dónde está mi pedido? Todavía no ha llegado.\nQuería devolver el teléfono que compré mañana.\nMi contraseña no funciona, ¿qué hago?",
+        "¿Dónde está mi pedido? Todavía no ha llegado.\nQuería devolver el teléfono que compré mañana.\n"
+        "Mi contraseña no funciona, ¿qué hago?",
     ),
     "Portuguese": (
         "cp1252",
-        "Não consigo aceder à minha conta desde ontem.\nO cartão foi recusado, podem ajudar-me com a situação?\nQuando é que chegam as informações?",
+        "Não consigo aceder à minha conta desde ontem.\nO cartão foi recusado, podem ajudar-me com a situação?\n"
+        "Quando é que chegam as informações?",
     ),
     "Italian": (
         "cp1252",
-        "Perché la carta è stata rifiutata?\nIl pacco non è più arrivato, così ho chiamato.\nQual è l'età minima? Può essere già aperto.",
+        "Perché la carta è stata rifiutata?\nIl pacco non è più arrivato, così ho chiamato.\n"
+        "Qual è l'età minima? Può essere già aperto.",
     ),
     "Dutch": ("cp1252", "Hoeveel kost één pakket naar België?\nDe financiële gegevens zijn geüpload."),
     "Swedish": (
@@ -49,35 +53,43 @@ SENTENCES = {
     ),
     "Icelandic": (
         "cp1252",
-        "Hvenær opnar búðin á sunnudögum?\nÉg get ekki skráð mig inn, það kemur bara villa.\nHvað kostar þetta í raun og veru?",
+        "Hvenær opnar búðin á sunnudögum?\nÉg get ekki skráð mig inn, það kemur bara villa.\n"
+        "Hvað kostar þetta í raun og veru?",
     ),
     "Polish": (
         "cp1250 iso8859_2 cp852",
-        "Gdzie jest moja paczka? Miała przyjść w środę.\nNie mogę się zalogować, hasło nie działa.\nChciałbym zwrócić zamówienie, które dostałem wczoraj.",
+        "Gdzie jest moja paczka? Miała przyjść w środę.\nNie mogę się zalogować, hasło nie działa.\n"
+        "Chciałbym zwrócić zamówienie, które dostałem wczoraj.",
     ),
     "Czech": (
         "cp1250 iso8859_2 cp852",
-        "Kdy mi přijde zásilka? Měla dorazit už včera.\nNemůžu se přihlásit, heslo nefunguje.\nChtěl bych vrátit zboží, které jsem koupil v úterý.",
+        "Kdy mi přijde zásilka? Měla dorazit už včera.\nNemůžu se přihlásit, heslo nefunguje.\n"
+        "Chtěl bych vrátit zboží, které jsem koupil v úterý.",
     ),
     "Hungarian": (
         "cp1250",
-        "Mikor érkezik meg a csomagom? Tegnapra ígérték.\nNem tudok belépni, a jelszó nem jó.\nSzeretném visszaküldeni a hűtőt, amelyet hétfőn vettem.",
+        "Mikor érkezik meg a csomagom? Tegnapra ígérték.\nNem tudok belépni, a jelszó nem jó.\n"
+        "Szeretném visszaküldeni a hűtőt, amelyet hétfőn vettem.",
     ),
     "Romanian": (
         "cp1250",
-        "Unde este coletul meu? Trebuia să ajungă miercuri.\nNu mă pot conecta, parola nu funcţionează.\nAş vrea să returnez produsul, vă rog.",
+        "Unde este coletul meu? Trebuia să ajungă miercuri.\nNu mă pot conecta, parola nu funcţionează.\n"
+        "Aş vrea să returnez produsul, vă rog.",
     ),
     "Croatian": (
         "cp1250",
-        "Gdje je moja pošiljka? Trebala je stići već jučer.\nNe mogu se prijaviti, šifra više ne radi.\nŽelim vratiti uređaj.",
+        "Gdje je moja pošiljka? Trebala je stići već jučer.\nNe mogu se prijaviti, šifra više ne radi.\n"
+        "Želim vratiti uređaj.",
     ),
     "Turkish": (
         "cp1254",
-        "Kargom nerede? Dün gelmesi gerekiyordu, hâlâ ulaşmadı.\nŞifremi unuttum, giriş yapamıyorum.\nÜrünü iade etmek istiyorum, nasıl yapacağım?",
+        "Kargom nerede? Dün gelmesi gerekiyordu, hâlâ ulaşmadı.\nŞifremi unuttum, giriş yapamıyorum.\n"
+        "Ürünü iade etmek istiyorum, nasıl yapacağım?",
     ),
     "Lithuanian": (
         "cp1257",
-        "Kur yra mano siuntinys? Jis turėjo atvykti vakar.\nNegaliu prisijungti, slaptažodis neveikia.\nNorėčiau grąžinti prekę, kurią įsigijau šį mėnesį.",
+        "Kur yra mano siuntinys? Jis turėjo atvykti vakar.\nNegaliu prisijungti, slaptažodis neveikia.\n"
+        "Norėčiau grąžinti prekę, kurią įsigijau šį mėnesį.",
     ),
     "Russian": (
         "cp1251 koi8_r cp866",
@@ -85,7 +97,8 @@ SENTENCES = {
     ),
     "Ukrainian": (
         "cp1251",
-        "Де моя посилка? Вона мала прийти ще вчора.\nНе можу увійти, пароль не підходить.\nЩо робити, якщо її загублено?",
+        "Де моя посилка? Вона мала прийти ще вчора.\nНе можу увійти, пароль не підходить.\n"
+        "Що робити, якщо її загублено?",
     ),
     "Bulgarian": ("cp1251", "Къде е моята пратка? Трябваше да пристигне вчера.\nНе мога да вляза, паролата не работи."),
     "Greek": (
@@ -106,7 +119,8 @@ SENTENCES = {
     ),
     "Korean": (
         "cp949",
-        "제 택배가 어디에 있나요? 어제 도착했어야 합니다.\n로그인이 안 돼요. 비밀번호가 틀렸다고 나옵니다.\n상품을 반품하고 싶습니다.",
+        "제 택배가 어디에 있나요? 어제 도착했어야 합니다.\n"
+        "로그인이 안 돼요. 비밀번호가 틀렸다고 나옵니다.\n상품을 반품하고 싶습니다.",
     ),
 }
 CASES = [(name, encoding) for name, (encodings, _) in SENTENCES.items() for encoding in encodings.split()]

@@ -225,7 +225,8 @@ def test_table_tells_text_and_label_by_their_values(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("\n".join(["mood,remark,nr", *rows]))
     found = read(tmp_path, "a.csv", kind="classify")
     assert found.notes[0] == (
-        "a.csv: column `remark` is the input, `mood` the label (a guess: set data.columns if it is wrong): 3 classes, 30 rows"
+        "a.csv: column `remark` is the input, `mood` the label (a guess: set data.columns if it is wrong): 3 "
+        "classes, 30 rows"
     )
     assert detect(tmp_path / "a.csv").columns == {"input": "remark", "output": "mood"}
     assert (

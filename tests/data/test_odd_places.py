@@ -59,7 +59,10 @@ def test_a_page_with_a_picture_in_a_tag_is_read(tmp_path: Path):
     (tmp_path / "rows.jsonl").write_text("{}\n")
     task = task_in(tmp_path, "rows.jsonl")
     picture = "/a+b=" * 40_000
-    page = f'<html><body><p>There are twenty days of leave in a year.</p><img src="data:image/png;base64,{picture}"></body>'
+    page = (
+        "<html><body><p>There are twenty days of leave in a year.</p><img "
+        f'src="data:image/png;base64,{picture}"></body>'
+    )
     (tmp_path / "docs" / "page.html").write_text(page)
     assert "twenty days" in read_documents(task)[0].sections[0].text
 

@@ -58,7 +58,8 @@ def test_a_dictionary_of_splits_is_the_splits(tmp_path: Path) -> None:
     assert workspace.labels == ("balance", "oos", "transfer", "weather")
     assert workspace.notes == (
         "data_full.json: of each pair the first is the input, the second the label: 4 classes, 32 rows",
-        "data_full.json: its parts are the splits: train 16 (train, oos_train); dev 7 (val, oos_val); test 9 (test, oos_test)",
+        "data_full.json: its parts are the splits: train 16 (train, oos_train); dev 7 (val, oos_val); test 9 "
+        "(test, oos_test)",
     )
     lines = (tmp_path / "data_full.json").read_text().splitlines()
     row = workspace.splits["dev"][3]
@@ -106,7 +107,8 @@ def test_a_question_on_both_sides_of_given_splits_stops_without_speaking_of_grou
     (tmp_path / "a.json").write_text(json.dumps({**parts, "test": [*parts["test"], parts["train"][0]]}))
     with pytest.raises(
         InputError,
-        match=r'1 test row repeats train; .*; set data.leakage = "drop", which takes out 1 row of train, take rows out yourself, or',
+        match=r'1 test row repeats train; .*; set data.leakage = "drop", which takes out 1 row of train, '
+        r"take rows out yourself, or",
     ):
         open_workspace(task_of(tmp_path, "a.json"))
 
@@ -134,7 +136,10 @@ def test_a_list_of_pairs(tmp_path: Path, kind: str) -> None:
 )
 def test_the_input_is_one_column_or_several_or_a_template(tmp_path: Path, asked: Any, first: str) -> None:
     (tmp_path / "a.json").write_text(json.dumps(of_pubmed()))
-    text = f'[task]\nkind = "classify"\n[data]\nexamples = ["a.json"]\ncolumns = {{ input = {json.dumps(asked)}, label = "final_decision" }}\n'
+    text = (
+        '[task]\nkind = "classify"\n[data]\nexamples = ["a.json"]\n'
+        f'columns = {{ input = {json.dumps(asked)}, label = "final_decision" }}\n'
+    )
     (tmp_path / "trimtab.toml").write_text(text)
     task = load_task(tmp_path)
     assert read_examples(task, task.data.examples).examples[0].input.startswith(first)

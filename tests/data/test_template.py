@@ -100,8 +100,8 @@ def test_a_process_that_was_ended_is_followed_by_another() -> None:
 
 def test_it_ends_with_the_process_that_asked() -> None:
     code = (
-        "from trimtab.data import template as t; t.render_template('{{ 1 }}', {}); print(t._renderer._process.pid, flush=True);"
-        "import os; os.kill(os.getpid(), 9)"
+        "from trimtab.data import template as t; t.render_template('{{ 1 }}', {}); "
+        "print(t._renderer._process.pid, flush=True);import os; os.kill(os.getpid(), 9)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
     import psutil

@@ -112,8 +112,9 @@ def test_a_later_look_at_the_same_questions_is_tested_more_strictly_and_says_so(
     answers, results = {"prompt": answers_of("prompt", right)}, [costing("prompt", 1.0, task)]
     looks = [evidence_of(results, answers, [arm_from_name("prompt")], task, {}, look=look) for look in (1, 2, 3)]
     assert [one.results[0].passes for one in looks] == [True, False, False]
-    assert "look at these questions" not in decide(looks[0]).sentence
-    assert "This is the third look at these questions, tested at 0.0034" in decide(looks[2]).sentence
+    assert "study of these test questions" not in decide(looks[0]).sentence
+    stricter = "This is the third study of these test questions, so its tests are stricter (level 0.0034)"
+    assert stricter in decide(looks[2]).sentence
     assert sum(look_level(look) for look in range(1, 100_000)) == pytest.approx(0.05, abs=1e-5)
 
 
@@ -130,7 +131,7 @@ def test_where_an_answer_without_a_model_reaches_the_target_that_is_the_verdict(
         assert study.results[0].passes
         assert found.arm == ("prompt" if needed else None)
         if not needed:
-            assert found.sentence.startswith("No model is needed: answering without one (most-frequent:")
+            assert found.sentence.startswith("No model is needed: one fixed rule (most-frequent:")
             assert "prompt reaches it too" in found.sentence
         else:
             # at a lower target no arm would be needed either
@@ -149,6 +150,9 @@ def test_the_highest_of_several_scores_is_told_as_corrected_for_having_been_pick
     found = decide(evidence_of(results, answers, [arm_from_name(name) for name in names], task, {}))
     assert found.picked is not None
     assert found.picked.value < max(scores.values()) - 0.01
-    assert f"corrected for having been picked, {max(scores, key=scores.__getitem__)} is at" in found.sentence
+    corrected = (
+        f"Part of being the highest of 4 is luck: corrected for that, {max(scores, key=scores.__getitem__)} is at"
+    )
+    assert corrected in found.sentence
     alone = decide(evidence_of(results[:1], {"prompt": answers["prompt"]}, [arm_from_name("prompt")], task, {}))
     assert alone.picked is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from made_answers import made_answer
@@ -74,9 +75,9 @@ def test_the_sentence_counts_and_names_what_differs() -> None:
     kept = tuple(RobustnessCheck(what=f"a margin of {n}", arm="a") for n in range(3))
     other = RobustnessCheck(what="without run 1", arm=None)
     verdict = Verdict(status="shown", arm="a", sentence="", robustness=(*kept, other))
-    assert (
-        robustness_sentence(verdict, 2)
-        == "The choice is the same in 3 of 4 robustness checks (without run 1: not shown)."
-    )
+    same = "With one thing changed at a time, the choice stays the same in 3 of 4 checks (without run 1: no choice)."
+    assert robustness_sentence(verdict, 2) == same
+    all_same = "With one thing changed at a time, such as a margin of 0, the choice stays the same in all 3 checks."
+    assert robustness_sentence(replace(verdict, robustness=kept), 2) == all_same
     assert robustness_sentence(verdict, 1) == ""  # there was nothing to choose from
     assert robustness_sentence(Verdict(status="shown", arm="a", sentence=""), 2) == ""

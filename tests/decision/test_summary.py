@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 from made_answers import made_answer
 from made_studies import a_task, an_arm, costing, evidence, verdict
 
-from trimtab.base.grammar import arm_from_name
+from trimtab.base.grammar import METHODS, arm_from_name
 from trimtab.base.results import ArmResult, Estimate
 from trimtab.base.task import Task
 from trimtab.decision.evidence import evidence_of
-from trimtab.decision.summary import reachable_target, relative_cost
+from trimtab.decision.summary import in_lines, in_metric, in_plain_words, reachable_target, relative_cost, with_more
 
 RIGHT = {
     "prompt": Estimate(value=0.40, low=0.34, high=0.46, n=300),
@@ -32,11 +34,13 @@ def test_with_a_target_the_choice_its_right_answers_its_cost_and_the_next_best_c
     arms = [an_arm(name, right.value, task) for name, right in RIGHT.items()]
     first = verdict(arms, task, right=RIGHT).sentence.split("\nIn figures:")[0]
     assert first.startswith(
-        "Use rag (the model as it is, shown passages retrieved from the documents): it gets about 90 of 100 questions right "
-        "(86 to 94; 300 were asked), and so reaches the target of 0.8; it costs "
+        "Use rag: the language model as it is, shown matching passages of your documents. It gets about 90 of "
+        "100 questions right (very likely 86 to 94; 300 were asked), which is shown to reach the target of 80 of "
+        "100. It costs "
     )
-    assert "USD over 12 months at 10,000 questions a month, and the next best, lora+rag (the model tuned by" in first
-    assert "gets 7 more right at" in first
+    assert "USD over 12 months at 10,000 questions a month. lora+rag (the language model trained on your" in first
+    assert "scores highest: it gets 7 more of 100 right and costs 1.2 times as much." in first
+    assert "The next best" not in first
     for word in (" arm", "lightest", "F1", "exact match", "interval"):
         assert word not in first
 
@@ -46,29 +50,33 @@ def test_the_only_arm_that_was_measured_is_called_so() -> None:
     rest = [ArmResult(arm=name, status="not_run", why="") for name in ("lora", "prompt")]
     rest.append(ArmResult(arm="few-shot", status="failed", why=""))
     found = verdict([an_arm("rag", 0.90, task), *rest], task, right=RIGHT).sentence.splitlines()[0]
-    assert found.endswith(". It is the only arm that was measured: 2 did not fit the budget and 1 failed.")
+    assert found.endswith(" a month. Nothing else was measured.")
+    told = verdict([an_arm("rag", 0.90, task), *rest], task, right=RIGHT).sentence
+    assert "Nothing is known of few-shot (failed), nor of lora and prompt (did not fit the budget)." in told
     alone = verdict([an_arm("rag", 0.90, task)], task, right=RIGHT).sentence.splitlines()[0]
-    assert alone.endswith(". It is the only arm that was measured.")
+    assert alone.endswith(" a month. Nothing else was measured.")
     both = verdict([an_arm("rag", 0.90, task), an_arm("prompt", 0.4, task), *rest], task, right=RIGHT).sentence
-    assert "only arm that was measured" not in both
+    assert "Nothing else was measured" not in both
 
 
 def test_what_the_task_file_does_not_state_stands_in_the_second_sentence() -> None:
     task = without_defaults(a_task(None))
     arms = [an_arm("rag", 0.90, task), an_arm("lora+rag", 0.905, task), an_arm("prompt", 0.4, task)]
     first, second = verdict(arms, task, GAPS, right=RIGHT, cuts=["one epoch"], few_groups=4).sentence.splitlines()[:2]
-    assert first.startswith(
-        "If it is enough to get about 90 of 100 questions right (86 to 94; 300 were asked), use rag ("
-    )
+    assert first.startswith("If about 90 of 100 right answers are enough, use rag: ")
+    assert "Very likely it gets 86 to 94 of 100 right (300 questions were asked)." in first
     assert second == (
-        "Not known or weak: the task file states no target (rag is shown to reach one of up to 0.85), no margin (differences of up "
-        "to 0.02 count as none) and no volume (10,000 questions a month are assumed); the time budget cut searching or training, as "
-        "told below; the test questions form only about 4 independent groups, so that every figure is rough."
+        "Not known or weak: The task file states no target; rag is shown to reach any of up to 85 of 100. No "
+        "margin is stated: differences of up to 2 of 100 count as none. No volume is stated: 10,000 questions a "
+        "month are assumed. The test questions form only about 4 independent groups, and those of one group are "
+        "alike, so every figure is rough. To fit the time budget: one epoch. lora+rag was trained only once; "
+        "trained again, it may do better or worse."
     )
     stated = a_task(0.85)
     told = verdict([an_arm("rag", 0.95, stated)], stated).sentence
-    assert "the task file states" not in told
-    assert "reach one of up to" not in told
+    assert "is stated" not in told
+    assert "states no" not in told
+    assert "reach any of up to" not in told
 
 
 def test_without_right_answers_the_score_is_told() -> None:
@@ -76,8 +84,9 @@ def test_without_right_answers_the_score_is_told() -> None:
     arms = [an_arm("rag", 0.90, task), an_arm("lora+rag", 0.93, task)]
     told = verdict(arms, task, {("lora+rag", "rag"): (0.03, 0.05)}).sentence
     assert told.startswith(
-        "Not shown: lora+rag (the model tuned by a small adapter (LoRA), shown passages retrieved from the documents) scores highest, "
-        "0.93 of 1 (0.89 to 0.97; 300 questions were asked), but rag (the model as it is, shown passages retrieved from the documents)"
+        "No choice yet: lora+rag (the language model trained on your examples, shown matching passages of your "
+        "documents) scores highest, 0.93 on a scale from 0 to 1 (very likely 0.89 to 0.97; 300 questions were "
+        "asked). But rag (the language model as it is,"
     )
 
 
@@ -113,8 +122,12 @@ def test_the_next_best_is_one_that_could_be_chosen_and_a_better_one_that_is_too_
     slow = an_arm("rag", 0.97, task, latency_p95_ms=1500.0)
     fast = [an_arm("lora", 0.9, task, latency_p95_ms=300.0), an_arm("prompt", 0.4, task, latency_p95_ms=300.0)]
     first, *rest = verdict([slow, *fast], task).sentence.splitlines()
-    assert "the next best, prompt (" in first
-    assert "rag reaches it too, but may take 1,500 ms" in first
+    assert "The next best is prompt (" in first
+    assert "; it is not shown to reach the target." in first
+    assert (
+        "rag reaches the target too, but is not shown to be fast enough: 1 in 20 answers may take longer than 1,500 ms"
+        in first
+    )
     assert "the only one" not in " ".join(rest)
 
 
@@ -128,7 +141,42 @@ def test_training_counts_in_the_cost_of_what_was_trained_alone() -> None:
 def test_costs_are_compared_the_way_that_reads() -> None:
     task = a_task(0.8)
     cheap, dear = (costing(name, total, task).cost for name, total in (("a", 2.0), ("b", 26.0)))
-    assert relative_cost(dear, cheap) == " at 13 times the cost"
-    assert relative_cost(cheap, dear) == " at 1/13 of the cost"
+    assert relative_cost(dear, cheap) == "13 times as much"
+    assert relative_cost(cheap, dear) == "8% as much"
     assert relative_cost(cheap, cheap) == ""
     assert relative_cost(cheap, None) == ""
+
+
+def test_the_lines_of_a_verdict_stay_in_their_order_whatever_is_added() -> None:
+    text = in_lines("Use rag.", ["One is not known."], [])
+    more = with_more(text, unknown=["Two is not known.", ""], figures=["One figure."])
+    assert more == "Use rag.\nNot known or weak: One is not known. Two is not known.\nIn figures: One figure."
+    assert with_more("Use rag.", unknown=[""], figures=[]) == "Use rag."
+    assert with_more("Use rag.", unknown=["A."], figures=[]) == "Use rag.\nNot known or weak: A."
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_arm_is_described_without_the_name_of_a_method(method: str) -> None:
+    study = evidence([], a_task())
+    name = {"base": "prompt", "api": "api-big"}.get(method, method)
+    words = in_plain_words(study, name)
+    assert words != name
+    assert not re.search(rf"\b{re.escape(method)}\b|\bLoRA|adapter|tuned|endpoint|classifier over", words)
+    if METHODS[method].staged:
+        assert words == "the language model trained on your examples"
+        assert in_plain_words(study, f"{name}-docs") == f"{words[: -len('examples')]}documents and your examples"
+        with_passages = "the language model trained on your examples, shown matching passages of your documents"
+        assert in_plain_words(study, f"{name}+rag") == with_passages
+
+
+def test_an_arm_of_an_unknown_name_is_called_by_it() -> None:
+    assert in_plain_words(evidence([], a_task()), "mine") == "mine"
+
+
+def test_a_share_of_right_answers_is_told_of_100_and_another_score_as_it_is() -> None:
+    assert in_metric(a_task(), 0.85) == "85 of 100"
+    assert in_metric(a_task(), 0.29) == "29 of 100"
+    assert in_metric(a_task(), 0.025) == "2.5 of 100"
+    graded = a_task().model_dump()
+    graded["task"]["metric"] = "token_f1"
+    assert in_metric(Task.model_validate(graded), 0.85) == "0.85"

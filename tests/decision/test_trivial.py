@@ -29,9 +29,10 @@ def test_the_sentence_names_each_arm_once_beside_the_strongest_that_it_does_not_
     strong = TrivialArm(arm="always-unknown", score=estimate(0.111), not_beaten_by=("prompt", "few-shot"))
     beaten = TrivialArm(arm="nearest-answer", score=estimate(0.2))
     assert sentence([weak, strong, beaten]) == (
-        "Not shown to be better than an answer that takes no model at all: "
-        "rag (most-frequent, the most frequent answer of the training rows, whatever is asked, scores 0.037); "
-        "prompt and few-shot (always-unknown, says that it does not know, whatever is asked, scores 0.111)."
+        "rag is not shown to be better than a fixed rule without a model "
+        "(most-frequent: the most frequent answer of the training rows, whatever is asked; it scores 0.037). "
+        "prompt and few-shot are not shown to be better than a fixed rule without a model "
+        "(always-unknown: says that it does not know, whatever is asked; it scores 0.111)."
     )
     assert sentence([beaten]) == sentence([]) == ""
 

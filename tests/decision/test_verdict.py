@@ -13,7 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from made_studies import USAGES, Gap, a_task, an_arm, costing, evidence, usage, verdict
 
-from trimtab.base.results import ArmEffort, ArmResult, Cost
+from trimtab.base.results import ArmEffort, ArmResult, Cost, TokenFee
 from trimtab.base.task import Task
 from trimtab.decision.choice import choose
 from trimtab.decision.cost_order import by_weight
@@ -42,7 +42,7 @@ def test_a_volume_that_no_one_stated_is_said_to_be_assumed() -> None:
     unstated = Task.model_validate(plain)
     assert unstated.cost.questions_per_month == 10_000
     told = verdict([an_arm("rag", 0.95, unstated)], unstated).sentence
-    assert "Not known or weak: the task file states no volume (10,000 questions a month are assumed)." in told
+    assert "Not known or weak: No volume is stated: 10,000 questions a month are assumed." in told
     assert "assumed" not in verdict([an_arm("rag", 0.95, task)], task).sentence
 
 
@@ -68,10 +68,12 @@ def test_of_costs_within_a_tenth_the_simpler_arm_is_lighter() -> None:
     blend, rag = costing("lora+rag", 100.0, task), costing("rag", 109.0, task)
     found = verdict([blend, rag], task, usages={})
     assert found.arm == "rag"
-    assert (
-        "109 USD over 12 months at 10,000 questions a month, which counts as equal to 100 USD for lora+rag"
-        in found.sentence
+    assert "It costs 109 USD over 12 months at 10,000 questions a month." in found.sentence
+    equal = (
+        "the simplest of the cheapest (its cost counts as equal to that of lora+rag). The others: lora+rag 0.950 for "
+        "100 USD."
     )
+    assert equal in found.sentence
     assert verdict([blend, costing("rag", 111.0, task)], task, usages={}).arm == "lora+rag"
     small = costing("lora", 109.0, task, stored_bytes=5)
     assert verdict([costing("rag", 100.0, task, stored_bytes=9), small], task, usages={}).arm == "lora"
@@ -116,7 +118,10 @@ def test_a_slow_arm_is_passed_over_and_named() -> None:
     both = an_arm("lora+rag", 0.95, task, latency_p95_ms=900.0)
     found = verdict([rag, both], task)
     assert found.arm == "lora+rag"
-    assert "rag reaches it too, but may take 2,100 ms" in found.sentence
+    assert (
+        "rag reaches the target too, but is not shown to be fast enough: 1 in 20 answers may take longer than 2,100 ms"
+        in found.sentence
+    )
     alone = verdict([rag], task)
     assert (alone.status, alone.arm) == ("not_shown", None)
     assert alone.needs is not None
@@ -132,7 +137,8 @@ def test_a_latency_limit_is_held_against_the_upper_bound() -> None:
     both = an_arm("lora+rag", 0.94, task, latency_p95_ms=950.0, latency_p95_high_ms=990.0)
     found = verdict([rag, both], task)
     assert found.arm == "lora+rag"
-    assert "may take 1,300 ms at the 95th percentile (upper 95% bound, 900 ms measured)" in found.sentence
+    slow = "1 in 20 answers may take longer than 1,300 ms (upper 95% bound; 900 ms measured), and the limit is 1,000 ms"
+    assert slow in found.sentence
     assert best_arm([rag, both], task) == "lora+rag"
     unbounded = an_arm("rag", 0.95, task, latency_p95_ms=900.0, latency_p95_high_ms=None)
     assert "no known latency" in verdict([unbounded], task).sentence
@@ -145,9 +151,11 @@ def test_not_shown_says_how_many_questions_would_do() -> None:
     other = an_arm("prompt", 0.4, task, n=100)
     found = verdict([arm, other], task)
     assert found.status == "not_shown"
-    assert "The nearest is rag (" in found.sentence
-    assert "with 80% chance if its true score is 0.880" in found.sentence
+    assert "The nearest, rag (" in found.sentence
     assert found.needs is not None
+    assert "were asked): more than the target, but too few questions were asked to be sure." in found.sentence
+    enough = "that is enough in 4 of 5 such studies, if it truly gets 88 of 100 right."
+    assert f"To settle it, ask {found.needs}: {enough}" in found.sentence
     more = int(found.needs.split()[1].replace(",", ""))
     # with so many more, an arm that truly scores .88 passes at the level of two arms in about 80% of studies
     random, n = np.random.default_rng(0), 100 + more
@@ -169,7 +177,8 @@ def test_a_score_below_a_target_that_its_interval_holds_is_no_end() -> None:
     """.84 of 300, at most .88: a true score of .865, halfway to the upper end, would be shown."""
     task = a_task()
     found = verdict([an_arm("rag", 0.84, task), an_arm("prompt", 0.4, task)], task)
-    assert "more test questions would show it with 80% chance if its true score is 0.865" in found.sentence
+    assert "that is enough in 4 of 5 such studies, if it truly gets 86.5 of 100 right." in found.sentence
+    assert "more than the target" not in found.sentence
     assert (found.needs or "").startswith("about ")
 
 
@@ -177,7 +186,10 @@ def test_below_the_target_more_questions_do_not_help() -> None:
     task = a_task()
     found = verdict([an_arm("rag", 0.8, task), an_arm("prompt", 0.4, task)], task)
     assert found.status == "not_shown"
-    assert "more test questions will not help" in found.sentence
+    assert found.sentence.startswith(
+        "No choice: none of the 2 ways measured is shown to reach the target of 85 of 100."
+    )
+    assert "More test questions will not help" in found.sentence
     assert found.needs is not None
     assert found.needs.startswith("not more")
 
@@ -187,7 +199,7 @@ def test_facts_that_change_too_fast_rule_tuning_alone_out() -> None:
     task = a_task(change=change)
     found = verdict([an_arm("lora", 0.95, task), an_arm("lora+rag", 0.95, task)], task)
     assert found.arm == "lora+rag"
-    assert "lora reaches it too, but cannot be retrained often enough" in found.sentence
+    assert "lora reaches the target too, but cannot be retrained often enough" in found.sentence
     assert verdict([an_arm("lora", 0.95, a_task()), an_arm("lora+rag", 0.95, a_task())], a_task()).arm == "lora"
 
 
@@ -212,11 +224,13 @@ def test_a_lighter_arm_that_is_not_worse_is_shown() -> None:
     gaps = {("lora+rag", "rag"): (0.005, 0.013), ("lora+rag", "prompt"): (0.505, 0.05), ("rag", "prompt"): (0.5, 0.05)}
     found = verdict(arms, task, gaps)
     assert (found.status, found.arm) == ("shown", "rag")
-    assert "within 0.02 of the best" in found.sentence
+    worse = "every cheaper or simpler way is worse than lora+rag by more than 2 of 100"
+    assert f"It is shown that {worse}, and that no other way is better by more than that." in found.sentence
     assert found.sentence.startswith(
-        "If it is enough to score 0.90 of 1 (0.86 to 0.94; 300 questions were asked), use rag (the model as it is,"
+        "If a score of 0.90 on a scale from 0 to 1 is enough, use rag: the language model as it is, shown matching "
+        "passages of your documents. Very likely it scores 0.86 to 0.94 (300 questions were asked)."
     )
-    assert "the task file states no target (rag is shown to reach one of up to 0.8" in found.sentence
+    assert "The task file states no target; rag is shown to reach any of up to 8" in found.sentence
 
 
 def test_the_best_is_shown_where_every_lighter_arm_is_worse_by_more_than_the_margin() -> None:
@@ -224,8 +238,8 @@ def test_the_best_is_shown_where_every_lighter_arm_is_worse_by_more_than_the_mar
     arms = [an_arm("rag", 0.80, task), an_arm("lora+rag", 0.9, task)]
     found = verdict(arms, task, {("lora+rag", "rag"): (0.1, 0.05)})
     assert (found.status, found.arm) == ("shown", "lora+rag")
-    assert "every lighter arm is shown to be worse by more than 0.02" in found.sentence
-    assert "it costs" in found.sentence
+    assert "It is shown that every cheaper or simpler way is worse by more than 2 of 100" in found.sentence
+    assert "It costs" in found.sentence
 
 
 def test_a_dearer_arm_is_not_shown_for_a_difference_within_the_margin() -> None:
@@ -235,9 +249,10 @@ def test_a_dearer_arm_is_not_shown_for_a_difference_within_the_margin() -> None:
     arms = [an_arm("rag", 0.885, task), an_arm("lora+rag", 0.9, task)]
     found = verdict(arms, task, {("lora+rag", "rag"): (0.015, 0.010)})
     assert (found.status, found.arm) == ("not_shown", None)
-    assert "at 1/1.2 of the cost may be as good." in found.sentence
-    assert "but rag is behind by 0.015, at most 0.025 (95% interval)" in found.sentence
-    assert "neither to be within 0.02 of it nor to be worse by more" in found.sentence
+    assert ", which scored 0.89 and costs 84% as much, may be as good." in found.sentence
+    assert "rag is behind by 0.015 (95% interval 0.005 to 0.025)" in found.sentence
+    open_claims = "it is not shown that it is at most 2 of 100 worse than lora+rag, nor that it is worse by more."
+    assert open_claims in found.sentence
 
 
 def test_a_lighter_arm_that_may_do_as_well_leaves_it_open() -> None:
@@ -248,10 +263,10 @@ def test_a_lighter_arm_that_may_do_as_well_leaves_it_open() -> None:
     # standard error .0204 on 300; .03 is .01 beyond the margin, which 2.49 of them must fit into: 7,727 in all
     assert found.needs is not None
     assert int(found.needs.split()[1].replace(",", "")) == pytest.approx(7_427, rel=0.12)
-    if_true = "would show it with 80% chance, if the measured differences are the true ones"
-    assert f"{found.needs} {if_true}" in found.sentence
+    if_true = "that is enough in 4 of 5 such studies, if the differences measured here are the true ones."
+    assert f"To settle it, ask {found.needs}: {if_true}" in found.sentence
     in_groups = verdict(arms, task, {("lora+rag", "rag"): (0.03, 0.04)}, groups=40)
-    assert f"{found.needs} in new groups {if_true}" in in_groups.sentence
+    assert f"{found.needs} in new groups (unlike those already asked): {if_true}" in in_groups.sentence
 
 
 def test_a_heavier_arm_that_may_be_much_better_leaves_it_open() -> None:
@@ -259,10 +274,13 @@ def test_a_heavier_arm_that_may_be_much_better_leaves_it_open() -> None:
     arms = [an_arm("prompt", 0.9, task), an_arm("lora", 0.89, task)]
     open_one = verdict(arms, task, {("prompt", "lora"): (0.01, 0.06)})
     assert open_one.status == "not_shown"
-    assert "these data cannot tell it from lora (behind by 0.010" in open_one.sentence
+    assert "lora (the language model trained on your examples), which scored 0.89 and costs" in open_one.sentence
+    assert "may be better by more than 2 of 100." in open_one.sentence
+    assert "lora is behind by 0.010" in open_one.sentence
+    assert "it is not shown that prompt is at most 2 of 100 worse." in open_one.sentence
     found = verdict(arms, task, {("prompt", "lora"): (0.01, 0.025)})
     assert (found.status, found.arm) == ("shown", "prompt")
-    assert "is the lightest" in found.sentence
+    assert "It is the cheapest, and it is shown that no other way is better by more than 2 of 100." in found.sentence
 
 
 def test_an_undecided_arm_on_the_way_holds_the_walk() -> None:
@@ -273,7 +291,7 @@ def test_an_undecided_arm_on_the_way_holds_the_walk() -> None:
     gaps = {("lora+rag", "rag"): near, ("lora+rag", "prompt"): open_one, ("rag", "prompt"): (0.019, 0.025)}
     found = verdict(arms, task, gaps)
     assert found.status == "not_shown"
-    assert "but prompt (the model as it is, with the instruction alone) at 1/" in found.sentence
+    assert "But prompt (the language model as it is), which scored 0.88 and costs 19% as much, may be" in found.sentence
     worse = {**gaps, ("lora+rag", "prompt"): (0.06, 0.025), ("rag", "prompt"): (0.059, 0.025)}
     assert verdict(arms, task, worse).arm == "rag"
 
@@ -301,7 +319,8 @@ def test_where_the_groups_can_show_no_difference_more_of_their_questions_do_not_
     assert found.status == "not_shown"
     assert (
         found.needs
-        == "no number of test questions of so few groups (7 groups of questions cannot show a difference in 6 comparisons, 8 are the least)"
+        == "no number of test questions of so few groups (7 groups of questions cannot show a difference in 6 "
+        "comparisons, 8 are the least)"
     )
     enough = verdict(arms, task, gaps, groups=8)
     assert enough.needs is not None
@@ -334,7 +353,7 @@ def test_where_no_answer_is_right_more_questions_do_not_help() -> None:
     arms = [an_arm(name, 0.0, task, half=0.01) for name in ("prompt", "rag")]
     found = verdict(arms, task, {("prompt", "rag"): (0.0, 0.01)})
     assert (found.status, found.arm) == ("not_shown", None)
-    assert "all that were measured scored 0" in found.sentence
+    assert "all ways measured scored 0" in found.sentence
     assert found.needs is not None
     assert found.needs.startswith("not more test questions")
 
@@ -379,7 +398,7 @@ def test_a_slower_but_better_arm_is_named() -> None:
     rag, prompt = (an_arm(name, score, task, latency_p95_ms=500.0) for name, score in (("rag", 0.9), ("prompt", 0.5)))
     found = verdict([slow, rag, prompt], task, {("rag", "prompt"): (0.4, 0.05)})
     assert found.arm == "rag"
-    assert "lora+rag scored higher (0.970), but may take 2,000 ms" in found.sentence
+    assert "lora+rag scored higher (97 of 100), but is not shown to be fast enough: 1 in 20 answers" in found.sentence
 
 
 def test_failed_and_unrun_arms_are_named_and_not_decided_on() -> None:
@@ -389,7 +408,7 @@ def test_failed_and_unrun_arms_are_named_and_not_decided_on() -> None:
     other = replace(left_out, arm="prompt")
     found = verdict([failed, left_out, other, an_arm("rag", 0.95, task)], task)
     assert found.arm == "rag"
-    assert "failed, so not compared: lora; not run, so not compared: full and prompt." in found.sentence
+    assert "Nothing is known of lora (failed), nor of full and prompt (did not fit the budget)." in found.sentence
     nothing = verdict([failed], task)
     assert nothing.status == "not_shown"
     assert "out of memory" in nothing.sentence
@@ -400,23 +419,28 @@ def test_what_the_budget_cut_is_named() -> None:
     cuts = ["lora: 2 epochs of 3", "lora+rag: 1 trial of 4", "few-shot: 1 draw", "seeds: 1 of 3"]
     found = verdict([an_arm("rag", 0.95, task)], task, cuts=cuts)
     assert (
-        "To fit the budget: lora: 2 epochs of 3; lora+rag: 1 trial of 4; few-shot: 1 draw, and 1 more."
+        "To fit the time budget: lora: 2 epochs of 3; lora+rag: 1 trial of 4; few-shot: 1 draw; and 1 more."
         in found.sentence
     )
 
 
 def test_the_sentence_says_whether_it_speaks_of_a_model_or_of_a_method() -> None:
     task = a_task()
-    assert "trained" not in verdict([an_arm("rag", 0.95, task)], task).sentence
+    assert "trained only once" not in verdict([an_arm("rag", 0.95, task)], task).sentence
     built = verdict([an_arm("rag", 0.95, task), an_arm("lora", 0.96, task)], task).sentence
-    assert "Each model was trained once; training again could give another result." in built
+    assert "lora was trained only once; trained again, it may do better or worse." in built
     method = verdict([an_arm("rag", 0.95, task), an_arm("lora", 0.96, task, seeds=3)], task).sentence
-    assert "Every trained arm is the mean of 3 runs" in method
+    mean = (
+        "Each trained one was trained 3 times: its score is the mean, and its interval includes how much the runs "
+        "differ."
+    )
+    assert mean in method
+    assert "trained only once" not in method
     arms = [an_arm("linear", 0.9, task), an_arm("lora", 0.96, task, seeds=3)]  # linear comes out alike each time
-    assert "Every trained arm is the mean of 3 runs" in verdict(arms, task).sentence
+    assert mean in verdict(arms, task).sentence
     mixed = verdict([an_arm("full", 0.9, task), an_arm("lora", 0.96, task, seeds=3)], task).sentence
-    assert "lora is the mean of 3 runs" in mixed
-    assert "every other trained arm was trained once" in mixed
+    assert "lora was trained 3 times: its score is the mean" in mixed
+    assert "full was trained only once" in mixed
 
 
 def test_arms_that_were_still_getting_better_are_named() -> None:
@@ -424,7 +448,7 @@ def test_arms_that_were_still_getting_better_are_named() -> None:
     done = ArmEffort(seconds=1.0, trials=(), stopped="no trial was better")
     cut = replace(done, stopped="budget", improving=True)
     arms = [replace(an_arm("rag", 0.95, task), effort=done), replace(an_arm("lora", 0.9, task), effort=cut)]
-    told = "lora was still getting better on dev when the search ended"
+    told = "lora was still getting better when the search ended; more time may change this."
     assert told in verdict(arms, task).sentence
     assert told not in verdict([arms[0], an_arm("lora", 0.9, task)], task).sentence
 
@@ -436,9 +460,9 @@ def test_best_is_not_said_of_what_was_compared_to_within_a_margin() -> None:
     gaps = {("lora", "prompt"): (0.45, 0.05)}
     for arms in ([light, heavy], [replace(light, effort=cut), heavy], [light, replace(heavy, effort=cut)]):
         told = verdict(arms, task, gaps).sentence
-        assert "lora scored highest with" in told
-        assert "no other arm to be better by more than 0.02" in told
-        assert " best " not in told.replace("the next best", "")
+        assert "use lora: " in told
+        assert "It is shown that every cheaper or simpler way is worse by more than 2 of 100" in told
+        assert " best " not in told.replace("The next best", "")
 
 
 @given(
@@ -518,10 +542,11 @@ def test_where_a_quiet_machine_could_let_another_arm_keep_the_latency_nothing_is
     heavy = an_arm("rag", 0.95, task, latency_p95_ms=300.0)
     found = decide(evidence([light, heavy], task))
     assert (found.status, found.needs) == ("not_shown", "the latency of prompt on a quiet machine")
-    assert (
-        "on a busy machine) where 500 ms are allowed. On a quiet machine prompt might be shown in place of rag"
-        in found.sentence
+    assert found.sentence.startswith(
+        "No choice yet: measure again while nothing else runs on the machine. "
+        "On a quiet machine prompt might be chosen in place of rag; here, prompt is not shown to be fast enough"
     )
+    assert "on a busy machine), and the limit is 500 ms." in found.sentence
     quiet = replace(light, processor_share=0.95)
     assert decide(evidence([quiet, heavy], task)).arm == "rag"
     worse = replace(light, score=replace(score_of(light), value=0.5, low=0.46, high=0.54))
@@ -538,3 +563,36 @@ def test_a_number_of_questions_that_nobody_can_label_is_not_asked_for() -> None:
     near = verdict([an_arm("lora", 0.915, task), an_arm("rag", 0.92, task)], task, {("rag", "lora"): (0.005, 0.04)})
     assert near.needs is not None
     assert near.needs.startswith("about ")
+
+
+def test_costs_that_cannot_be_compared_are_not_called_cheaper() -> None:
+    """Without a price of machine hours, one's own arms are in hours and an endpoint's in money: hours come first."""
+    task = a_task(None, machine_hour=None)
+    far = usage(runs_on_own_machine=False, token_fee=TokenFee(input=0.5, output=2.0))
+    used = {"prompt": USAGES["prompt"], "api-big": far}
+    best = [an_arm("prompt", 0.5, task), an_arm("api-big", 0.9, task, used=far)]
+    told = verdict(best, task, {("api-big", "prompt"): (0.4, 0.05)}, usages=used)
+    assert told.arm == "api-big"
+    assert "It is shown that prompt is worse by more than 2 of 100" in told.sentence
+    assert "cheaper" not in told.sentence
+    alike = [an_arm("prompt", 0.9, task), an_arm("api-big", 0.89, task, used=far)]
+    own = verdict(alike, task, {("prompt", "api-big"): (0.01, 0.02)}, usages=used)
+    assert own.arm == "prompt"
+    assert "It is the cheapest of those whose costs can be compared, and it is shown" in own.sentence
+    assert "costs are in machine hours, which cannot be compared with costs in USD." in own.sentence
+
+
+def test_what_cannot_be_used_is_not_spoken_of_as_shown_to_be_no_better() -> None:
+    task = a_task(None, latency=1000)
+    slow = an_arm("lora+rag", 0.97, task, latency_p95_ms=2000.0)
+    fast = [an_arm(name, score, task, latency_p95_ms=500.0) for name, score in (("rag", 0.9), ("prompt", 0.5))]
+    told = verdict([slow, *fast], task, {("rag", "prompt"): (0.4, 0.05)}).sentence
+    assert "every cheaper or simpler way that can be used is worse by more than 2 of 100" in told
+    assert "no other way that can be used is better by more than that." in told
+
+
+def test_where_no_latency_is_known_more_questions_are_not_said_to_be_of_no_help() -> None:
+    task = a_task(latency=1000)
+    told = verdict([an_arm("rag", 0.95, task)], task)
+    assert "will not help" not in told.sentence
+    assert (told.needs or "").startswith("a known latency: rag has no known latency")

@@ -14,7 +14,7 @@ from trimtab.base.records import Document, Section
 from trimtab.model.catalog import resolve
 from trimtab.retrieval.embed import Embedder
 from trimtab.retrieval.index import Index
-from trimtab.retrieval.search import search
+from trimtab.retrieval.search import hybrid_search
 
 FACTS = {
     "leave.md": "Employees get twenty-five days of annual leave.",
@@ -73,9 +73,9 @@ def test_questions_find_facts_that_share_no_words_with_them_and_an_edit_at_once(
     monkeypatch.setattr(socket.socket, "connect", refuse)
     index = Index.open(tmp_path, embedder)
     index.update([document(name, text) for name, text in FACTS.items()])
-    found = search(index, list(QUESTIONS), 1)
+    found = hybrid_search(index, list(QUESTIONS), 1)
     assert [hits[0].passage.document for hits in found] == list(QUESTIONS.values())
     changed = {**FACTS, "pay.md": "Salaries are transferred on the 15th."}
     index.update([document(name, text) for name, text in changed.items()])
-    (hits,) = search(index, ["When do I receive my wages?"], 1)
+    (hits,) = hybrid_search(index, ["When do I receive my wages?"], 1)
     assert hits[0].passage.text == changed["pay.md"]

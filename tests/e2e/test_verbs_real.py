@@ -22,7 +22,8 @@ from trimtab.studies.runs import runs
 from trimtab.studies.train import train
 
 DOCUMENTS = {
-    "leave.md": "# Leave\n## Days\nEmployees have 25 days of annual leave.\n## Illness\nA doctor's note is needed from the third day.\n",
+    "leave.md": "# Leave\n## Days\nEmployees have 25 days of annual leave.\n## Illness\n"
+    "A doctor's note is needed from the third day.\n",
     "pay.md": "# Pay\nSalaries are paid on day 27 of each month. The bonus comes in April.\n",
     "office.md": "# Offices\nThe headquarters is in Brannock. The kitchen is on floor 2.\n",
 }

@@ -24,8 +24,8 @@ SMOL = (
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 LLAMA3 = (
-    "{% for m in messages %}{{ '<|begin|>' if loop.first }}<|h|>{{ m['role'] }}<|e|>\n\n{{ m['content'] | trim }}<|eot|>"
-    "{% endfor %}{% if add_generation_prompt %}<|h|>assistant<|e|>\n\n{% endif %}"
+    "{% for m in messages %}{{ '<|begin|>' if loop.first }}<|h|>{{ m['role'] }}<|e|>\n\n"
+    "{{ m['content'] | trim }}<|eot|>{% endfor %}{% if add_generation_prompt %}<|h|>assistant<|e|>\n\n{% endif %}"
 )
 COUNTED = (
     "{% for m in messages %}<{{ loop.index }} {{ m['role'] }}>{{ m['content'] }}\n{% endfor %}"
@@ -52,7 +52,8 @@ def said_by_go(template, turns):
     system = any(turn["role"] == "system" for turn in turns)
     text = r'"(?:[^"\\]|\\.)*"'
     default, loop, ask = re.fullmatch(
-        rf"(?:\{{\{{ if not \.System \}}\}}(.*?)\{{\{{ end \}}\}})?\{{\{{ range \.Messages \}}\}}(.*)\{{\{{ end \}}\}}\{{\{{ end \}}\}}((?:\{{\{{ {text} \}}\}})*)",
+        r"(?:\{\{ if not \.System \}\}(.*?)\{\{ end \}\})?\{\{ range \.Messages \}\}(.*)\{\{ end \}\}\{\{ end \}\}"
+        rf"((?:\{{\{{ {text} \}}\}})*)",
         template,
         re.DOTALL,
     ).groups()

@@ -30,7 +30,10 @@ def page(content: str | bytes, path: str = "/", **headers: str) -> SitePage:
 
 def article(text: str, title: str = "A page", head: str = "") -> str:
     """The HTML of a page with a main text of HTML."""
-    return f'<!doctype html><html lang="en"><head><title>{title}</title>{head}</head><body><main><article>{text}</article></main></body></html>'
+    return (
+        "<!doctype html><html "
+        f'lang="en"><head><title>{title}</title>{head}</head><body><main><article>{text}</article></main></body></html>'
+    )
 
 
 def site(folder: Path, pages: Mapping[str, str]) -> CrawledPages:

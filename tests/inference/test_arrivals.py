@@ -70,6 +70,33 @@ def drain(engine: Engine) -> dict[str, Completion]:
     return {event.id: event for event in events if isinstance(event, Completion)}
 
 
+def run_together(
+    engine: Engine, requests: list[Request], due: dict[str, int], cancelled: dict[int, int]
+) -> tuple[dict[str, list[int]], dict[str, Completion]]:
+    """Return the streamed tokens and the completion of each request. Each is submitted in the step in which it is due,
+    and given up as many steps later as `cancelled` says."""
+    tokens: dict[str, list[int]] = {request.id: [] for request in requests}
+    done: dict[str, Completion] = {}
+    for now in range(1000):
+        for request in requests:
+            if due[request.id] == now:
+                engine.submit(request)
+            if due[request.id] + cancelled.get(int(request.id), 1000) == now:
+                cut = engine.cancel(request.id)
+                assert (cut is None) == (request.id in done)
+                if cut:
+                    assert not cut.finished
+                    done[request.id] = cut
+        for event in engine.step():
+            if isinstance(event, Completion):
+                done[event.id] = event
+            else:
+                tokens[event.id].append(event.token)
+        if len(done) == len(requests) and not engine.in_flight:
+            break
+    return tokens, done
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     family=st.sampled_from(sorted(FAMILIES)),
@@ -109,25 +136,7 @@ def test_a_request_among_others_gets_the_tokens_it_gets_alone(
     for request, pause in zip(requests, arrivals, strict=True):
         at += pause
         due[request.id] = at
-    tokens: dict[str, list[int]] = {request.id: [] for request in requests}
-    done: dict[str, Completion] = {}
-    for now in range(1000):
-        for request in requests:
-            if due[request.id] == now:
-                engine.submit(request)
-            if due[request.id] + cancelled.get(int(request.id), 1000) == now:
-                cut = engine.cancel(request.id)
-                assert (cut is None) == (request.id in done)
-                if cut:
-                    assert not cut.finished
-                    done[request.id] = cut
-        for event in engine.step():
-            if isinstance(event, Completion):
-                done[event.id] = event
-            else:
-                tokens[event.id].append(event.token)
-        if len(done) == len(requests) and not engine.in_flight:
-            break
+    tokens, done = run_together(engine, requests, due, cancelled)
     for request in requests:
         expected, given_here = alone_once(family, request), done[request.id]
         assert given_here.ids == expected.ids[: len(given_here.ids)]

@@ -43,9 +43,20 @@ texts = st.text('abé"\\{}:, \n☃😀', max_size=4)
 leaves = st.one_of(
     st.just({"type": "boolean"}),
     st.just({"type": "null"}),
-    st.builds(lambda least, more: {"type": "integer", "minimum": least, "maximum": least + more}, st.integers(-99, 99), st.integers(0, 999)),
-    st.builds(lambda least, more: {"type": "string", "minLength": least, "maxLength": least + more}, st.integers(0, 3), st.integers(0, 5)),
-    st.builds(lambda values: {"enum": values}, st.lists(st.one_of(texts, st.integers(-9, 9), st.none()), min_size=1, max_size=3)),
+    st.builds(
+        lambda least, more: {"type": "integer", "minimum": least, "maximum": least + more},
+        st.integers(-99, 99),
+        st.integers(0, 999),
+    ),
+    st.builds(
+        lambda least, more: {"type": "string", "minLength": least, "maxLength": least + more},
+        st.integers(0, 3),
+        st.integers(0, 5),
+    ),
+    st.builds(
+        lambda values: {"enum": values},
+        st.lists(st.one_of(texts, st.integers(-9, 9), st.none()), min_size=1, max_size=3),
+    ),
     st.builds(lambda value: {"const": value}, texts),
     st.just({"type": "string", "pattern": "^[a-c]{2,3}-[0-9]$"}),
     st.just({"type": ["integer", "null"], "minimum": 0, "maximum": 20}),
@@ -81,7 +92,11 @@ schemas = st.recursive(
 @settings(max_examples=60, deadline=None)
 @given(schema=schemas, seed=st.integers(0, 5))
 @example(
-    schema={"type": "object", "properties": {"acé": {"type": "array", "items": {"type": "string", "maxLength": 4}, "maxItems": 2}}, "required": []},
+    schema={
+        "type": "object",
+        "properties": {"acé": {"type": "array", "items": {"type": "string", "maxLength": 4}, "maxItems": 2}},
+        "required": [],
+    },
     seed=3,
 )  # fmt: skip
 def test_an_answer_is_valid_for_its_schema(schema: dict[str, Any], seed: int) -> None:

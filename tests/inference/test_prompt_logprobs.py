@@ -17,7 +17,10 @@ from trimtab.model.prompt_tuning import virtual_tokens_of
 pytestmark = pytest.mark.no_kernels
 
 STOP = frozenset({EOS})
-PROMPTS = tuple(tuple(3 + (17 * number + 5 * place) % 80 for place in range(length)) for number, length in enumerate((90, 33, 1, 66)))  # fmt: skip
+PROMPTS = tuple(
+    tuple(3 + (17 * number + 5 * place) % 80 for place in range(length))
+    for number, length in enumerate((90, 33, 1, 66))
+)
 
 
 def expected(model: torch.nn.Module, ids: tuple[int, ...]) -> torch.Tensor:

@@ -74,7 +74,8 @@ def test_what_is_quoted_begins_and_ends_beside_blanks_or_signs(whole: str) -> No
     ("whole", "quoted", "cut"),
     [
         ("It takes 2.5 days.", {"2.5", "2.5 days", "2.5 days.", "It takes"}, {"2", "5", "5 days", "ays", "tak"}),
-        ("At 10:30, don't (really) pay €1,000.", {"10:30", "don't", "€1,000", "1,000", "(really) pay"}, {"10", "30", "don", "000", "€"}),
+        ("At 10:30, don't (really) pay "
+"€1,000.", {"10:30", "don't", "€1,000", "1,000", "(really) pay"}, {"10", "30", "don", "000", "€"}),
         ("Ask ann-lee@x.org, 5% off", {"ann-lee@x.org", "5%", "5"}, {"ann", "x.org", "%", "@x.org"}),
         ("cafe\u0301 au lait", {"cafe\u0301", "au"}, {"cafe", "caf"}),
         ("本社は東京です", {"東京", "本社"}, {""}),

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from trimtab.measurement.clusters import degrees_of_freedom, too_few_groups
-from trimtab.measurement.statistics import compare, estimate, p_noninferior, p_reaches
+from trimtab.measurement.statistics import compare_paired, estimate, p_noninferior, p_reaches
 
 
 def test_clustered_error_is_that_of_statsmodels() -> None:
@@ -22,7 +22,7 @@ def test_clustered_error_is_that_of_statsmodels() -> None:
     fit = OLS(a - b, np.ones(200)).fit(
         cov_type="cluster", cov_kwds={"groups": codes, "df_correction": True}, use_t=True
     )
-    found = compare(a, b, [str(code) for code in codes])
+    found = compare_paired(a, b, [str(code) for code in codes])
     assert (found.low, found.high) == pytest.approx(tuple(fit.conf_int()[0]), abs=1e-9)
 
 
@@ -69,7 +69,7 @@ def test_unequal_groups_are_each_left_out_and_weigh_by_their_share(sizes: tuple[
     """The paired interval is value +- t times the leave-one-group-out error, both written out."""
     random, groups = np.random.default_rng(6), np.array(sized(*sizes))
     a, b = random.random((2, len(groups))) * 0.5 + 0.5 * random.random((2, len(sizes)))[:, groups.astype(int)]
-    gaps, found = a - b, compare(a, b, list(groups))
+    gaps, found = a - b, compare_paired(a, b, list(groups))
     without = np.array([gaps[groups != name].mean() for name in dict.fromkeys(groups)])
     error = math.sqrt((len(sizes) - 1) / len(sizes) * np.sum((without - gaps.mean()) ** 2))
     degrees = stats.hmean([1 / np.sum((np.array(sizes) / sum(sizes)) ** 2) - 1, satterthwaite(sizes)])
@@ -90,7 +90,7 @@ def test_intervals_hold_the_truth_where_groups_are_unequal(sizes: tuple[int, ...
     for _ in range(studies):
         shared, own = random.standard_normal((2, len(sizes))), random.standard_normal((2, len(codes)))
         first, second = (np.sqrt(0.5) * shared[:, codes] + np.sqrt(0.5) * own) < stats.norm.ppf([[0.75], [0.7]])
-        found, gap = estimate(first, groups), compare(first, second, groups)
+        found, gap = estimate(first, groups), compare_paired(first, second, groups)
         covered += (
             found.low <= 0.75 <= found.high,
             gap.low <= 0.05 <= gap.high,
@@ -108,12 +108,12 @@ def test_a_statistic_by_group_is_treated_as_the_mean_is() -> None:
     by_mean, plain = estimate(a, groups, statistic=mean), estimate(a, groups)
     assert (by_mean.value, by_mean.low, by_mean.high) == pytest.approx((plain.value, plain.low, plain.high))
     assert p_reaches(a, 0.4, groups, statistic=mean) == pytest.approx(p_reaches(a, 0.4, groups))
-    assert compare(a, b, groups, statistic=gap)[:3] == pytest.approx(compare(a, b, groups)[:3])
+    assert compare_paired(a, b, groups, statistic=gap)[:3] == pytest.approx(compare_paired(a, b, groups)[:3])
     assert p_noninferior(a, b, 0.1, groups, statistic=gap) == pytest.approx(p_noninferior(a, b, 0.1, groups))
 
 
 def test_gaps_that_are_all_alike_are_not_certain_by_group() -> None:
     groups = sized(*[3] * 20)
-    found = compare(np.full(60, 0.7), np.full(60, 0.6), groups)
+    found = compare_paired(np.full(60, 0.7), np.full(60, 0.6), groups)
     assert found.low < found.difference - 0.01
     assert 0 < p_noninferior(np.full(60, 0.6), np.full(60, 0.7), 0.11, groups) < 1

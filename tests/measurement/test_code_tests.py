@@ -24,7 +24,10 @@ on_linux = pytest.mark.skipif(
 
 def test_what_is_right_passes_and_what_is_wrong_does_not() -> None:
     fenced = f"Here it is:\n```python\n{RIGHT}\n```\nIt doubles."
-    record = "from dataclasses import dataclass\n@dataclass\nclass One:\n    x: int = 1\ndef double(x): return 2 * x * One().x"
+    record = (
+        "from dataclasses import dataclass\n@dataclass\nclass One:\n    x: int = 1\n"
+        "def double(x): return 2 * x * One().x"
+    )
     wrong = ["def double(x):\n    return x + 2", "def double(x)\n    return", "", "def half(x): return x"]
     assert passed([(text, TESTS) for text in (RIGHT, fenced, record, *wrong)]) == [True] * 3 + [False] * 4
 
@@ -55,7 +58,10 @@ def test_an_answer_that_prints_megabytes_is_not_heard() -> None:
 
 def test_a_report_that_is_flooded_is_no_token(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(code_tests, "WALL_SECONDS", 1.0)
-    flood = "import os\nwhile True:\n    for pipe in range(3, 30):\n        try: os.write(pipe, b'x' * 100000)\n        except OSError: pass"
+    flood = (
+        "import os\nwhile True:\n    for pipe in range(3, 30):\n        try: os.write(pipe, b'x' * 100000)\n"
+        "        except OSError: pass"
+    )
     some = "import os\nfor pipe in range(3, 30):\n    try: os.write(pipe, b'x')\n    except OSError: pass\n" + RIGHT
     assert passed([(flood, ""), (some, TESTS)]) == [False, False]
 

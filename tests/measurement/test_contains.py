@@ -216,11 +216,13 @@ def test_a_bound_that_the_question_does_not_state_is_undecided(answer: str, refe
         (LORRIES, "8:15", "15:00", "When does unloading start?", ("right", "wrong")),
         (LORRIES, "8:15", "15:00", "Until when are lorries unloaded at Fenwray?", ("wrong", "right")),
         (LORRIES, "8:15", "15:00", "When are lorries unloaded?", ("unsure", "unsure")),
-        (CLOSED, "22 December", "2 January", "From when is the company closed at the end of the year?", ("right", "wrong")),
+        (CLOSED, "22 December", "2 January", "From when is the company closed at the end of the "
+"year?", ("right", "wrong")),
         (CLOSED, "22 December", "2 January", "On which date does the shutdown start?", ("right", "wrong")),
         (CLOSED, "22 December", "2 January", "When does the shutdown end?", ("wrong", "right")),
         (CLOSED, "22 December", "2 January", "When does the company close?", ("unsure", "unsure")),
-        (CLOSED, "22 December", "2 January", "When is the company closed at the end of the year?", ("unsure", "unsure")),
+        (CLOSED, "22 December", "2 January", "When is the company closed at the end of the "
+"year?", ("unsure", "unsure")),
         (DESK, "7:20", "17:15", "When does the help desk open?", ("right", "wrong")),
         (DESK, "7:20", "17:15", "When does the help desk close?", ("wrong", "right")),
         ("It costs 10 to 12 euros.", "10 euros", "12 euros", "What does it cost?", ("wrong", "wrong")),
@@ -292,7 +294,8 @@ def test_what_the_question_says_is_known() -> None:
 
 facts = st.sampled_from(
     [reference for _, reference in (*RIGHT, *WRONG)]
-    + ["every 14 weeks", "first Friday of the month", "Viggo Hamsun-Leigh", "five time zones", "a purple vest", "TW-8831", "+", "1.2.3"]
+    + ["every 14 weeks", "first Friday of the month", "Viggo Hamsun-Leigh", "five time zones", "a purple vest",
+    "TW-8831", "+", "1.2.3"]
 )  # fmt: skip
 texts = st.text(max_size=60) | st.text(alphabet="0123456789.,'’-–/: €%ab½pm\n", max_size=60)
 any_words = st.lists(
@@ -453,7 +456,8 @@ def test_the_sentence_with_the_facts_is_found() -> None:
 
 
 @pytest.mark.parametrize(
-    "unit", ["1", "1,", "1.", "Ab ", "A", "one ", "1 ", "hundred ", "not ", "or Ada ", "-", "½", "5 million ", "May ", "\n", "1:"]
+    "unit", ["1", "1,", "1.", "Ab ", "A", "one ", "1 ", "hundred ", "not ", "or Ada ", "-", "½", "5 million ", "May ",
+    "\n", "1:"]
 )  # fmt: skip
 def test_time_grows_with_the_length_and_not_with_its_square(unit: str) -> None:
     def seconds(length: int) -> float:

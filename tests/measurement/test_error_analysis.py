@@ -25,7 +25,8 @@ from trimtab.measurement.error_analysis import (
 def answers(scores: Sequence[float], groups: Sequence[str | None] | None = None, seed: int = 0) -> tuple[Answer, ...]:
     return tuple(
         Answer(
-            item_id=f"{index:04d}", split="test", group=groups[index] if groups else None, slice=None, seed=seed, input="q",
+            item_id=f"{index:04d}", split="test", group=groups[index] if groups else None, slice=None, seed=seed,
+            input="q",
             reference=("r",), answer=f"a{index % 3}", score=score, format_ok=True, abstained=False, probability=None,
             seconds=0.1, prompt_tokens=1, new_tokens=1, hits=(), failure="none" if score == 1 else "wrong",
         )

@@ -12,7 +12,7 @@ import pytest
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.records import Answer, Example, Generation, Hit, Message, Passage, Prompt
 from trimtab.base.task import Task
-from trimtab.measurement.evaluate import evaluate, is_right, load_answers, save_answers
+from trimtab.measurement.evaluate import evaluate_prompts, is_right, load_answers, save_answers
 from trimtab.measurement.scorer import ScorerProgram
 
 UNKNOWN = "I don't know"
@@ -36,7 +36,7 @@ def hit(document: str, text: str = "text") -> Hit:
 
 def ask(item: Example, text: str, setting: Task, hits: tuple[Hit, ...] = (), scorer=None) -> Answer:
     prompt = Prompt(id=item.id, messages=item.messages, hits=hits)
-    (answer,) = evaluate(
+    (answer,) = evaluate_prompts(
         [item], [prompt], lambda prompts: [Generation(id=item.id, text=text, new_tokens=3, seconds=0.5)], setting,
         split="test", seed=1, scorer=scorer,
     )  # fmt: skip
@@ -146,13 +146,13 @@ def test_generations_may_come_in_any_order_but_must_pair() -> None:
     items = [example((str(number),), name=str(number)) for number in range(3)]
     prompts = [Prompt(id=item.id, messages=item.messages) for item in items]
     backwards = [Generation(id=item.id, text=item.id) for item in reversed(items)]
-    answers = evaluate(items, prompts, lambda _: backwards, task(), split="dev", seed=0, scorer=None)
+    answers = evaluate_prompts(items, prompts, lambda _: backwards, task(), split="dev", seed=0, scorer=None)
     assert [answer.score for answer in answers] == [1, 1, 1]
     for less in (backwards[1:], [*backwards[1:], replace(backwards[0], id="9")]):
         with pytest.raises(InputError, match="do not pair"):
-            evaluate(items, prompts, lambda _, less=less: less, task(), split="dev", seed=0, scorer=None)
+            evaluate_prompts(items, prompts, lambda _, less=less: less, task(), split="dev", seed=0, scorer=None)
     with pytest.raises(InputError, match="do not pair"):
-        evaluate(items, prompts[::-1], lambda _: backwards, task(), split="dev", seed=0, scorer=None)
+        evaluate_prompts(items, prompts[::-1], lambda _: backwards, task(), split="dev", seed=0, scorer=None)
 
 
 def test_a_scorer_is_a_program_or_a_function(tmp_path) -> None:

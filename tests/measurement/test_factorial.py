@@ -14,13 +14,14 @@ from hypothesis import strategies as st
 from trimtab.base.records import Answer
 from trimtab.measurement.clusters import group_count
 from trimtab.measurement.factorial import Factorial, factorial
-from trimtab.measurement.statistics import compare
+from trimtab.measurement.statistics import compare_paired
 
 
 def answers(scores: Sequence[float], groups: Sequence[str | None] | None = None, seed: int = 0) -> tuple[Answer, ...]:
     return tuple(
         Answer(
-            item_id=f"{index:04d}", split="test", group=groups[index] if groups else None, slice=None, seed=seed, input="q",
+            item_id=f"{index:04d}", split="test", group=groups[index] if groups else None, slice=None, seed=seed,
+            input="q",
             reference=("r",), answer="a", score=score, format_ok=True, abstained=False, probability=None, seconds=0.1,
             prompt_tokens=1, new_tokens=1, hits=(), failure="none" if score == 1 else "wrong",
         )
@@ -85,7 +86,7 @@ def test_an_interval_by_group_is_that_of_a_comparison_by_group() -> None:
             random.random((4, 200)) * 0.5 + swing * np.tile([1, -1], 100) * [[0], [1], [0], [0]] + 0.2, 0, 1
         )
         first = effects_of(scores, groups).first
-        wanted = compare(scores[1], scores[0], groups)
+        wanted = compare_paired(scores[1], scores[0], groups)
         assert (first.value, first.low, first.high) == pytest.approx(wanted[:3])
 
 

@@ -29,7 +29,8 @@ METRICS = ("exact_match", "token_f1", "rouge_l", "chrf", "accuracy", "macro_f1")
 words = st.text(alphabet="abcde ABC.,'-$", max_size=30)
 ANSWER = Answer(
     item_id="1", split="test", group=None, slice=None, seed=0, input="q", reference=("x",), answer="x", score=1.0,
-    format_ok=True, abstained=False, probability=None, seconds=0.0, prompt_tokens=0, new_tokens=0, hits=(), failure="none",
+    format_ok=True, abstained=False, probability=None, seconds=0.0, prompt_tokens=0, new_tokens=0, hits=(),
+    failure="none",
 )  # fmt: skip
 
 
@@ -170,7 +171,8 @@ def test_other_metrics_aggregate_to_the_mean() -> None:
     ("answer", "abstained"),
     [
         ("I don't know", True), ("i don’t know.", True), ("I don't know, the handbook does not say.", True),
-        ("I don't know the day but it is 5", False), ("I don't know-how", False), ("I don't know - sorry", True), ("You know I don't", False), ("", False), ("5", False),
+        ("I don't know the day but it is 5", False), ("I don't know-how", False), ("I don't know - sorry", True),
+        ("You know I don't", False), ("", False), ("5", False),
     ],
 )  # fmt: skip
 def test_abstaining_is_the_whole_answer_or_its_first_clause(answer: str, abstained: bool) -> None:

@@ -17,7 +17,7 @@ from trimtab.measurement.power import (
     observed,
     smallest_difference,
 )
-from trimtab.measurement.statistics import compare
+from trimtab.measurement.statistics import compare_paired
 
 
 def pairs(both: int, first: int, second: int, neither: int) -> tuple[np.ndarray, np.ndarray]:
@@ -55,7 +55,7 @@ def test_fewer_groups_than_needed_never_reach_the_corrected_level(comparisons: i
     needed = groups_needed(comparisons)
     for groups, shown in ((needed - 1, False), (needed, True)):
         a, names = np.ones(3 * groups), [str(item // 3) for item in range(3 * groups)]
-        assert (compare(a, 0 * a, names).p <= FIRST_LEVEL / comparisons) is shown
+        assert (compare_paired(a, 0 * a, names).p <= FIRST_LEVEL / comparisons) is shown
         assert (smallest_difference(3 * groups, plain(0.2), comparisons, names) == 1.0) is not shown
     assert groups_needed(4) == 9
 
@@ -105,5 +105,5 @@ def test_power_by_groups_is_what_it_says() -> None:
     for _ in range(300):
         gaps = random.choice([1.0, -1.0, 0.0], groups, p=[(share + delta) / 2, (share - delta) / 2, 1 - share])
         a = np.repeat(np.maximum(gaps, 0), size)
-        shown += compare(a, np.repeat(np.maximum(-gaps, 0), size), names).p <= FIRST_LEVEL
+        shown += compare_paired(a, np.repeat(np.maximum(-gaps, 0), size), names).p <= FIRST_LEVEL
     assert shown / 300 == pytest.approx(0.8, abs=0.08)

@@ -11,7 +11,10 @@ import pytest
 from trimtab.base.errors import InputError
 from trimtab.measurement.scorer import ScorerProgram
 
-HEAD = "import json, sys, time\nlines = (json.loads(line) for line in sys.stdin)\ndef put(id, score): print(json.dumps({'id': id, 'score': score}))\n"
+HEAD = (
+    "import json, sys, time\nlines = (json.loads(line) for line in sys.stdin)\n"
+    "def put(id, score): print(json.dumps({'id': id, 'score': score}))\n"
+)
 RIGHT = "for row in lines: put(row['id'], float(row['answer'] == row['reference']))\n"
 
 
@@ -40,7 +43,10 @@ def test_scores_come_in_any_order(tmp_path) -> None:
 
 
 def test_full_pipes_in_both_directions_do_not_lock(tmp_path) -> None:
-    body = "for row in lines:\n    sys.stderr.write('e' * 2000 + '\\n'); print(json.dumps({'id': row['id'], 'score': 1, 'note': 'n' * 2000}))\n"
+    body = (
+        "for row in lines:\n    sys.stderr.write('e' * 2000 + '\\n'); print(json.dumps({'id': row['id'], 'score': 1, "
+        "'note': 'n' * 2000}))\n"
+    )
     many = [(str(index), "q" * 2000, ("x",), "x") for index in range(1000)]
     with program(tmp_path, body) as scorer:
         assert len(scorer.score(many)) == 1000
@@ -76,7 +82,10 @@ def test_every_fault_is_one_line_that_names_the_program_and_is_started_anew(tmp_
 
 
 def test_a_slow_program_is_stopped_with_what_it_started(tmp_path) -> None:
-    body = "import subprocess\nchild = subprocess.Popen(['sleep', '60']); print(child.pid, file=open('pid', 'w'), flush=True)\ntime.sleep(60)\n"
+    body = (
+        "import subprocess\nchild = subprocess.Popen(['sleep', '60']); print(child.pid, file=open('pid', 'w'), "
+        "flush=True)\ntime.sleep(60)\n"
+    )
     begin = time.monotonic()
     with (
         program(tmp_path, body, seconds=1.0) as scorer,

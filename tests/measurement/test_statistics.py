@@ -19,7 +19,7 @@ from trimtab.measurement.dirichlet_bound import mean_floor
 from trimtab.measurement.paired_proportions import mcnemar, tango_interval
 from trimtab.measurement.resampling import bca_mean
 from trimtab.measurement.statistics import (
-    compare,
+    compare_paired,
     estimate,
     holm,
     lower_bound,
@@ -90,7 +90,7 @@ def test_scores_without_spread_still_give_an_interval(scores: list[float], group
     assert 0 <= found.low <= found.value <= found.high <= 1
     assert found.high - found.low > 0.05
     assert 0 <= p_reaches(scores, 0.6, names) <= 1
-    zero = compare(scores, scores, names)
+    zero = compare_paired(scores, scores, names)
     assert zero.p == 1
     assert zero.low <= 0 <= zero.high
     assert 0 < p_noninferior(scores, scores, 0.02, names) <= 1
@@ -167,7 +167,7 @@ def test_scores_without_spread_have_a_lower_bound(scores: list[float], groups: s
 def test_mcnemar_is_statsmodels_exact_test(table: tuple[int, int, int, int]) -> None:
     both, first, second, neither = table
     reference = reference_mcnemar([[both, first], [second, neither]], exact=True).pvalue
-    assert compare(*pairs(*table)).p == pytest.approx(reference, abs=1e-12)
+    assert compare_paired(*pairs(*table)).p == pytest.approx(reference, abs=1e-12)
     assert mcnemar(first, second) == mcnemar(second, first)
 
 
@@ -203,7 +203,7 @@ def test_tango_without_discordant_pairs_has_its_closed_form() -> None:
 @settings(max_examples=60, deadline=None)
 def test_swapping_the_arms_mirrors_the_comparison(table: tuple[int, int, int, int]) -> None:
     a, b = pairs(*table)
-    one, other = compare(a, b), compare(b, a)
+    one, other = compare_paired(a, b), compare_paired(b, a)
     assert one.difference == -other.difference
     assert (one.low, one.high) == pytest.approx((-other.high, -other.low), abs=1e-7)
     assert one.low <= one.difference <= one.high
@@ -214,7 +214,7 @@ def test_sign_flips_are_exact_for_few_items() -> None:
     b = np.array([0.5, 0.9, 0.1, 0.5, 0.3, 0.1, 0.5, 0.2, 0.25, 0.8, 0.05, 0.3])
     gaps = a - b
     sums = [abs(np.dot(signs, gaps)) for signs in itertools.product((-1, 1), repeat=len(gaps))]
-    assert compare(a, b).p == pytest.approx(np.mean(np.array(sums) >= abs(gaps.sum()) - 1e-9))
+    assert compare_paired(a, b).p == pytest.approx(np.mean(np.array(sums) >= abs(gaps.sum()) - 1e-9))
 
 
 def test_sampled_sign_flips_agree_with_scipy() -> None:
@@ -223,7 +223,7 @@ def test_sampled_sign_flips_agree_with_scipy() -> None:
     reference = stats.permutation_test(
         (a - b,), np.mean, permutation_type="samples", n_resamples=9999, rng=np.random.default_rng(4)
     )
-    assert compare(a, b).p == pytest.approx(reference.pvalue, abs=0.02)
+    assert compare_paired(a, b).p == pytest.approx(reference.pvalue, abs=0.02)
 
 
 def test_a_wide_margin_is_shown_and_a_real_loss_is_not() -> None:
@@ -238,7 +238,7 @@ def test_noninferiority_agrees_with_its_interval() -> None:
     # Tango: the one-sided test at the 90% interval's lower limit has p = .05; the 95% interval's has .025
     for table in [(100, 20, 10, 20), (50, 3, 9, 40), (10, 0, 4, 30)]:
         a, b = pairs(*table)
-        low = compare(a, b).low
+        low = compare_paired(a, b).low
         assert p_noninferior(a, b, -low) == pytest.approx(0.025, abs=1e-4)
 
 
@@ -258,8 +258,8 @@ def test_a_statistic_of_items_is_bootstrapped() -> None:
     p_by_mean = p_reaches(scores, 0.7, statistic=lambda items: float(scores[items].mean()))
     assert p_by_mean == pytest.approx(stats.ttest_1samp(scores, 0.7, alternative="greater").pvalue, abs=0.02)
     other = np.random.default_rng(2).beta(4, 1.5, 120)
-    gap = compare(scores, other, statistic=lambda items: float((scores - other)[items].mean()))
-    plain_gap = compare(scores, other)
+    gap = compare_paired(scores, other, statistic=lambda items: float((scores - other)[items].mean()))
+    plain_gap = compare_paired(scores, other)
     assert tuple(gap) == pytest.approx(tuple(plain_gap), abs=0.03)
 
 
@@ -270,7 +270,7 @@ def test_a_statistic_without_spread_is_not_certain() -> None:
     assert found.low < 0.95
     assert p_reaches(ones, 0.99, statistic=lambda items: 1.0) > 0.5
     assert p_noninferior(ones, ones, 0.02, statistic=lambda items: 0.0) > 0.05
-    assert compare(ones, ones, statistic=lambda items: 0.0).p == 1
+    assert compare_paired(ones, ones, statistic=lambda items: 0.0).p == 1
 
 
 @pytest.mark.parametrize(
@@ -283,7 +283,7 @@ def test_bad_scores_are_refused(scores: list[float], groups: list[str] | None) -
 
 def test_arms_must_share_items() -> None:
     with pytest.raises(InputError):
-        compare([1.0, 0.0], [1.0])
+        compare_paired([1.0, 0.0], [1.0])
 
 
 @pytest.mark.parametrize("kind", ["graded", "clustered"])

@@ -45,8 +45,10 @@ def site(
 
 def page(path: str, **directives: tuple[str, ...]) -> SitePage:
     return SitePage(
-        url=ORIGIN + path, status=200, kind="html", title="", canonical=None, language=None, author=None, headings=(), text="",
-        words=0, directives={name.replace("all", "*"): value for name, value in directives.items()}, json_ld=(), broken_json_ld=(), dates=(), links=(),
+        url=ORIGIN + path, status=200, kind="html", title="", canonical=None, language=None, author=None, headings=(),
+        text="",
+        words=0, directives={name.replace("all", "*"): value for name, value in directives.items()}, json_ld=(),
+        broken_json_ld=(), dates=(), links=(),
     )  # fmt: skip
 
 
@@ -64,7 +66,10 @@ def finding(of: Site, check: str, *pages: SitePage) -> SurfaceFinding:
 
 
 def test_each_agent_by_its_own_group_with_the_line_that_decides() -> None:
-    robots = "User-agent: GPTBot\nUser-agent: CCBot\nDisallow: /\n\nUser-agent: OAI-SearchBot\nDisallow: /a\n\nUser-agent: *\nAllow: /\n"
+    robots = (
+        "User-agent: GPTBot\nUser-agent: CCBot\nDisallow: /\n\nUser-agent: OAI-SearchBot\nDisallow: /a\n\n"
+        "User-agent: *\nAllow: /\n"
+    )
     found = {one.agent: one for one in access_of(site(robots, "/", "/a", "/b"), ())[0]}
     assert (found["GPTBot"].allowed, found["GPTBot"].decided_by) == (0, {"line 3: Disallow: /": 3})
     assert (found["OAI-SearchBot"].allowed, found["OAI-SearchBot"].decided_by) == (2, {"line 6: Disallow: /a": 1})

@@ -8,7 +8,11 @@ from made_pages import article, page, site
 
 from trimtab.publishing.citable import contradictions, dangling_starts, leans_on_others, sentences_of
 
-LONG = f"<p>{'The harbour has a pier of old grey stone with a lamp at its end, a bell below, and a shed in which nets hang until sun and wind dry them. ' * 3}</p>"
+SENTENCE = (
+    "The harbour has a pier of old grey stone with a lamp at its end, a bell below, and a shed in which nets hang "
+    "until sun and wind dry them. "
+)
+LONG = f"<p>{SENTENCE * 3}</p>"
 
 
 @pytest.mark.parametrize(
@@ -21,7 +25,8 @@ LONG = f"<p>{'The harbour has a pier of old grey stone with a lamp at its end, a
         ("<h2>Overview</h2><p>It is possible to cross on foot at low tide.</p>", False),
         ("<h2>Overview</h2><p>This guide names the harbours of the coast.</p>", False),
         (
-            f"<h2>The tide gate</h2>{LONG}<p>They are paid in soup and in bread, {'and in apples and pears ' * 6}of the year.</p>",
+            f"<h2>The tide gate</h2>{LONG}<p>They are paid in soup and in bread, "
+            f"{'and in apples and pears ' * 6}of the year.</p>",
             True,
         ),
     ],

@@ -34,7 +34,8 @@ from trimtab.publishing.trial import StateFigures, added_text, outcomes_of, run_
 from trimtab.reports.coverage import plan_csv, plan_markdown, render_coverage, render_plan, render_trial, trial_markdown
 
 OWN = {
-    "returns.md": "# Returns\n\n## Time\n\nA lamp can be returned within 30 days of delivery. The refund takes 5 days.\n",
+    "returns.md": "# Returns\n\n## Time\n\nA lamp can be returned within 30 days of delivery. The refund takes 5 "
+    "days.\n",
     "warranty.md": "# Warranty\n\nThe warranty on every lamp is 24 months. Batteries have a warranty of 6 months.\n",
     "shops.md": "# Shops\n\nOur shop in Brannock opens at 9:30. Parking is behind the shop in Brannock.\n",
 }

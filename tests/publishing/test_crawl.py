@@ -178,7 +178,10 @@ def test_a_crawl_that_was_killed_goes_on_without_asking_again(tmp_path: Path) ->
         "/": page(*(f"/p{n}" for n in range(60))),
         **{f"/p{n}": page(title=f"page {n}") for n in range(60)},
     }
-    script = "import sys; from pathlib import Path; from trimtab.publishing.crawl import crawl; crawl(sys.argv[1], cache=Path(sys.argv[2]), rate=25)"
+    script = (
+        "import sys; from pathlib import Path; from trimtab.publishing.crawl import crawl; crawl(sys.argv[1], "
+        "cache=Path(sys.argv[2]), rate=25)"
+    )
     with serving(table) as (origin, server):
         child = subprocess.Popen([sys.executable, "-c", textwrap.dedent(script), origin, str(tmp_path / "a")])
         while len(server.asked) < 45:
@@ -212,8 +215,14 @@ def test_sitemaps_of_every_form(crawled: Crawled) -> None:
 
     table: dict[str, Content] = {"/": page(), "/a": page(), "/b": page(), "/c": page()}
     with serving(table) as (origin, _):
-        index = f"<sitemapindex><sitemap><loc>{origin}/pages.xml.gz</loc></sitemap><sitemap><loc>{origin}/list.txt</loc></sitemap></sitemapindex>"
-        pages = f"<urlset xmlns='x'><url><loc> {origin}/a </loc><lastmod>2026-11-01</lastmod></url><url><loc>{origin}/b</loc></url></urlset>"
+        index = (
+            f"<sitemapindex><sitemap><loc>{origin}/pages.xml.gz</loc></sitemap>"
+            f"<sitemap><loc>{origin}/list.txt</loc></sitemap></sitemapindex>"
+        )
+        pages = (
+            f"<urlset xmlns='x'><url><loc> {origin}/a "
+            f"</loc><lastmod>2026-11-01</lastmod></url><url><loc>{origin}/b</loc></url></urlset>"
+        )
         table["/robots.txt"] = robots(
             "User-agent: *", "Disallow: /b", f"Sitemap: {origin}/index.xml", "Sitemap: http://other.example/s.xml"
         )

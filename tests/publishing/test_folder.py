@@ -61,7 +61,8 @@ def test_links_to_files_that_are_not_there_are_pages_not_found(tmp_path: Path, c
 def test_headers_by_patterns_of_paths(tmp_path: Path, crawled: Crawled) -> None:
     folder = made(tmp_path / "site", index_html="", blog__a_html="", drafts__x__page_html="")
     (folder / "_headers").write_text(
-        "# all\n/*\n  X-A: 1\n/blog/*\n  X-Robots-Tag: noindex\n  x-robots-tag: nosnippet\n/drafts/:name/page.html\n  X-B: 2\n"
+        "# all\n/*\n  X-A: 1\n/blog/*\n  X-Robots-Tag: noindex\n  x-robots-tag: nosnippet\n"
+        "/drafts/:name/page.html\n  X-B: 2\n"
     )
     (folder / "robots.txt").write_text("User-agent: *\nDisallow: /blog\n")
     site = crawled(str(folder), base="https://example.com/")

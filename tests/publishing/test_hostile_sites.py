@@ -382,7 +382,10 @@ def test_sitemaps_made_to_be_endless(crawled: Crawled, monkeypatch: pytest.Monke
     def answer(path: str) -> Content | None:
         if path.startswith("/s/"):
             number = int(path[3:])
-            return f"<sitemapindex><sitemap><loc>{origin}/s/{number + 1}</loc></sitemap><sitemap><loc>{origin}/laughs</loc></sitemap></sitemapindex>"
+            return (
+                f"<sitemapindex><sitemap><loc>{origin}/s/{number + 1}</loc></sitemap>"
+                f"<sitemap><loc>{origin}/laughs</loc></sitemap></sitemapindex>"
+            )
         return {"/": "", "/laughs": laughs, "/robots.txt": f"Sitemap: {origin}/s/1\nSitemap: {origin}/outside"}.get(
             path
         )

@@ -55,7 +55,10 @@ def cloudflare(nanoseconds: bool) -> bytes:
 
 
 def cloudfront() -> bytes:
-    fields = "date time x-edge-location sc-bytes c-ip cs-method cs(Host) cs-uri-stem sc-status cs(Referer) cs(User-Agent) cs-uri-query"
+    fields = (
+        "date time x-edge-location sc-bytes c-ip cs-method cs(Host) cs-uri-stem sc-status cs(Referer) cs(User-Agent) "
+        "cs-uri-query"
+    )
     lines = ["#Version: 1.0", f"#Fields: {fields}"]
     for address, when, target, status, agent in VISITS:
         path, _, query = target.partition("?")

@@ -9,7 +9,10 @@ from made_pages import article, page
 
 from trimtab.publishing.pages import headed_passages, moment_of, read_pages
 
-TEXT = "<h1>Tides</h1>\n<p>The sound fills from the north and empties to the south.</p>\n<h2>The bar</h2>\n<p>Cross between half flood and high water.</p>"
+TEXT = (
+    "<h1>Tides</h1>\n<p>The sound fills from the north and empties to the south.</p>\n<h2>The bar</h2>\n"
+    "<p>Cross between half flood and high water.</p>"
+)
 
 
 def test_headings_stand_on_the_lines_of_the_source_whatever_comments_and_scripts_hold() -> None:
@@ -56,8 +59,8 @@ def test_directives_of_the_header_are_for_the_agent_before_them(
 
 def test_json_ld_is_taken_apart_and_what_does_not_parse_is_kept() -> None:
     head = (
-        '<script type="application/ld+json">{"@graph": [{"@type": "Article", "author": {"name": "Ada Lunde"}}, {"@type": "Person"}]}</script>'
-        '<script type="application/ld+json">{"a": 1,}</script>'
+        '<script type="application/ld+json">{"@graph": [{"@type": "Article", "author": {"name": "Ada Lunde"}}, '
+        '{"@type": "Person"}]}</script><script type="application/ld+json">{"a": 1,}</script>'
     )
     read = page(article(TEXT, head=head))
     assert [one["@type"] for one in read.json_ld] == ["Article", "Person"]

@@ -24,10 +24,19 @@ from trimtab.publishing.questions import (
     read_questions,
 )
 
-ENGLISH = 'Top queries,Clicks,Impressions,CTR,Position\nhow to return a lamp,12,"1,480",0.81%,4.2\nlamp warranty,3,40,7.5%,9\n'
-GERMAN = "Häufigste Suchanfragen;Klicks;Impressionen;CTR;Position\nhow to return a lamp;12;1.480;0,81 %;4,2\nlamp warranty;3;40;7,5 %;9\n"
+ENGLISH = (
+    'Top queries,Clicks,Impressions,CTR,Position\nhow to return a lamp,12,"1,480",0.81%,4.2\n'
+    "lamp warranty,3,40,7.5%,9\n"
+)
+GERMAN = (
+    "Häufigste Suchanfragen;Klicks;Impressionen;CTR;Position\nhow to return a lamp;12;1.480;0,81 %;4,2\n"
+    "lamp warranty;3;40;7,5 %;9\n"
+)
 # A language whose headers are in no list: known by clicks / impressions = rate.
-UNKNOWN = "Kyselyt\tKlikkaukset\tNäyttökerrat\tOsuus\tSijainti\nhow to return a lamp\t12\t1\u202f480\t0,81 %\t4,2\nlamp warranty\t3\t40\t7,5 %\t9\n"
+UNKNOWN = (
+    "Kyselyt\tKlikkaukset\tNäyttökerrat\tOsuus\tSijainti\nhow to return a lamp\t12\t1\u202f480\t0,81 %\t4,2\n"
+    "lamp warranty\t3\t40\t7,5 %\t9\n"
+)
 
 
 @pytest.mark.parametrize(
@@ -124,7 +133,8 @@ def test_traffic_counts_for_what_was_not_kept() -> None:
             Message(role="user", content=text),
         )
         return ServedAnswer(
-            id=text, when=datetime(2026, 11, 1, tzinfo=UTC), arm="rag", version="1", messages=turns, passages=(), answer="x",
+            id=text, when=datetime(2026, 11, 1, tzinfo=UTC), arm="rag", version="1", messages=turns, passages=(),
+            answer="x",
             abstained=False, probability=None, milliseconds=1.0, user=None, share=0.1, masked=False,
         )  # fmt: skip
 

@@ -31,7 +31,10 @@ def test_scripts_bring_text_of_the_own_host_and_reach_no_other(
             fetch("/leads").catch(() => 0); fetch("{other}/direct").catch(() => 0);
             new WebSocket("{other.replace("http", "ws")}/socket"); new Image().src = "{other}/image";
             </script></body></html>"""
-        script = b'fetch("/text").then(one => one.text()).then(text => document.getElementById("m").innerHTML = `<p>${text}</p>`)'
+        script = (
+            b'fetch("/text").then(one => one.text()).then(text => document.getElementById("m").innerHTML = '
+            b"`<p>${text}</p>`)"
+        )
         pages: dict[str, Content] = {
             "/": home,
             "/frame": frame,

@@ -72,7 +72,8 @@ def write_study(
         "verdict": {
             "status": "shown",
             "arm": best,
-            "sentence": f"Use {best}: it reaches 0.80 token F1 on the handbook questions, and no lighter arm does.{hostile}",
+            "sentence": f"Use {best}: it reaches 0.80 token F1 on the handbook questions, and no lighter arm "
+            f"does.{hostile}",
             "flips": [
                 {"what": "questions_per_month", "below": 12000, "then": "rag"},
                 {"what": "target", "below": 0.62, "then": "rag"},
@@ -88,7 +89,8 @@ def write_study(
     (folder / "manifest.json").write_text(json.dumps(_manifest(hostile)))
     (folder / "task.toml").write_text(
         '[task]\nname="handbook"\nkind="answer"\n[target]\nquality=0.8\nlatency_p95_ms=1500\n'
-        '[cost]\ncurrency="USD"\nmachine_hour={price=0.4, as_of=2026-11-01, source="our contract"}\nquestions_per_month=100000\n'
+        '[cost]\ncurrency="USD"\nmachine_hour={price=0.4, as_of=2026-11-01, source="our contract"}\n'
+        "questions_per_month=100000\n"
     )
     with open(folder / "events.jsonl", "w") as file:
         for name in arms:

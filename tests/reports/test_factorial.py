@@ -77,7 +77,8 @@ def test_arms_are_told_apart_by_what_they_are_not_by_name() -> None:
 def entry(one: Arm, scores: np.ndarray) -> ArmEntry:
     answers = tuple(
         Answer(
-            item_id=f"{index:04d}", split="test", group=None, slice=None, seed=0, input="q", reference=("r",), answer="a",
+            item_id=f"{index:04d}", split="test", group=None, slice=None, seed=0, input="q", reference=("r",),
+            answer="a",
             score=float(score), format_ok=True, abstained=False, probability=None, seconds=0.1, prompt_tokens=1,
             new_tokens=1, hits=(), failure="none",
         )

@@ -30,7 +30,8 @@ def entry_of(study: StudyFolder, **counts: int) -> ArmEntry:
     assert one is not None
     kinds: dict[str, tuple[Failure, bool]] = {
         "right": ("none", False), "wrong": ("wrong", False), "missed": ("retrieval_miss", False), DUE: ("none", True),
-        WITHHELD: ("retrieval_miss", True), "misread": ("misread", False), INVENTED: ("should_have_abstained", False), "format": ("format", False),
+        WITHHELD: ("retrieval_miss", True), "misread": ("misread", False), INVENTED: ("should_have_abstained", False),
+        "format": ("format", False),
     }  # fmt: skip
     made: list[Answer] = []
     for name, count in counts.items():
@@ -109,7 +110,8 @@ def test_the_next_step_follows_from_the_verdict(study: StudyFolder) -> None:
     assert "with trimtab ask" in next_step(study, one)
     assert "decide how good is good enough" in next_step(replace(study, target=None), one)
     assert next_step(replace(study, verdict=ABOUT), one) == (
-        "Next: label about 240 more test questions in new groups, add them to the task’s examples, and run trimtab study again."
+        "Next: label about 240 more test questions in new groups, add them to the task’s examples, and run "
+        "trimtab study again."
     )
     many_wrong = entry_of(study, right=2, wrong=1, missed=7)
     assert "mend the documents" in next_step(replace(study, verdict=ABOUT, target=None), many_wrong)

@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from trimtab.base.records import Document, Section
-from trimtab.retrieval.chunk import chunk
+from trimtab.retrieval.chunk import chunk_document
 
 
 def document(*sections: tuple[tuple[str, ...], str]) -> Document:
@@ -51,7 +51,9 @@ texts = st.lists(st.sampled_from(PARTS), max_size=100).map(_unlike_any_other)
 def test_every_word_is_in_a_passage_in_order_and_nothing_is_added(
     sections: list[str], words: int, overlap: int
 ) -> None:
-    passages = chunk(document(*(((str(at),), text) for at, text in enumerate(sections))), words=words, overlap=overlap)
+    passages = chunk_document(
+        document(*(((str(at),), text) for at, text in enumerate(sections))), words=words, overlap=overlap
+    )
     for at, text in enumerate(sections):
         reached = 0
         for passage in (item for item in passages if item.path == (str(at),)):
@@ -64,21 +66,21 @@ def test_every_word_is_in_a_passage_in_order_and_nothing_is_added(
 
 def test_a_long_blob_is_cut_and_kept_whole() -> None:
     blob = "".join(chr(0x400 + index) for index in range(250))
-    passages = chunk(document(((), blob)), words=3, overlap=0)
+    passages = chunk_document(document(((), blob)), words=3, overlap=0)
     assert "".join(item.text for item in passages) == blob
     assert max(len(item.text) for item in passages) == 120
 
 
 @given(texts, st.integers(3, 30), st.integers(0, 8))
 def test_no_passage_is_longer_than_words_plus_overlap(text: str, words: int, overlap: int) -> None:
-    for passage in chunk(document(((), text)), words=words, overlap=overlap):
+    for passage in chunk_document(document(((), text)), words=words, overlap=overlap):
         count = len(re.findall(r"[\u4e00-\u4eff]|[^\s\u4e00-\u4eff]+", passage.text))
         assert count <= words + overlap
         assert passage.text == passage.text.strip() != ""
 
 
 def test_ids_count_up_and_everything_is_carried_along() -> None:
-    passages = chunk(document((("A",), "one"), (("A", "B"), "two"), (("C",), " \n")))
+    passages = chunk_document(document((("A",), "one"), (("A", "B"), "two"), (("C",), " \n")))
     assert [(item.id, item.path, item.text) for item in passages] == [
         ("a/b.md#0", ("A",), "one"), ("a/b.md#1", ("A", "B"), "two"),
     ]  # fmt: skip
@@ -87,17 +89,17 @@ def test_ids_count_up_and_everything_is_carried_along() -> None:
 
 def test_paragraphs_that_fit_together_stay_together_and_are_verbatim() -> None:
     text = "First one.\n\n- a list\n- of two\n\n| a | b |\n"
-    (passage,) = chunk(document(((), text)))
+    (passage,) = chunk_document(document(((), text)))
     assert passage.text == text.strip()
 
 
 def test_a_paragraph_is_not_cut_when_it_fits_in_a_passage_of_its_own() -> None:
-    passages = chunk(document(((), numbered(70) + "\n\n" + numbered(80))), words=100, overlap=0)
+    passages = chunk_document(document(((), numbered(70) + "\n\n" + numbered(80))), words=100, overlap=0)
     assert [len(item.text.split()) for item in passages] == [70, 80]
 
 
 def test_a_long_paragraph_is_cut_between_sentences_and_repeats_whole_ones() -> None:
-    passages = chunk(document(((), numbered(300))), words=100, overlap=20)
+    passages = chunk_document(document(((), numbered(300))), words=100, overlap=20)
     assert len(passages) > 2
     for before, after in itertools.pairwise(passages):
         assert before.text.endswith(".")
@@ -109,16 +111,16 @@ def test_a_long_paragraph_is_cut_between_sentences_and_repeats_whole_ones() -> N
 def test_a_passage_repeats_at_most_a_sixth_unless_told_otherwise() -> None:
     text = document(((), numbered(600)))
     for words in (60, 120, 240):
-        assert chunk(text, words=words) == chunk(text, words=words, overlap=words // 6)
-    assert chunk(text) == chunk(text, words=120, overlap=20)
+        assert chunk_document(text, words=words) == chunk_document(text, words=words, overlap=words // 6)
+    assert chunk_document(text) == chunk_document(text, words=120, overlap=20)
 
 
 def test_without_overlap_nothing_is_repeated() -> None:
-    passages = chunk(document(((), numbered(300))), words=100, overlap=0)
+    passages = chunk_document(document(((), numbered(300))), words=100, overlap=0)
     assert " ".join(item.text for item in passages) == numbered(300)
 
 
 def test_a_text_without_spaces_is_cut_by_characters() -> None:
-    passages = chunk(document(((), "漢" * 500)), words=100, overlap=0)
+    passages = chunk_document(document(((), "漢" * 500)), words=100, overlap=0)
     assert [len(item.text) for item in passages] == [100] * 5
-    assert max(len(item.text) for item in chunk(document(((), "x" * 50_000)), words=100)) <= 120 * 40
+    assert max(len(item.text) for item in chunk_document(document(((), "x" * 50_000)), words=100)) <= 120 * 40

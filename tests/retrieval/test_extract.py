@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from trimtab.base.grammar import SENTENCE
-from trimtab.retrieval.chunk import chunk
+from trimtab.retrieval.chunk import chunk_document
 from trimtab.retrieval.extract import DEPTH, FEATURES, Extractor, answer_probability, answer_type, stems
 from trimtab.retrieval.index import Index
 from trimtab.retrieval.search import candidates
@@ -41,12 +41,12 @@ def answer(extractor: Extractor, question: str) -> str:
     ],
 )
 def test_a_passage_is_one_sentence(make_document, text: str, sentences: list[str]) -> None:
-    assert [one.text for one in chunk(make_document("a.md", text), words=SENTENCE)] == sentences
+    assert [one.text for one in chunk_document(make_document("a.md", text), words=SENTENCE)] == sentences
 
 
 def test_a_sentence_without_an_end_is_cut_where_a_passage_would_be(make_document) -> None:
     words = [f"w{number}" for number in range(250)]
-    found = chunk(make_document("a.md", " ".join(words)), words=SENTENCE)
+    found = chunk_document(make_document("a.md", " ".join(words)), words=SENTENCE)
     assert [len(one.text.split()) for one in found] == [120, 120, 10]
     assert " ".join(one.text for one in found).split() == words
 

@@ -12,13 +12,13 @@ from trimtab.base.files import locked
 from trimtab.retrieval import index as index_module
 from trimtab.retrieval.embed import Embedder, embedded_text
 from trimtab.retrieval.index import Changes, Index
-from trimtab.retrieval.search import search
+from trimtab.retrieval.search import hybrid_search
 
 FACTS = {"leave.md": "Leave lasts fifteen days.", "pay.md": "Pay comes monthly.", 'o\'brien "x".md': "Ask O'Brien."}
 
 
 def texts_of(index: Index, question: str, k: int = 9) -> list[str]:
-    return [hit.passage.text for hit in search(index, [question], k)[0]]
+    return [hit.passage.text for hit in hybrid_search(index, [question], k)[0]]
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def documents(make_document):
 
 def test_an_empty_folder_is_an_empty_index_and_is_not_written_to(tmp_path, encoder) -> None:
     index = Index.open(tmp_path / "index", encoder)
-    assert search(index, ["leave"], 3) == [()]
+    assert hybrid_search(index, ["leave"], 3) == [()]
     assert not list(tmp_path.iterdir())
 
 
@@ -80,7 +80,7 @@ def test_the_road_to_a_set_of_documents_does_not_matter(tmp_path, encoder, make_
     for step in (documents[:5], [make_document("3.md", "other"), *documents[8:]], documents[2:], documents):
         winding.update(step)
     for question in ("fact 3", "kinds of more", "2"):
-        assert search(straight, [question], 9) == search(winding, [question], 9)
+        assert hybrid_search(straight, [question], 9) == hybrid_search(winding, [question], 9)
     assert straight.passages == winding.passages
 
 
@@ -194,7 +194,7 @@ def damaged(content: bytes) -> dict[str, bytes]:
 def test_a_damaged_index_is_made_anew_whichever_of_its_files_it_is(tmp_path, encoder_type, documents, way) -> None:
     whole = Index.open(tmp_path / "whole", encoder_type())
     whole.update(documents)
-    right = search(whole, ["leave days", "pay"], 3)
+    right = hybrid_search(whole, ["leave days", "pay"], 3)
     files = [path for path in whole.folder.rglob("*") if path.suffix and path.is_file()]
     assert {path.suffix for path in files} >= {".json", ".lance", ".manifest"}
     for number, file in enumerate(files):
@@ -206,7 +206,7 @@ def test_a_damaged_index_is_made_anew_whichever_of_its_files_it_is(tmp_path, enc
             harmed.write_bytes(content)
         index = Index.open(folder, encoder_type())
         index.update(documents)
-        assert search(index, ["leave days", "pay"], 3) == right, harmed
+        assert hybrid_search(index, ["leave days", "pay"], 3) == right, harmed
         assert not Index.open(folder, encoder_type()).update(documents)
 
 

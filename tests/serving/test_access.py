@@ -72,7 +72,8 @@ def test_a_file_of_keys_in_a_folder_that_others_can_write_is_refused(tmp_path: P
 
 @pytest.mark.parametrize(
     "entry",
-    [{}, 5, None, {"name": "a"}, {"name": "a", "sha256": "tt-plain"}, {"name": 5, "sha256": "0" * 64}, {"name": "a", "sha256": 5},
+    [{}, 5, None, {"name": "a"}, {"name": "a", "sha256": "tt-plain"}, {"name": 5, "sha256": "0" * 64}, {"name": "a",
+     "sha256": 5},
      {"name": "a", "sha256": "0" * 64, "per_minute": 0}, {"name": "a", "sha256": "0" * 64, "per_minute": True}],
 )  # fmt: skip
 def test_a_file_of_something_else_is_refused(tmp_path: Path, entry: object) -> None:

@@ -196,7 +196,10 @@ def test_errors_are_those_that_the_client_knows(client: openai.OpenAI, writing: 
         ({"messages": [{"content": "a"}]}, "messages.0.role"),
         ({"temperature": "hot"}, "temperature"),
         ({"stream_options": {"include_usage": 7}}, "stream_options.include_usage"),
-        ({"response_format": {"type": "json_schema", "json_schema": {"schema": 5}}}, "response_format.json_schema.schema"),
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"schema": 5}}},
+            "response_format.json_schema.schema",
+        ),
     ],
 )  # fmt: skip
 def test_an_error_names_its_place_in_the_body_and_nothing_else(

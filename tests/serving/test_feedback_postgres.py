@@ -81,7 +81,8 @@ def test_a_server_that_went_away_and_came_back_is_found_again(place: str, server
         store.add(judgement(id="before"))
         execute(
             f"{server}/postgres",
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'judged' AND pid <> pg_backend_pid()",
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'judged' AND pid <> "
+            "pg_backend_pid()",
         )
         store.add(judgement(id="after"))
         assert store.count() == 2

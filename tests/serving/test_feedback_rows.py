@@ -191,8 +191,10 @@ SHAPES = [
     ('columns = { input = "asked", output = "told" }', {"asked": "Q", "told": "A"}),
     ('columns = { output = "told" }', {"question": "Q", "told": "A"}),
     ('columns = { input = "asked" }', {"asked": "Q", "answer": "A"}),
-    ('columns = { id = "key", source = "from", weight = "heavy" }', {"question": "Q", "answer": "A", "key": "1", "from": "x", "heavy": 1}),
-    ('layout = "messages"\ncolumns = { input = "talk" }', {"talk": [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}]}),
+    ('columns = { id = "key", source = "from", weight = '
+'"heavy" }', {"question": "Q", "answer": "A", "key": "1", "from": "x", "heavy": 1}),
+    ('layout = "messages"\ncolumns = { input = '
+'"talk" }', {"talk": [{"role": "user", "content": "Q"}, {"role": "assistant", "content": "A"}]}),
     ('layout = "prompt-completion"', {"prompt": "Q", "completion": "A"}),
     ('layout = "instruction"', {"instruction": "Q", "output": "A"}),
     ('layout = "question-answer"', {"question": "Q", "answer": "A"}),

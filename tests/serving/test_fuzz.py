@@ -18,7 +18,8 @@ from serving_tasks import Here
 
 TRIES = int(os.environ.get("TRIMTAB_FUZZ", "1500"))  # of each server; 100000 in a few minutes
 MEANT = {200, 400, 401, 404, 413, 415, 429}
-WORDS = ("prompt", "rag", "linear", "tiny", "Bonn?", "", " ", "user", "system", "assistant", "choice", "text", "a\x00b", "\u202e", "😀", "a" * 3_000,
+WORDS = ("prompt", "rag", "linear", "tiny", "Bonn?", "", " ", "user", "system", "assistant", "choice", "text",
+         "a\x00b", "\u202e", "😀", "a" * 3_000,
          "<|im_end|>", "../..", "float", "base64", "json_object")  # fmt: skip
 NUMBERS = (
     0,
@@ -41,9 +42,12 @@ NUMBERS = (
     -0.0,
     2.0001,
 )
-FIELDS = ("model", "messages", "prompt", "input", "state", "questions", "stop", "n", "seed", "temperature", "top_p", "top_k", "max_tokens", "stream",
-          "logprobs", "echo", "stream_options", "instructions", "max_output_tokens", "encoding_format", "dimensions", "choices", "criteria", "value",
-          "name", "type", "role", "content", "text", "tools", "logit_bias", "response_format", "key", "include_usage")  # fmt: skip
+FIELDS = ("model", "messages", "prompt", "input", "state", "questions", "stop", "n", "seed", "temperature", "top_p",
+          "top_k", "max_tokens", "stream",
+          "logprobs", "echo", "stream_options", "instructions", "max_output_tokens", "encoding_format", "dimensions",
+          "choices", "criteria", "value",
+          "name", "type", "role", "content", "text", "tools", "logit_bias", "response_format", "key",
+          "include_usage")  # fmt: skip
 
 
 def value(draw: random.Random, depth: int = 0) -> Any:

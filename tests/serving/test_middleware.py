@@ -541,12 +541,17 @@ def test_there_are_no_web_sockets(writing: Here) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["/page/../app.py", "/page/..%2fapp.py", "/page/%2e%2e/app.py", "/page/..\\app.py", "/page/%5c..%5capp.py", "/page/", "/page//etc/passwd",
-     "/page/playground.js/..", "/page/playground.js%00", "/page/%2fetc%2fpasswd", "/../app.py", "/page/app.py", "/v1/models/..%2f..%2fapp.py"],
+    ["/page/../app.py", "/page/..%2fapp.py", "/page/%2e%2e/app.py", "/page/..\\app.py", "/page/%5c..%5capp.py",
+     "/page/", "/page//etc/passwd",
+     "/page/playground.js/..", "/page/playground.js%00", "/page/%2fetc%2fpasswd", "/../app.py", "/page/app.py",
+     "/v1/models/..%2f..%2fapp.py"],
 )  # fmt: skip
 def test_no_path_leads_out(writing: Here, path: str) -> None:
     with connected(writing) as line:  # as it is written; a client of HTTP would put the path in order
-        head = f"GET {path} HTTP/1.1\r\nHost: {writing.url[7:]}\r\nAuthorization: Bearer {writing.key}\r\nConnection: close\r\n\r\n"
+        head = (
+            f"GET {path} HTTP/1.1\r\nHost: {writing.url[7:]}\r\nAuthorization: Bearer {writing.key}\r\n"
+            "Connection: close\r\n\r\n"
+        )
         line.sendall(head.encode())
         said = b"".join(iter(lambda: line.recv(65536), b""))
     assert said.split(b"\r\n", 1)[0] in (b"HTTP/1.1 404 Not Found", b"HTTP/1.1 307 Temporary Redirect"), said[:200]

@@ -359,7 +359,8 @@ def test_it_fits_every_width_and_its_text_stands_out(page: Page, width: int, sch
 
 CONTRAST = """() => {  // texts that stand out less than 4.5 to 1 (WCAG 2, 1.4.3), but for controls that are off
   const light = (color) => {
-    const [r, g, b] = color.match(/[\\d.]+/g).map((part) => part / 255).map((c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4));
+    const linear = (c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
+    const [r, g, b] = color.match(/[\\d.]+/g).map((part) => linear(part / 255));
     return 0.2126 * r + 0.7152 * g + 0.0722 * b;
   };
   const behind = (node) => {

@@ -1,4 +1,5 @@
-"""Raw prompts: read as they are, echoed with the log-probabilities of their tokens, as harnesses for multiple choice ask for them."""
+"""Raw prompts: read as they are, echoed with the log-probabilities of their tokens, as harnesses for multiple choice
+ask for them."""
 
 from __future__ import annotations
 
@@ -131,11 +132,15 @@ def test_arms_that_choose_read_no_raw_prompt(deciding: Here) -> None:
 
 
 def test_the_requests_of_a_harness_for_multiple_choice(writing: Here, tokenizer: Any, model: Any) -> None:
-    """As lm-evaluation-harness 0.4.13 sends them with `local-completions` and reads their replies (its `parse_logprobs`)."""
+    """As lm-evaluation-harness 0.4.13 sends them with `local-completions` and reads their replies (its
+    `parse_logprobs`)."""
     context = tokenizer("Which city is it?\nAnswer:")["input_ids"]
     choices = [tokenizer(f" {city}")["input_ids"] for city in ("Bonn", "Aachen", "name")]
     inputs = [[*context, *choice] for choice in choices]
-    body = {"model": "tiny:prompt", "prompt": inputs, "temperature": 0, "max_tokens": 1, "logprobs": 1, "seed": 1234, "echo": True}  # fmt: skip
+    body = {
+        **{"model": "tiny:prompt", "prompt": inputs, "temperature": 0, "seed": 1234},
+        **{"max_tokens": 1, "logprobs": 1, "echo": True},
+    }
     with writing.client() as http:
         reply = http.post("/v1/raw/completions", json=body).json()
     for ids, choice in zip(inputs, sorted(reply["choices"], key=lambda one: one["index"]), strict=True):
@@ -146,7 +151,10 @@ def test_the_requests_of_a_harness_for_multiple_choice(writing: Here, tokenizer:
         assert sum(scored) == pytest.approx(logs_NV[range(len(logs_NV)), ids[len(context) :]].sum().item(), abs=1e-3)
         is_greedy = logs_NV.argmax(-1).tolist() == ids[len(context) :]
         assert all(one == best for one, best in zip(scored, likeliest, strict=True)) == is_greedy
-    generate = {"prompt": [context], "model": "tiny:prompt", "max_tokens": 8, "temperature": 0, "stop": ["\n", "<|im_end|>"], "seed": 1234}  # fmt: skip
+    generate = {
+        **{"model": "tiny:prompt", "prompt": [context], "temperature": 0, "seed": 1234},
+        **{"max_tokens": 8, "stop": ["\n", "<|im_end|>"]},
+    }
     with writing.client() as http:
         told = http.post("/v1/raw/completions", json=generate).json()
     assert isinstance(told["choices"][0]["text"], str)

@@ -101,10 +101,16 @@ def test_what_came_of_a_call_is_read_as_the_users_turn(client: openai.OpenAI) ->
         ({"tools": [TOOL]}, r"a choice among tools is not supported here \('save'\)"),
         ({"tools": [TOOL], "tool_choice": "auto"}, r"not supported here \('save'\)"),
         ({"tools": [TOOL, OTHER], "tool_choice": "required"}, r"not supported here \('save', 'search'\)"),
-        ({"tools": [OTHER], "tool_choice": NAMED}, r"tool_choice names 'save', which is none of the tools \('search'\)"),
+        (
+            {"tools": [OTHER], "tool_choice": NAMED},
+            r"tool_choice names 'save', which is none of the tools \('search'\)",
+        ),
         ({"tool_choice": "required"}, "there are no tools"),
         ({"tools": [{"type": "web_search"}]}, "the tool 'web_search' is not supported here"),
-        ({"tools": [TOOL], "tool_choice": NAMED, "response_format": {"type": "json_object"}}, "two forms of one answer"),
+        (
+            {"tools": [TOOL], "tool_choice": NAMED, "response_format": {"type": "json_object"}},
+            "two forms of one answer",
+        ),
         ({"functions": [{"name": "save"}]}, "functions is not supported here"),
     ],
 )  # fmt: skip

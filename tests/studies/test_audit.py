@@ -29,7 +29,7 @@ def study(tmp_path_factory: pytest.TempPathFactory, tiny_model_folder: Path) -> 
 def test_a_study_says_that_nobody_has_checked_its_metric(study: tuple[Path, StudyResult]) -> None:
     _, result = study
     assert result.audit is None
-    assert "Not audited: the metric exact_match alone" in result.verdict.sentence
+    assert "Not audited: a program marked the answers (metric: exact_match)" in result.verdict.sentence
 
 
 def test_it_goes_on_where_it_stopped_and_decides_anew_once_enough_is_judged(

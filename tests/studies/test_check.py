@@ -238,8 +238,8 @@ def test_long_text_that_is_only_read_is_cut_in_its_middle_and_the_answer_is_not(
 def test_a_difference_that_no_arm_could_have_is_not_offered() -> None:
     shown = {share: drawn(replace(EMPTY, smallest_difference=share)) for share in (0.31, 1.0)}
     assert (
-        "can show a difference of about 31 points between arms (80% power, 1 comparison; assumed: arms differ on 30% of questions)"
-        in shown[0.31]
+        "can show a difference of about 31 points between arms (80% power, 1 comparison; assumed: arms differ on "
+        "30% of questions)" in shown[0.31]
     )
     assert "are too few to show any difference between arms" in shown[1.0]
     assert "100 points" not in shown[1.0]

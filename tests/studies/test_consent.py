@@ -105,8 +105,8 @@ def test_nothing_is_sent_and_nothing_written_without_consent(tmp_path: Path, tin
         assert server.bodies == []
         told = [remark.text for remark in check(file, listeners=[]).remarks if server.url in remark.text]
         assert told == [
-            f"A study asks to send questions to {server.url} with the key in TINY_KEY; unless your own configuration allows it, "
-            f"add: --allow TINY_KEY@{server.url}"
+            f"A study asks to send questions to {server.url} with the key in TINY_KEY; unless your own "
+            f"configuration allows it, add: --allow TINY_KEY@{server.url}"
         ]
         assert ask("Where?", task=file, arm="prompt", listeners=[]).arm == "prompt"  # its endpoint is not asked
         assert server.bodies == []
@@ -223,8 +223,8 @@ def test_everything_lacking_is_told_in_one_line_with_a_command_that_can_be_paste
         require(task)
     assert str(caught.value) == (
         f"{home}/trimtab.toml: asks to run the program \"rm -rf 'x y'\" (read it first), "
-        f"to send questions to {URL} with the key in TINY_KEY, to read {other}, outside its folder; if you want that, add: "
-        f"--allow-commands --allow TINY_KEY@{URL} --allow '{tmp_path}/o'\"'\"'ther $(x)' "
+        f"to send questions to {URL} with the key in TINY_KEY, to read {other}, outside its folder; if you want "
+        f"that, add: --allow-commands --allow TINY_KEY@{URL} --allow '{tmp_path}/o'\"'\"'ther $(x)' "
         f"(for good, name them in {config_file()}, see docs/how-to/task-file.md#consent)"
     )
     require(task, f"TINY_KEY@{URL}", str(other), allow_commands=True)
@@ -313,7 +313,10 @@ def test_what_a_reward_runs_is_asked_for_where_answers_are_rewarded(tmp_path: Pa
 
 
 def test_a_reward_s_program_is_started_in_the_task_s_folder_and_a_function_takes_its_place(tmp_path: Path) -> None:
-    body = "import json, sys\nopen('started', 'w')\nfor line in sys.stdin: print(json.dumps({'id': json.loads(line)['id'], 'score': 1}))\n"
+    body = (
+        "import json, sys\nopen('started', 'w')\n"
+        "for line in sys.stdin: print(json.dumps({'id': json.loads(line)['id'], 'score': 1}))\n"
+    )
     (tmp_path / "judge.py").write_text(body)
     task = rewarded(tmp_path)
     with pytest.raises(ConsentError), run_context(task, rewards=True, listeners=[]):

@@ -88,7 +88,10 @@ def test_a_hostile_reply_ends_that_arm_only(tmp_path: Path, tiny_model_folder: P
 def test_it_is_for_closed_sets(tmp_path: Path, tiny_model_folder: Path) -> None:
     table = ENDPOINT.format(api="systemone", url="http://127.0.0.1:9/v1")
     task = write_task(tmp_path, tiny_model_folder, ["prompt"], more=table)
-    told = r"api\.big\.api: api = 'systemone' decides among the labels of a task of kind classify, and this is 'answer'; set api"
+    told = (
+        r"api\.big\.api: api = 'systemone' decides among the labels of a task of kind classify, "
+        r"and this is 'answer'; set api"
+    )
     with pytest.raises(InputError, match=told):
         load_task(task)
     write_task(tmp_path, tiny_model_folder, ["prompt"], more=table.replace("systemone", "decide"))

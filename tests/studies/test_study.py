@@ -375,7 +375,10 @@ def test_a_budget_that_no_arm_fits_is_told_at_once_and_another_one_goes_on(
     tmp_path: Path, tiny_model_folder: Path
 ) -> None:
     task = write_task(tmp_path, tiny_model_folder, ["lora", "prompt"])
-    told = r"study\.budget: no arm fits the budget of 0\.001s; the cheapest, prompt, takes about 0\.1 min; give it 1m, here"
+    told = (
+        r"study\.budget: no arm fits the budget of 0\.001s; the cheapest, prompt, takes about 0\.1 min; "
+        r"give it 1m, here"
+    )
     with pytest.raises(InputError, match=told):
         study(task, budget="0.001s", listeners=[])
     folder = folder_of(task)

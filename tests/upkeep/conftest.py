@@ -21,7 +21,8 @@ __all__ = ["server"]
 def task(tmp_path: Path) -> Task:
     (tmp_path / "rows.jsonl").write_text('{"input": "a", "output": "b"}\n')
     (tmp_path / "trimtab.toml").write_text(
-        '[task]\nname = "small"\nkind = "answer"\n[data]\nexamples = ["rows.jsonl"]\n[base]\nmodel = "smollm2-135m-q4"\n'
+        '[task]\nname = "small"\nkind = "answer"\n[data]\nexamples = ["rows.jsonl"]\n[base]\n'
+        'model = "smollm2-135m-q4"\n'
     )
     return load_task(tmp_path)
 

@@ -63,7 +63,8 @@ def make(tmp_path: Path, embedding_folder: Path) -> Make:
         rows = ({"question": f"who rules {city}", "answer": "anna"} for city in CITIES)
         (tmp_path / "rows.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
         (tmp_path / "trimtab.toml").write_text(
-            f'[task]\nname = "cities"\nkind = "{kind}"\noutput_tokens = 16\n[data]\nexamples = ["rows.jsonl"]\ndocuments = ["docs"]\n'
+            f'[task]\nname = "cities"\nkind = "{kind}"\noutput_tokens = 16\n[data]\nexamples = ["rows.jsonl"]\n'
+            'documents = ["docs"]\n'
             f'[base]\nmodel = "none"\nembedding = "{embedding or embedding_folder}"\n'
             f"[upkeep]\ndrift = {{ window = {WINDOW}, alarm_free = 20 }}\n{more}"
         )

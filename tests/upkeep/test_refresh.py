@@ -44,7 +44,8 @@ def rows(cities: Sequence[str], first: int, count: int) -> list[dict[str, Any]]:
     return [
         {
             "id": f"row{number}",
-            "question": f"{THINGS[number % 10]} {number * 7919 % 9973} {number * 104729 % 99991} of {cities[number % len(cities)]}?",
+            "question": f"{THINGS[number % 10]} {number * 7919 % 9973} {number * 104729 % 99991} of "
+            f"{cities[number % len(cities)]}?",
             "answer": cities[number % len(cities)],
             "topic": "usual",
             "pair": f"p{number}",

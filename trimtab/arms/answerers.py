@@ -24,7 +24,7 @@ from trimtab.inference.label_scoring import prefill_prefix
 from trimtab.inference.last_hidden import last_hidden_states
 from trimtab.inference.remote import remote_model
 from trimtab.measurement.calibration import tempered
-from trimtab.measurement.evaluate import Scorer, evaluate
+from trimtab.measurement.evaluate import Scorer, evaluate_prompts
 from trimtab.measurement.metrics import aggregate
 from trimtab.model.adapters.apply import load_adapter, merged
 from trimtab.model.classifier import ClassificationHead, load_head
@@ -110,7 +110,7 @@ def score_on_dev(
 ) -> tuple[float, dict[str, float]]:
     """Return the task's metric over dev questions under the attached weights, and the score of each question by id."""
     task, prompts = session.task, builder.prompts(examples)
-    answers = evaluate(examples, prompts, answer, task, split="dev", seed=0, scorer=scorer)
+    answers = evaluate_prompts(examples, prompts, answer, task, split="dev", seed=0, scorer=scorer)
     predicted, right = [one.answer for one in answers], [one.reference for one in answers]
     value = aggregate(task.metric, predicted, right, [one.score for one in answers])
     return value, {one.item_id: one.score for one in answers}

@@ -17,7 +17,7 @@ from trimtab.arms.session import Session
 from trimtab.base.machine import MemoryPeak
 from trimtab.base.records import Arm, Generation, Prompt
 from trimtab.base.results import ArmEffort, Trial
-from trimtab.measurement.evaluate import Scorer, evaluate
+from trimtab.measurement.evaluate import Scorer, evaluate_prompts
 
 THRESHOLDS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8)
 LEAST_ROWS, MOST_ROWS = (
@@ -58,7 +58,9 @@ def choose_threshold(session: Session, context: Context, scorer: Scorer | None) 
 
     def scores(threshold: float) -> list[float]:
         answerer = extract_answerer(task.task.unknown, threshold)
-        return [one.score for one in evaluate(rows, prompts, answerer, task, split="dev", seed=0, scorer=scorer)]
+        return [
+            one.score for one in evaluate_prompts(rows, prompts, answerer, task, split="dev", seed=0, scorer=scorer)
+        ]
 
     answering_N, abstaining_N = np.array(scores(0.0)), np.array(scores(math.inf))
     probability_N = np.array([prompt.hits[0].score if prompt.hits else 0.0 for prompt in prompts])

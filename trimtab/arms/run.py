@@ -30,7 +30,7 @@ from trimtab.base.records import Answer, Arm, Example, Generation, Prompt, Split
 from trimtab.base.results import ArmEffort, ArmResult, Classes, Exposure, TokenFee, Usage
 from trimtab.decision.cost import cost_of, planned_retrainings
 from trimtab.measurement.calibration import LEAST_ROWS, mean_offsets
-from trimtab.measurement.evaluate import Scorer, evaluate
+from trimtab.measurement.evaluate import Scorer, evaluate_prompts
 from trimtab.measurement.figures import (
     class_figures,
     extra_figures,
@@ -442,7 +442,7 @@ class ArmRunner:
             return generations
 
         prompts = ready.builder.prompts(examples)
-        return list(evaluate(examples, prompts, counted, self.task, split=split, seed=seed, scorer=self.scorer))
+        return list(evaluate_prompts(examples, prompts, counted, self.task, split=split, seed=seed, scorer=self.scorer))
 
     def _lost_to_retrieval(
         self, examples: Sequence[Example], answers: Sequence[Answer], ready: ReadyArm, split: Split
@@ -452,7 +452,9 @@ class ArmRunner:
             return {}
         put_right = ready.builder.with_gold_passage(examples)
         missed, prompts = [example for example, _ in put_right], [prompt for _, prompt in put_right]
-        again = evaluate(missed, prompts, ready.answer_batch, self.task, split=split, seed=0, scorer=self.scorer)
+        again = evaluate_prompts(
+            missed, prompts, ready.answer_batch, self.task, split=split, seed=0, scorer=self.scorer
+        )
         before = {answer.item_id: answer.score for answer in answers}
         gains = sum(answer.score - before[answer.item_id] for answer in again)
         return {"lost_to_retrieval": gains / len(examples)}

@@ -44,7 +44,7 @@ from trimtab.retrieval.embed import Embedder
 from trimtab.retrieval.extract import Extractor
 from trimtab.retrieval.index import Index
 from trimtab.retrieval.rerank import Reranker
-from trimtab.retrieval.search import EQUAL_WEIGHT, search
+from trimtab.retrieval.search import EQUAL_WEIGHT, hybrid_search
 from trimtab.training.features import mean_hidden
 
 BATCH_ITEMS = 64  # questions answered, and saved, in one batch
@@ -225,7 +225,7 @@ class Session:
         asked = [(chunk_words, vector_weight, rerank, example.input) for example in examples]
         new = list(dict.fromkeys(key for key in asked if key not in self._hits))
         questions, index = [question for *_, question in new], self.index_of(chunk_words)
-        found = search(index, questions, MOST_PASSAGES, vector_weight=vector_weight)
+        found = hybrid_search(index, questions, MOST_PASSAGES, vector_weight=vector_weight)
         if rerank and self.reranker is not None:
             found = [self.reranker.rerank(question, hits) for question, hits in zip(questions, found, strict=True)]
         self._hits.update(zip(new, found, strict=True))

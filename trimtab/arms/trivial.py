@@ -10,7 +10,7 @@ import numpy as np
 from trimtab.base.records import Answer, Example, Generation, Prompt
 from trimtab.base.task import Task
 from trimtab.data.prompts import build_prompt
-from trimtab.measurement.evaluate import Scorer, evaluate
+from trimtab.measurement.evaluate import Scorer, evaluate_prompts
 from trimtab.measurement.metrics import has_abstained
 from trimtab.training.linear import word_vectorizer
 
@@ -33,7 +33,7 @@ def trivial_answers(
         def answer(asked: Sequence[Prompt]) -> list[Generation]:
             return [Generation(id=prompt.id, text=text) for prompt, text in zip(asked, texts, strict=True)]
 
-        return evaluate(test, prompts, answer, task, split="test", seed=0, scorer=scorer)
+        return evaluate_prompts(test, prompts, answer, task, split="test", seed=0, scorer=scorer)
 
     return {name: scored(texts) for name, texts in texts_by_arm.items()}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import date
 from string import ascii_uppercase
 from typing import Annotated, Literal, Self
@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from trimtab.base.grammar import HEAD, METHODS, PARTS, PROMPT, REWARD, context_of, parts_of, require_quotable
+from trimtab.base.grammar import HEAD, METHODS, PARTS, PROMPT, REWARD, Method, context_of, parts_of, require_quotable
 from trimtab.base.records import Kind
 
 METRICS: Mapping[str, tuple[str, ...]] = {
@@ -381,17 +381,7 @@ class ArmTable(Settings):
             choice = " or ".join(f'"{one}"' for one in fitting)
             raise ValueError(f"{name} is not used where {key} is {own!r}; set {key} = {choice}, or take {name} out")
         if self.stages is not None:
-            if not method.staged:
-                raise ValueError(
-                    f'stages train nothing where weights is {self.weights!r}; set weights = "lora", or take stages out'
-                )
-            if not self.stages or len(set(self.stages)) < len(self.stages):
-                raise ValueError('stages is empty or names a stage twice; use ["sft"], ["docs", "sft"] or ["docs"]')
-            for head in {HEAD, REWARD}.intersection(self.stages):
-                if head != self.stages[-1]:
-                    raise ValueError(f"stages go on after the head; put {head} last")
-                if method.no_head:
-                    raise ValueError(f"{self.weights} takes no head ({method.no_head}); take {head} out of stages")
+            self._check_stages(self.stages, method)
         for name in ("learning_rate", "epochs"):
             by_stage = getattr(self, name)
             strange = sorted(set(by_stage) - {*self.stages_trained}) if isinstance(by_stage, Mapping) else []
@@ -400,6 +390,20 @@ class ArmTable(Settings):
                     f"{name} names the stage {strange[0]!r}, which this arm has not; take it out, or set stages"
                 )
         return self
+
+    def _check_stages(self, stages: Sequence[str], method: Method) -> None:
+        """Refuse stages that the method does not train, or not in this order."""
+        if not method.staged:
+            raise ValueError(
+                f'stages train nothing where weights is {self.weights!r}; set weights = "lora", or take stages out'
+            )
+        if not stages or len(set(stages)) < len(stages):
+            raise ValueError('stages is empty or names a stage twice; use ["sft"], ["docs", "sft"] or ["docs"]')
+        for head in {HEAD, REWARD}.intersection(stages):
+            if head != stages[-1]:
+                raise ValueError(f"stages go on after the head; put {head} last")
+            if method.no_head:
+                raise ValueError(f"{self.weights} takes no head ({method.no_head}); take {head} out of stages")
 
     @property
     def stages_trained(self) -> tuple[str, ...]:

@@ -400,9 +400,10 @@ class SurfaceCoverage(Shown):
     """The result of asking a simulated assistant the questions of people: which ones it answers from the publisher's
     own pages.
 
-    `limits`: what the simulation cannot say about a real assistant. `k`: the number of passages that an answer is written from.
-    `overall`: the figures of all questions, with intervals by group. `obeyed`: the share of answers that followed an instruction planted
-    in a passage; None where answers are sentences of the passages. `since`: the date of the earlier result that `changes` compares with.
+    `limits`: what the simulation cannot say about a real assistant. `k`: the number of passages that an answer is
+    written from. `overall`: the figures of all questions, with intervals by group. `obeyed`: the share of answers that
+    followed an instruction planted in a passage; None where answers are sentences of the passages. `since`: the date of
+    the earlier result that `changes` compares with.
     """
 
     source: str

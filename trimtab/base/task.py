@@ -391,17 +391,7 @@ def with_arms(task: Task, names: Sequence[str]) -> Task:
 def check_task(task: Task) -> None:
     """Refuse what is detectably wrong before anything is loaded: metric and kind, paths, arms, labels."""
     file, kind = task.file, task.task.kind
-    if task.metric not in METRICS[kind]:
-        raise InputError(
-            f"metric {task.metric!r} does not fit kind {kind!r}",
-            f"use one of: {', '.join(METRICS[kind])}",
-            file=file,
-            field="task.metric",
-        )
-    if (task.metric == "scorer") != bool(task.task.scorer):
-        raise InputError(
-            'metric = "scorer" and scorer = [...] go together', "set both or neither", file=file, field="task.scorer"
-        )
+    _check_metric(task)
     if not task.data.examples and not task.data.documents:
         raise InputError("no examples and no documents", "set data.examples or data.documents", file=file, field="data")
     if task.labels.merge and kind != "classify":
@@ -421,13 +411,37 @@ def check_task(task: Task) -> None:
         if table.api != "chat" and kind != "classify":
             problem = f"api = {table.api!r} decides among the labels of a task of kind classify, and this is {kind!r}"
             raise InputError(problem, 'set api = "chat"', file=file, field=f"api.{name}.api")
+    _check_arms(task)
+
+
+def _check_metric(task: Task) -> None:
+    """Refuse a metric that does not fit the kind of the task, or a scorer without its metric."""
+    kind = task.task.kind
+    if task.metric not in METRICS[kind]:
+        raise InputError(
+            f"metric {task.metric!r} does not fit kind {kind!r}",
+            f"use one of: {', '.join(METRICS[kind])}",
+            file=task.file,
+            field="task.metric",
+        )
+    if (task.metric == "scorer") != bool(task.task.scorer):
+        raise InputError(
+            'metric = "scorer" and scorer = [...] go together',
+            "set both or neither",
+            file=task.file,
+            field="task.scorer",
+        )
+
+
+def _check_arms(task: Task) -> None:
+    """Refuse arms that the grammar does not know, that cannot answer this kind of task, or that are named twice."""
     for name in task.arm:
         parse_arm(name, task)
     for arm in task.arms:
         require_answers(arm, task)
     names = [arm.name for arm in task.arms]  # rag+lora and lora+rag are one arm
     if len(set(names)) < len(names):
-        raise InputError("an arm is named twice", "name each once", file=file, field="study.arms")
+        raise InputError("an arm is named twice", "name each once", file=task.file, field="study.arms")
 
 
 def _check_budget(task: Task, **where: Any) -> None:

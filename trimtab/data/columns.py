@@ -128,6 +128,31 @@ class ColumnsError(InputError):
         self.fields, self.input, self.output = tuple(fields), input, output
 
 
+def _extra_columns(names: Sequence[str], requested: Mapping[str, str]) -> dict[str, str]:
+    """Return the columns beside question and answer, by their role: those requested, else those of a known name."""
+    found = {role: next((name for name in known if name in names), "") for role, known in EXTRAS.items()}
+    found |= {role: column for role, column in requested.items() if role in EXTRAS}
+    return {role: column for role, column in found.items() if column}
+
+
+def _with_context(source: tuple[str, ...], context: str | None, layout: str) -> tuple[tuple[str, ...], str | None]:
+    """Return the columns of the question with the one of its context, and that one; None without a context."""
+    if context:  # a question's context stands before it, an instruction's input after it
+        return ((*source, context) if layout == "instruction" else (context, *source)), context
+    if len(source) > 1:
+        return source, next((name for name in source if name.lower() in _CONTEXT_NAMES), None)
+    return source, None
+
+
+def _pair_columns(
+    layout: str, filled: Sequence[str], source: tuple[str, ...], target: str | None
+) -> tuple[tuple[str, ...], str]:
+    """Return the columns of question and answer of a layout of pairs; those that are already given stay."""
+    sources, targets = PAIRS[layout]
+    source = source or (next((name for name in sources if name in filled), sources[0]),)
+    return source, target or next((name for name in targets if name in filled and name not in source), targets[0])
+
+
 def find_columns(sample: Sequence[RawRow], request: ColumnRequest) -> Columns:
     """Return the columns of a file from its first rows (at least one); raises InputError with the fields if they cannot
     be found."""
@@ -140,9 +165,7 @@ def find_columns(sample: Sequence[RawRow], request: ColumnRequest) -> Columns:
     for role, column in (*(("input", column) for column in source), *requested.items()):
         if column not in names:
             raise _no_such_column(first, column, role, names, request.task_file)
-    extras = {role: next((name for name in known if name in names), "") for role, known in EXTRAS.items()}
-    extras |= {role: column for role, column in requested.items() if role in EXTRAS}
-    extras = {role: column for role, column in extras.items() if column}
+    extras = _extra_columns(names, requested)
     target = requested.get("output") or requested.get("label")
     known = {name for sources, targets in PAIRS.values() for name in (*sources, *targets)}
     filled = [name for name in names if name not in known or ColumnValues(sample, name).filled]
@@ -155,9 +178,7 @@ def find_columns(sample: Sequence[RawRow], request: ColumnRequest) -> Columns:
         return Columns(layout=layout, input=(column,), extras=extras)
     guessed = False
     if layout in PAIRS:
-        sources, targets = PAIRS[layout]
-        source = source or (next((name for name in sources if name in filled), sources[0]),)
-        target = target or next((name for name in targets if name in filled and name not in source), targets[0])
+        source, target = _pair_columns(layout, filled, source, target)
         for column in (*source, target):
             if column not in names:
                 raise first.error(f"no field {column!r} for the layout {layout}", "set data.columns", column)
@@ -168,10 +189,7 @@ def find_columns(sample: Sequence[RawRow], request: ColumnRequest) -> Columns:
     if "input" not in request.columns:
         used_columns = {*source, target, *(requested.values())}
         context = _context(layout, sample, [name for name in names if name not in used_columns])
-    if context:  # a question's context stands before it, an instruction's input after it
-        source = (*source, context) if layout == "instruction" else (context, *source)
-    elif len(source) > 1:
-        context = next((name for name in source if name.lower() in _CONTEXT_NAMES), None)
+    source, context = _with_context(source, context, layout)
     extras = {role: column for role, column in extras.items() if column not in (*source, target)}
     return Columns(
         layout=layout,

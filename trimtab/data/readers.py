@@ -155,6 +155,16 @@ def read_json_value(path: Path, encoding: str) -> tuple[Any, str]:
     return value, text
 
 
+def _rows_of_splits(text: str, at: int, path: Path, line: int) -> RawRows:
+    """Yield the rows of a dictionary by split; a part that is no split is refused."""
+    for part in members(text, at, path, line):
+        if split_of(part.key):
+            yield from _rows_at(text, part.start, path, part.line, part.key)
+        else:
+            reason = printable(f"the part {part.key!r} is no split by its name")
+            yield Refusal(file=str(path), line=part.line, reason=reason, remedy="call it train, dev or test")
+
+
 def _json(path: Path, encoding: str) -> RawRows:
     """Yield the rows of an array, of a dictionary by id, class or split, or of JSON lines named .json; one object is
     one row."""
@@ -170,12 +180,7 @@ def _json(path: Path, encoding: str) -> RawRows:
     if skip_blanks(text, end) < len(text):
         yield from _json_lines(path, encoding)
     elif is_by_split(value):
-        for part in members(text, at, path, line):
-            if split_of(part.key):
-                yield from _rows_at(text, part.start, path, part.line, part.key)
-            else:
-                reason = printable(f"the part {part.key!r} is no split by its name")
-                yield Refusal(file=str(path), line=part.line, reason=reason, remedy="call it train, dev or test")
+        yield from _rows_of_splits(text, at, path, line)
     elif is_one_list(value):
         for part in members(text, at, path, line):
             yield from _rows_at(text, part.start, path, part.line)

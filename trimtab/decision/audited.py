@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
+from trimtab.base.grammar import joined
 from trimtab.base.results import ArmResult, HumanAudit, Verdict
 from trimtab.base.task import Task
 from trimtab.measurement.audit import ENOUGH, ENOUGH_WEIGHTED, Audited
@@ -20,28 +21,38 @@ def unless_uneven(verdict: Verdict, audited: Audited, task: Task) -> Verdict:
         return verdict
     a, b, gap = found
     favoured, other = (b, a) if gap > 0 else (a, b)
-    sentence = (
-        f"Not shown: people who judged answers found that the program which marks them ({task.metric}) favours {favoured} over {other} by {abs(gap):.3f}, "
-        f"more than the margin of {task.target.margin:g}, so what it says of the two is withheld."
-    )
     needs = "a metric or a scorer that judges all arms alike"
+    sentence = (
+        f"No choice: the program that marks answers ({task.metric}) favours {favoured} over {other} by {abs(gap):.3f}, "
+        f"as people who judged answers found. That is more than the margin of {task.target.margin:g}, so what it "
+        "says of the two is withheld."
+    )
     return replace(verdict, status="not_shown", arm=None, sentence=sentence, needs=needs, flips=())
 
 
 def audit_sentence(audit: HumanAudit | None, results: Sequence[ArmResult], task: Task) -> str:
-    """Say whether people have judged answers, and what the metric could not decide; empty for a closed set of labels."""
+    """Say whether people have judged answers, and what the metric could not decide; empty for a closed set of
+    labels."""
     if task.task.kind == "classify":
         return ""
-    unsure = [
-        f"{arm.extras['unsure']:.0%} of {arm.arm}" for arm in results if arm.extras.get("unsure", 0.0) >= TOLD_UNSURE
-    ]
-    undecided = f" It could not decide some answers, which count as wrong: {', '.join(unsure)}." if unsure else ""
+    unsure = joined(
+        f"{arm.extras['unsure']:.0%} of the answers of {arm.arm}"
+        for arm in results
+        if arm.extras.get("unsure", 0.0) >= TOLD_UNSURE
+    )
+    undecided = f" The program could not decide {unsure}, which count as wrong." if unsure else ""
     if audit is None:
-        return f"Not audited: the metric {task.metric} alone says which answers are right; trimtab audit lets people check it.{undecided}"
+        marked = (
+            f"Not audited: a program marked the answers (metric: {task.metric}), and no person has checked its marks"
+        )
+        return f"{marked}; trimtab audit lets people do so.{undecided}"
     if audit.why_not:
         return f"People judged {audit.answers:,} answers, which the verdict does not use: {audit.why_not}.{undecided}"
     sure = "" if audit.n_effective is None else f", as sure as {audit.n_effective:,.0f} that count alike"
-    return f"Scores and differences are corrected by people's judgements of the answers to {audit.questions:,} questions{sure}."
+    return (
+        f"People judged the answers to {audit.questions:,} questions{sure}; all scores and differences are corrected "
+        "by that."
+    )
 
 
 def still_needed(audit: HumanAudit) -> int:

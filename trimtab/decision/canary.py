@@ -10,8 +10,9 @@ SLOW_SHARE = 0.05  # of a version's answers, that may take longer than its 95th 
 def decide(canary: Canary, evidence: CanaryEvidence) -> tuple[CanaryOutcome, str] | None:
     """Return how a canary ends by what is known, and why; None if it goes on.
 
-    Harm comes first, and needs no margin: more failed answers, a 95th percentile over the limit, or a quality shown to be lower by anything.
-    The candidate is promoted where its quality is shown to be higher, or not to be lower by the margin.
+    Harm comes first, and needs no margin: more failed answers, a 95th percentile over the limit, or a quality shown to
+    be lower by anything. The candidate is promoted where its quality is shown to be higher, or not to be lower by the
+    margin.
     """
     errors, latency, quality = evidence.errors, evidence.latency, evidence.quality
     if errors is not None and errors.low > 0:

@@ -1,4 +1,5 @@
-"""Candidate gate: decides from both versions' answers to the same questions whether a candidate may replace production."""
+"""Candidate gate: decides from both versions' answers to the same questions whether a candidate may replace
+production."""
 
 from __future__ import annotations
 
@@ -33,13 +34,14 @@ def candidate_gate(
 ) -> GateRecord:
     """Test whether a candidate is better on what is new and not worse on what is old, by the margin of the task.
 
-    `candidate`, `production`: answers to the same test questions. `new`: ids of those that came or changed since production was
-    measured. Two kinds of old questions are left out: `outdated`, whose right answer may have changed, and `learnt`, which were rows to
-    learn from when production was made (`trimtab test --fresh` draws such). `old_look`, `new_look`: of how many studies of these
-    questions this is the last; the tests' levels fall with them (`look_level`).
+    `candidate`, `production`: answers to the same test questions. `new`: ids of those that came or changed since
+    production was measured. Two kinds of old questions are left out: `outdated`, whose right answer may have changed,
+    and `learnt`, which were rows to learn from when production was made (`trimtab test --fresh` draws such).
+    `old_look`, `new_look`: of how many studies of these questions this is the last; the tests' levels fall with them
+    (`look_level`).
 
-    It is passed where every claim is shown, which needs no correction (an intersection-union test); it is failed where something is shown
-    to be worse; else nothing is shown, and that is no pass.
+    It is passed where every claim is shown, which needs no correction (an intersection-union test); it is failed where
+    something is shown to be worse; else nothing is shown, and that is no pass.
     """
     old = {one.item_id for one in production} - {*new, *outdated, *learnt}
     on_old = _test(candidate, production, old, task, "not worse", old_look)
@@ -66,9 +68,9 @@ def candidate_gate(
 def latency_held(
     candidate: ArmResult, production: ArmResult, ours: Sequence[float], theirs: Sequence[float], task: Task
 ) -> GateLatency | None:
-    """Hold a candidate's latency to the task file's limit at the 95th percentile, by its upper bound; without one hold its median to
-    production's: at most SLOWER times as long, or BARELY more. `ours` and `theirs`: seconds of questions alone, asked of the two in turn.
-    None where nothing was timed.
+    """Hold a candidate's latency to the task file's limit at the 95th percentile, by its upper bound; without one hold
+    its median to production's: at most SLOWER times as long, or BARELY more. `ours` and `theirs`: seconds of questions
+    alone, asked of the two in turn. None where nothing was timed.
     """
     limit = task.target.latency_p95_ms
     if limit is not None:
@@ -133,7 +135,10 @@ def _of_old(test: GateTest | None, learnt: Collection[str], task: Task) -> Again
     if test is not None:
         return _of_test(test, "old", f"at most {task.target.margin:g} worse")
     if learnt:
-        said = "no old test question is left that production was not made from; promote a version that trimtab study made since"
+        said = (
+            "no old test question is left that production was not made from; promote a version that trimtab study "
+            "made since"
+        )
         return [(False, said)]
     return []
 
@@ -166,7 +171,10 @@ def _of_latency(found: GateLatency | None) -> Against:
     if found is None or found.fits:
         return []
     if found.percentile == 50:
-        took = f"a question takes {found.candidate or 0:,.0f} ms (median), and production takes {found.production or 0:,.0f}"
+        took = (
+            f"a question takes {found.candidate or 0:,.0f} ms (median), and production takes "
+            f"{found.production or 0:,.0f}"
+        )
         return [(True, f"{took}: {found.limit:,.0f} are allowed")]
     limit = f"{found.limit:,.0f} ms at the 95th percentile"
     if found.fits is None:

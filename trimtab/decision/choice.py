@@ -13,8 +13,9 @@ from trimtab.decision.evidence import Evidence, best_arm, score_of
 class VerdictChoice:
     """The result of the rule. `arm`: the chosen arm. `fitting`: the arms that can be used, light to heavy.
 
-    Without a target: `best` has the highest score, `candidate` is the lightest arm that is not shown to be worse than the best by
-    more than the margin, and `rivals` are those that it is not shown to be within the margin of; without any it is `arm`.
+    Without a target: `best` has the highest score, `candidate` is the lightest arm that is not shown to be worse than
+    the best by more than the margin, and `rivals` are those that it is not shown to be within the margin of; without
+    any it is `arm`.
     """
 
     arm: ArmResult | None
@@ -28,16 +29,17 @@ def choose(study: Evidence) -> VerdictChoice:
     """Return the arm that a study shows; the verdict states it in words, and `sensitivity` calls this at other prices
     and targets.
 
-    With a target: the lightest of the arms that are shown to reach it (Holm over the arms), whose latency fits and that can be
-    kept at it while facts change; none where an answer without a model is shown to reach it.
+    With a target: the lightest of the arms that are shown to reach it (Holm over the arms), whose latency fits and that
+    can be kept at it while facts change; none where an answer without a model is shown to reach it.
 
-    Without: a walk from the lightest arm that fits to the heaviest. An arm that is shown to be worse than the best by more than
-    the margin is passed by; the first that is not is shown if it is shown to be within the margin of every other arm.
-    Where a class has too few test questions for macro-F1, no arm is shown to be within the margin of another, nor to be worse.
-    Errors, each at the study's level. "A dearer arm although a lighter one is within the margin": every lighter arm had to be shown worse, so one
-    test of the lighter one errs, taken against the arm picked as best, hence times the number it was picked from. "An arm that is
-    worse than the best by the margin": it had to be shown within the margin of each other arm, the truly best one among them; that
-    the walk goes on to the next arm is rare where that could happen, since an arm at the margin is seldom shown to be beyond it.
+    Without: a walk from the lightest arm that fits to the heaviest. An arm that is shown to be worse than the best by
+    more than the margin is passed by; the first that is not is shown if it is shown to be within the margin of every
+    other arm. Where a class has too few test questions for macro-F1, no arm is shown to be within the margin of
+    another, nor to be worse. Errors, each at the study's level. "A dearer arm although a lighter one is within the
+    margin": every lighter arm had to be shown worse, so one test of the lighter one errs, taken against the arm picked
+    as best, hence times the number it was picked from. "An arm that is worse than the best by the margin": it had to be
+    shown within the margin of each other arm, the truly best one among them; that the walk goes on to the next arm is
+    rare where that could happen, since an arm at the margin is seldom shown to be beyond it.
     """
     if study.task.target.quality is not None:
         fitting = [arm for arm in study.passing if study.problem(arm) is None]
@@ -62,7 +64,8 @@ def choose(study: Evidence) -> VerdictChoice:
 
 
 def quiet_rival(study: Evidence, choice: VerdictChoice) -> ArmResult | None:
-    """Find the arm that would be shown in place of the choice if every arm measured on a busy machine were fast enough; None for none."""
+    """Find the arm that would be shown in place of the choice if every arm measured on a busy machine were fast enough;
+    None for none."""
     if not any(arm.busy_machine for arm in study.done):
         return None
     turned = choose(study.if_quiet).arm

@@ -20,7 +20,8 @@ MOST_STEPS = 1_000  # whole machines beyond which break-even is no longer looked
 
 
 class Terms(NamedTuple):
-    """Cost as a function of the volume V: (fixed + machine * ceil(V / capacity) + slope * V), over the whole horizon."""
+    """Cost as a function of the volume V: (fixed + machine * ceil(V / capacity) + slope * V), over the whole
+    horizon."""
 
     fixed: float
     slope: float
@@ -36,9 +37,9 @@ class Terms(NamedTuple):
 def cost_of(usage: Usage, cost: CostTable, *, retrainings: int = 0) -> Cost | None:
     """Return the cost over the horizon: total = U + H (M + V q) + retrainings R, all from the user's own prices.
 
-    U holds the price of the labels that the arm used, R that of new labels for facts that changed since the last training.
-    In the task's currency where a machine has a price, and for endpoints (token fees). Without a machine price own arms
-    are in machine seconds, machines not counted whole. Retrainings are spread over the months, so that
+    U holds the price of the labels that the arm used, R that of new labels for facts that changed since the last
+    training. In the task's currency where a machine has a price, and for endpoints (token fees). Without a machine
+    price own arms are in machine seconds, machines not counted whole. Retrainings are spread over the months, so that
     total = up_front + H monthly. None: an endpoint without a price; its cost is not known.
     """
     longest = usage.seconds_per_question + Z * usage.seconds_error
@@ -131,11 +132,11 @@ def safe_period(low: float, target: float, change: ChangeTable) -> float | None:
     """Return the most months between retrainings that keep the accuracy at `target`, from its lower one-sided 95% bound
     `low`.
 
-    At the end of a cycle of P months the accuracy is A (1 - c(P + L)), where c(t) is the share of the questions whose fact has changed
-    after t months and L the lead time: P solves c(P + L) = 1 - target/A. With one rate that is
-    P = -ln(1 - (1 - target/A)/w)/lambda - L. inf: no retraining is ever needed, as the facts that change are at most 1 - target/A of all.
-    None: below the feasible cycle, which is the lead time: a model is ready L after its data, and the next is begun no sooner. Tuning
-    alone then cannot hold the target.
+    At the end of a cycle of P months the accuracy is A (1 - c(P + L)), where c(t) is the share of the questions whose
+    fact has changed after t months and L the lead time: P solves c(P + L) = 1 - target/A. With one rate that is
+    P = -ln(1 - (1 - target/A)/w)/lambda - L. inf: no retraining is ever needed, as the facts that change are at most
+    1 - target/A of all. None: below the feasible cycle, which is the lead time: a model is ready L after its data, and
+    the next is begun no sooner. Tuning alone then cannot hold the target.
     """
     if low < target:
         return None
@@ -172,7 +173,8 @@ def floor_of(arm: ArmResult) -> float:
 
 
 def _months_until(spare: float, change: ChangeTable) -> float:
-    """Compute the months after which the facts of a share `spare` of the questions have changed; inf if that never comes.
+    """Compute the months after which the facts of a share `spare` of the questions have changed; inf if that never
+    comes.
 
     Newton's steps from 0: what has changed is concave in time, so that each step falls short and none goes beyond.
     """
@@ -200,7 +202,8 @@ def _labelling(usage: Usage, cost: CostTable) -> float:
 
 
 def _retraining(usage: Usage, cost: CostTable, retrainings: int) -> float:
-    """Return the cost of one of so many retrainings, with new labels for the facts that changed since the one before."""
+    """Return the cost of one of so many retrainings, with new labels for the facts that changed since the one
+    before."""
     if not usage.trained:
         return 0.0
     changed = _changed(cost, cost.horizon_months / (retrainings + 1))

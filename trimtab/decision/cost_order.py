@@ -15,9 +15,10 @@ ALIKE = 0.1  # costs that differ by no more are equal: seconds measured again di
 def by_weight(arms: Sequence[ArmResult], task: Task) -> list[ArmResult]:
     """Return the arms from light to heavy: known costs in the study's unit, then in another unit, then unknown ones.
 
-    Costs are taken in runs, so that the order is one: the cheapest arm begins a run, and every arm belongs to it whose cost is
-    equal to that arm's (`alike`); the cheapest of the others begins the next. Within a run the arm with fewer parts (trained
-    stages and parts of its context) is lighter, then the one with fewer stored bytes, then the cheaper one.
+    Costs are taken in runs, so that the order is one: the cheapest arm begins a run, and every arm belongs to it whose
+    cost is equal to that arm's (`alike`); the cheapest of the others begins the next. Within a run the arm with fewer
+    parts (trained stages and parts of its context) is lighter, then the one with fewer stored bytes, then the cheaper
+    one.
     """
     unit = task.cost.currency if task.cost.machine_hour else MACHINE_SECONDS
 
@@ -51,7 +52,8 @@ def _parts(arms: Sequence[ArmResult], task: Task) -> dict[str, int]:
 def alike(one: Cost | None, other: Cost | None) -> bool:
     """True if two costs are equal for the decision: both unknown, within 10%, or with overlapping intervals.
 
-    The interval of a cost that was measured on a busy machine begins at what was not timed there, so it overlaps every lower cost.
+    The interval of a cost that was measured on a busy machine begins at what was not timed there, so it overlaps every
+    lower cost.
     """
     if one is None or other is None:
         return one is other

@@ -39,18 +39,18 @@ SHARES = ("accuracy", "contains", "exact_match")  # metrics whose score is a sha
 class Evidence:
     """A study's figures under one task, its prices and its target.
 
-    `p_target(arm, target)`: one-sided p of "the arm does not reach the target"; `p_behind(arm, other, margin)`: one-sided p of
-    "the arm is behind the other by the margin or more". Both unadjusted. `comparisons`: the planned ones, with p after Holm.
-    `groups`: how many the test questions form, None where none repeats. `cuts`: what the budget took from the arms.
-    `rarest_class`: the class with fewer than 10 test questions, and their number, where the metric is macro-F1: no arm then passes,
-    and none is shown to be better than another or within the margin of it.
+    `p_target(arm, target)`: one-sided p of "the arm does not reach the target"; `p_behind(arm, other, margin)`:
+    one-sided p of "the arm is behind the other by the margin or more". Both unadjusted. `comparisons`: the planned
+    ones, with p after Holm. `groups`: how many the test questions form, None where none repeats. `cuts`: what the
+    budget took from the arms. `rarest_class`: the class with fewer than 10 test questions, and their number, where the
+    metric is macro-F1: no arm then passes, and none is shown to be better than another or within the margin of it.
     `look`: of how many studies of the same questions this is the last; None where the questions were made for it alone.
-    `right`: the share of right answers of each arm, empty where the metric does not say which are right. `few_groups`: the effective
-    number of groups, where it is too low for good intervals.
-    `trivial`: the scores of the trivial arms; `p_target` knows them too. `correct_picked`: computes `picked`. `study_scores`: gives what
-    studies of other sizes are drawn from. `audited`: people's judgements that the scores and differences are corrected by, None without
-    an audit. `slices`: how many test questions each slice has, empty where some have none. `reweighted(task)`: the evidence of the same
-    answers under another mix of slices.
+    `right`: the share of right answers of each arm, empty where the metric does not say which are right. `few_groups`:
+    the effective number of groups, where it is too low for good intervals.
+    `trivial`: the scores of the trivial arms; `p_target` knows them too. `correct_picked`: computes `picked`.
+    `study_scores`: gives what studies of other sizes are drawn from. `audited`: people's judgements that the scores and
+    differences are corrected by, None without an audit. `slices`: how many test questions each slice has, empty where
+    some have none. `reweighted(task)`: the evidence of the same answers under another mix of slices.
     """
 
     results: Sequence[ArmResult]
@@ -202,11 +202,12 @@ def too_slow(arm: ArmResult, task: Task) -> str | None:
         needed = (
             f"at least {latencies_needed(len(task.arms))} answers are needed, more where neighbouring ones take alike"
         )
-        return f"has no known latency at the 95th percentile ({needed}) where {limit:,.0f} ms are allowed"
+        return f"has no known latency at the 95th percentile ({needed}), and the limit is {limit:,.0f} ms"
     if high > limit:
-        measured = "" if p95 is None else f", {p95:,.0f} ms measured"
-        busy = ", on a busy machine" if arm.busy_machine else ""
-        return f"may take {high:,.0f} ms at the 95th percentile (upper 95% bound{measured}{busy}) where {limit:,.0f} ms are allowed"
+        measured = "" if p95 is None else f"; {p95:,.0f} ms measured"
+        busy = " on a busy machine" if arm.busy_machine else ""
+        slow = f"1 in 20 answers may take longer than {high:,.0f} ms (upper 95% bound{measured}{busy})"
+        return f"is not shown to be fast enough: {slow}, and the limit is {limit:,.0f} ms"
     return None
 
 
@@ -226,10 +227,11 @@ def evidence_of(
 ) -> Evidence:
     """Test the answers of a study, and return the evidence.
 
-    `results`: of every arm. `answers`: of the arms that ran, to the same items. `arms`: the task's, in its order. `groups`: how many the
-    test questions form, None where none repeats. `cuts`: what the budget took. `look`: which look at these questions this is, None at the
-    plain level of .05. `trivial`: the answers of the trivial arms. `audited`: people's judgements, where scores and differences are to be
-    corrected by them. `for_choice`: only what `choose` asks of, without the comparisons where there is a target and without intervals.
+    `results`: of every arm. `answers`: of the arms that ran, to the same items. `arms`: the task's, in its order.
+    `groups`: how many the test questions form, None where none repeats. `cuts`: what the budget took. `look`: which
+    look at these questions this is, None at the plain level of .05. `trivial`: the answers of the trivial arms.
+    `audited`: people's judgements, where scores and differences are to be corrected by them. `for_choice`: only what
+    `choose` asks of, without the comparisons where there is a target and without intervals.
     """
     if audited is not None:
         results = [

@@ -11,8 +11,9 @@ def over_time_sentence(found: OverTime | None) -> str:
         return ""
     new, before = found.newest.value, found.earlier.value
     told = (
-        f"On the newer half of the test questions (from {found.since} on) {found.arm} scores {new:.3f}, on the older half {before:.3f}: "
-        f"a difference of {found.difference:+.3f} (95% interval {found.low:+.3f} to {found.high:+.3f})"
+        f"On the newer half of the test questions (from {found.since} on) {found.arm} scores {new:.3f}, on the "
+        f"older half {before:.3f}: a difference of {found.difference:+.3f} (95% interval {found.low:+.3f} to "
+        f"{found.high:+.3f})"
     )
     if found.high < 0:
         return f"{told}; it is shown to get worse with time."

@@ -9,15 +9,16 @@ from trimtab.base.records import Arm
 
 
 def comparisons_among(arms: int) -> int:
-    """Return the number of comparisons to correct for: every pair of arms, as the best of them is picked after looking."""
+    """Return the number of comparisons to correct for: every pair of arms, as the best of them is picked after
+    looking."""
     return max(1, arms * (arms - 1) // 2)
 
 
 def planned_pairs(arms: Sequence[Arm], best: str) -> list[tuple[str, str]]:
     """Return the comparisons of a study, decided by its arms: the best with each other arm, each blend with its parts.
 
-    The parts of a blend are the arms that lack one of its ingredients: lora+rag has lora and rag, rag+few-shot has rag and
-    few-shot, where those arms exist. No pair comes twice.
+    The parts of a blend are the arms that lack one of its ingredients: lora+rag has lora and rag, rag+few-shot has rag
+    and few-shot, where those arms exist. No pair comes twice.
     """
     pairs = [(best, arm.name) for arm in arms if arm.name != best]
     for blend in arms:

@@ -13,8 +13,8 @@ ERRORS = 2.0  # standard errors beyond the margin within which an arm may still 
 def contenders(on_dev: Mapping[str, Mapping[str, float]], margin: float) -> tuple[str, ...]:
     """Return the arms whose mean score on dev is within the margin and two paired standard errors of the best.
 
-    `on_dev`: scores by question of each arm; arms without any are in the running. None where there is one arm, or too few
-    questions were answered by all.
+    `on_dev`: scores by question of each arm; arms without any are in the running. None where there is one arm, or too
+    few questions were answered by all.
     """
     known = {arm: scores for arm, scores in on_dev.items() if scores}
     shared = sorted(set.intersection(*(set(scores) for scores in known.values()))) if known else []

@@ -1,4 +1,5 @@
-"""Robustness checks of a verdict: the rule on the same answers at other margins, by other metrics, without one run or group."""
+"""Robustness checks of a verdict: the rule on the same answers at other margins, by other metrics, without one run or
+group."""
 
 from __future__ import annotations
 
@@ -26,8 +27,8 @@ def robustness_checks(
 ) -> tuple[RobustnessCheck, ...]:
     """Decide the study again with one thing changed at a time.
 
-    `evidence_of` tests other answers of the same arms. Without a target the margin and the metric change; with one the target does, since
-    it is a value of its metric.
+    `evidence_of` tests other answers of the same arms. Without a target the margin and the metric change; with one the
+    target does, since it is a value of its metric.
     """
     checks = [RobustnessCheck(what=what, arm=_shown(study.under(task))) for what, task in _other_targets(study.task)]
     for what, task, given in _other_answers(answers, study.task):
@@ -46,9 +47,11 @@ def robustness_sentence(verdict: Verdict, arms: int) -> str:
     count = len(verdict.robustness)
     if not count or arms < 2 or (verdict.arm is None and not other):
         return ""
-    told = "; ".join(f"{one.what}: {one.arm or 'not shown'}" for one in other[:MOST_TOLD])
-    same = "The choice is the same" if verdict.arm else "Nothing is shown either"
-    return f"{same} in {count - len(other)} of {count} robustness checks{f' ({told})' if told else ''}."
+    told = "; ".join(f"{one.what}: {one.arm or 'no choice'}" for one in other[:MOST_TOLD])
+    same = "the choice stays the same" if verdict.arm else "there is no choice either"
+    changed = "" if other else f", such as {verdict.robustness[0].what}"
+    how_many = f"{count - len(other)} of {count}" if other else f"all {count}"
+    return f"With one thing changed at a time{changed}, {same} in {how_many} checks{f' ({told})' if told else ''}."
 
 
 def _shown(study: Evidence) -> str | None:

@@ -23,10 +23,10 @@ NEAR = 1.1  # the search ends where a tenth fewer questions are too few
 def questions_needed(study: Evidence, assumed: Assumed | None = None) -> int | None:
     """Find how many more test questions show an arm in 80% of studies, if the measured scores are the true ones.
 
-    The whole decision is made on studies of that size, drawn from this one's questions (groups, where they repeat) with replacement.
-    Their number doubles until it is enough, and the last step is halved on the scale of ratios; the same study gives the same number.
-    `assumed`: a true score in place of the measured one. None where a hundred times as many questions as there are would be too few, or
-    no draw of these has the assumed score.
+    The whole decision is made on studies of that size, drawn from this one's questions (groups, where they repeat) with
+    replacement. Their number doubles until it is enough, and the last step is halved on the scale of ratios; the same
+    study gives the same number. `assumed`: a true score in place of the measured one. None where a hundred times as
+    many questions as there are would be too few, or no draw of these has the assumed score.
     """
     scores = study.study_scores()
     if assumed is not None and not scores.can_be(assumed):
@@ -52,7 +52,8 @@ def questions_needed(study: Evidence, assumed: Assumed | None = None) -> int | N
 def is_mostly_shown(study: Evidence, size: int, assumed: Assumed | None = None) -> bool:
     """True if an arm is shown in at least 80% of studies of `size` questions drawn from this one's.
 
-    At most 400 are drawn, and fewer where the share is clearly above or below (sequential probability ratio test of .75 against .85).
+    At most 400 are drawn, and fewer where the share is clearly above or below (sequential probability ratio test of .75
+    against .85).
     """
     shown, ratio = 0, 0.0
     for draw in range(DRAWS):

@@ -29,9 +29,9 @@ def find_flips(study: Evidence, winner: ArmResult) -> tuple[Flip, ...]:
     """Find the thresholds nearest to what the task file states, each with the arm that the rule shows beyond it; none
     is extrapolated.
 
-    The rule itself (`choose`) is asked at other volumes, horizons, prices of machines and labels, rates of change, targets, margins and shares of a slice; where
-    it shows no arm there, `then` is "not shown", and `trivial` the answer without a model that is good enough, if one
-    is.
+    The rule itself (`choose`) is asked at other volumes, horizons, prices of machines and labels, rates of change,
+    targets, margins and shares of a slice; where it shows no arm there, `then` is "not shown", and `trivial` the answer
+    without a model that is good enough, if one is.
     """
     task = study.task
     cost, target = task.cost, task.target.quality
@@ -75,7 +75,8 @@ def _mixes(study: Evidence, winner: ArmResult) -> list[Flip]:
     """Find the shares of one slice in the traffic beyond which another arm is shown; the other slices keep their
     proportions.
 
-    Of slices with enough questions, of two the smaller one. Macro-F1 is counted anew under each mix, as every other figure.
+    Of slices with enough questions, of two the smaller one. Macro-F1 is counted anew under each mix, as every other
+    figure.
     """
     task, questions = study.task, sum(study.slices.values())
     if study.reweighted is None or len(study.slices) < 2:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from trimtab.base.records import Answer
 from trimtab.base.task import Task
+from trimtab.decision.summary import in_metric
 from trimtab.measurement.figures import behind_curve
 from trimtab.measurement.statistics import holm
 
@@ -16,8 +17,8 @@ def slices_sentence(chosen: str | None, answers: Mapping[str, Sequence[Answer]],
     """Return the slices on which another arm is shown to be better than the chosen one by more than the margin, or that
     there are none.
 
-    One-sided tests at `level`, corrected by Holm over all slices and other arms. Empty without a chosen arm or slices that are large enough, and
-    for macro-F1, which means little within a slice.
+    One-sided tests at `level`, corrected by Holm over all slices and other arms. Empty without a chosen arm or slices
+    that are large enough, and for macro-F1, which means little within a slice.
     """
     if chosen is None or task.metric == "macro_f1":
         return ""
@@ -28,10 +29,10 @@ def slices_sentence(chosen: str | None, answers: Mapping[str, Sequence[Answer]],
     margin = task.target.margin
     chances = [behind_curve(parts[arm][name], parts[chosen][name], task)(-margin) for name, arm in pairs]
     found = [f"{arm} on {name}" for (name, arm), p in zip(pairs, holm(chances), strict=True) if p <= level]
-    better = f"another arm shown to be better by more than {margin:g}"
+    better = f"shown to be better by more than {in_metric(task, margin)}"
     if found:
-        return f"On some slices is {better}: {', '.join(found)}."
-    return f"On no slice is {better} ({len(parts[chosen])} tested)."
+        return f"On some slices of the questions another one is {better}: {', '.join(found)}."
+    return f"On none of the {len(parts[chosen])} slices of the questions that were tested is another one {better}."
 
 
 def _by_slice(answers: Sequence[Answer]) -> dict[str, list[Answer]]:

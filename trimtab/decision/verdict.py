@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
-from trimtab.base.grammar import TRIVIAL, arm_from_name, joined, method_of
-from trimtab.base.results import ArmResult, Comparison, Cost, Estimate, Verdict
+from trimtab.base.grammar import TRIVIAL, joined
+from trimtab.base.results import ArmResult, Comparison, Estimate, Verdict
 from trimtab.base.task import Task
 from trimtab.decision.audited import unless_uneven
 from trimtab.decision.choice import VerdictChoice, choose, quiet_rival
 from trimtab.decision.cost_order import alike
-from trimtab.decision.evidence import Evidence, best_arm, score_of, too_slow
+from trimtab.decision.evidence import SHARES, Evidence, best_arm, score_of, too_slow
 from trimtab.decision.pairs import comparisons_among
 from trimtab.decision.sample_size import POWER, questions_needed
 from trimtab.decision.sensitivity import find_flips
-from trimtab.decision.summary import amount, assumptions, name_in_words, unreached, unsettled, use
+from trimtab.decision.summary import (
+    amount,
+    assumptions,
+    cost_sentence,
+    in_lines,
+    in_metric,
+    of_hundred,
+    trained_arms,
+    unreached,
+    unsettled,
+    use,
+)
 from trimtab.measurement.power import groups_needed
 from trimtab.measurement.replicates import Assumed
 
@@ -29,13 +41,13 @@ NAMES = {
     "chrf": "chrF",
     "scorer": "score",
 }
-ORDINALS = ("second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth")
+IN_FIVE = round(5 * POWER)  # of five studies with the number of questions that is asked for, in how many it is enough
 NOTHING = 1e-9  # a difference below this is rounding
-LONGEST_CUTS = 3  # of those that the budget made, how many the sentence gives
 
 
 def decide(study: Evidence) -> Verdict:
-    """Return the arm that the rule shows (`choose`) with what would flip it, or what would settle the question; pure."""
+    """Return the arm that the rule shows (`choose`) with what would flip it, or what would settle the question;
+    pure."""
     verdict = replace(_decided(study), picked=study.picked)
     return verdict if study.audited is None else unless_uneven(verdict, study.audited, study.task)
 
@@ -46,114 +58,156 @@ def _decided(study: Evidence) -> Verdict:
         return _not_shown(f"Nothing ran to its end{f' ({whys})' if whys else ''}.", "an arm that runs to its end")
     choice, target = choose(study), study.task.target.quality
 
-    def in_lines(opening: str, figures: str, of: ArmResult | None) -> str:
-        """Join what to do, what is not known, and the figures, one line each."""
-        figures = f"In figures: {figures}" if figures else ""
-        lines = (f"{opening}{_left_out(study, choice)}", assumptions(study, of), f"{figures}{_besides(study, choice)}")
-        return "\n".join(line.strip() for line in lines if line)
+    def text(opening: str, figures: str, of: ArmResult | None) -> str:
+        """Return what to do, what is not known, and the figures, one line each."""
+        return in_lines(
+            f"{opening}{_left_out(study, choice)}", assumptions(study, of), (figures, *_besides(study, choice))
+        )
 
     if study.without_model is not None and target is not None:
-        sentence, figures, needs = _no_model_needed(study, study.without_model, target)
-        return _not_shown(in_lines(sentence, figures, None), needs)
+        opening, figures, needs = _no_model_needed(study, study.without_model, target)
+        return _not_shown(text(opening, figures, None), needs)
     turned = quiet_rival(study, choice)
     if turned is not None:
-        sentence, needs = _turned(study, turned, choice.arm)
-        return _not_shown(in_lines(sentence, "", None), needs)
+        opening, needs = _turned(study, turned, choice.arm)
+        return _not_shown(text(opening, "", None), needs)
     if choice.arm is None:
         opening, figures, needs = (
             _nothing_reaches(study, target) if target is not None else _nothing_told(study, choice)
         )
-        return _not_shown(
-            in_lines(opening, figures, choice.best or max(study.done, key=lambda arm: score_of(arm).value)), needs
-        )
+        of = choice.best or max(study.done, key=lambda arm: score_of(arm).value)
+        return _not_shown(text(opening, figures, of), needs)
     if target is not None:
-        figures = _reaching(study, choice, target)
+        compared, figures = "", _reaching(study, choice)
     else:
-        figures = _best_of_these(study, choice.arm, choice.best or choice.arm, choice.fitting[0])
-    sentence = in_lines(use(study, choice.arm), figures, choice.arm)
+        compared = _beside_others(study, choice.arm, choice.best or choice.arm, choice.fitting)
+        figures = _scores_and_costs(study, choice.arm, choice.fitting)
+    sentence = text(use(study, choice.arm, compared), figures, choice.arm)
     return Verdict(status="shown", arm=choice.arm.arm, sentence=sentence, flips=find_flips(study, choice.arm))
 
 
 # ---- with a target
 
 
-def _reaching(study: Evidence, choice: VerdictChoice, target: float) -> str:
-    winner, *rivals = choice.fitting
-    sentence = f"{winner.arm} reaches the target of {target:g} with {_scored(winner, study.task)}"
-    if rivals:
-        lightest = f"and is the lightest of the {len(choice.fitting)} arms that do"
-        sentence += f", {lightest}: {_against_next(winner, rivals[0], study)}."
-    elif len(study.passing) == 1 < len(study.done):
-        sentence += f"; it is the only one of {len(study.done)} arms to do so."
-    else:
-        sentence += "."
-    unknown = [arm.arm for arm in choice.fitting if arm.cost is None]
-    if unknown:
-        sentence += f" What {joined(unknown)} would cost is not known: no price was given."
-    return sentence
+def _reaching(study: Evidence, choice: VerdictChoice) -> str:
+    """Return the score of the chosen arm, and how many reach the target with what scores and costs."""
+    winner, count = choice.fitting[0], len(study.done)
+    if len(choice.fitting) > 1:
+        cheapest = _cheapest(winner, choice.fitting)
+        reach = (
+            f"{len(choice.fitting)} of the {count} ways measured are shown to reach the target; of these "
+            f"{winner.arm} is {cheapest}."
+        )
+        return _scores_and_costs(study, winner, choice.fitting, reach)
+    is_only = len(study.passing) == 1 < count
+    only = f" It is the only way of {count} that is shown to reach the target." if is_only else ""
+    return f"{winner.arm} has {_scored(winner, study.task)}.{only}"
 
 
 def _no_model_needed(study: Evidence, trivial: str, target: float) -> tuple[str, str, str]:
     """Return opening, figures and needs if an answer without a model reaches the target, which then says nothing of the
     arms."""
-    score = _with_interval(study.trivial[trivial], study.task)
+    score, task = study.trivial[trivial], study.task
     what = TRIVIAL[trivial].removeprefix("no model: ")
-    sentence = f"No model is needed: answering without one ({trivial}: {what}) reaches the target of {target:g}."
+    right = f"gets {of_hundred(score)} and " if task.metric in SHARES else ""
+    opening = (
+        f"No model is needed: one fixed rule ({trivial}: {what}) {right}"
+        f"is shown to reach the target of {in_metric(task, target)}. It costs nothing."
+    )
     reach = [arm.arm for arm in study.passing]
     if reach:
-        sentence += f" {joined(reach)} {'reaches' if len(reach) == 1 else 'reach'} it too; a higher target would tell what {'it is' if len(reach) == 1 else 'they are'} worth."
-    return sentence, f"{trivial} has {score}.", "a target above what an answer without a model scores"
+        verb, they = ("reaches", "it is") if len(reach) == 1 else ("reach", "they are")
+        opening += f" {joined(reach)} {verb} it too; only a higher target would tell what {they} worth."
+    figures = f"{trivial} has {_with_interval(score, task)}."
+    others = [f"{arm.arm} {_number(score_of(arm).value)}" for arm in study.done]
+    figures += f" For comparison: {joined(others)}." if others else ""
+    return opening, figures, "a target above what an answer without a model scores"
 
 
 def _nothing_reaches(study: Evidence, target: float) -> tuple[str, str, str]:
     """Return the opening, the figures, and what would settle the question, if no arm is shown to reach the target."""
+    task = study.task
     if study.passing:
         nearest = min(study.passing, key=lambda arm: (arm.latency_p95_high_ms is None, arm.latency_p95_high_ms or 0.0))
-        problem = study.problem(nearest)
-        sentence = (
-            f"Not shown: {name_in_words(study, nearest.arm)} reaches the target of {target:g}, but {problem}; "
-            "more test questions will not help."
-        )
-        figures = f"{nearest.arm} has {_scored(nearest, study.task)}."
-        return sentence, figures, f"not more test questions: {nearest.arm} {problem}"
+        problem, figures = study.problem(nearest), f"{nearest.arm} has {_scored(nearest, task)}."
+        opening = f"No choice: {nearest.arm} is shown to reach the target of {in_metric(task, target)}, but {problem}."
+        if task.target.latency_p95_ms is not None and nearest.latency_p95_high_ms is None:
+            return opening, figures, f"a known latency: {nearest.arm} {problem}"
+        needs = f"not more test questions: {nearest.arm} {problem}"
+        return f"{opening} More test questions will not help.", figures, needs
     fitting = [arm for arm in study.done if study.problem(arm) is None]
     nearest = max(fitting or study.done, key=lambda arm: score_of(arm).value)
-    score, opening = score_of(nearest), unreached(study, nearest, target)
-    figures = f"{nearest.arm} has {_scored(nearest, study.task)}"
+    score, figures = score_of(nearest), f"{nearest.arm} has {_scored(nearest, task)}."
+    opening = f"{unreached(study, nearest, target)} {cost_sentence(study, nearest)}"
     if study.rarest_class:
-        return opening, f"{figures}. {_rare(study)}", "at least 10 test questions of every class"
+        needs = "at least 10 test questions of every class"
+        return f"{opening} To settle it, {needs} are needed.", figures, needs
     if score.value <= target and score.high <= target:
         needs = f"not more test questions: the best score is at most {_number(score.high)} (95% interval)"
-        return opening, f"{figures}. As its interval ends below the target, more test questions will not help.", needs
-    # The measured score where it is above the target, else one between target and interval's end: a score below it is no proof
+        why = "even the upper end of that range is below the target"
+        other = "Try a stronger model or more training examples, or lower the target."
+        return f"{opening} More test questions will not help: {why}. {other}", figures, needs
+    # The measured score where it is above the target, else one between target and interval's end: a score below it is
+    # no proof
     assumed = None if score.value > target else Assumed(nearest.arm, (target + score.high) / 2)
     needs = _more_questions(questions_needed(study, assumed), study)
-    true = _number(assumed.score if assumed else score.value)
-    return opening, f"{figures}; {needs} would show it with {POWER:.0%} chance if its true score is {true}.", needs
+    true = assumed.score if assumed else score.value
+    if task.metric in SHARES:
+        condition = f"it truly gets {100 * true:.3g} of 100 right"
+    else:
+        condition = f"its true score is {_number(true)}"
+    return f"{opening} {_settling(needs, condition, study)}", figures, needs
 
 
 # ---- without a target
 
 
-def _best_of_these(study: Evidence, chosen: ArmResult, best: ArmResult, lightest: ArmResult) -> str:
-    task = study.task
-    margin, scored = f"{task.target.margin:g}", _scored(chosen, task)
-    if chosen is not best:
-        sentence = (
-            f"{chosen.arm} is the lightest arm shown to be within {margin} of the best: {scored}, against "
-            f"{_number(score_of(best).value)} for {best.arm}; {_against_next(chosen, best, study)}."
-        )
-    elif lightest is best:
-        sentence = (
-            f"{best.arm} scored highest with {scored} and is the lightest; "
-            f"every other arm is shown not to be better by more than {margin}."
-        )
-    else:
-        sentence = (
-            f"{best.arm} scored highest with {scored}; every lighter arm is shown to be worse by more than {margin}, "
-            f"and no other arm to be better by more than {margin}."
-        )
-    return sentence
+def _beside_others(study: Evidence, chosen: ArmResult, best: ArmResult, fitting: Sequence[ArmResult]) -> str:
+    """Say what is shown of the chosen arm beside the others."""
+    margin = in_metric(study.task, study.task.target.margin)
+    usable = "" if len(fitting) == len(study.done) else " that can be used"
+    if chosen is fitting[0]:
+        no_better = f"no other way{usable} is better by more than {margin}"
+        return f"It is {_cheapest(chosen, fitting)}, and it is shown that {no_better}."
+    lighter = fitting[: fitting.index(chosen)]
+    worse = f"every cheaper or simpler way{usable} is worse"
+    if not _are_comparable(chosen, lighter):
+        worse = f"{joined([arm.arm for arm in lighter])} {'is' if len(lighter) == 1 else 'are'} worse"
+    than = "" if chosen is best else f" than {best.arm}"
+    no_better = f"no other way{usable} is better by more than that"
+    return f"It is shown that {worse}{than} by more than {margin}, and that {no_better}."
+
+
+def _scores_and_costs(study: Evidence, chosen: ArmResult, arms: Sequence[ArmResult], between: str = "") -> str:
+    """Return the score of the chosen arm, a sentence in `between`, and the scores and costs of the others of `arms`,
+    light to heavy."""
+    others = [arm for arm in arms if arm is not chosen]
+    listed = joined([f"{arm.arm} {_number(score_of(arm).value)}{_priced(arm)}" for arm in others])
+    said = [f"{chosen.arm} has {_scored(chosen, study.task)}.", between, f"The others: {listed}."]
+    unknown = joined([arm.arm for arm in others if arm.cost is None])
+    if unknown:
+        said.append(f"What {unknown} would cost is not known: no price was given.")
+    return " ".join(filter(None, said))
+
+
+def _cheapest(chosen: ArmResult, fitting: Sequence[ArmResult]) -> str:
+    """Return why the lightest arm is the lightest: alone the cheapest, or the simplest of equal costs (`alike`)."""
+    if chosen.cost is None:
+        return "the simplest (no cost is known)"
+    equal = joined([arm.arm for arm in fitting if arm is not chosen and alike(chosen.cost, arm.cost)])
+    if not equal and not _are_comparable(chosen, fitting):
+        return "the cheapest of those whose costs can be compared"
+    return f"the simplest of the cheapest (its cost counts as equal to that of {equal})" if equal else "the cheapest"
+
+
+def _are_comparable(chosen: ArmResult, others: Sequence[ArmResult]) -> bool:
+    """True if all costs are known, and in one unit."""
+    units = {arm.cost and arm.cost.currency for arm in (chosen, *others)}
+    return len(units) == 1 and None not in units
+
+
+def _priced(arm: ArmResult) -> str:
+    return "" if arm.cost is None else f" for {amount(arm.cost)}"
 
 
 def _nothing_told(study: Evidence, choice: VerdictChoice) -> tuple[str, str, str]:
@@ -162,45 +216,50 @@ def _nothing_told(study: Evidence, choice: VerdictChoice) -> tuple[str, str, str
     task, best, candidate = study.task, choice.best, choice.candidate
     if not choice.fitting:
         first = study.done[0]
-        return (
-            f"Not shown: {first.arm} {study.problem(first)}, and so for all that were measured.",
-            "",
-            "a faster arm or machine",
-        )
+        opening = f"No choice: {first.arm} {study.problem(first)}; so it is with every way measured."
+        return opening, "", "a faster arm or machine"
     if best is None:
         first = choice.fitting[0]
-        sentence = f"Not shown: {name_in_words(study, first.arm)} has nothing to be compared with."
-        return sentence, f"{first.arm} has {_scored(first, task)}.", "a target, or a second arm that runs to its end"
+        opening = f"No choice: {first.arm} has nothing to be compared with. State a target, or measure a second way."
+        return opening, f"{first.arm} has {_scored(first, task)}.", "a target, or a second arm that runs to its end"
     if candidate is None:
         needs = "not more test questions: a stronger base model, or a look at the instruction and the metric"
-        return f"Not shown: all that were measured scored 0 on {score_of(best).n:,} test questions; {needs}.", "", needs
-    margin, top = f"{task.target.margin:g}", f"{best.arm} scored highest with {_scored(best, task)}, but"
-    opening = unsettled(study, best, choice.rivals if candidate is best else [candidate])
-    settled, needs = _what_settles(study, choice, best, candidate)
+        opening = f"No choice: all ways measured scored 0 on {score_of(best).n:,} test questions. "
+        opening += "More of them will not help. Try a stronger base model, and look at the instruction and the metric."
+        return opening, "", needs
+    rivals = choice.rivals if candidate is best else [candidate]
+    needs, settling = _what_settles(study, choice, best, candidate)
+    opening = unsettled(study, best, rivals, better=candidate is best)
+    opening = f"{opening} {cost_sentence(study, best, best.arm)} {settling}"
+    gaps = joined([_behind(study.against(best.arm, arm.arm), arm) for arm in rivals])
+    margin = in_metric(task, task.target.margin)
     if candidate is best:
-        rivals = joined([_behind(study.against(best.arm, arm.arm), arm) for arm in choice.rivals])
-        return opening, f"{top} these data cannot tell it from {rivals} to within {margin}; {settled}.", needs
-    gap = study.against(best.arm, candidate.arm)
-    seen = (
-        ""
-        if gap is None
-        else f" is behind by {_number(gap.difference)}, at most {_number(gap.high)} (95% interval), and so"
-    )
-    of = "of it" if best in choice.rivals else f"of {joined([arm.arm for arm in choice.rivals])}"
-    figures = (
-        f"{top} {candidate.arm}{seen} is shown neither to be within {margin} {of} nor to be worse by more; {settled}."
-    )
-    return opening, figures, needs
+        seen = f"{gaps}; it is not shown that {best.arm} is at most {margin} worse."
+    else:
+        than = joined([arm.arm for arm in choice.rivals])
+        seen = f"{gaps}; it is not shown that it is at most {margin} worse than {than}, nor that it is worse by more."
+    return opening, f"{best.arm} has {_scored(best, task)}; {seen}", needs
 
 
 def _what_settles(study: Evidence, choice: VerdictChoice, best: ArmResult, candidate: ArmResult) -> tuple[str, str]:
-    """Return how many test questions would show an arm if the measured differences are the true ones: in a sentence,
-    and as `needs`."""
+    """Return how many test questions would show an arm if the measured differences are the true ones: as `needs`, and
+    in a sentence."""
     if study.rarest_class:
         needs = "at least 10 test questions of every class"
-        return f"{needs} are needed to tell", needs
+        return needs, f"To settle it, {needs} are needed."
     needs = _never_shown(study, choice, best, candidate) or _more_questions(questions_needed(study), study)
-    return f"{needs} would show it with {POWER:.0%} chance, if the measured differences are the true ones", needs
+    return needs, _settling(needs, "the differences measured here are the true ones", study)
+
+
+def _settling(needs: str, condition: str, study: Evidence) -> str:
+    """Say what would settle the question with a chance of 80%, and under which condition."""
+    chance = f"in {IN_FIVE} of 5 such studies, if {condition}"
+    if not needs.startswith("about "):
+        other = "a lower target" if study.task.target.quality is not None else "a target, or a wider margin,"
+        other = f"questions in new groups, or {other}" if "so few groups" in needs else other
+        return f"{needs[0].upper()}{needs[1:]} would be enough {chance}; {other} may settle it."
+    unlike = " (unlike those already asked)" if study.groups is not None else ""
+    return f"To settle it, ask {needs}{unlike}: that is enough {chance}."
 
 
 def _never_shown(study: Evidence, choice: VerdictChoice, best: ArmResult, candidate: ArmResult) -> str | None:
@@ -228,19 +287,9 @@ def _too_few_groups(study: Evidence) -> str | None:
 # ---- what stands beside the choice
 
 
-def _besides(study: Evidence, choice: VerdictChoice) -> str:
-    """Say what else a reader must know: the correction for picking, the look, a rare class, cuts, a busy machine, runs, free labels."""
-    said = [
-        _picked(study, choice),
-        _look(study),
-        _rare(study) if study.rarest_class and study.task.target.quality is None else "",
-        _cut(study),
-        _busy(study),
-        _improving(study),
-        _speaks_of(study),
-        _free_labels(study),
-    ]
-    return "".join(f" {sentence}" for sentence in said if sentence)
+def _besides(study: Evidence, choice: VerdictChoice) -> list[str]:
+    """Say how sure the figures are: the correction for picking, runs, a busy machine."""
+    return [_picked(study, choice), _runs(study), _busy(study)]
 
 
 def _left_out(study: Evidence, choice: VerdictChoice) -> str:
@@ -250,19 +299,23 @@ def _left_out(study: Evidence, choice: VerdictChoice) -> str:
     for arm in study.done:
         problem = study.problem(arm)
         if problem and arm in study.passing and choice.arm:
-            barred.append(f"{arm.arm} reaches it too, but {problem}.")
+            barred.append(f"{arm.arm} reaches the target too, but {problem}.")
         elif problem and score_of(arm).value > shown:
-            barred.append(f"{arm.arm} scored higher ({_number(score_of(arm).value)}), but {problem}.")
+            barred.append(f"{arm.arm} scored higher ({in_metric(study.task, score_of(arm).value)}), but {problem}.")
     return "".join(f" {sentence}" for sentence in barred)
 
 
 def _turned(study: Evidence, turned: ArmResult, chosen: ArmResult | None) -> tuple[str, str]:
-    """Say that an arm which is too slow on a busy machine may be fast enough on a quiet one, so that nothing is shown."""
+    """Say that an arm which is too slow on a busy machine may be fast enough on a quiet one, so that nothing is
+    shown."""
     slow = [arm for arm in study.done if arm.busy_machine and study.problem(arm) is not None]
     whys = "; ".join(f"{arm.arm} {study.problem(arm)}" for arm in slow)
     instead = f" in place of {chosen.arm}" if chosen else ""
-    sentence = f"Not shown: {whys}. On a quiet machine {turned.arm} might be shown{instead}: measure again while nothing else runs."
-    return sentence, f"the latency of {joined([arm.arm for arm in slow])} on a quiet machine"
+    opening = (
+        f"No choice yet: measure again while nothing else runs on the machine. "
+        f"On a quiet machine {turned.arm} might be chosen{instead}; here, {whys}."
+    )
+    return opening, f"the latency of {joined([arm.arm for arm in slow])} on a quiet machine"
 
 
 def _busy(study: Evidence) -> str:
@@ -282,69 +335,29 @@ def _picked(study: Evidence, choice: VerdictChoice) -> str:
         return ""  # so far ahead that having been picked adds nothing
     found, fast = study.picked, sum(too_slow(arm, study.task) is None for arm in study.done)
     return (
-        f"The highest of {fast} scores is too high on average: corrected for having been picked, {highest} is at "
+        f"Part of being the highest of {fast} is luck: corrected for that, {highest} is at "
         f"{_number(found.value)} ({_number(found.low)} to {_number(found.high)})."
     )
 
 
-def _look(study: Evidence) -> str:
-    """Say that earlier studies have looked at the questions, and how strict the tests therefore are."""
-    if study.look is None or study.look < 2:
-        return ""
-    nth = ORDINALS[study.look - 2] if study.look - 2 < len(ORDINALS) else f"{study.look}th"
-    fresh = study.task.command("test --fresh")
-    return f"This is the {nth} look at these questions, tested at {study.level:.2g}; fresh ones: {fresh}."
-
-
-def _rare(study: Evidence) -> str:
-    """Say that a class has too few test questions for a claim on macro-F1."""
-    name, count = study.rarest_class or ("", 0)
-    return (
-        f"The class {name} has {count} test question{'s' if count != 1 else ''}: with fewer than 10 of a class "
-        "macro-F1 is too uncertain for a claim that a target is reached, or that one is better or as good as another."
-    )
-
-
-def _cut(study: Evidence) -> str:
-    if not study.cuts:
-        return ""
-    more = f", and {len(study.cuts) - LONGEST_CUTS} more" if len(study.cuts) > LONGEST_CUTS else ""
-    return f"To fit the budget: {'; '.join(study.cuts[:LONGEST_CUTS])}{more}."
-
-
-def _free_labels(study: Evidence) -> str:
-    """Say that costs in money exclude the labels, if arms used different numbers of them."""
-    cost, used = study.task.cost, {usage.labels for usage in study.usages.values()}
-    return "Labels are counted as free." if cost.machine_hour and cost.label is None and len(used) > 1 else ""
-
-
-def _improving(study: Evidence) -> str:
-    """Name the arms whose search ended before they stopped improving: against them "best" is not final."""
-    names = [arm.arm for arm in _still_improving(study)]
-    if not names:
-        return ""
-    return f"{joined(names)} {'was' if len(names) == 1 else 'were'} still getting better on dev when the search ended; more effort may change this."
-
-
-def _still_improving(study: Evidence) -> list[ArmResult]:
-    return [arm for arm in study.done if arm.effort is not None and arm.effort.improving]
-
-
-def _speaks_of(study: Evidence) -> str:
-    """Say that a verdict is about the trained models (one seed), or about the way they are trained (several)."""
-    known = {arm.name: arm for arm in study.task.arms}
-    arms = [(arm, known.get(arm.arm) or arm_from_name(arm.arm)) for arm in study.done]
-    trained = [result for result, arm in arms if arm is not None and method_of(arm).staged]
-    several = [result for result in trained if result.seeds > 1]
-    if not trained:
-        return ""
+def _runs(study: Evidence) -> str:
+    """Say which arms were trained several times, so that the verdict is about the way they are trained."""
+    trained, several = trained_arms(study)
     if not several:
-        return "Each model was trained once; training again could give another result."
+        return ""
     runs = max(result.seeds for result in several)
-    if len(several) == len(trained):
-        return f"Every trained arm is the mean of {runs} runs, and the intervals include how much these differ."
-    names, verb = joined([result.arm for result in several]), "is" if len(several) == 1 else "are"
-    return f"{names} {verb} the mean of {runs} runs, and the interval includes how much these differ; every other trained arm was trained once, and training it again could give another result."
+    each = len(several) == len(trained)
+    which = (
+        "Each trained one was"
+        if each
+        else f"{joined([result.arm for result in several])} {'was' if len(several) == 1 else 'were'}"
+    )
+    its = (
+        "its score is the mean, and its interval includes"
+        if each or len(several) == 1
+        else "their scores are means, and their intervals include"
+    )
+    return f"{which} trained {runs} times: {its} how much the runs differ."
 
 
 # ---- shared
@@ -366,30 +379,8 @@ def _with_interval(score: Estimate, task: Task) -> str:
 
 def _behind(gap: Comparison | None, arm: ArmResult) -> str:
     if gap is None:
-        return f"{arm.arm} (not compared)"
-    return f"{arm.arm} (behind by {_number(gap.difference)}, 95% interval {_number(gap.low)} to {_number(gap.high)})"
-
-
-def _against_next(arm: ArmResult, other: ArmResult, study: Evidence) -> str:
-    if arm.cost is None:
-        return "its cost is not known"
-    first = _money(arm.cost, study.task)
-    if other.cost is None:
-        return f"it costs {first}"
-    if other.cost.currency != arm.cost.currency:
-        return f"it costs {first}, which cannot be set against {other.arm} while a machine hour has no price"
-    if amount(other.cost) == amount(arm.cost):
-        return f"it costs {first}, as does {other.arm}"
-    if alike(arm.cost, other.cost):
-        return f"it costs {first}, which counts as equal to {amount(other.cost)} for {other.arm}, and is no less simple"
-    return f"it costs {first}, against {amount(other.cost)} for {other.arm}"
-
-
-def _money(cost: Cost, task: Task) -> str:
-    """Return the cost over the horizon and the number of questions, marked as assumed if the task file states none."""
-    stated = "questions_per_month" in task.cost.model_fields_set
-    volume = f"{'' if stated else 'an assumed '}{task.cost.questions_per_month:,.0f} questions a month"
-    return f"{amount(cost)} over {task.cost.horizon_months:g} months at {volume}"
+        return f"{arm.arm} was not compared"
+    return f"{arm.arm} is behind by {_number(gap.difference)} (95% interval {_number(gap.low)} to {_number(gap.high)})"
 
 
 def _number(value: float) -> str:

@@ -88,7 +88,8 @@ def _require_same_names(
     odd = sorted(wanted ^ weights.keys())
     if odd:
         raise InputError(
-            f"architecture {settings.get('model_type')!r} of transformers has no parameter for what was trained ({odd[0]})",
+            f"architecture {settings.get('model_type')!r} of transformers has no parameter for what was trained "
+            f"({odd[0]})",
             "export it as peft",
             field="format",
         )

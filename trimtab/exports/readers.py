@@ -38,7 +38,8 @@ from trimtab.model.adapters.qlora import QUANTIZED_FILE
 from trimtab.model.load import DTYPES, wrap_library_errors
 
 Turns = Sequence[Mapping[str, str]]
-# Keys of a classifier's configuration that PEFT does not load: the base model's own lacks labels and may pad with the scored token.
+# Keys of a classifier's configuration that PEFT does not load: the base model's own lacks labels and may pad with the
+# scored token.
 CLASSIFIER_KEYS = ("id2label", "label2id", "pad_token_id")
 AGAIN = "export it again; if the problem remains, report it"
 

@@ -401,7 +401,7 @@ def _with_share(completion: Completion, seconds: float) -> Completion:
 
 
 def generate_texts(engine: Engine, tokenizer: Any, requests: Sequence[Request]) -> list[Generation]:
-    """Answer as text, without special tokens and cut before the first of each request's stops."""
+    """Return the answers as text, without special tokens, each cut before the first of its request's stops."""
     completions = engine.generate(requests)
     return [
         _generation(completion, tokenizer, request.stops)

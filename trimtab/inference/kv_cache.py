@@ -187,7 +187,8 @@ class KVCache:
         self._blocks = False
 
     def decode_slots(self, at_B: Tensor) -> DecodeSlots | None:
-        """Return the slots as `attend_decode` takes them, the next tokens at positions `at_B`; None if their layout differs."""
+        """Return the slots as `attend_decode` takes them, the next tokens at positions `at_B`; None if their layout
+        differs."""
         return DecodeSlots(self.keys, self.values, at_B) if self._blocks else None
 
     def reserve(self, longest: int) -> None:

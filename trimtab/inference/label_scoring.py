@@ -187,7 +187,8 @@ def _checked_trie(base: Base, requests: Sequence[LabelRequest], labels_ids: Sequ
     for request in requests:
         if not request.ids or len(request.ids) + trie.deepest > context:
             raise InputError(
-                f"{request.id}: {len(request.ids)} prompt tokens and a label do not fit the model's context of {context}",
+                f"{request.id}: {len(request.ids)} prompt tokens and a label do not fit the model's context of "
+                f"{context}",
                 "shorten the prompt (fewer shots or passages), or choose another base.model",
                 field="base.model",
             )

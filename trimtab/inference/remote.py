@@ -158,10 +158,8 @@ class RemoteModel:
         """Return the reply as JSON, and the seconds of the successful attempt."""
         problem, retry_after = "", None
         for attempt in range(self.attempts):
-            if attempt:
-                pause = FIRST_WAIT * 2 ** (attempt - 1) if retry_after is None else retry_after
-                if self._stopped.wait(min(MAX_WAIT_SECONDS, pause)):
-                    break  # another answer failed: nobody waits for this one
+            if attempt and self._stopped.wait(_pause_before(attempt, retry_after)):
+                break  # another answer failed: nobody waits for this one
             started, retry_after = time.perf_counter(), None
             try:
                 deadline = time.monotonic() + self.timeout
@@ -207,6 +205,11 @@ class RemoteModel:
         characters.
         """
         return visible(mask_secret(" ".join(text[:_READ_CHARACTERS].split()), self._key))
+
+
+def _pause_before(attempt: int, retry_after: float | None) -> float:
+    """Return the seconds to wait before an attempt (from 1): what the server asked for, else twice those before."""
+    return min(MAX_WAIT_SECONDS, FIRST_WAIT * 2 ** (attempt - 1) if retry_after is None else retry_after)
 
 
 def remote_model(table: ApiTable, log_file: Path | None = None) -> RemoteModel:

@@ -47,8 +47,8 @@ def require_room(request_id: str, tokens: int, max_new: int, context: int, *, at
     """
     if tokens + max_new > context:
         raise ContextLengthError(
-            f"{request_id}: {'at least ' if at_least else ''}{tokens} prompt tokens and {max_new} new ones do not fit the model's "
-            f"context of {context}: this model's maximum context length is {context} tokens",
+            f"{request_id}: {'at least ' if at_least else ''}{tokens} prompt tokens and {max_new} new ones do "
+            f"not fit the model's context of {context}: this model's maximum context length is {context} tokens",
             "shorten the prompt (fewer shots or passages), ask for fewer new tokens (max_tokens, task.output_tokens), "
             "or choose another base.model",
             field="task.output_tokens",

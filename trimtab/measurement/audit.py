@@ -169,8 +169,8 @@ class Audited:
             return "the metric gives parts of a point, and people say right or wrong"
         if self.effective is not None and self.effective < ENOUGH_WEIGHTED:
             return (
-                f"weighted by data.mix, the {self.count} judged questions are as sure as {self.effective:.0f} that count alike, "
-                f"and {ENOUGH_WEIGHTED} are needed"
+                f"weighted by data.mix, the {self.count} judged questions are as sure as {self.effective:.0f} "
+                f"that count alike, and {ENOUGH_WEIGHTED} are needed"
             )
         return None
 
@@ -355,6 +355,7 @@ def cohen_kappa(first: Numbers, second: Numbers, weights: Numbers | None = None)
 
 
 def judged_by_key(rows: Iterable[Mapping[str, object]]) -> dict[tuple[str, str], bool]:
-    """Return judgements by question and answer; of several on the same answer the last counts, and null withdraws it."""
+    """Return judgements by question and answer; of several on the same answer the last counts, and null withdraws
+    it."""
     said = {(str(row["item"]), str(row["answer"])): row["right"] for row in rows}
     return {key: bool(right) for key, right in said.items() if right is not None}

@@ -34,7 +34,8 @@ _BOUNDS = ("min", "max", "over", "under")
 _BEGINNING = 4  # letters by which words of an answer and a question are compared
 _ASKING_WORDS = PREPOSITIONS | set(
     words(
-        "what which when where whom whose does much many have that this your they them their there will would should must"
+        "what which when where whom whose does much many have that this your they them their there will would "
+        "should must"
     )
 )
 _WORDS_BEFORE_NUMBER = 12  # that are looked at behind an "and"

@@ -24,7 +24,7 @@ Generate = Callable[[Sequence[Prompt]], Sequence[Generation]]
 Scorer = ScorerProgram | ScorerFunction
 
 
-def evaluate(
+def evaluate_prompts(
     examples: Sequence[Example],
     prompts: Sequence[Prompt],
     generate: Generate,

@@ -149,19 +149,23 @@ class _Reader:
             last = last if last == "0" else f"-{last}"
         elif suffix not in ("am", "pm", "st", "nd", "rd", "th"):
             last = self._signed(last)
-        if suffix in ("am", "pm"):
-            return self._add(_hour(last, suffix))
-        if suffix in ("st", "nd", "rd", "th"):
-            return self._counted_date(last, "ordinal")
-        if suffix in ("k", "bn"):
-            return self._measured(shifted(last, {"k": 3, "bn": 9}[suffix]))
         if suffix:
-            return self._add(TextToken(kind="number", value=last, unit=UNITS[suffix]))
+            return self._with_suffix(last, suffix)
         after = self._at()
         if after is not None and after.low in ("am", "pm"):
             self.place += 1
             return self._add(_hour(last, after.low))
         return self._measured(self._scaled(last))
+
+    def _with_suffix(self, number: str, suffix: str) -> None:
+        """Add a number by what is written against it: an hour, a day, a magnitude or a unit."""
+        if suffix in ("am", "pm"):
+            return self._add(_hour(number, suffix))
+        if suffix in ("st", "nd", "rd", "th"):
+            return self._counted_date(number, "ordinal")
+        if suffix in ("k", "bn"):
+            return self._measured(shifted(number, {"k": 3, "bn": 9}[suffix]))
+        return self._add(TextToken(kind="number", value=number, unit=UNITS[suffix]))
 
     def _scaled(self, value: str) -> str:
         for _ in range(2):  # "5 hundred thousand"

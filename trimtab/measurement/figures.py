@@ -36,7 +36,16 @@ from trimtab.measurement.ranking import gold_names, mrr, ndcg, recall_at_k
 from trimtab.measurement.resampling import Curve
 from trimtab.measurement.runs import RunError, of_both, raised, raised_curve, run_error, widened
 from trimtab.measurement.selection_bias import corrected_for_picking, draws_of_figures, draws_of_means
-from trimtab.measurement.statistics import FEW, LEVEL, Difference, behind, compare, estimate, lower_bound, reaching
+from trimtab.measurement.statistics import (
+    FEW,
+    LEVEL,
+    Difference,
+    behind,
+    compare_paired,
+    estimate,
+    lower_bound,
+    reaching,
+)
 
 Statistic = Callable[[Any], float]
 
@@ -222,7 +231,7 @@ def difference(a: Sequence[Answer], b: Sequence[Answer], task: Task) -> Differen
     """Return the difference of arm a minus arm b on the same items."""
     left, right = _scores(a, task), _scores(b, task)
     statistic = _paired(left, right, task)
-    found = compare(left.values_N, right.values_N, left.clusters, weights=left.weights_N, statistic=statistic)
+    found = compare_paired(left.values_N, right.values_N, left.clusters, weights=left.weights_N, statistic=statistic)
     runs = of_both(_between_runs(left, task), _between_runs(right, task))
     low, high = (widened(found.difference, limit, runs) for limit in (found.low, found.high))
     p = min(1.0, 2 * raised(found.p / 2, abs(found.difference), runs))

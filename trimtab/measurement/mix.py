@@ -27,7 +27,10 @@ def mix_weights(slices: Sequence[str | None], mix: Mapping[str, float]) -> Array
         raise InputError(problem, "name the column that holds it as data.slice, and fill it", field="data.mix")
     unknown = next((name for name in counts if name not in mix), None)
     if unknown is not None:
-        problem = f"{counts[unknown]:,} of {len(slices):,} questions are of the slice {unknown!r}, which data.mix does not name"
+        problem = (
+            f"{counts[unknown]:,} of {len(slices):,} questions are of the slice {unknown!r}, which data.mix does not "
+            "name"
+        )
         raise InputError(problem, "give every slice its share of the traffic", field="data.mix")
     whole = sum(mix[str(name)] for name in counts)
     each = {name: mix[str(name)] / whole * len(slices) / count for name, count in counts.items()}

@@ -1,4 +1,5 @@
-"""Statistical power: the items needed to show a difference, and the smallest difference that a number of items shows."""
+"""Statistical power: the items needed to show a difference, and the smallest difference that a number of items
+shows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Retrieval metrics: recall@k, mean reciprocal rank, nDCG, and the match of hits with the relevant names in the data."""
+"""Retrieval metrics: recall@k, mean reciprocal rank, nDCG, and the match of hits with the relevant names in the
+data."""
 
 from __future__ import annotations
 

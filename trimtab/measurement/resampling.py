@@ -56,7 +56,8 @@ def bias_and_acceleration(value: float, boots: Array, left_out: Array) -> tuple[
 
 
 def bca(value: float, boots: Array, left_out: Array) -> tuple[float, float]:
-    """Return the 95% BCa limits, with normal quantiles widened to those of t on the number of units (Hesterberg 2015)."""
+    """Return the 95% BCa limits, with normal quantiles widened to those of t on the number of units (Hesterberg
+    2015)."""
     bias, acceleration = bias_and_acceleration(value, boots, left_out)
     units = len(left_out)
     wide = math.sqrt(units / (units - 1)) * float(stats.t.isf(0.025, units - 1))

@@ -46,10 +46,12 @@ class Rewarded:
 
 
 class Reward(Protocol):
-    """Interface of a reward: a function from answers to rewards, in their order. An example may have several answers."""
+    """Interface of a reward: a function from answers to rewards, in their order. An example may have several
+    answers."""
 
     def __call__(self, items: Sequence[Answered]) -> list[Rewarded]:
-        """Return the rewards of the answers, together, as programs and models take many at once better than one by one."""
+        """Return the rewards of the answers, together, as programs and models take many at once better than one by
+        one."""
         ...
 
 
@@ -121,7 +123,7 @@ def reward_of(
 
 
 def _metric(given: _Given) -> RewardPart:
-    """Return the part for the task's own metric, scored as in `evaluate`; abstaining included."""
+    """Return the part for the task's own metric, scored as in `evaluate_prompts`; abstaining included."""
     task, scorer = given.task, given.scorer
     return lambda items: score_all(_apart(items), [item.text for item in items], task, scorer)
 
@@ -143,7 +145,7 @@ def _apart(items: Sequence[Answered]) -> list[Example]:
 
 def _by_metric(metric: str) -> Callable[[_Given], RewardPart]:
     """Return the part for exact_match or token_f1 of SQuAD (Rajpurkar 2016, section 6.1), the best over the references;
-    abstaining as in `evaluate`."""
+    abstaining as in `evaluate_prompts`."""
 
     def part(given: _Given) -> RewardPart:
         return lambda items: [score_text(item.example, item.text, given.task, metric) for item in items]

@@ -47,7 +47,8 @@ def widened(value: float, limit: float, runs: RunError, level: float = 0.025) ->
 
 
 def raised(p: float, distance: float, runs: RunError) -> float:
-    """Return a one-sided p-value with the runs' variance added, for a value measured `distance` beyond the tested one."""
+    """Return a one-sided p-value with the runs' variance added, for a value measured `distance` beyond the tested
+    one."""
     if runs.variance == 0 or distance <= 0 or p >= 0.5:
         return p
     error, degrees = _together(distance / float(stats.norm.isf(max(p, 1e-300))), runs)

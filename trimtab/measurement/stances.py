@@ -20,8 +20,8 @@ UNIVERSAL = frozenset(words("all any anyone anybody anything every everyone ever
 _BREAK = re.compile(r"[,;:.!?()\[\]—–\n\r\u2028\u2029…•]|(?<=\s)-")
 _NEGATORS = frozenset(
     words(
-        "not never neither nor cannot cant couldnt wont wouldnt shouldnt isnt arent wasnt werent dont doesnt didnt hasnt havent "
-        "hadnt mustnt neednt"
+        "not never neither nor cannot cant couldnt wont wouldnt shouldnt isnt arent wasnt werent dont doesnt "
+        "didnt hasnt havent hadnt mustnt neednt"
     )
 )
 _FALSE = frozenset(words("wrong false incorrect untrue mistaken doubtful"))
@@ -32,22 +32,24 @@ _NEW_CLAUSE = frozenset(
 )
 _CHANGES = frozenset(
     words(
-        "rose risen rise rises grew grown grow fell fallen dropped increased decreased raised lowered cut moved moves changed changes "
-        "extended shortened postponed rescheduled went gone reduced climbed declined switched brought up down"
+        "rose risen rise rises grew grown grow fell fallen dropped increased decreased raised lowered cut moved "
+        "moves changed changes extended shortened postponed rescheduled went gone reduced climbed declined "
+        "switched brought up down"
     )
 )
 RELATIONS = frozenset(
     words(
-        "deputy assistant secretary successor predecessor student pupil apprentice follower widow widower wife husband spouse partner "
-        "son daughter child children grandson granddaughter brother sister mother father parents cousin nephew niece uncle aunt "
-        "friend colleague neighbour neighbor lawyer adviser advisor agent boss manager supervisor team staff workshop office family "
-        "heir heirs driver doctor teacher mentor rival enemy opponent critic representative delegate substitute"
+        "deputy assistant secretary successor predecessor student pupil apprentice follower widow widower wife "
+        "husband spouse partner son daughter child children grandson granddaughter brother sister mother father "
+        "parents cousin nephew niece uncle aunt friend colleague neighbour neighbor lawyer adviser advisor agent "
+        "boss manager supervisor team staff workshop office family heir heirs driver doctor teacher mentor rival "
+        "enemy opponent critic representative delegate substitute"
     )
 )
 ROLES = frozenset(
     words(
-        "officer director manager head chief president chair chairman chairwoman secretary minister lead leader mayor dean captain "
-        "treasurer coordinator administrator archivist engineer ceo cfo cto coo cio dpo"
+        "officer director manager head chief president chair chairman chairwoman secretary minister lead leader "
+        "mayor dean captain treasurer coordinator administrator archivist engineer ceo cfo cto coo cio dpo"
     )
 )
 # Before names alone: "is replaced after 50 months" tells of no former one.
@@ -118,7 +120,8 @@ _DOWN: tuple[Bound, ...] = ("max", "under")
 _ASKS_BOUND: Mapping[str, tuple[Bound, ...]] = {
     **dict.fromkeys(
         words(
-            "minimum least minimal smallest lowest earliest shortest maximum most maximal largest highest latest longest"
+            "minimum least minimal smallest lowest earliest shortest maximum most maximal largest highest latest "
+            "longest"
         ),
         ("min", "max"),
     ),

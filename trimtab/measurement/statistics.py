@@ -166,7 +166,7 @@ def lower_bound(
     return mean_floor(x, worst=0.0, level=LEVEL, weights=weights)
 
 
-def compare(
+def compare_paired(
     a: ArrayLike,
     b: ArrayLike,
     groups: ItemGroups | None = None,
@@ -345,7 +345,8 @@ def _by_group(x: Array, codes: Indices, weights: Array | None, statistic: Statis
 
 
 def _effective_items(x: Array, codes: Indices, weights: Array | None, statistic: Statistic | None) -> float:
-    """Return the effective number of independent right/wrong items; the effective number of groups if too few differ."""
+    """Return the effective number of independent right/wrong items; the effective number of groups if too few
+    differ."""
     values, counts = np.unique(x, return_counts=True)
     differing = len(np.unique(codes[x != values[counts.argmax()]]))
     if differing >= FEW:

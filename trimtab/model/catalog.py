@@ -1,4 +1,5 @@
-"""Resolves a model's name to a folder of safetensors: the catalogue, the local cache, folders and the Hugging Face hub."""
+"""Resolves a model's name to a folder of safetensors: the catalogue, the local cache, folders and the Hugging Face
+hub."""
 
 from __future__ import annotations
 
@@ -97,7 +98,7 @@ CATALOGUE = {
 
 
 def resolve(name: str, revision: str | None = None, near: Path = Path()) -> Path:
-    """The folder of safetensors and tokenizer that `name` stands for; nothing is downloaded.
+    """Return the folder of safetensors and tokenizer that `name` stands for; nothing is downloaded.
 
     `name` is a catalogue name, a folder (relative to `near`), or a Hugging Face id in the local cache at `revision`.
     Raises MissingError with the command that fetches it, UnknownModelError (one of these) for a name that nothing

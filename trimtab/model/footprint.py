@@ -6,7 +6,8 @@ import math
 from typing import Any
 
 GAPS = 1.1
-"""More memory than answers are made of, seen over the bundled studies: freed blocks are kept, and of another size are no use."""
+"""More memory than answers are made of, seen over the bundled studies: freed blocks are kept, and of another size are
+no use."""
 
 
 def answering_bytes(config: Any, size: int, slots: int, tokens: int, reading: int) -> int:

@@ -24,7 +24,8 @@ USE = 'model = "its id" and precision = "bf16" under [base]'
 
 _BF16 = 2
 _BATCH, _PROMPT, _READ, _PASS = 16, 1024, 2048, 1024
-"""What the figures are of: questions answered together and tokens of each, tokens read in one pass, tokens of a training pass."""
+"""What the figures are of: questions answered together and tokens of each, tokens read in one pass, tokens of a
+training pass."""
 _LIBRARIES = 500_000_000
 """Bytes of a process with torch and transformers before it holds a model."""
 FAST_CORES = 8  # a guess, not measured: from so many on larger models are listed without being asked for
@@ -200,7 +201,8 @@ def advice(larger: Sequence[FittingModel], free_gb: float) -> list[str]:
     for one in larger:
         trains = "" if one.trains else " (too much here)"
         lines.append(
-            f"  {one.command}   {size_of(one.parameters)} parameters, {one.licence}, {one.published}; {_BF16 * one.parameters / 1e9:.1f} GB to fetch, "
-            f"{one.answering_gb:.1f} GB to answer, {one.training_gb:.1f} GB to train LoRA{trains}"
+            f"  {one.command}   {size_of(one.parameters)} parameters, {one.licence}, {one.published}; "
+            f"{_BF16 * one.parameters / 1e9:.1f} GB to fetch, {one.answering_gb:.1f} GB to answer, "
+            f"{one.training_gb:.1f} GB to train LoRA{trains}"
         )
     return lines

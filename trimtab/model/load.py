@@ -167,7 +167,8 @@ def _supported_config(raw: dict[str, Any], folder: Path, weights: WeightFiles) -
     unsupported = {"linear_attention", "mamba", "recurrent", "conv"} & set(getattr(config, "layer_types", None) or ())
     if unsupported or not hasattr(config, "num_attention_heads"):
         raise InputError(
-            f"architecture {kind!r} is not plain text attention ({', '.join(sorted(unsupported)) or 'no attention layers'})",
+            f"architecture {kind!r} is not plain text attention "
+            f"({', '.join(sorted(unsupported)) or 'no attention layers'})",
             _CHOOSE_FAMILY,
             file=folder / "config.json",
         )

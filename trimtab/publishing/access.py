@@ -142,8 +142,10 @@ def _refusals(
         said = rule if isinstance(rule, str) else f"line {rule.line}, {printable(rule.written, 120)}"
         evidence = f"{said}: forbids {len(pages):,} of {of:,} pages to {names}; for example {printable(pages[0], 200)}"
         remedies: Mapping[Severity, str] = {
-            "blocks": "allow these agents the pages that answers should come from, or take the pages out of the sitemap",
-            "hinders": "allow these agents the pages that users should be able to ask about, or leave it as it is on purpose",
+            "blocks": "allow these agents the pages that answers should come from, or take the pages out of the "
+            "sitemap",
+            "hinders": "allow these agents the pages that users should be able to ask about, or leave it as it is on "
+            "purpose",
             "note": "nothing, where this is what you want",
         }
         yield SurfaceFinding(
@@ -202,7 +204,10 @@ def _departures(site: Site, robots: RobotsAnswer, access: Sequence[AgentAccess])
     delay = next((one for one in by_token.values() if robots.rules.crawl_delay(one.token)), None)
     if delay is not None:
         seconds = robots.rules.crawl_delay(delay.token) or 0.0
-        evidence = f"Crawl-delay of {seconds:g} s: RFC 9309 does not know it, Anthropic's agents obey it, Google's and Amazon's do not"
+        evidence = (
+            f"Crawl-delay of {seconds:g} s: RFC 9309 does not know it, Anthropic's agents obey it, Google's and "
+            "Amazon's do not"
+        )
         yield _finding(
             site, "crawl-delay", "hinders" if seconds > 10 else "note", evidence, "take it out, or keep it short"
         )
@@ -229,8 +234,8 @@ def _read_differently(
     if different:
         token, (address, ours) = next(iter(different.items()))
         evidence = (
-            f"for {', '.join(different)} two readings differ; RFC 9309 {'allows' if ours.allowed else 'forbids'} {token} "
-            f"{printable(path_of(address), 120)} ({_line_of(ours)}), a lenient reader does not agree"
+            f"for {', '.join(different)} two readings differ; RFC 9309 {'allows' if ours.allowed else 'forbids'} "
+            f"{token} {printable(path_of(address), 120)} ({_line_of(ours)}), a lenient reader does not agree"
         )
         remedy = "name each agent by its whole token, and write Disallow and Allow without misspellings"
         yield _finding(

@@ -142,7 +142,10 @@ def _changed_agents(before: Sequence[AgentAccess], now: Sequence[AgentAccess]) -
         if other is None:
             yield f"{one.agent} is new in the table of agents"
         elif one.allowed * other.pages != other.allowed * one.pages:
-            yield f"{one.agent} may read {one.allowed:,} of {one.pages:,} pages; before {other.allowed:,} of {other.pages:,}"
+            yield (
+                f"{one.agent} may read {one.allowed:,} of {one.pages:,} pages; before {other.allowed:,} of "
+                f"{other.pages:,}"
+            )
 
 
 def _notes(crawled: CrawledPages) -> Iterator[str]:
@@ -154,8 +157,8 @@ def _notes(crawled: CrawledPages) -> Iterator[str]:
     statuses = Counter(page.status for page in crawled.pages)
     kinds = Counter(page.kind for page in crawled.pages if page.status == 200)
     yield (
-        f"{statuses[200]:,} of {len(crawled.pages):,} addresses answer 200: {kinds['html']:,} HTML, {kinds['pdf']:,} PDF, "
-        f"{kinds['other']:,} of other kinds."
+        f"{statuses[200]:,} of {len(crawled.pages):,} addresses answer 200: {kinds['html']:,} HTML, "
+        f"{kinds['pdf']:,} PDF, {kinds['other']:,} of other kinds."
     )
     if site.unfetched:
         first = site.unfetched[0]
@@ -179,10 +182,10 @@ def _notes(crawled: CrawledPages) -> Iterator[str]:
 
 # What was measured, with its date; /docs/how-to/surface-audit.md has the sources.
 LLMS_TXT = (
-    "No assistant's vendor says that its agents read it; Google's guide calls it neutral, and of the sites that have one 97% never saw it "
-    "requested (Ahrefs, 2026, second-hand)."
+    "No assistant's vendor says that its agents read it; Google's guide calls it neutral, and of the sites that "
+    "have one 97% never saw it requested (Ahrefs, 2026, second-hand)."
 )
 JSON_LD = (
-    "Whether it agrees with the page is checked above. That it brings citations by assistants was not shown: added on 1,885 pages, against "
-    "4,000 without (Ahrefs, 2026, second-hand)."
+    "Whether it agrees with the page is checked above. That it brings citations by assistants was not shown: "
+    "added on 1,885 pages, against 4,000 without (Ahrefs, 2026, second-hand)."
 )

@@ -74,7 +74,10 @@ def _text_by_script(low: float, high: float) -> Callable[[CrawledPages], Iterato
 def _empty_without_scripts(pages: CrawledPages) -> Iterator[Found]:
     for page in pages.read:
         if page.rendered is None and page.words < SPARSE_WORDS and (page.scripts or page.script_bytes > 2000):
-            evidence = f"{page.words} visible words, {page.scripts} external scripts, {page.script_bytes:,} bytes of inline scripts"
+            evidence = (
+                f"{page.words} visible words, {page.scripts} external scripts, {page.script_bytes:,} bytes of inline "
+                "scripts"
+            )
             yield page.url, evidence, None
 
 
@@ -494,7 +497,8 @@ def _elements(kind: str) -> Callable[[CrawledPages], Iterator[Found]]:
 
 
 _HOLDS_TEXT = re.compile(
-    r"price|table|menu|hours|timetable|schedule|tariff|fees?\b|rates|chart|infographic|flyer|poster|notice|announcement|opening|specs?\b|"
+    r"price|table|menu|hours|timetable|schedule|tariff|fees?\b|rates|chart|infographic|flyer|poster|notice"
+    r"|announcement|opening|specs?\b|"
     r"scan|leaflet|brochure|preis|oeffnung|fahrplan|horaire|tarif|horario",
     re.I,
 )
@@ -753,7 +757,8 @@ CHECKS: tuple[Check, ...] = (
     Check(
         name="dates-disagree",
         severity="hinders",
-        says="Dates of one page differ by more than a day: visible, JSON-LD, meta, sitemap; Last-Modified where it is before them.",
+        says="Dates of one page differ by more than a day: visible, JSON-LD, meta, sitemap; Last-Modified where it is "
+        "before them.",
         remedy="give one date everywhere: that on which the content was changed",
         find=_dates_disagree,
     ),
@@ -788,7 +793,8 @@ CHECKS: tuple[Check, ...] = (
     Check(
         name="language-wrong",
         severity="hinders",
-        says="The page's language is not the one that it states (English, German, French, Spanish, Italian and Dutch are told apart).",
+        says="The page's language is not the one that it states (English, German, French, Spanish, Italian and Dutch "
+        "are told apart).",
         remedy="correct the lang attribute",
         find=_language_wrong,
     ),
@@ -802,7 +808,8 @@ CHECKS: tuple[Check, ...] = (
     Check(
         name="json-ld-invalid",
         severity="hinders",
-        says="An object of JSON-LD lacks a property without which its type says nothing, or has a value of the wrong kind.",
+        says="An object of JSON-LD lacks a property without which its type says nothing, or has a value of the wrong "
+        "kind.",
         remedy="add or correct the property, as schema.org describes the type",
         find=invalid,
     ),
@@ -837,7 +844,8 @@ CHECKS: tuple[Check, ...] = (
     Check(
         name="text-in-image",
         severity="hinders",
-        says="An image seems to hold text that is not on the page: by its name, or as there is hardly any other text; nobody looked into it.",
+        says="An image seems to hold text that is not on the page: by its name, or as there is hardly any other text; "
+        "nobody looked into it.",
         remedy="write its text on the page, or in alt",
         find=_text_in_image,
     ),
@@ -865,7 +873,8 @@ CHECKS: tuple[Check, ...] = (
     Check(
         name="claim-without-source",
         severity="note",
-        says="A figure is said to come from studies, surveys or experts, or is a share of people, and no source stands beside it.",
+        says="A figure is said to come from studies, surveys or experts, or is a share of people, and no source "
+        "stands beside it.",
         remedy="name the source beside the figure, and link to it",
         find=claims_without_source,
     ),

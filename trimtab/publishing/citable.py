@@ -18,29 +18,39 @@ from trimtab.measurement.stances import MEASURED
 from trimtab.measurement.tokens import TextToken
 from trimtab.publishing.pages import headed_passages
 from trimtab.publishing.site_pages import CrawledPages, Found, quoted
-from trimtab.retrieval.chunk import chunk
+from trimtab.retrieval.chunk import chunk_document
 
 _VERB = (
-    r"is|are|was|were|has|have|had|can|could|will|would|must|should|may|might|does|do|did|means|makes|made|allows|lets|gives|gave|"
-    r"costs|applies|apply|includes|include|works|work|runs|run|takes|took|needs|need|opens|open|closes|close|helps|shows|happens|"
+    r"is|are|was|were|has|have|had|can|could|will|would|must|should|may|might|does|do|did|means|makes|made|allows"
+    r"|lets|gives|gave|"
+    r"costs|applies|apply|includes|include|works|work|runs|run|takes|took|needs|need|opens|open|closes|close"
+    r"|helps|shows|happens|"
     r"depends|requires|require|also|only|then|usually|always|never|often"
 )
 # A bare pronoun as the subject; "this guide" names its subject, "it is possible to" needs none.
 _PRONOUN = re.compile(rf"(?:this|that|these|those|it|they|he|she)(?:['’](?:s|re|ll|ve|d)|\s+(?:{_VERB}))\b", re.I)
 _EXPLETIVE = re.compile(
-    r"it(?:['’]s|\s+(?:is|was|has been|will be|can be|may be|would be))\s+(?:\w+\s+)?(?:possible|okay|ok|fine|good|great|impossible|important|necessary|best|better|"
-    r"easy|hard|difficult|useful|helpful|safe|clear|common|rare|worth|recommended|advisable|likely|unlikely|true|time|known|said|up to|\w+ed that)\b"
+    r"it(?:['’]s|\s+(?:is|was|has been|will be|can be|may be|would be))\s+(?:\w+\s+)?(?:possible|okay|ok|fine"
+    r"|good|great|impossible|important|necessary|best|better|"
+    r"easy|hard|difficult|useful|helpful|safe|clear|common|rare|worth|recommended|advisable|likely|unlikely|true"
+    r"|time|known|said|up to|\w+ed that)\b"
     r"|it(?:['’]s|\s+is)\s+(?:\w+\s+)?in\s+(?:\w+\s+){1,3}(?:interests?|favou?r)\b"
-    r"|it\s+(?:may|might|can|could|will|would)\s+(?:\w+\s+)?be\s+(?:\w+\s+)?(?:necessary|possible|useful|helpful|better|best|hard|easy)\b"
-    r"|it\s+(?:takes?|took|depends|does not matter|doesn['’]t matter|may seem|seems|appears|rains?|snows?)\b|that\s+(?:said|being said)\b|"
+    r"|it\s+(?:may|might|can|could|will|would)\s+(?:\w+\s+)?be\s+(?:\w+\s+)?(?:necessary|possible|useful|helpful"
+    r"|better|best|hard|easy)\b"
+    r"|it\s+(?:takes?|took|depends|does not matter|doesn['’]t matter|may seem|seems|appears|rains?|snows?)\b"
+    r"|that\s+(?:said|being said)\b|"
     r"(?:this|that)\s+is\s+(?:a|the)\s+(?:guide|page|list|site|document|article)\b",
     re.I,
 )
 _ELSEWHERE = re.compile(
-    r"(?:as|like)\s+(?:(?:was|is|has been|we|i|already|just|it was)\s+)*(?:mentioned|described|noted|said|shown|discussed|stated|explained|seen|"
-    r"listed|outlined)\s+(?:above|before|earlier|previously|already|in the (?:previous|last) (?:section|chapter|paragraph|page))\b"
-    r"|as\s+(?:above|before)\b|see\s+above\b|the\s+(?:latter|former)\b|the\s+above(?:[- ]mentioned)?\b|the\s+aforementioned\b|"
-    r"(?:the|that)\s+same\s+(?:applies|goes|holds)\b|(?:for|because of|due to)\s+this\s+reason\b|in\s+(?:this|that)\s+case\b|"
+    r"(?:as|like)\s+(?:(?:was|is|has been|we|i|already|just|it was)\s+)*(?:mentioned|described|noted|said|shown"
+    r"|discussed|stated|explained|seen|"
+    r"listed|outlined)\s+(?:above|before|earlier|previously|already"
+    r"|in the (?:previous|last) (?:section|chapter|paragraph|page))\b"
+    r"|as\s+(?:above|before)\b|see\s+above\b|the\s+(?:latter|former)\b|the\s+above(?:[- ]mentioned)?\b"
+    r"|the\s+aforementioned\b|"
+    r"(?:the|that)\s+same\s+(?:applies|goes|holds)\b|(?:for|because of|due to)\s+this\s+reason\b"
+    r"|in\s+(?:this|that)\s+case\b|"
     r"both\s+of\s+(?:these|them)\b|neither\s+of\s+(?:these|them)\b",
     re.I,
 )
@@ -96,31 +106,43 @@ def dangling_starts(pages: CrawledPages) -> Iterator[Found]:
 
 
 _SAY = (
-    r"(?:show|shows|showed|shown|find|finds|found|suggest|suggests|suggested|prove|proves|proved|proven|estimate|estimates|estimated|agree|"
-    r"confirm|confirms|confirmed|reveal|reveals|revealed|say|says|indicate|indicates|indicated|recommend|recommends|warn|warns|report)"
+    r"(?:show|shows|showed|shown|find|finds|found|suggest|suggests|suggested|prove|proves|proved|proven|estimate"
+    r"|estimates|estimated|agree|"
+    r"confirm|confirms|confirmed|reveal|reveals|revealed|say|says|indicate|indicates|indicated|recommend"
+    r"|recommends|warn|warns|report)"
 )
 _OTHERS = (
-    r"(?:(?:many|most|several|some|recent|new|numerous|independent|leading|\d+)\s+)*(?:studies|surveys|researchers|polls|experts|scientists|"
-    r"analysts|statistics|doctors|trials|research)|(?:a|an|one|another)\s+(?:(?:recent|new|large|major|independent|\d{4})\s+)*"
+    r"(?:(?:many|most|several|some|recent|new|numerous|independent|leading|\d+)\s+)*(?:studies|surveys"
+    r"|researchers|polls|experts|scientists|"
+    r"analysts|statistics|doctors|trials|research)"
+    r"|(?:a|an|one|another)\s+(?:(?:recent|new|large|major|independent|\d{4})\s+)*"
     r"(?:study|survey|poll|report|analysis|trial)"
 )
 # What others found, without saying who: "studies show", "a recent survey found", "according to experts", "scientists
 # say".
 _LEANS = re.compile(
-    rf"\b(?:{_OTHERS})\s+(?:(?:have|has|also|clearly|consistently|often|now)\s+)*{_SAY}\b|\baccording to (?:{_OTHERS})\b"
-    r"|\b(?:scientifically|clinically|statistically) (?:proven|shown)\b|\bit (?:is|has been) (?:scientifically )?proven that\b",
+    rf"\b(?:{_OTHERS})\s+(?:(?:have|has|also|clearly|consistently|often|now)\s+)*{_SAY}\b"
+    rf"|\baccording to (?:{_OTHERS})\b"
+    r"|\b(?:scientifically|clinically|statistically) (?:proven|shown)\b"
+    r"|\bit (?:is|has been) (?:scientifically )?proven that\b",
     re.I,
 )
 _SHARE_OF_PEOPLE = re.compile(
-    r"\b\d[\d.,]*\s?(?:%|percent|per cent)\s+of\s+(?:all\s+|the\s+|our\s+|\w+\s+)?(?:people|visitors|users|customers|adults|children|families|"
-    r"households|companies|businesses|respondents|patients|students|teachers|workers|employees|members|readers|buyers|consumers|europeans|"
-    r"americans|drivers|farmers|schools|towns|cities)\b|\b(?:nine|eight|seven|two|three|four)\s+(?:out of|in)\s+(?:ten|three|five|four)\s+\w+",
+    r"\b\d[\d.,]*\s?(?:%|percent|per cent)\s+of\s+(?:all\s+|the\s+|our\s+|\w+\s+)?(?:people|visitors|users"
+    r"|customers|adults|children|families|"
+    r"households|companies|businesses|respondents|patients|students|teachers|workers|employees|members|readers"
+    r"|buyers|consumers|europeans|"
+    r"americans|drivers|farmers|schools|towns|cities)\b"
+    r"|\b(?:nine|eight|seven|two|three|four)\s+(?:out of|in)\s+(?:ten|three|five|four)\s+\w+",
     re.I,
 )
 _SOURCE = re.compile(
-    r"https?://|\bdoi\b|\[\d+\]|\[\^\w+\]|\([^()]*\b(?:19|20)\d\d[a-z]?\)|\baccording to (?:the |a |an )?[A-Z]|\bsource:|"
-    r"\b[A-Z][\w-]+ (?:et al\.?|and [A-Z][\w-]+) \(|\b(?:by|from|of) (?:the )?(?:[A-Z][\w-]+ ){1,5}(?:University|Institute|Office|Agency|Ministry|"
-    r"Bureau|Council|Association|Society)\b|\b(?:University|Institute|Office|Agency|Ministry|Bureau|Council) (?:of|for) [A-Z]|"
+    r"https?://|\bdoi\b|\[\d+\]|\[\^\w+\]|\([^()]*\b(?:19|20)\d\d[a-z]?\)|\baccording to (?:the |a |an )?[A-Z]"
+    r"|\bsource:|"
+    r"\b[A-Z][\w-]+ (?:et al\.?|and [A-Z][\w-]+) \("
+    r"|\b(?:by|from|of) (?:the )?(?:[A-Z][\w-]+ ){1,5}(?:University|Institute|Office|Agency|Ministry|"
+    r"Bureau|Council|Association|Society)\b|\b(?:University|Institute|Office|Agency|Ministry|Bureau"
+    r"|Council) (?:of|for) [A-Z]|"
     r"\bour own\b|\bwe (?:counted|asked|surveyed|measured)\b",
 )
 
@@ -198,7 +220,7 @@ def sentences_of(page: SitePage) -> tuple[Sentence, ...]:
         ]
         rest = Section(path=section.path, text=_TABLE.sub("\n", section.text).strip())
         document = Document(id=page.url, title=title, source=page.url, sections=(rest,), digest="")
-        for passage in chunk(document, words=SENTENCE):
+        for passage in chunk_document(document, words=SENTENCE):
             text = _LEADING.sub("", re.sub(r"[*_]{1,2}", "", " ".join(passage.text.split())))
             found.append(Sentence(text=text, heading=heading))
     return tuple(found)
@@ -305,7 +327,8 @@ _SAYS_LITTLE = frozenset(
     ]
 )
 _NOT_EXACT = re.compile(
-    r"\b(?:about|around|approximately|approx|nearly|almost|roughly|some|circa|over|under|up to|more than|less than|at least)\b",
+    r"\b(?:about|around|approximately|approx|nearly|almost|roughly|some|circa|over|under|up to|more than"
+    r"|less than|at least)\b",
     re.I,
 )
 _NUMBERED = frozenset(

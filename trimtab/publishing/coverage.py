@@ -133,7 +133,9 @@ def left_out(
     """Note the pages that were not read, at most 20 of a publisher, and that not all questions were asked."""
     yield from (f"not read: {why}" for one in contents for why in one.unread[:20])
     if len(given) > len(asked):
-        yield f"{len(asked):,} of {len(given):,} questions were asked: those with the greatest demand, then a seeded draw"
+        yield (
+            f"{len(asked):,} of {len(given):,} questions were asked: those with the greatest demand, then a seeded draw"
+        )
 
 
 def all_questions(questions: CoverageQuestions) -> tuple[SurfaceQuestion, ...]:
@@ -349,11 +351,13 @@ def engine_named(name: str, judge: SentenceJudge, task: Task | None = None) -> I
 def limits(engine: str, embedding: str, date: str) -> tuple[str, ...]:
     """Write what the simulation cannot say, in sentences; they stand above every result."""
     return (
-        f"Simulated on {date}: hybrid search with {embedding}, answers by {engine}. No real assistant was asked, and none is imitated.",
-        "A real assistant rewrites questions, searches the whole web, weighs links, age and its own memory, and answers differently "
-        "from day to day. None of that is simulated, so no share here is a share of real answers.",
+        f"Simulated on {date}: hybrid search with {embedding}, answers by {engine}. No real assistant was asked, "
+        "and none is imitated.",
+        "A real assistant rewrites questions, searches the whole web, weighs links, age and its own memory, and "
+        "answers differently from day to day. None of that is simulated, so no share here is a share of real answers.",
         "Only the given pages take part. A page that is not among them can be cited in place of yours.",
-        "Use it to compare your own pages, questions and edits with each other, and hold its order against real answers with --observed.",
+        "Use it to compare your own pages, questions and edits with each other, and hold its order against real "
+        "answers with --observed.",
     )
 
 

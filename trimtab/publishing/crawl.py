@@ -347,6 +347,16 @@ class _Crawler:
         self._robots[origin] = answer, robots
         self._fetcher.slow_to(robots.rules.crawl_delay(AGENT) or 0.0)
 
+    def _unread_sitemap(self, address: str, read: int) -> str | None:
+        """Return why a sitemap is not read after so many others, else None."""
+        if origin_of(address) != self._origin:
+            return "a sitemap that lies on another host"
+        if why := self._forbidden(address):
+            return why
+        if read >= MOST_SITEMAPS or self._bytes > MOST_CONTENT // 4:
+            return f"beyond the limit of {MOST_SITEMAPS} sitemaps, or of {MOST_CONTENT // 4 // 1024**2} MB of them"
+        return None
+
     async def _sitemaps(self) -> tuple[tuple[Fetched, ...], dict[str, SitemapEntry]]:
         """Read the sitemaps that robots.txt names, else /sitemap.xml, and those that they name; return them and
         their pages."""
@@ -358,11 +368,9 @@ class _Crawler:
         entries: dict[str, SitemapEntry] = {}
         while queue:
             address = queue.popleft()
-            why = "lies on another host" if origin_of(address) != self._origin else self._forbidden(address)
-            if not why and (len(found) >= MOST_SITEMAPS or self._bytes > MOST_CONTENT // 4):
-                why = f"beyond the limit of {MOST_SITEMAPS} sitemaps, or of {MOST_CONTENT // 4 // 1024**2} MB of them"
+            why = self._unread_sitemap(address, len(found))
             if why:
-                self._skip(address, f"a sitemap that {why}" if why.startswith("lies") else why)
+                self._skip(address, why)
                 continue
             try:
                 answer = await self._kept(address, whole=True, cap=SITEMAP_BYTES)

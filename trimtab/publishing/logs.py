@@ -26,7 +26,8 @@ from trimtab.publishing.page_links import is_html, media_type
 LONGEST_LINE = 64 * 1024  # bytes; the rest of a longer one is left out
 MOST_PATHS = 500_000  # different ones that are kept of one agent
 _COMBINED = re.compile(
-    r'(?:\S+ )?(?P<address>[0-9A-Fa-f.:]+) \S+ .*?\[(?P<time>[^\]]{10,40})\] "(?P<request>(?:[^"\\]|\\.)*)" (?P<status>\d{3}) \S+'
+    r'(?:\S+ )?(?P<address>[0-9A-Fa-f.:]+) \S+ .*?\[(?P<time>[^\]]{10,40})\] "(?P<request>(?:[^"\\]'
+    r'|\\.)*)" (?P<status>\d{3}) \S+'
     r' "(?:[^"\\]|\\.)*" "(?P<agent>(?:[^"\\]|\\.)*)"'
 )
 """Apache's and nginx' combined format, also with the host in front and more fields behind."""
@@ -47,7 +48,8 @@ _NAMES: Mapping[str, tuple[str, ...]] = {
         "http_user_agent",
     ),
 }
-"""Names of fields in Cloudflare's JSON lines, in W3C logs (CloudFront, IIS) and in common Fastly and nginx formats, in small letters."""
+"""Names of fields in Cloudflare's JSON lines, in W3C logs (CloudFront, IIS) and in common Fastly and nginx formats, in
+small letters."""
 _REFUSALS = (401, 403, 429)
 _EARLIEST, _LATEST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 
@@ -71,6 +73,14 @@ class _Visits:
     got: set[str] = field(default_factory=set)
     first: datetime = _LATEST
     last: datetime = _EARLIEST
+
+    def add(self, request: LogRequest) -> None:
+        """Count a request of this agent, and remember the path that it got, up to MOST_PATHS of them."""
+        self.requests += 1
+        self.statuses[request.status] += 1
+        self.first, self.last = min(self.first, request.when), max(self.last, request.when)
+        if request.status in (200, 206, 304) and len(self.got) < MOST_PATHS:
+            self.got.add(_canonical_path(request.target))
 
 
 def read_logs(
@@ -110,11 +120,7 @@ def read_logs(
             if agent is None:
                 continue
             one = visits.setdefault(agent.token, _Visits())
-            one.requests += 1
-            one.statuses[request.status] += 1
-            one.first, one.last = min(one.first, request.when), max(one.last, request.when)
-            if request.status in (200, 206, 304) and len(one.got) < MOST_PATHS:
-                one.got.add(_canonical_path(request.target))
+            one.add(request)
             if agent.token in networks:
                 one.verified += is_from(request.address, agent.token)
         lines, unread = lines + read + failed, unread + failed
@@ -171,7 +177,10 @@ def _findings(summary: LogSummary, where: str, site: Site | None) -> Iterator[Su
             evidence = f"{one.agent} was turned away in {count:,} of {one.requests:,} requests ({statuses})"
             yield found("agent-refused", severity, evidence, "look at the bot rules of the server and of the CDN")
         if one.verified is not None and one.verified < one.requests:
-            evidence = f"{one.requests - one.verified:,} of {one.requests:,} requests say that they are {one.agent} and are not from its published addresses"
+            evidence = (
+                f"{one.requests - one.verified:,} of {one.requests:,} requests say that they are {one.agent} and are "
+                "not from its published addresses"
+            )
             yield found("agent-unverified", "note", evidence, "do not count them as that agent's")
     came = {one.agent for one in summary.agents}
     absent = [agent.token for agent in assistant_agents() if agent.role == "search" and agent.token not in came]
@@ -180,7 +189,10 @@ def _findings(summary: LogSummary, where: str, site: Site | None) -> Iterator[Su
         evidence = f"in the logs of {days:,} days no request is from {', '.join(absent)}"
         yield found("agent-absent", "note", evidence, "see whether robots.txt or a firewall keeps it away")
     if summary.never_read and site is not None:
-        evidence = f"{len(summary.never_read):,} pages were got by no agent for search or for users; for example {summary.never_read[0]}"
+        evidence = (
+            f"{len(summary.never_read):,} pages were got by no agent for search or for users; for example "
+            f"{summary.never_read[0]}"
+        )
         yield found(
             "never-read", "hinders", evidence, "link to them from pages that are read, and name them in the sitemap"
         )
@@ -372,9 +384,8 @@ def _networks(path: Path) -> dict[str, tuple[_Network, ...]]:
                     "has no name that a vendor gives to its ranges", f"name it as one of: {names}", file=file
                 )
         elif isinstance(value, dict):
-            for name, ranges in value.items():
-                if name.lower() in tokens:
-                    found[tokens[name.lower()]] = _prefixes(ranges, file)
+            known = {tokens[name.lower()]: ranges for name, ranges in value.items() if name.lower() in tokens}
+            found |= {token: _prefixes(ranges, file) for token, ranges in known.items()}
     if not found:
         raise InputError(
             "holds no address ranges of an agent", "give them as their vendors publish them, in JSON", file=path

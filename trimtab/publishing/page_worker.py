@@ -238,9 +238,20 @@ def _headings(tree: LexborHTMLParser, lines: _Lines) -> list[tuple[int, str, int
     return found[:MOST_ELEMENTS]
 
 
-def _elements(tree: LexborHTMLParser, lines: _Lines, base: str) -> Iterator[tuple[str, str, int]]:
-    head = tree.css("title")
-    for place, node in enumerate(head):
+_Element = tuple[str, str, int]  # kind, text, line
+
+
+def _elements(tree: LexborHTMLParser, lines: _Lines, base: str) -> Iterator[_Element]:
+    yield from _head_elements(tree, lines, base)
+    yield from _image_elements(tree, lines)
+    yield from _table_elements(tree, lines)
+    yield from _typed_elements(tree, lines)
+    yield from _paragraph_lists(tree, lines)
+
+
+def _head_elements(tree: LexborHTMLParser, lines: _Lines, base: str) -> Iterator[_Element]:
+    """Yield titles, canonical links and JSON-LD."""
+    for place, node in enumerate(tree.css("title")):
         if not _inside(node, frozenset(("svg",))):
             yield "title", " ".join(node.text().split())[:CUT], lines.of("title", place)
     for place, node in enumerate(tree.css("link")):
@@ -249,6 +260,10 @@ def _elements(tree: LexborHTMLParser, lines: _Lines, base: str) -> Iterator[tupl
     for place, node in enumerate(tree.css("script")):
         if (node.attributes.get("type") or "").lower() == "application/ld+json":
             yield "json-ld", node.text()[:CUT], lines.of("script", place)
+
+
+def _image_elements(tree: LexborHTMLParser, lines: _Lines) -> Iterator[_Element]:
+    """Yield the images of the content, those without a text in place of them apart; decorations are left out."""
     for place, node in enumerate(tree.css("img")):
         if not _inside(node, _ASIDE):
             alt, source = node.attributes.get("alt"), node.attributes.get("src") or ""
@@ -260,6 +275,10 @@ def _elements(tree: LexborHTMLParser, lines: _Lines, base: str) -> Iterator[tupl
                 source[:CUT] if without else f"{source[:CUT]} {alt or ''}".strip()[:CUT],
                 lines.of("img", place),
             )
+
+
+def _table_elements(tree: LexborHTMLParser, lines: _Lines) -> Iterator[_Element]:
+    """Yield the first row of each table of several rows that has no heading cell."""
     for place, node in enumerate(tree.css("table")):
         if node.attributes.get("role") in ("presentation", "none"):
             continue
@@ -267,6 +286,10 @@ def _elements(tree: LexborHTMLParser, lines: _Lines, base: str) -> Iterator[tupl
         if len(rows) > 1 and not node.css_first("th"):
             shown = " | ".join(" ".join(cell.text().split()) for cell in rows[0].css("td"))
             yield "table-without-head", shown[:CUT], lines.of("table", place)
+
+
+def _typed_elements(tree: LexborHTMLParser, lines: _Lines) -> Iterator[_Element]:
+    """Yield lists and tables that are typed as text."""
     for tag in ("p", "pre", "div"):
         for place, node in enumerate(tree.css(tag)):
             if tag == "div" and node.css_first("p, div, ul, ol, table, pre"):
@@ -276,7 +299,6 @@ def _elements(tree: LexborHTMLParser, lines: _Lines, base: str) -> Iterator[tupl
             text = _own_lines(node)
             if kind := _typed(text):
                 yield kind, " / ".join(text.split("\n"))[:CUT], lines.of(tag, place)
-    yield from _paragraph_lists(tree, lines)
 
 
 def _own_lines(node: LexborNode) -> str:

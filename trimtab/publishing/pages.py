@@ -23,7 +23,7 @@ from trimtab.base.worker import Worker
 from trimtab.data.markdown import parse_markdown
 from trimtab.data.text_extraction import extract_content
 from trimtab.publishing.page_links import is_html, media_type
-from trimtab.retrieval.chunk import chunk
+from trimtab.retrieval.chunk import chunk_document
 
 SECONDS, SECONDS_EACH, MEGABYTES, MEGABYTES_EACH = 5, 5, 512, 128
 """Seconds of processor time and MB of memory that reading a page may take, each with what a MB of the page adds."""
@@ -81,7 +81,7 @@ def headed_passages(page: SitePage) -> Iterator[tuple[str, str]]:
         return
     title, sections = parse_markdown(page.text, page.title)
     document = Document(id=page.url, title=title, source=page.url, sections=sections, digest="")
-    for passage in chunk(document):
+    for passage in chunk_document(document):
         names = dict.fromkeys(name for name in (page.title, title, *passage.path) if name)
         yield " > ".join(names), passage.text
 
@@ -301,7 +301,8 @@ def name_of(value: Any) -> str | None:
 
 _NAME = r"(?:[A-Z]\.|[^\W\d_a-z][\w'’-]+)"
 _BYLINE = re.compile(
-    rf"^(?:[Bb]y|[Ww]ritten by|[Aa]uthor:?|[Vv]on|[Pp]ar)\s+({_NAME}(?:\s+(?:(?:van|von|de|der|den|la|le)\s+)*{_NAME}){{1,3}})",
+    rf"^(?:[Bb]y|[Ww]ritten by|[Aa]uthor:?|[Vv]on|[Pp]ar)\s+({_NAME}(?:\s+(?:(?:van|von|de|der|den|la"
+    rf"|le)\s+)*{_NAME}){{1,3}})",
     re.M,
 )
 
@@ -345,7 +346,8 @@ _DATE = (
 )
 _PUBLISHED = r"(?:first )?published|posted|created|veröffentlicht|publié|publicado"
 _MODIFIED = (
-    r"(?:last |page )*(?:updated|modified|revised|reviewed|changed)|last (?:update|change|review)|aktualisiert|stand|geändert|"
+    r"(?:last |page )*(?:updated|modified|revised|reviewed|changed)|last (?:update|change|review)|aktualisiert"
+    r"|stand|geändert|"
     r"mis à jour|modifié|actualizado"
 )
 _SAID_DATE = re.compile(rf"\b(?:({_PUBLISHED})|({_MODIFIED}))(?:\s+(?:on|at|am|le|el))?\s*[:–-]?\s*({_DATE})", re.I)

@@ -38,7 +38,7 @@ from trimtab.publishing.coverage import (
 from trimtab.publishing.questions import MOST, drawn
 from trimtab.reports.coverage import plan_csv, plan_markdown, render_plan
 from trimtab.retrieval.extract import answer_type, matches_answer_type
-from trimtab.retrieval.search import search
+from trimtab.retrieval.search import hybrid_search
 
 DOCUMENTS = "documents"  # whose the files are that are not published
 DEPTH = 20  # passages that are looked through for facts
@@ -48,8 +48,9 @@ ALIKE = 0.95  # cosine from which two passages say the same
 # Words of questions that name no subject.
 _GENERAL = frozenset(
     words(
-        "between without difference whole existing add adding use using make get work works find set way kind best good new other "
-        "change changing several once during need want know tell mean means possible same different really just"
+        "between without difference whole existing add adding use using make get work works find set way kind "
+        "best good new other change changing several once during need want know tell mean means possible same "
+        "different really just"
     )
 )
 _WANTED = {"number": "a number", "date": "a date or time", "name": "a name", "other": ""}
@@ -111,7 +112,7 @@ def plan_from(
     judge = SentenceJudge(index.passages, session.encoder)
     open_groups = [one for one in covered.groups if _gap(covered, one.group) > 0]
     wanted = [one for one in covered.questions if one.status != "answered"]
-    found = search(index, [one.question for one in wanted], DEPTH)
+    found = hybrid_search(index, [one.question for one in wanted], DEPTH)
     looked = {
         one.question: UnansweredQuestion(question=one, hits=hits, judge=judge)
         for one, hits in zip(wanted, found, strict=True)
@@ -197,7 +198,10 @@ class UnansweredQuestion:
             for other in range(place):
                 pages = {owner_and_page(hit.passage.document)[1] for hit in (one, own[other])}
                 if len(pages) == 2 and float(vectors[place] @ vectors[other]) >= ALIKE:
-                    yield f"{' and '.join(sorted(pages))} say the same (“{ellipsize(one.passage.text, 80)}”): keep it in one place"
+                    yield (
+                        f"{' and '.join(sorted(pages))} say the same (“{ellipsize(one.passage.text, 80)}”): keep it "
+                        "in one place"
+                    )
 
 
 def _brief(
@@ -283,7 +287,10 @@ def _structure(
     for kind in kinds:
         yield f"one sentence that says {kind} together with what it is of, so that it can be quoted alone"
     if any(one.question.status == "retrieved" for one in looked):
-        yield "the answer in the first sentences below that heading: its passage is found, and holds no sentence that answers"
+        yield (
+            "the answer in the first sentences below that heading: its passage is found, and holds no sentence that "
+            "answers"
+        )
     if not facts:
         yield "find the facts out first: nothing at hand answers"
 

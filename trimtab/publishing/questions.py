@@ -31,8 +31,8 @@ _LONGEST = 1_000  # characters of a question; a ticket is cut there
 # Headers as exports have them, in small letters; a console's language decides which.
 _QUESTION = frozenset(
     words(
-        "question query queries keyword keywords search prompt input text frage anfrage suchanfrage suchbegriff consulta requête "
-        "pergunta domanda vraag zapytanie subject betreff title"
+        "question query queries keyword keywords search prompt input text frage anfrage suchanfrage suchbegriff "
+        "consulta requête pergunta domanda vraag zapytanie subject betreff title"
     )
 ) | {
     *("top queries", "search term", "search query", "search terms", "häufigste suchanfragen"),
@@ -42,8 +42,8 @@ _QUESTION = frozenset(
 }
 _DEMAND = frozenset(
     words(
-        "impressions impressionen impresiones impressioni impressões vertoningen wyświetlenia visningar показы 表示回数 展示 노출 "
-        "searches count occurrences frequency anzahl volume demand tickets"
+        "impressions impressionen impresiones impressioni impressões vertoningen wyświetlenia visningar показы "
+        "表示回数 展示 노출 searches count occurrences frequency anzahl volume demand tickets"
     )
 ) | {"event count", "total searches", "total unique searches", "search count"}
 _ANSWER = frozenset(("answer", "answers", "reference", "answer_text", "antwort"))

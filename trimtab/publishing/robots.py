@@ -113,10 +113,9 @@ class Robots:
                 current += [self._groups.setdefault(token, _Group()) for token in _tokens(value)]
             elif name in ("allow", "disallow") and colon:
                 naming = False
-                if value and current:
-                    rule = _rule(number, whole.strip(), name == "allow", value)
-                    for group in current:
-                        group.rules.append(rule)
+                rules = [_rule(number, whole.strip(), name == "allow", value)] if value else []
+                for group in current:
+                    group.rules += rules
             elif name == "crawl-delay" and colon:
                 for group in current:
                     group.delay = _seconds(value) if group.delay is None else group.delay

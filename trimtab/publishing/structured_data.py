@@ -59,12 +59,7 @@ def types_on(pages: CrawledPages) -> Counter[str]:
 
 def _differences(page: SitePage, item: Mapping[str, Any], kinds: set[str], shown: str) -> Iterator[str]:
     if kinds & _ARTICLES:
-        headline, author = item.get("headline"), name_of(item.get("author"))
-        if isinstance(headline, str) and not _stands_in(headline, shown):
-            yield f"headline {quoted(headline)} is not on the page"
-        byline = byline_of(page.visible)
-        if author and byline and normalise_text(author) != normalise_text(byline) and not _stands_in(author, shown):
-            yield f"author {quoted(author)}, and the page says {quoted(byline)}"
+        yield from _article_differences(page, item, shown)
     if kinds & {"Product", "Event", "Course", "Recipe", "HowTo", "SoftwareApplication"}:
         name = item.get("name")
         if isinstance(name, str) and not _stands_in(name, shown):
@@ -75,15 +70,32 @@ def _differences(page: SitePage, item: Mapping[str, Any], kinds: set[str], shown
         if isinstance(text, str) and not _mostly_in(re.sub(r"<[^>]*>", " ", text), shown):
             yield f"the answer {quoted(text)} is not on the page"
     if kinds & {"Offer", "AggregateOffer"}:
-        for key in ("price", "lowPrice", "highPrice"):
-            price = _amount(str(item[key])) if _is_price(item.get(key)) else None
-            if price and price not in _amounts(page.visible):
-                yield f"{key} {item[key]} is not on the page"
+        yield from _price_differences(page, item)
     if kinds & _EVENTS:
-        start = moment_of(item["startDate"]) if isinstance(item.get("startDate"), str) else None
-        days = {found.date() for found in dates_in(page.visible)}
-        if start is not None and days and start.date() not in days:
-            yield f"startDate {item['startDate']}, and the page names {', '.join(sorted(map(str, days))[:3])}"
+        yield from _date_differences(page, item)
+
+
+def _article_differences(page: SitePage, item: Mapping[str, Any], shown: str) -> Iterator[str]:
+    headline, author = item.get("headline"), name_of(item.get("author"))
+    if isinstance(headline, str) and not _stands_in(headline, shown):
+        yield f"headline {quoted(headline)} is not on the page"
+    byline = byline_of(page.visible)
+    if author and byline and normalise_text(author) != normalise_text(byline) and not _stands_in(author, shown):
+        yield f"author {quoted(author)}, and the page says {quoted(byline)}"
+
+
+def _price_differences(page: SitePage, item: Mapping[str, Any]) -> Iterator[str]:
+    for key in ("price", "lowPrice", "highPrice"):
+        price = _amount(str(item[key])) if _is_price(item.get(key)) else None
+        if price and price not in _amounts(page.visible):
+            yield f"{key} {item[key]} is not on the page"
+
+
+def _date_differences(page: SitePage, item: Mapping[str, Any]) -> Iterator[str]:
+    start = moment_of(item["startDate"]) if isinstance(item.get("startDate"), str) else None
+    days = {found.date() for found in dates_in(page.visible)}
+    if start is not None and days and start.date() not in days:
+        yield f"startDate {item['startDate']}, and the page names {', '.join(sorted(map(str, days))[:3])}"
 
 
 def _stands_in(words: str, shown: str) -> bool:

@@ -20,7 +20,7 @@ from trimtab.base.surface import SurfaceQuestion, SurfaceTrial, TrialOutcome, Tr
 from trimtab.base.task import Task
 from trimtab.measurement.contains import sentences
 from trimtab.measurement.power import observed, smallest_difference
-from trimtab.measurement.statistics import LEVEL, compare, holm, p_noninferior
+from trimtab.measurement.statistics import LEVEL, compare_paired, holm, p_noninferior
 from trimtab.publishing.assistant import SOURCES, CachingEncoder, SentenceJudge, SimulatedAssistant, open_index
 from trimtab.publishing.content import CACHE, OWN, competitors_of, content_of, owned, owner_and_page
 from trimtab.publishing.coverage import (
@@ -224,7 +224,7 @@ def outcomes_of(
         for adoption, present_OQ, edited_OQ in pairs
         for place in range(len(OUTCOMES))
     ]
-    gaps = [compare(edited, present, groups) for _, _, present, edited in tested]
+    gaps = [compare_paired(edited, present, groups) for _, _, present, edited in tested]
     found = []
     for (adoption, place, present, edited), gap, p in zip(tested, gaps, holm([gap.p for gap in gaps]), strict=True):
         p_not_worse = p_noninferior(edited, present, margin, groups)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 from trimtab.base.grammar import describe_arm, joined
 from trimtab.base.machine import is_busy
@@ -127,17 +128,21 @@ def caveats(study: StudyFolder) -> list[str]:
         names = joined([one.name for one in study.not_done])
         take = "it takes" if len(study.not_done) == 1 else "they take"
         found.append(f"Nothing is known of {names}: without a score {take} no part in the verdict.")
-    for one in study.arms:
-        found += [f"{one.name}: {note.rstrip('.')}." for note in one.health]
-        left_out = int(one.extras.get("skipped_rows", 0))
-        if left_out:
-            found.append(f"{one.name}: {plural(left_out, 'training row')} longer than the model’s context, left out.")
+    found += (text for one in study.arms for text in _arm_caveats(one))
     other = fact_disagreements({one.name: one.extras for one in study.done})
     found += [other] if other else []
     warnings = sum(1 for remark in study.manifest.get("remarks") or () if remark.get("level") in ("warn", "stop"))
     if warnings:
         found.append(f"{plural(warnings, 'warning')} about the data: see “The data”.")
     return found
+
+
+def _arm_caveats(arm: ArmEntry) -> Iterator[str]:
+    """Yield what weakens one arm's figures: notes on its training, and rows that it left out."""
+    yield from (f"{arm.name}: {note.rstrip('.')}." for note in arm.health)
+    left_out = int(arm.extras.get("skipped_rows", 0))
+    if left_out:
+        yield f"{arm.name}: {plural(left_out, 'training row')} longer than the model’s context, left out."
 
 
 def _facts(study: StudyFolder, entry: ArmEntry, shown: bool) -> list[KeyFigure]:

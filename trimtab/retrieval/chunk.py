@@ -21,19 +21,20 @@ _PARAGRAPH_END = re.compile(r"\n[^\S\n]*\n\s*")
 _SENTENCE_END = re.compile(r"(?<=[.!?…])[\"'”’)\]]*\s+|(?<=[。！？])|\n\s*")
 # A full stop after one of these or after an initial ends no sentence; neither does a line that continues in lower case.
 _ABBREVIATED = re.compile(
-    r"\b(?:[A-Z]|(?i:dr|mr|mrs|ms|prof|st|mt|no|nos|vs|cf|eg|e\.g|ie|i\.e|approx|fig|inc|ltd|jr|sr|dept|u\.s|u\.k|a\.d|b\.c))\.$"
+    r"\b(?:[A-Z]|(?i:dr|mr|mrs|ms|prof|st|mt|no|nos|vs|cf|eg|e\.g|ie|i\.e|approx|fig|inc|ltd|jr|sr|dept|u\.s|u\.k"
+    r"|a\.d|b\.c))\.$"
 )
 
 
-def chunk(document: Document, *, words: int = WORDS, overlap: int | None = None) -> tuple[Passage, ...]:
+def chunk_document(document: Document, *, words: int = WORDS, overlap: int | None = None) -> tuple[Passage, ...]:
     """Cut a document into passages of about `words` words, at most `words + overlap`, in reading order; ids are
     `{document id}#{n}`.
 
     Each passage lies inside one section and carries its heading path; short sections stay passages of their own, empty
     ones give none. Paragraphs are packed whole, longer ones are cut between sentences, and sentences only if they are
     longer than a passage. A passage that continues a section repeats the last whole sentences of the one before it, up
-    to `overlap` words (default: a sixth of `words`). With `words=SENTENCE` each sentence is a passage, cut only if it
-    has more than WORDS words.
+    to `overlap` words (default: a sixth of `words`). With `words=SENTENCE` (1) each sentence is a passage, cut only if
+    it has more than WORDS words.
     """
     overlap = default_overlap(words) if overlap is None else overlap
     passages: list[Passage] = []

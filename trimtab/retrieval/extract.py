@@ -47,7 +47,8 @@ _ANSWER_TYPES: tuple[tuple[AnswerType, re.Pattern[str]], ...] = (
     (
         "date",
         re.compile(
-            r"\bwhen\b|\b(?:what|which) (?:time|year|date|day|month|hour|decade|century|weekday)s?\b|\bhow (?:late|early|soon)\b"
+            r"\bwhen\b|\b(?:what|which) (?:time|year|date|day|month|hour|decade|century|weekday)s?\b"
+            r"|\bhow (?:late|early|soon)\b"
         ),
     ),
     (
@@ -61,14 +62,16 @@ _ANSWER_TYPES: tuple[tuple[AnswerType, re.Pattern[str]], ...] = (
         "name",
         re.compile(
             r"\bwho\b|\bwho's\b|\bwhom\b|\bwhose\b|\bwhere\b"
-            r"|\b(?:what|which) (?:person|people|colleague|team|company|city|country|place|town|room|floor|building|state)\b"
+            r"|\b(?:what|which) (?:person|people|colleague|team|company|city|country|place|town|room|floor"
+            r"|building|state)\b"
         ),
     ),
 )
 
 
 class SentenceScorer:
-    """Scores sentences (`chunk` with `words=SENTENCE`) as answers; terms are weighted by inverse document frequency."""
+    """Scores sentences (`chunk_document` with `words=SENTENCE`) as answers; terms are weighted by inverse document
+    frequency."""
 
     def __init__(self, passages: Mapping[str, Passage]) -> None:
         self.passages = passages
@@ -167,7 +170,7 @@ def _share(question_terms: Mapping[str, float], present: frozenset[str]) -> floa
 
 
 class Extractor:
-    """Answers questions from an index whose passages are sentences (`chunk` with `words=SENTENCE`)."""
+    """Answers questions from an index whose passages are sentences (`chunk_document` with `words=SENTENCE`)."""
 
     def __init__(self, index: Index) -> None:
         self.index = index

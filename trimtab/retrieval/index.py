@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from trimtab.base.errors import InputError
 from trimtab.base.files import locked, read_json, sha256_file, sha256_text, write_json
 from trimtab.base.records import Document, Passage
-from trimtab.retrieval.chunk import WORDS, chunk, default_overlap
+from trimtab.retrieval.chunk import WORDS, chunk_document, default_overlap
 from trimtab.retrieval.embed import Encoder, embedded_text
 
 os.environ.setdefault("LANCEDB_LOG", "error")  # lancedb reads it once, when it is imported
@@ -68,7 +68,7 @@ class Index:
     @classmethod
     def open(cls, folder: Path, embedder: Encoder, *, words: int = WORDS, overlap: int | None = None) -> Index:
         """Open the index in `folder`; it is empty if none was built with this embedding and these settings of
-        `chunk`."""
+        `chunk_document`."""
         return cls(folder, embedder, words=words, overlap=default_overlap(words) if overlap is None else overlap)
 
     def update(self, documents: Sequence[Document]) -> Changes:
@@ -104,7 +104,9 @@ class Index:
 
     def _chunk_documents(self, documents: Sequence[Document]) -> list[tuple[Passage, str]]:
         """Return the passages of the documents, each with the text that is embedded."""
-        cut = (item for document in documents for item in chunk(document, words=self.words, overlap=self.overlap))
+        cut = (
+            item for document in documents for item in chunk_document(document, words=self.words, overlap=self.overlap)
+        )
         return [(passage, embedded_text(passage)) for passage in cut]
 
     def vectors(self, names: Sequence[str]) -> dict[str, NDArray[np.float32]]:

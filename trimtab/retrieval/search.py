@@ -17,7 +17,7 @@ RRF_CONSTANT = 60  # Cormack et al. 2009: the score of a passage is the sum of 1
 EQUAL_WEIGHT = 0.5  # both searches have equal weight
 
 
-def search(
+def hybrid_search(
     index: Index, questions: Sequence[str], k: int, *, vector_weight: float = EQUAL_WEIGHT
 ) -> list[tuple[Hit, ...]]:
     """Return the best `k` passages for every question, from the newest version of the index.

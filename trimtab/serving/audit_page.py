@@ -21,7 +21,8 @@ MOST_BODY = 1_000  # bytes of a posted form, without the correction
 MOST_CORRECTION = 100_000  # bytes of a correction, as a form encodes it
 SECONDS = 10.0  # timeout of a request; requests are served one at a time
 _STYLE = """
-body { font: 1.1rem/1.5 system-ui, sans-serif; max-width: 44rem; margin: 2rem auto; padding: 0 1rem; color-scheme: light dark }
+body { font: 1.1rem/1.5 system-ui, sans-serif; max-width: 44rem; margin: 2rem auto; padding: 0 1rem;
+  color-scheme: light dark }
 dt { font-size: .85rem; opacity: .7; margin-top: 1rem } dd { margin: 0; white-space: pre-wrap; overflow-wrap: anywhere }
 form { margin-top: 2rem } button { font: inherit; padding: .6rem 1.4rem; margin: 0 .6rem .6rem 0 }
 textarea { font: inherit; display: block; box-sizing: border-box; width: 100%; margin-bottom: 1rem } kbd { opacity: .6 }
@@ -37,7 +38,8 @@ addEventListener("keydown", (event) => {
   const found = document.querySelector(`[data-key="${CSS.escape(event.key.toLowerCase())}"]`);
   if (!found) return;
   event.preventDefault();
-  if (found.dataset.sends && !document.querySelector("textarea").value.trim()) document.querySelector("textarea").focus();
+  const note = document.querySelector("textarea");
+  if (found.dataset.sends && !note.value.trim()) note.focus();
   else found.click();
 });
 """

@@ -228,22 +228,12 @@ class Dispatcher:
             is_submitted, began = True, time.monotonic()
             with _watch_disconnect(request, inbox):
                 while True:
-                    event = await _next(inbox, model.worker)
-                    if event is None:
-                        self._metrics.client_left(model.id)
-                        raise ClientDisconnectedError
-                    if isinstance(event, FailedQuestion):
-                        raise self._to_refused(model, event.error)
+                    event = await self._next_event(model, inbox)
                     if not is_begun:
                         is_begun = True
                         self._metrics.first_token(model.id, time.monotonic() - began)
                     if isinstance(event, OnlineReply):
-                        self._metrics.question_answered(model.id, event)
-                        self._log.answered(model.id, question, event)
-                        _count(request, failed=False)
-                        if self._traffic and request:
-                            milliseconds = 1000 * (time.monotonic() - began)
-                            await self._traffic.answered(model, question, event, request, milliseconds)
+                        await self._record_answer(model, question, event, request, time.monotonic() - began)
                     yield event
                     if isinstance(event, OnlineReply):
                         return
@@ -257,6 +247,29 @@ class Dispatcher:
                 model.worker.cancel(question.id)
             else:
                 release()
+
+    async def _next_event(
+        self, model: ServedModel, inbox: asyncio.Queue[OnlineEvent | None]
+    ) -> AnswerPiece | OnlineReply:
+        """Return the next piece or the reply; raises Refused if the question failed, ClientDisconnectedError if its
+        client left."""
+        event = await _next(inbox, model.worker)
+        if event is None:
+            self._metrics.client_left(model.id)
+            raise ClientDisconnectedError
+        if isinstance(event, FailedQuestion):
+            raise self._to_refused(model, event.error)
+        return event
+
+    async def _record_answer(
+        self, model: ServedModel, question: OnlineQuestion, reply: OnlineReply, request: Request | None, seconds: float
+    ) -> None:
+        """Record an answer, `seconds` after its question was submitted: metrics, log, and the sample of traffic."""
+        self._metrics.question_answered(model.id, reply)
+        self._log.answered(model.id, question, reply)
+        _count(request, failed=False)
+        if self._traffic and request:
+            await self._traffic.answered(model, question, reply, request, 1000 * seconds)
 
     def _admit(self, model: ServedModel, request: Request | None) -> Callable[[], None]:
         """Reserve a place among a worker's questions, and the request's slot; return the function that frees both.

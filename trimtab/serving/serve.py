@@ -58,7 +58,7 @@ from trimtab.serving.self_check import equal_share, stored_answers
 from trimtab.serving.server import bind_socket, require_key_pair, run_server
 from trimtab.serving.traffic import Recorder
 from trimtab.serving.worker import CLOSE_SECONDS, ModelWorker
-from trimtab.studies.run_context import resolve_task, run_context
+from trimtab.studies.run_context import RunContext, resolve_task, run_context
 
 ALL = "all"
 # Smallest share of stored answers that an arm must reproduce: bf16 rounding depends on the batch.
@@ -132,9 +132,8 @@ def serve(
     if certificate is not None:
         require_key_pair(*certificate)
     token, api_keys = _keys_for(host, keys)
-    if follow is not None and (arms or run or bundle or signed_by or eight_bit):
-        remedy = "leave out the arm, the run, the bundle and --eight-bit"
-        raise InputError("an alias names one version as it was registered", remedy, field="--alias")
+    if follow is not None:
+        _refuse_beside_alias(arms, run, bundle, signed_by, eight_bit=eight_bit)
     bundled = _open_bundle(bundle, signed_by, arms, run, eight_bit=eight_bit)
     own_task = bundled.session.task if bundled else resolve_task(task)
     picks = [] if bundled or follow else _select_arms(arms, own_task)
@@ -146,10 +145,7 @@ def serve(
         listening_socket = stack.enter_context(bind_socket(host, port))
         port = listening_socket.getsockname()[1]
         feedback_store = stack.enter_context(open_feedback_store(own_task, store))
-        record: Callable[[Metrics], Recorder] | None = None
-        if own_task.upkeep.traffic:
-            record = partial(Recorder, stack.enter_context(traffic_of(own_task, store)), own_task.upkeep.traffic)
-            context.note(own_task.upkeep.traffic.sentence)
+        record = _traffic_recorder(own_task, store, stack, context)
         for line in bundled.notes if bundled else ():
             context.note(line)
         eight_bit_losses: dict[str, EightBit] = {}
@@ -248,6 +244,26 @@ class _ArmSource:
     measured: Mapping[str, _Measurement]
     stored: Mapping[str, Sequence[StoredQuestion]]
     stamps: FileStamps
+
+
+def _traffic_recorder(
+    task: Task, store: str | None, stack: ExitStack, context: RunContext
+) -> Callable[[Metrics], Recorder] | None:
+    """Return what makes the recorder of answers, whose store `stack` closes; None if the task file wants no sample."""
+    traffic = task.upkeep.traffic
+    if not traffic:
+        return None
+    context.note(traffic.sentence)
+    return partial(Recorder, stack.enter_context(traffic_of(task, store)), traffic)
+
+
+def _refuse_beside_alias(
+    arms: Sequence[str], run: str | None, bundle: Path | None, signed_by: Path | None, *, eight_bit: bool
+) -> None:
+    """Refuse options that choose what is served beside an alias, which does that itself."""
+    if arms or run or bundle or signed_by or eight_bit:
+        remedy = "leave out the arm, the run, the bundle and --eight-bit"
+        raise InputError("an alias names one version as it was registered", remedy, field="--alias")
 
 
 def _keys_for(host: str, keys: Path | None) -> tuple[str | None, ApiKeys]:

@@ -18,6 +18,7 @@ from trimtab.decision.evidence import Evidence, best_arm, evidence_of
 from trimtab.decision.over_time import over_time_sentence
 from trimtab.decision.robustness import robustness_checks, robustness_sentence
 from trimtab.decision.slices import slices_sentence
+from trimtab.decision.summary import with_more
 from trimtab.decision.trivial import beside, sentence
 from trimtab.decision.verdict import decide
 from trimtab.measurement.audit import Audited, judged_by_key
@@ -102,17 +103,22 @@ def decide_study(
     over_time = None
     if spoken is not None and spoken in answers:
         over_time = newest_against_earlier(spoken, answers[spoken], task)
-    sentences = (
-        verdict.sentence,
-        sentence(beaten),
-        audit_sentence(audit, study.results, task),
+    is_beaten = any(spoken in one.not_beaten_by for one in beaten)
+    by_people = audit_sentence(audit, study.results, task)
+    weak = (
+        sentence(beaten) if is_beaten else "",
+        "" if study.audited else by_people,
+        f"Changed since the first study of these questions: {'; '.join(changed)}." if changed else "",
+    )
+    figures = (
+        by_people if study.audited else "",
+        "" if is_beaten else sentence(beaten),
         "" if study.audited else slices_sentence(verdict.arm, answers, task, study.level),
         over_time_sentence(over_time),
         robustness_sentence(verdict, len(study.done)),
-        f"Changed since the first look at these questions: {'; '.join(changed)}." if changed else "",
     )
     return Decision(
-        verdict=replace(verdict, sentence=" ".join(filter(None, sentences))),
+        verdict=replace(verdict, sentence=with_more(verdict.sentence, unknown=weak, figures=figures)),
         arms=tuple(study.results),
         comparisons=tuple(study.comparisons),
         trivial=beaten,

@@ -95,13 +95,7 @@ def detect_folder(folder: Path, only: Path | None = None, wish: ColumnRequest = 
         name = path.relative_to(folder).as_posix()
         try:
             _refuse_other(path, encodings, found.encoding)
-            seen = sheets.get(path)
-            if isinstance(seen, InputError):
-                raise seen
-            if seen is None and _holds_preferences(path, found.encoding):
-                found.preferences.append(name)
-            else:
-                found.rows[name] = seen or detect(path, found.encoding, wish)
+            _add_rows(found, name, path, sheets.get(path), wish)
         except InputError as error:
             found.errors.append(error)
             found.left_out.append(f"{name}: {error.problem}; {error.remedy}")
@@ -118,6 +112,18 @@ def detect_folder(folder: Path, only: Path | None = None, wish: ColumnRequest = 
             what = place if (folder / place).is_file() else f"{place}: {Path(error.file or '').name}"
             found.left_out.append(f"{what}: {error.problem}; {error.remedy}")
     return found
+
+
+def _add_rows(
+    found: FolderContents, name: str, path: Path, seen: DetectedFormat | InputError | None, wish: ColumnRequest
+) -> None:
+    """Add a data file to the rows or to the judged answers; `seen`: what its sheet was already found to be."""
+    if isinstance(seen, InputError):
+        raise seen
+    if seen is None and _holds_preferences(path, found.encoding):
+        found.preferences.append(name)
+    else:
+        found.rows[name] = seen or detect(path, found.encoding, wish)
 
 
 def _question_lists(paths: Iterable[Path]) -> dict[Path, InputError]:

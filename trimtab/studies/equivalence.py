@@ -16,7 +16,7 @@ from trimtab.exports.readers import ExportReader, TransformersReader
 from trimtab.inference.label_scoring import label_weighting
 from trimtab.measurement.calibration import label_scores
 from trimtab.measurement.evaluate import score_text
-from trimtab.measurement.statistics import compare, estimate
+from trimtab.measurement.statistics import compare_paired, estimate
 
 TIE = {"fp32": 0.01, "bf16": 0.25}
 """Nats between two tokens, or two labels, within which another order of adding up decides which is first."""
@@ -230,7 +230,7 @@ def _score_loss(reference: ReferenceAnswers, texts: Sequence[str]) -> ScoreLoss 
         for one, made in zip(reference.examples, reference.measured, strict=True)
     ]
     after = [score_text(one, text, reference.task) for one, text in zip(reference.examples, texts, strict=True)]
-    found = compare(before, after, _groups(reference))
+    found = compare_paired(before, after, _groups(reference))
     return ScoreLoss(
         score=found.difference,
         low=found.low,

@@ -31,7 +31,7 @@ from trimtab.base.results import ArmResult, EightBit
 from trimtab.base.task import Task, parse_arm, require_answers
 from trimtab.measurement.evaluate import save_answers
 from trimtab.measurement.scorer import ScorerFunction
-from trimtab.measurement.statistics import compare
+from trimtab.measurement.statistics import compare_paired
 from trimtab.studies.record import count_opening
 from trimtab.studies.run_context import resolve_task, run_context
 
@@ -96,7 +96,7 @@ def _compared(before: ArmMeasurement, after: ArmMeasurement, examples: Sequence[
     """Return the comparison of both weights on the same questions."""
     pairs = list(zip(before.answers, after.answers, strict=True))
     groups = {example.id: example.group for example in examples}
-    lost = compare(
+    lost = compare_paired(
         [one.score for one, _ in pairs], [two.score for _, two in pairs], [groups[one.item_id] for one, _ in pairs]
     )
     slow, fast = before.result.latency_p50_ms, after.result.latency_p50_ms

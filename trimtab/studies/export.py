@@ -201,6 +201,11 @@ def _require_possible(arm: Arm, task: Task, format: str, quantize: str | None, o
     if quantize is not None and quantize not in KINDS:
         problem = f"the gguf package cannot write {quantize[:40]!r}"
         raise InputError(problem, f"use one of: {', '.join(KINDS)}", field="quantize")
+    _require_form_of(arm, task, format, out)
+
+
+def _require_form_of(arm: Arm, task: Task, format: str, out: Path) -> None:
+    """Refuse a format that cannot hold this arm."""
     if arm.endpoint:
         problem, remedy = f"arm {arm.name} is an endpoint, whose weights are not here", "take another arm"
         raise InputError(problem, remedy)

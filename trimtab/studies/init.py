@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -216,22 +216,8 @@ def _data_table(
         )
     if found.encoding != UTF8:
         lines.append(f"encoding = {toml_string(found.encoding)}   # of all files")
-    if main is not None and main.layout == "table":
-        target = "label" if main.kind == "classify" else "output"
-        pair = f"input = {_value(main.columns['input'])}, {target} = {_value(main.columns['output'])}"
-        lines.append(f"columns = {{ {pair} }}   # which column is which")
-    if main is not None and main.unused:
-        lines.append(f"# not used: {printable(', '.join(main.unused), 100)}")
-    if main is not None and main.layout != "squad":
-        group = next((name for name in main.grouping if name.lower() in _GROUP_COLUMNS), "…")
-        if "group" not in main.columns:
-            lines.append(
-                f"# group = {toml_string(group)}   # a column: rows of one group (a person, a document) are never "
-                "split apart"
-            )
-        if "slice" not in main.columns:
-            other = next((name for name in main.grouping if name != group), "…")
-            lines.append(f"# slice = {toml_string(other)}   # a column: scores are also given for each of its values")
+    if main is not None:
+        lines += _column_lines(main)
     given = main.splits if main is not None else frozenset()
     if tests or given:
         lines.append(
@@ -243,6 +229,26 @@ def _data_table(
     if examples and shares:
         lines.append(f"split = {{ {', '.join(shares)} }}   # shares of the examples that are held out")
     return "\n".join(lines) + "\n"
+
+
+def _column_lines(main: DetectedFormat) -> Iterator[str]:
+    """Yield the lines on columns: which is which, which are not used, and which could be group and slice."""
+    if main.layout == "table":
+        target = "label" if main.kind == "classify" else "output"
+        pair = f"input = {_value(main.columns['input'])}, {target} = {_value(main.columns['output'])}"
+        yield f"columns = {{ {pair} }}   # which column is which"
+    if main.unused:
+        yield f"# not used: {printable(', '.join(main.unused), 100)}"
+    if main.layout != "squad":
+        group = next((name for name in main.grouping if name.lower() in _GROUP_COLUMNS), "…")
+        if "group" not in main.columns:
+            yield (
+                f"# group = {toml_string(group)}   # a column: rows of one group (a person, a document) are never "
+                "split apart"
+            )
+        if "slice" not in main.columns:
+            other = next((name for name in main.grouping if name != group), "…")
+            yield f"# slice = {toml_string(other)}   # a column: scores are also given for each of its values"
 
 
 def _rest(kind: Kind, examples: list[str], listed: list[str]) -> str:

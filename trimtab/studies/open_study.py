@@ -16,7 +16,7 @@ from trimtab.base.show import Shown, ShownRow, ShownRows
 from trimtab.base.task import TASK_FILE, Task, load_task
 from trimtab.measurement.evaluate import load_answers
 from trimtab.measurement.figures import scores_of
-from trimtab.measurement.statistics import compare
+from trimtab.measurement.statistics import compare_paired
 from trimtab.studies.estimator import ArmEstimator
 from trimtab.studies.paths import folder_to_resume
 
@@ -129,7 +129,7 @@ class OpenedStudy(Shown):
                 mine, theirs = (
                     scores_of([one for one in own if one.item_id in shared], self.task.data.mix) for own in answers
                 )
-                found = compare(mine.values_N, theirs.values_N, mine.groups, weights=mine.weights_N)
+                found = compare_paired(mine.values_N, theirs.values_N, mine.groups, weights=mine.weights_N)
                 mean, low, high = found.difference, found.low, found.high
         return ArmDifference(
             arm=arm, score=values[0], other=values[1], difference=mean, low=low, high=high, questions=len(both)

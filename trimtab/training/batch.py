@@ -20,8 +20,8 @@ from trimtab.model.attention import PackedSequences
 from trimtab.training.parallel import LANE_COST, parallel_lanes
 from trimtab.training.prefix_sharing import MIN_SHARED_TOKENS, PrefixTree, prefix_tree, without_sharing
 
-# Tokens of one forward and backward pass: bounds memory, and decides which rows share a prefix; it changes a step's sums
-# by rounding only.
+# Tokens of one forward and backward pass: bounds memory, and decides which rows share a prefix; it changes a step's
+# sums by rounding only.
 MICRO_TOKENS = 1024
 MAX_BALANCED_PARTS = 16  # with more parts, lanes take the next one as they end and hardly wait
 

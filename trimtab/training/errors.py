@@ -25,10 +25,12 @@ def require_finite(
         if rate is None:
             remedy = 'set base.precision = "fp32"' if precision != "fp32" else "look at the rows and their weights"
             raise DivergedError(
-                f"{name} is {value} at step {step}, before any weight has changed: {remedy}, or choose another base.model"
+                f"{name} is {value} at step {step}, before any weight has changed: {remedy}, or choose another "
+                "base.model"
             )
         raise DivergedError(
-            f"{name} is {value} at step {step}; {_saved_state(last_checkpoint)}: start again with a lower learning_rate (now {rate:g})"
+            f"{name} is {value} at step {step}; {_saved_state(last_checkpoint)}: start again with a lower "
+            f"learning_rate (now {rate:g})"
         )
 
 
@@ -45,8 +47,8 @@ def explain_memory_error(base: Base, where: str, last_checkpoint: int | None, to
             raise
         pass_text = f", in a pass of {tokens:,} tokens" if tokens else ""
         raise MemoryRanOutError(
-            f"out of memory at {where}{pass_text}; {_saved_state(last_checkpoint)}: close other programs and go on with --resume, "
-            f"or start again with {_memory_advice(base, tokens)}"
+            f"out of memory at {where}{pass_text}; {_saved_state(last_checkpoint)}: close other programs and go "
+            f"on with --resume, or start again with {_memory_advice(base, tokens)}"
         ) from error
 
 

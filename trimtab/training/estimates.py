@@ -142,10 +142,10 @@ def memory_mb(
     configuration (`activation_width`) per token and layer, from the first trainable layer on, plus what adapters save
     (`AdapterLayer.saved_for_backward`) and, with virtual tokens, copies of keys and values.
 
-    `measured_mb`: measured memory of steps, used if it is higher. `cached_bytes`: bytes of cached activations (`cache_bytes`). Memory
-    of inference (`inference_mb`, with merged weights beside the frozen ones) counts if it is higher: of a dev
-    evaluation (`dev_eval_mb`), and after training (`answer_mb`). Memory for sampling rollouts (`rollout_mb`) is not returned
-    before their passes, which have to fit beside it.
+    `measured_mb`: measured memory of steps, used if it is higher. `cached_bytes`: bytes of cached activations
+    (`cache_bytes`). Memory of inference (`inference_mb`, with merged weights beside the frozen ones) counts if it is
+    higher: of a dev evaluation (`dev_eval_mb`), and after training (`answer_mb`). Memory for sampling rollouts
+    (`rollout_mb`) is not returned before their passes, which have to fit beside it.
     """
     config, virtual = base.model.config, count_virtual_tokens(base.model)
     parameter_bytes = 16 * sum(one.numel() for one in trainable_parameters(base.model).values())

@@ -18,7 +18,7 @@ from trimtab.base.task import Task
 from trimtab.base.versions import Version
 from trimtab.data.documents import read_documents
 from trimtab.measurement.ranking import holds
-from trimtab.retrieval.chunk import WORDS, chunk
+from trimtab.retrieval.chunk import WORDS, chunk_document
 from trimtab.studies.ask import conversation
 from trimtab.upkeep.registry import Registry
 
@@ -52,8 +52,8 @@ def compare_documents(task: Task, before: Sequence[Document], chunk_words: int =
         old, new = was.get(name), now.get(name)
         if old is not None and new is not None and old.digest == new.digest:
             continue
-        texts = {passage.text for passage in chunk(new, words=chunk_words)} if new else set()
-        lost = [one for one in chunk(old, words=chunk_words) if one.text not in texts] if old else []
+        texts = {passage.text for passage in chunk_document(new, words=chunk_words)} if new else set()
+        lost = [one for one in chunk_document(old, words=chunk_words) if one.text not in texts] if old else []
         kind = "added" if old is None else "removed" if new is None else "changed"
         changed.append(ChangedDocument(document=name, change=kind, passages=len(lost)))  # type: ignore[arg-type]  # mypy reads str
         gone += lost

@@ -660,7 +660,8 @@ class _Refresh:
         if known is None:
             raise MissingError(
                 f"{self.versions.name}: version {self.production.number} was made by an earlier version of Trimtab, "
-                f"and does not say from which rows; measure the arm again ({self.task.command('study')}), register it and promote it"
+                f"and does not say from which rows; measure the arm again ({self.task.command('study')}), "
+                "register it and promote it"
             )
         return known
 

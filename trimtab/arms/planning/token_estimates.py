@@ -6,7 +6,7 @@ from trimtab.arms.contexts import Context, PromptBuilder
 from trimtab.arms.session import Session
 from trimtab.base.records import Hit
 from trimtab.data.prompts import passages_text
-from trimtab.retrieval.chunk import chunk
+from trimtab.retrieval.chunk import chunk_document
 
 ROWS = 16
 PASSAGES = 64  # and documents that the passages are taken from
@@ -39,6 +39,6 @@ def passage_tokens(session: Session, words: int) -> float:
     """
     documents = session.workspace.documents
     some = documents[:: max(1, len(documents) // PASSAGES)]
-    cut = [passage for document in some for passage in chunk(document, words=words)]
+    cut = [passage for document in some for passage in chunk_document(document, words=words)]
     texts = [passages_text([Hit(passage=one, rank=1, score=0.0)]) for one in cut[:: max(1, len(cut) // PASSAGES)]]
     return sum(len(session.encoder.answer(text)) for text in texts) / max(1, len(texts))

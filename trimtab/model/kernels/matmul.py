@@ -25,8 +25,8 @@ def matmul(
     bias_O: Tensor | None = None,
     onto_NO: Tensor | None = None,
 ) -> Tensor:
-    """Return the input times a weight `[O, I]` (`[I, O]` if `transposed_weight`) as `out_NO`; `onto_NO` is added and may be
-    overwritten.
+    """Return the input times a weight `[O, I]` (`[I, O]` if `transposed_weight`) as `out_NO`; `onto_NO` is added and
+    may be overwritten.
 
     `low`: factors `[N, S]` and `[S, O]` whose product is added.
     """
