@@ -26,7 +26,7 @@ from simulated import MIXES, plain_answer
 from trimtab.base.files import read_object, write_json
 from trimtab.base.records import Answer
 from trimtab.base.task import Task
-from trimtab.measurement.audit import Audited, drawn
+from trimtab.measurement.audit import Audited, draw_audit
 from trimtab.measurement.figures import difference, score_estimate
 from trimtab.measurement.statistics import LEVEL
 
@@ -90,7 +90,7 @@ def simulated(cell: dict[str, Any], studies: int, seed: int) -> dict[str, float]
     true_a, true_b = cell["true"]
     for _ in range(studies):
         answers, right = made(draw, cell)
-        asked = drawn(answers, cell["audited"])
+        asked = draw_audit(answers, cell["audited"])
         audited = Audited(answers, {(one.item_id, one.answer): right[one.item_id, one.answer] for one in asked}, task)
         if audited.why_not is not None:
             continue

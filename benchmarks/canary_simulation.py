@@ -25,8 +25,8 @@ import numpy as np
 from trimtab.base.files import write_json
 from trimtab.measurement.user_comparison import (
     Numbers,
+    always_valid_lower_bound,
     compare_users,
-    lower_bound,
     user_variance,
     users_needed,
     variance_behind,
@@ -149,7 +149,7 @@ def guarded(cell: Cell, runs: int) -> dict[str, Any]:
         for candidate_U, production_U in looks_of(cell, np.random.default_rng(seed)):
             found = compare_users(1 - candidate_U, 1 - production_U, GUARD_LEVEL)
             if found is not None and (
-                lower_bound(1 - candidate_U, GUARD_LEVEL) > SLOW if is_latency else found.low > 0
+                always_valid_lower_bound(1 - candidate_U, GUARD_LEVEL) > SLOW if is_latency else found.low > 0
             ):
                 alarms += 1
                 break

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from trimtab.base.errors import InputError
 from trimtab.cli.main import app
-from trimtab.cli.options import optional_arm, required_arm, resolve_task, split_source
+from trimtab.cli.options import optional_arm, required_arm, split_source, task_from_options
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def test_verbs_of_one_arm_take_one(place: Path) -> None:
 
 def test_a_task_is_named_once(place: Path) -> None:
     with pytest.raises(InputError, match="named twice"):
-        resolve_task(Path("other.toml"), "tickets.csv")
+        task_from_options(Path("other.toml"), "tickets.csv")
 
 
 def test_what_only_reads_writes_no_task_file(place: Path) -> None:
@@ -89,5 +89,5 @@ def test_a_guess_is_settled_by_options_where_there_is_no_terminal(place: Path) -
     said = json.loads(done.stdout)["error"]
     assert "--input body --label" in said
     assert "\n" not in said
-    own = resolve_task(Path("trimtab.toml"), "tickets.csv", input="body", label="queue", output=None)
+    own = task_from_options(Path("trimtab.toml"), "tickets.csv", input="body", label="queue", output=None)
     assert own.data.columns == {"input": "body", "label": "queue"}

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trimtab.base.canary import Canary, CanaryEvidence, LatencyComparison, UserComparison
-from trimtab.decision.canary import decide
+from trimtab.decision.canary import decide_canary
 
 CANARY = Canary(
     number=1,
@@ -60,7 +60,7 @@ def compared(low: float, high: float) -> UserComparison:
     ],
 )
 def test_the_end_follows_from_what_is_known(known, outcome, why):
-    found = decide(CANARY, replace(NOTHING, **known))
+    found = decide_canary(CANARY, replace(NOTHING, **known))
     assert (found[0] if found else None) == outcome
     assert found is None or why in found[1]
     assert found is None or "\n" not in found[1]

@@ -10,7 +10,7 @@ from made_answers import made_answer
 
 from trimtab.base.records import Answer
 from trimtab.base.task import Task
-from trimtab.measurement.audit import ENOUGH, RIGHT_FROM, Audited, audited_answers, drawn
+from trimtab.measurement.audit import ENOUGH, RIGHT_FROM, Audited, audited_answers, draw_audit
 
 TASK = Task.model_validate(
     {"task": {"name": "t", "kind": "answer"}, "data": {"examples": ["rows.jsonl"]}, "base": {"model": "m"}}
@@ -40,7 +40,7 @@ def test_a_draw_is_half_of_questions_on_which_arms_differ_and_a_larger_one_goes_
     answers, _ = made(0)
     scores = {arm: [one.score for one in own] for arm, own in answers.items()}
     differing = {f"{item:04}" for item, (a, b) in enumerate(zip(scores["a"], scores["b"], strict=True)) if a != b}
-    few, many = drawn(answers, 40), drawn(answers, 100)
+    few, many = draw_audit(answers, 40), draw_audit(answers, 100)
     assert few == many[: len(few)]
     items = list(dict.fromkeys(one.item_id for one in few))
     assert len(items) == 40
@@ -52,10 +52,10 @@ def test_a_draw_is_half_of_questions_on_which_arms_differ_and_a_larger_one_goes_
 
 def test_equal_answers_are_judged_once_and_nothing_says_whose_an_answer_is() -> None:
     answers = {arm: [answer(item, "same", 1.0) for item in range(5)] for arm in ("prompt", "rag")}
-    found = drawn(answers, 5)
+    found = draw_audit(answers, 5)
     assert len(found) == 5
     assert all("rag" not in repr(one) and "prompt" not in repr(one) for one in found)
-    assert drawn(answers, 99) == found
+    assert draw_audit(answers, 99) == found
     assert audited_answers({"lora": [answer(0, "second", 0.0, seed=1), answer(0, "first", 1.0)]})["lora"][
         "0000"
     ].answer == ("first")
@@ -84,7 +84,7 @@ def test_corrected_intervals_hold_the_true_share_where_those_of_the_metric_do_no
     covered = plain = gaps = claimed = 0
     for seed in range(150):
         answers, right = made(seed)
-        judged = {(one.item_id, one.answer): right[one.item_id, one.answer] for one in drawn(answers, 100)}
+        judged = {(one.item_id, one.answer): right[one.item_id, one.answer] for one in draw_audit(answers, 100)}
         audited = Audited(answers, judged, TASK)
         score, held = audited.score("a"), audited.by_arm[0]
         covered += score.low <= 0.8 <= score.high
@@ -110,7 +110,7 @@ def test_curves_and_intervals_agree() -> None:
 def test_it_is_used_from_sixty_questions_on_and_only_for_right_or_wrong() -> None:
     answers, right = made(4)
     for count, used in ((ENOUGH - 1, False), (ENOUGH, True)):
-        judged = {(one.item_id, one.answer): right[one.item_id, one.answer] for one in drawn(answers, count)}
+        judged = {(one.item_id, one.answer): right[one.item_id, one.answer] for one in draw_audit(answers, count)}
         assert (Audited(answers, judged, TASK).why_not is None) is used
     assert Audited(answers, {}, TASK).by_arm == ()
     graded = {arm: [replace(one, score=one.score * 0.9) for one in own] for arm, own in answers.items()}

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from trimtab.measurement.user_comparison import (
     LEAST_USERS,
     UserOutcome,
+    always_valid_lower_bound,
     compare_users,
-    lower_bound,
     user_means,
     user_variance,
     users_needed,
@@ -54,7 +54,7 @@ def test_nothing_is_said_of_few_users():
     few, many = np.ones(LEAST_USERS - 1), np.zeros(1_000)
     assert compare_users(few, many) is None
     assert compare_users(many, few) is None
-    assert lower_bound(few) == 0.0
+    assert always_valid_lower_bound(few) == 0.0
 
 
 def test_users_who_are_all_content_do_not_look_certain():
@@ -112,4 +112,4 @@ def test_what_cannot_be_forecast_is_refused(effect, variance, share):
 
 def test_a_lower_bound_rises_to_the_mean():
     slow = np.tile([1.0, 0.0, 0.0, 0.0], 400)
-    assert lower_bound(slow[:80]) < lower_bound(slow) < slow.mean()
+    assert always_valid_lower_bound(slow[:80]) < always_valid_lower_bound(slow) < slow.mean()

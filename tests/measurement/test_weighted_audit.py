@@ -12,7 +12,7 @@ from trimtab.base.records import Answer
 from trimtab.base.results import HumanAudit
 from trimtab.base.task import Task
 from trimtab.decision.audited import audit_sentence, still_needed
-from trimtab.measurement.audit import ENOUGH, ENOUGH_WEIGHTED, Audited, drawn
+from trimtab.measurement.audit import ENOUGH, ENOUGH_WEIGHTED, Audited, draw_audit
 from trimtab.measurement.mix import mix_weights
 
 MIX = {"common": 0.3, "rare": 0.7}  # of the traffic; of the questions four fifths are common
@@ -52,7 +52,7 @@ def made(seed: int, count: int = 300) -> tuple[dict[str, list[Answer]], Judged]:
 
 def judged_of(answers: dict[str, list[Answer]], right: Judged, count: int) -> Judged:
     """What people say of an audit of so many questions."""
-    return {(one.item_id, one.answer): right[one.item_id, one.answer] for one in drawn(answers, count)}
+    return {(one.item_id, one.answer): right[one.item_id, one.answer] for one in draw_audit(answers, count)}
 
 
 def test_where_all_answers_are_judged_the_figures_are_the_weighted_ones_of_people() -> None:

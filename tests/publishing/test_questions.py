@@ -17,7 +17,7 @@ from trimtab.base.surface import SurfaceQuestion
 from trimtab.publishing.questions import (
     count,
     decimal,
-    drawn,
+    drawn_questions,
     grouped,
     merged_questions,
     questions_of_traffic,
@@ -119,8 +119,8 @@ def test_demands_of_one_question_are_added_and_never_invented(pairs: list[tuple[
 
 def test_the_most_asked_are_drawn_first_and_the_draw_is_seeded() -> None:
     asked = [SurfaceQuestion(text=str(n), source="s", demand=100 if n == 7 else None) for n in range(20)]
-    first = drawn(asked, 5)
-    assert first == drawn(asked, 5)
+    first = drawn_questions(asked, 5)
+    assert first == drawn_questions(asked, 5)
     assert "7" in {one.text for one in first}
     assert len(first) == 5
 

@@ -43,7 +43,7 @@ class Stage:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How the weights of an arm are trained, with every default filled in.
+    """The training of an arm's weights: method, stages and settings, with every default filled in.
 
     `rank` and `virtual_tokens`: None for methods without them. `layers`: None for the default number, or all of a
     shallow model. `mix`: passages in training prompts.

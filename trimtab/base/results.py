@@ -260,7 +260,7 @@ class LearningCurve:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exposure:
-    """How much better canary rows are memorised than `controls` that were never trained on, in bits (exposure).
+    """Exposure: by how much canary rows are memorised better than `controls` that were never trained on, in bits.
 
     `possible`: the largest exposure that this number of controls can show: the loss of a row is below that of all of
     them.

@@ -17,8 +17,8 @@ from trimtab.cli.options import (
     RowsOption,
     SourceArgument,
     TaskOption,
-    resolve_task,
     say_loading,
+    task_from_options,
 )
 from trimtab.cli.output import Output
 
@@ -54,7 +54,7 @@ def command(
       trimtab check tickets/ --json
     """
     with Output(as_json) as out:
-        own = resolve_task(task, source, input=input, label=label, output=output)
+        own = task_from_options(task, source, input=input, label=label, output=output)
         say_loading()
         from trimtab.cli.check_page import draw_data_audit, draw_rest
         from trimtab.studies.check import check

@@ -18,7 +18,7 @@ from trimtab.cli.options import (
     JsonOption,
     StoreOption,
     TaskOption,
-    resolve_task,
+    task_from_options,
 )
 from trimtab.cli.output import Output
 
@@ -60,7 +60,7 @@ def command(
       trimtab drift --after 12 --json
     """
     with Output(as_json) as output:
-        own = resolve_task(task)
+        own = task_from_options(task)
         from trimtab.upkeep.drift import drift
 
         report = drift(

@@ -16,7 +16,7 @@ from trimtab.cli.options import (
     JsonOption,
     TaskOption,
     required_arm,
-    resolve_task,
+    task_from_options,
 )
 from trimtab.cli.output import Output
 
@@ -59,7 +59,7 @@ def command(
     """
     with Output(as_json) as output:
         source, arm = required_arm(words)
-        own = resolve_task(task, source)
+        own = task_from_options(task, source)
         from trimtab.studies.eval import eval
 
         allowed = allow or ()

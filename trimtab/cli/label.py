@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trimtab.base.errors import EXIT_NO
-from trimtab.cli.options import DEFAULT_TASK, JsonOption, StoreOption, TaskOption, resolve_task
+from trimtab.cli.options import DEFAULT_TASK, JsonOption, StoreOption, TaskOption, task_from_options
 from trimtab.cli.output import Output
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def command(
       trimtab label --estimate --json
     """
     with Output(as_json) as output:
-        own = resolve_task(task)
+        own = task_from_options(task)
         from trimtab.cli.judging import ask_in_terminal, write_stderr
         from trimtab.upkeep.labels import label
 

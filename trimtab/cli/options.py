@@ -123,7 +123,7 @@ DEFAULT_TASK = Path("trimtab.toml")
 _TASK_NAMED_TWICE = "the task is named twice"
 
 
-def resolve_task(path: Path, source: str | None = None, **columns: str | None) -> Task:
+def task_from_options(path: Path, source: str | None = None, **columns: str | None) -> Task:
     """Return the task, read before its verb is imported, so that errors in it are reported without loading torch.
 
     `source`: the verb's first argument, which may be data without a task file; `columns`: columns named by role. Raises
@@ -212,16 +212,16 @@ def existing_task(path: Path, source: str | None) -> Task:
     if source is not None and path != DEFAULT_TASK:
         raise InputError(_TASK_NAMED_TWICE, "leave out --task or the first argument", field="--task")
     if source is None or Path(source).suffix == ".toml" or Path(source).is_dir():
-        return resolve_task(path if source is None else Path(source))
+        return task_from_options(path if source is None else Path(source))
     from trimtab.base.task import task_file_for
 
-    return resolve_task(task_file_for(source))
+    return task_from_options(task_file_for(source))
 
 
 def task_unless_bundle(bundle: Path | None, signed_by: Path | None, path: Path, source: str | None) -> Task | Path:
     """Return the task, unless a bundle or its key is named instead; raises InputError if both are."""
     if bundle is None and signed_by is None:
-        return resolve_task(path, source)
+        return task_from_options(path, source)
     if path != DEFAULT_TASK or source is not None:
         raise InputError("a bundle needs no task", "leave out --task and the folder", field="--bundle")
     return path

@@ -16,7 +16,7 @@ from trimtab.cli.options import (
     JsonOption,
     StoreOption,
     TaskOption,
-    resolve_task,
+    task_from_options,
 )
 from trimtab.cli.output import Output
 
@@ -73,7 +73,7 @@ def command(
         typer.echo(scheduled(schedule, task), nl=False)
         return
     with Output(as_json) as output:
-        own = resolve_task(task)
+        own = task_from_options(task)
         from trimtab.upkeep.refresh import refresh
 
         result = refresh(

@@ -21,8 +21,8 @@ from trimtab.cli.options import (
     SourceArgument,
     TaskOption,
     TrackOption,
-    resolve_task,
     say_loading,
+    task_from_options,
 )
 from trimtab.cli.output import Output
 
@@ -75,7 +75,7 @@ def command(
       trimtab study --resume
     """
     with Output(as_json) as out:
-        own = resolve_task(task, source, input=input, label=label, output=output)
+        own = task_from_options(task, source, input=input, label=label, output=output)
         say_loading()
         from trimtab.studies.study import study
 

@@ -252,9 +252,9 @@ COMMANDS: Mapping[str, Callable[..., None]] = {"coverage": coverage, "plan": pla
 def _task(path: Path | None) -> Task | None:
     if path is None:
         return None
-    from trimtab.cli.options import resolve_task
+    from trimtab.cli.options import task_from_options
 
-    return resolve_task(path)
+    return task_from_options(path)
 
 
 def _collect_questions(files: list[Path] | None, traffic: Path | None) -> list[str | Path | SurfaceQuestion]:
@@ -268,9 +268,9 @@ def _collect_questions(files: list[Path] | None, traffic: Path | None) -> list[s
 def _questions_of_server(path: Path) -> tuple[SurfaceQuestion, ...]:
     """Read the questions asked of `trimtab serve`: its recorded traffic, and those whose answers users judged."""
     from trimtab.base.errors import MissingError
-    from trimtab.cli.options import resolve_task
+    from trimtab.cli.options import task_from_options
 
-    task = resolve_task(path)
+    task = task_from_options(path)
     from trimtab.arms.traffic import traffic_of
     from trimtab.base.surface import SurfaceQuestion
     from trimtab.publishing.questions import questions_of_traffic

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from trimtab.base.errors import EXIT_NO, MissingError
-from trimtab.cli.options import DEFAULT_TASK, JsonOption, StoreOption, TaskOption, resolve_task
+from trimtab.cli.options import DEFAULT_TASK, JsonOption, StoreOption, TaskOption, task_from_options
 from trimtab.cli.output import Output
 
 HELP = "The answers that serve records if the task file has [upkeep] traffic."
@@ -32,7 +32,7 @@ def forget(
       trimtab traffic forget --user 5f0c…9ab1 --store postgresql://trimtab@db.example/feedback
     """
     with Output(as_json) as output:
-        own = resolve_task(task)
+        own = task_from_options(task)
         from trimtab.arms.traffic import traffic_of
         from trimtab.serving.feedback import open_feedback_store
 

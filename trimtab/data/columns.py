@@ -97,7 +97,7 @@ class Columns:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ColumnRequest:
-    """What the task file says about columns, all of it optional; and the splits to read from a file that has splits.
+    """The columns that the task file names, all of them optional; and the splits to read from a file that has splits.
 
     `task_file`: the file that names the columns, for messages; None if options or arguments name them.
     """

@@ -7,7 +7,7 @@ from trimtab.base.canary import Canary, CanaryEvidence, CanaryOutcome
 SLOW_SHARE = 0.05  # of a version's answers, that may take longer than its 95th percentile
 
 
-def decide(canary: Canary, evidence: CanaryEvidence) -> tuple[CanaryOutcome, str] | None:
+def decide_canary(canary: Canary, evidence: CanaryEvidence) -> tuple[CanaryOutcome, str] | None:
     """Return how a canary ends by what is known, and why; None if it goes on.
 
     Harm comes first, and needs no margin: more failed answers, a 95th percentile over the limit, or a quality shown to

@@ -66,7 +66,7 @@ def audited_answers(answers: Mapping[str, Sequence[Answer]]) -> dict[str, dict[s
     return {arm: {one.item_id: one for one in sorted(own, key=lambda one: -one.seed)} for arm, own in answers.items()}
 
 
-def drawn(answers: Mapping[str, Sequence[Answer]], count: int) -> list[AuditItem]:
+def draw_audit(answers: Mapping[str, Sequence[Answer]], count: int) -> list[AuditItem]:
     """Draw the answers to be judged for an audit of `count` questions; return them in the order in which they are
     displayed.
 

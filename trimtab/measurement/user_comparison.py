@@ -76,7 +76,7 @@ def compare_users(candidate_U: Numbers, production_U: Numbers, level: float = QU
     )
 
 
-def lower_bound(value_U: Numbers, level: float = QUALITY_LEVEL) -> float:
+def always_valid_lower_bound(value_U: Numbers, level: float = QUALITY_LEVEL) -> float:
     """Compute a lower bound of the mean of users with values from 0 to 1, for all looks together; 0 for fewer than
     LEAST_USERS."""
     if len(value_U) < LEAST_USERS:

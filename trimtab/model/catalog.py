@@ -321,7 +321,7 @@ def _pull_hub(hub_id: str, revision: str | None) -> Path:
 
 
 def _how_to_get(name: str) -> str:
-    """What to do about a model that is not here; a similar one that is here comes first."""
+    """Return the remedy for a model that is not on this machine; a similar one that is comes first."""
     here = cached()
     similar = difflib.get_close_matches(name.lower(), {own.lower(): own for own in here}, n=1)
     on_disk = next((own for own in here if similar and own.lower() == similar[0]), None)

@@ -98,7 +98,7 @@ def changed_files(then: Mapping[str, str], now: Mapping[str, str]) -> tuple[str,
 
 
 def find_weights(folder: Path) -> WeightFiles:
-    """What the headers of a folder's weights say; raises InputError for files that are cut off or damaged."""
+    """Return what the headers of a folder's weights say; raises InputError for files that are cut off or damaged."""
     files, tensors = weight_files(folder), 0
     for file in files:
         try:

@@ -14,13 +14,13 @@ from trimtab.model.footprint import GAPS, activation_width, answering_bytes
 LISTED = "2025-08"
 """Year and month of the list: later models are not in it, and licences are those of that month."""
 
+# The use of the bundled base model.
 BUNDLED_FOR = (
     "first runs and for what you train it on (classes, short answers, a style); it knows few facts and does not reason"
 )
-"""What the bundled base model is for."""
 
+# The lines of a task file that take a fetched model.
 USE = 'model = "its id" and precision = "bf16" under [base]'
-"""How a task file takes a model that was fetched."""
 
 _BF16 = 2
 _BATCH, _PROMPT, _READ, _PASS = 16, 1024, 2048, 1024
@@ -190,8 +190,9 @@ def size_of(parameters: int) -> str:
 
 
 def advice(larger: Sequence[FittingModel], free_gb: float) -> list[str]:
-    """What the bundled base model is for, and a line for each larger one that fits: the command that fetches it, and
-    what it takes."""
+    """Return what the bundled base model is for, and a line for each larger one that fits: the command that fetches
+    it, and what it takes.
+    """
     lines = [f"{BASE_MODEL} is for {BUNDLED_FOR}."]
     if larger:
         lines.append(

@@ -307,7 +307,7 @@ def cited_sentences(answer: str, question: str, hits: Sequence[Hit]) -> tuple[Ci
     return tuple(found)
 
 
-def supports(sentence: CitedSentence, hit: Hit, question: str) -> bool:
+def is_supported(sentence: CitedSentence, hit: Hit, question: str) -> bool:
     """Return True if a passage holds what a sentence of an answer says."""
     return bool(supporting(sentence.text, [hit], UNKNOWN, question))
 

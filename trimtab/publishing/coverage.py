@@ -47,10 +47,10 @@ from trimtab.publishing.assistant import (
     SentenceJudge,
     SimulatedAssistant,
     instructions_in,
+    is_supported,
     local_engine,
     open_index,
     remote_engine,
-    supports,
 )
 from trimtab.publishing.content import CACHE, OWN, PublishedContent, competitors_of, content_of, owner_and_page
 from trimtab.publishing.questions import (
@@ -58,7 +58,7 @@ from trimtab.publishing.questions import (
     UNSTABLE,
     column_named,
     decimal,
-    drawn,
+    drawn_questions,
     grouped,
     merged_questions,
     question_key,
@@ -109,7 +109,7 @@ def surface_coverage(
     questions that cannot be read, MissingError without the embedding model.
     """
     given = all_questions(questions)
-    asked = drawn(given, most)
+    asked = drawn_questions(given, most)
     own = content_of(source, cache=cache, progress=progress)
     others = competitors_of(competitors, cache=cache, progress=progress)
     with assistant_over(
@@ -216,7 +216,7 @@ class AssistantSession:
         cited = [(one, rank) for one in answer.sentences for rank in one.sources if rank in own]
         status = self._status(question, answer, own, [rank for _, rank in cited], best)
         shown = self._shown(answer, status, own, best)
-        supported = [supports(one, own[rank], question.text) for one, rank in cited]
+        supported = [is_supported(one, own[rank], question.text) for one, rank in cited]
         plain, adjusted = shares(answer)
         return CoveredQuestion(
             question=question.text,

@@ -35,7 +35,7 @@ from trimtab.publishing.coverage import (
     assistant_over,
     left_out,
 )
-from trimtab.publishing.questions import MOST, drawn
+from trimtab.publishing.questions import MOST, drawn_questions
 from trimtab.reports.coverage import plan_csv, plan_markdown, render_plan
 from trimtab.retrieval.extract import answer_type, matches_answer_type
 from trimtab.retrieval.search import hybrid_search
@@ -79,7 +79,7 @@ def surface_plan(
     where the plan is written as such. The other arguments are those of `surface_coverage`, and so are the errors.
     """
     given = all_questions(questions)
-    asked = drawn(given, most)
+    asked = drawn_questions(given, most)
     own = content_of(source, cache=cache, progress=progress)
     others = competitors_of(competitors, cache=cache, progress=progress)
     beside = [content_of(one, DOCUMENTS, cache=cache) for one in documents]

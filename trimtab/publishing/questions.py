@@ -130,7 +130,9 @@ def question_key(text: str) -> str:
     return " ".join(text.casefold().split()).rstrip("?!. ")
 
 
-def drawn(questions: Sequence[SurfaceQuestion], most: int = MOST, seed: int = 0) -> tuple[SurfaceQuestion, ...]:
+def drawn_questions(
+    questions: Sequence[SurfaceQuestion], most: int = MOST, seed: int = 0
+) -> tuple[SurfaceQuestion, ...]:
     """Choose at most `most` questions: those with the greatest demand, then a seeded draw of those without any.
     Their order stays."""
     if len(questions) <= most:

@@ -34,7 +34,7 @@ from trimtab.publishing.coverage import (
     left_out,
     limits,
 )
-from trimtab.publishing.questions import drawn, grouped
+from trimtab.publishing.questions import drawn_questions, grouped
 from trimtab.reports.coverage import render_trial, trial_markdown
 from trimtab.retrieval.chunk import WORDS
 from trimtab.retrieval.search import EQUAL_WEIGHT
@@ -99,7 +99,7 @@ def surface_try(
     if seeds < 1:
         raise InputError(f"{seeds} seeds", "give one or more", field="--seeds")
     given = all_questions(questions)
-    asked = drawn(given, most)
+    asked = drawn_questions(given, most)
     own = content_of(source, cache=cache, progress=progress)
     others = competitors_of(competitors, cache=cache, progress=progress)
     edited, names = with_edits(own.documents, content_of(edit).documents)

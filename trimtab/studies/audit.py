@@ -11,7 +11,7 @@ from trimtab.base.errors import InputError
 from trimtab.base.files import append_line, locked, read_json_lines, write_json
 from trimtab.base.results import StudyResult
 from trimtab.base.task import TASK_FILE, Task
-from trimtab.measurement.audit import AuditItem, drawn, judged_by_key
+from trimtab.measurement.audit import AuditItem, draw_audit, judged_by_key
 from trimtab.measurement.evaluate import load_answers
 from trimtab.reports.page import write_report
 from trimtab.studies.decide import AUDIT, decide_again
@@ -29,7 +29,7 @@ class StudyAudit:
         self.answers = {arm: load_answers(self.folder / "arms" / arm / ANSWERS) for arm in done}
         if not done:
             raise InputError("no arm of this study has answers", "run one that does", file=self.folder)
-        self.drawn = drawn(self.answers, questions)
+        self.drawn = draw_audit(self.answers, questions)
         judged = judged_by_key(read_json_lines(self.folder / AUDIT, "item", "answer", "right"))
         self.pending = [one for one in self.drawn if (one.item_id, one.answer) not in judged]
 

@@ -84,8 +84,8 @@ class ReferenceAnswers:
 
 @dataclass(frozen=True, kw_only=True)
 class Readout:
-    """How answers are read from a program. `ask`: returns, for a prompt's ids, the answer and its `lead` over another
-    answer, in nats.
+    """A way of reading answers from a program. `ask`: returns, for a prompt's ids, the answer and its `lead` over
+    another answer, in nats.
     """
 
     what: str

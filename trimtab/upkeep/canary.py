@@ -33,14 +33,14 @@ from trimtab.base.database import Closing
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.show import Shown
 from trimtab.base.versions import Release
-from trimtab.decision.canary import decide
+from trimtab.decision.canary import decide_canary
 from trimtab.decision.candidate_gate import SLOWER
 from trimtab.measurement.user_comparison import (
     LEAST_USERS,
     WIDEST_VARIANCE,
     UserOutcome,
+    always_valid_lower_bound,
     compare_users,
-    lower_bound,
     user_means,
     user_variance,
     users_needed,
@@ -213,7 +213,7 @@ class Canaries(Closing):
         self._registry.close()
 
     def _decided(self, canary: Canary, evidence: CanaryEvidence) -> CanaryRecord | None:
-        found = decide(canary, evidence)
+        found = decide_canary(canary, evidence)
         if found is None and self._registry.current(PRODUCTION).number != canary.production:
             found = ("undecided", f"{PRODUCTION} was moved meanwhile")
         return None if found is None else self._end(canary, *found, evidence)
@@ -346,7 +346,7 @@ def _latency(canary: Canary, served: Iterable[ServedAnswer]) -> LatencyCompariso
         production_p95_ms=usual,
         limit_ms=limit,
         slow=float(slow.mean()),
-        slow_low=lower_bound(slow, GUARD_LEVEL),
+        slow_low=always_valid_lower_bound(slow, GUARD_LEVEL),
     )
 
 

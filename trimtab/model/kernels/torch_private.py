@@ -18,8 +18,9 @@ _ROUNDING = 2**-6  # relative, of a few added bf16 products
 
 
 def works(operator: Callable[..., object]) -> bool:
-    """Whether an operator of this file is there in this version of torch, on this processor, and computes what it
-    should."""
+    """Return True if an operator of this file exists in this version of torch and computes the right result on this
+    processor.
+    """
     return _probed(operator)
 
 
