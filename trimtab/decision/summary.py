@@ -246,7 +246,7 @@ def _not_stated(study: Evidence, of: ArmResult | None, opening: str, *, shown: b
         if of.cost.currency == MACHINE_SECONDS:
             others = {arm.cost.currency for arm in study.done if arm.cost is not None} - {MACHINE_SECONDS}
             apart = f", which cannot be compared with costs in {joined(sorted(others))}" if others else ""
-            said.append(f"No price of a machine is stated, so costs are in machine hours{apart}.")
+            said.append(f"No machine price is stated, so costs are in machine hours{apart}.")
     return said
 
 
