@@ -76,7 +76,7 @@ def test_what_the_task_file_does_not_state_stands_in_the_second_sentence() -> No
     arms = [an_arm("rag", 0.90, task), an_arm("lora+rag", 0.905, task), an_arm("prompt", 0.4, task)]
     first, second = verdict(arms, task, GAPS, right=RIGHT, cuts=["one epoch"], few_groups=4).sentence.splitlines()[:2]
     assert first.startswith("If it is good enough for you (no target is stated), use rag: ")
-    assert "(very likely 86 to 94; 300 were asked); do not promise more than 85 of 100: a promise is held to" in first
+    assert "(very likely 86 to 94; 300 were asked); do not promise more than 85: a promise is held to" in first
     assert "no other way is better by more than the assumed margin of 2 of 100" not in first  # it is not the best
     assert "rag is at most the assumed margin of 2 of 100 behind it" in first
     assert second == (

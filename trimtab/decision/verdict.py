@@ -115,9 +115,9 @@ def _reaching(study: Evidence, choice: VerdictChoice) -> str:
     if len(choice.fitting) > 1:
         cheapest = _cheapest(winner, choice.fitting)
         reach = f"{len(choice.fitting)} of the {count} ways measured are shown to reach the target"
-        return f"{reach}; {way(winner.arm)} is {cheapest} of them."
+        return f"{reach}; of these {way(winner.arm)} is {cheapest}."
     is_only = len(study.passing) == 1 < count
-    return f"None of the other {count - 1} is shown to reach the target." if is_only and count > 2 else ""
+    return "No other way is shown to reach the target." if is_only and count > 2 else ""
 
 
 def _target_tells_nothing(study: Evidence, trivial: str, target: float) -> tuple[str, str, str]:
