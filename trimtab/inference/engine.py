@@ -1,4 +1,4 @@
-"""Continuous batching engine: prefix caching, no padding, and a finished sequence's slot is reused at once."""
+"""Continuous batching engine with prefix caching, packed prefill, streaming, constraints and prompt lookup decoding."""
 
 from __future__ import annotations
 

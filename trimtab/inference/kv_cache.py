@@ -1,4 +1,4 @@
-"""KV caches: prefixes that sequences share, a slot per sequence, and scratch space after a prompt.
+"""KV caches: shared prefixes, one slot per running sequence, and one temporary cache per prompt for label scoring.
 
 Shapes: N tokens of the flat row, M of them that follow one prefix, B sequences, H query heads, K key/value heads, R = H
 / K · M query rows for each of them, P tokens of a prefix, T own tokens, D head size.

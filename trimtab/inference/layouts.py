@@ -1,4 +1,4 @@
-"""Layouts of inference passes: prefill (whole or chunked), decoding, and label tries after prompts.
+"""Attention over KV caches in each kind of inference pass: prefill (whole or chunked), decoding, and label tries.
 
 Shapes: N tokens of the flat row, M of them that follow one prefix or are nodes of labels, B sequences, H query heads, K
 key/value heads, G = H / K query heads for each of them, P tokens of a prefix, Q own queries, R = G · Q rows of queries,

@@ -1,4 +1,5 @@
-"""Sequence classification head on the last token, saved in the formats that transformers and PEFT load.
+"""Linear head on the last token, for classifiers and reward models; saved as a PEFT folder, as a transformers
+classifier, or (last layers only) by parameter name.
 
 Shapes: M prompts or answers, C labels, D hidden size.
 """

@@ -1,4 +1,4 @@
-"""Load a model folder as a `Base` (model, tokenizer, precision) and verify that its logits are read correctly."""
+"""Loads a model folder as a `Base`, and checks that `Base` computes the same logits as transformers' own forward."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Attach, detach, merge, save and load what is trained: adapters, virtual tokens, the last layers, or all weights.
+"""Attaches, detaches, saves and loads adapters, virtual tokens or trained weights, and merges adapters.
 
 Folders are in PEFT's format if PEFT has the method (`model/adapters/peft_format.py`), else they hold the trained
 weights by parameter name.

@@ -1,4 +1,5 @@
-"""Base class of adapter layers, and what a method states beside its mathematics: defaults, construction, PEFT's format.
+"""Base class of adapter layers with merge and unmerge, what each method declares (defaults, PEFT format), and wrapping
+of linear layers.
 
 A method is one class: the layer that takes the place of a linear layer. `registry.py` has them by name.
 """

@@ -1,4 +1,4 @@
-"""IA³: one trained vector per layer that scales its outputs, or its inputs.
+"""IA³: trains one scaling vector per key, value and down projection.
 
 Source: Liu et al. 2022 (arXiv 2205.05638), keys, values and the inner activations of the feed-forward part, each times
 a vector initialised to ones. Shapes: I inputs, O outputs.

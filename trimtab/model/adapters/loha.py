@@ -1,4 +1,4 @@
-"""LoHa: the change of a weight is the elementwise product of two low-rank matrices, whose rank is up to R².
+"""LoHa: the weight update is the elementwise product of two rank-R matrices, so its rank can reach R².
 
 Sources: Hyeon-Woo et al. 2021 (FedPara, arXiv 2108.06098); initialised as in Yeh et al. 2023 (LyCORIS, arXiv
 2309.14859). The elementwise product of (B₁ A₁) and (B₂ A₂) is B A, where the R² columns of B are the products of a

@@ -1,4 +1,6 @@
-"""PEFT's adapter format: configuration and tensors from the attached adapter, and adapters from a saved folder."""
+"""Converts an attached adapter to PEFT's configuration and tensors, and attaches the adapter that a saved configuration
+describes.
+"""
 
 from __future__ import annotations
 

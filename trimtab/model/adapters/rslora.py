@@ -1,4 +1,4 @@
-"""rsLoRA: LoRA whose scale falls with the root of the rank instead of the rank, so that wide adapters still learn.
+"""rsLoRA: LoRA scaled by alpha / sqrt(rank) instead of alpha / rank, so that high ranks still learn.
 
 Source: Kalajdzievski 2023 (arXiv 2312.03732), y = W x + (alpha / sqrt(r)) B A x.
 """

@@ -1,4 +1,5 @@
-"""Fused decoder layers for inference: same outputs as transformers', with one matmul per shared input.
+"""Fused forwards for inference: decoder layers with one matmul for queries, keys and values, rounded as in
+transformers.
 
 Transformers' layers have some sixty operations each, most of them small. Shapes: N tokens of the flat row, I inputs, O
 outputs, H query heads, K key/value heads, D head size or width of the model.
