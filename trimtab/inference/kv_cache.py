@@ -22,7 +22,7 @@ from trimtab.model.attention import (
     unmasked_attention,
     visibility_mask,
 )
-from trimtab.model.fast.whole_layers import DecodeSlots
+from trimtab.model.fast.kernel_layers import DecodeSlots
 from trimtab.model.kernels.ops import BLOCK, supports_heads
 from trimtab.model.load import Base
 from trimtab.model.prompt_tuning import virtual_tokens_of

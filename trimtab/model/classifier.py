@@ -28,7 +28,7 @@ from trimtab.model.adapters.apply import (
     save_adapter,
     write_tensors,
 )
-from trimtab.model.adapters.saved import CONFIG_FILE
+from trimtab.model.adapters.saved_adapter import CONFIG_FILE
 from trimtab.model.load import Base
 
 LABELS_FILE = "config.json"

@@ -23,7 +23,7 @@ from trimtab.model.adapters.base import AdapterInit, AdapterLayer, adapter_layer
 from trimtab.model.adapters.lora import LoraLinear
 from trimtab.model.adapters.peft_format import EXTRA_FILES, attach_as_saved, extra_files, peft_config, peft_tensors
 from trimtab.model.adapters.registry import LAYER_METHODS, VIRTUAL_TOKEN_METHODS, WEIGHT_METHODS
-from trimtab.model.adapters.saved import CONFIG_FILE
+from trimtab.model.adapters.saved_adapter import CONFIG_FILE
 from trimtab.model.load import Base, linear_layers
 from trimtab.model.prompt_tuning import add_virtual_tokens, detach_virtual_tokens, virtual_tokens_of
 

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from trimtab.model.adapters.saved import SavedAdapter
+from trimtab.model.adapters.saved_adapter import SavedAdapter
 
 # The learning rates are the centres of the search: LoRA's as in Thinking Machines 2025, "LoRA without regret" (about
 # ten times full tuning's, either growing as the hidden size shrinks, with the exponent NARROWER), the others' from the

@@ -20,7 +20,7 @@ from trimtab.model.adapters.base import (
     PeftFormat,
     frozen_bias,
 )
-from trimtab.model.adapters.saved import SavedAdapter
+from trimtab.model.adapters.saved_adapter import SavedAdapter
 
 
 @final

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from trimtab.base.errors import InputError
 from trimtab.model.adapters.base import AdapterInit, LayerMaker, MethodDefaults, PeftFormat
 from trimtab.model.adapters.lora import LowRankLayer
-from trimtab.model.adapters.saved import SavedAdapter
+from trimtab.model.adapters.saved_adapter import SavedAdapter
 
 MAX_RANK = 64  # factors of 4,096 columns: far more take more memory than the model
 _PARTS = ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b")

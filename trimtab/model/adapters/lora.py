@@ -23,7 +23,7 @@ from trimtab.model.adapters.base import (
     PeftFormat,
     frozen_bias,
 )
-from trimtab.model.adapters.saved import SavedAdapter
+from trimtab.model.adapters.saved_adapter import SavedAdapter
 from trimtab.model.kernels.matmul import contiguous_transpose, grad_matmul, lora_down, matmul
 from trimtab.model.kernels.ops import apply_function
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from trimtab.base.errors import InputError
 from trimtab.model.adapters.base import AdapterInit, LayerMaker, MethodDefaults
 from trimtab.model.adapters.lora import LoraLinear, LowRankLayer, lora_config, lora_tensors, new_factors
-from trimtab.model.adapters.saved import SavedAdapter
+from trimtab.model.adapters.saved_adapter import SavedAdapter
 
 _OVERSAMPLING, _POWER_ITERATIONS = 8, 4  # of the randomised SVD: directions beyond the rank, and products with W Wᵀ
 

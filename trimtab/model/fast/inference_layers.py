@@ -18,7 +18,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from trimtab.model.adapters.base import AdapterLayer, adapter_layers
 from trimtab.model.attention import AttentionConfig, Layout
 from trimtab.model.fast.forwards import INFERENCE_FORWARDS, Accelerated, is_plain_linear
-from trimtab.model.fast.whole_layers import KernelDecoderLayer, KernelDecoderStack
+from trimtab.model.fast.kernel_layers import KernelDecoderLayer, KernelDecoderStack
 from trimtab.model.kernels.build import supports
 from trimtab.model.kernels.matmul import PackedLinear
 from trimtab.model.kernels.ops import BLOCK, add_rms_norm, apply_rope, gated_activation, is_silu, rms_norm

@@ -25,7 +25,7 @@ from trimtab.inference.kv_cache import (
 )
 from trimtab.inference.label_trie import LabelTrie
 from trimtab.model.attention import AttentionConfig, attention_by_matmul, merge_attention, partial_attention_by_matmul
-from trimtab.model.fast.whole_layers import DecodeSlots
+from trimtab.model.fast.kernel_layers import DecodeSlots
 from trimtab.model.kernels.ops import attend_decode, attend_tree, supports_decode, supports_heads
 
 
