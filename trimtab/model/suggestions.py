@@ -1,4 +1,4 @@
-"""A dated list of openly licensed instruct models from 0.1B to 32B, and which of them fit this machine's free memory."""
+"""Dated list of openly licensed instruct models from 0.1B to 32B, and which of them fit this machine's free memory."""
 
 from __future__ import annotations
 
