@@ -18,7 +18,7 @@ from trimtab.base.records import Hit, Passage
 from trimtab.base.results import ArmResult, Cost, Estimate, StudyResult, Verdict, Volume
 from trimtab.cli import main
 from trimtab.cli.main import app
-from trimtab.model.instruct import FreeMemory
+from trimtab.model.suggestions import FreeMemory
 
 VERBS = ("init", "pull", "check", "study", "audit", "test", "train", "eval", "ask", "runs", "compare", "demo", "doctor")
 HEAVY = (
@@ -326,10 +326,10 @@ def test_init_prints_what_it_wrote_and_the_schema_as_it_is(verbs, tmp_path, monk
     assert invoke("init", "--schema").stdout == '{"a": 1}\n'
     assert verbs["called"]["init"] == ((".",), {"columns": {}, "schema": True})
     assert json.loads(invoke("init", "data", "--json").stdout) == {"file": "data/trimtab.toml", "text": '{"a": 1}'}
-    monkeypatch.setattr("trimtab.model.instruct.free_memory", lambda: FreeMemory(bytes=24e9, passes=2))
+    monkeypatch.setattr("trimtab.model.suggestions.free_memory", lambda: FreeMemory(bytes=24e9, passes=2))
     listed = r"^  trimtab pull \S+/\S+ .* Apache-2.0, .* GB to answer"
     for fast in (True, False):
-        monkeypatch.setattr("trimtab.model.instruct.is_fast", lambda fast=fast: fast)
+        monkeypatch.setattr("trimtab.model.suggestions.is_fast", lambda fast=fast: fast)
         told = invoke("init", "data").stdout
         assert "smollm2-135m-q4 is for first runs" in told
         assert bool(re.search(listed, told, re.M)) is fast
@@ -341,7 +341,7 @@ def test_init_prints_what_it_wrote_and_the_schema_as_it_is(verbs, tmp_path, monk
 def test_init_says_in_a_few_lines_what_it_found(tmp_path, monkeypatch):
     """The whole of it stands in the file."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("trimtab.model.instruct.is_fast", lambda: False)
+    monkeypatch.setattr("trimtab.model.suggestions.is_fast", lambda: False)
     for number in range(6):
         (tmp_path / f"{number}.md").write_text("# Title\nText.\n")
     (tmp_path / "a.csv").write_text("message,intent\n" + "hello there,greet\ngood bye,part\n" * 20)

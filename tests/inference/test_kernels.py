@@ -9,12 +9,12 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from trimtab.inference import layouts
+from trimtab.inference import attention_layouts as layouts
 from trimtab.inference.engine import Completion, Engine, Request
 from trimtab.inference.kv_cache import KVCache
 from trimtab.inference.label_scoring import LabelRequest, score_labels
 from trimtab.model.attention import ATTENTION
-from trimtab.model.fast import whole_layers as decoder
+from trimtab.model.fast import kernel_layers as decoder
 from trimtab.model.fast.forwards import INFERENCE_FORWARDS
 from trimtab.model.fast.packed_weights import packed
 from trimtab.model.kernels import build as compiled

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from trimtab.base.errors import InputError
-from trimtab.model.checkpoint_files import SINGLE
+from trimtab.model.model_files import SINGLE
 from trimtab.retrieval.embed import Embedder
 
 

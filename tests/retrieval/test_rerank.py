@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from trimtab.base.errors import InputError
 from trimtab.base.records import Hit, Passage
-from trimtab.model.checkpoint_files import SINGLE
+from trimtab.model.model_files import SINGLE
 from trimtab.retrieval.embed import embedded_text
 from trimtab.retrieval.rerank import RERANK_DEPTH, Reranker
 

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from trimtab.base.cgroups import MemoryUse
 from trimtab.base.config import BASE_MODEL
-from trimtab.model.instruct import FreeMemory, advice, models_that_fit
+from trimtab.model.suggestions import FreeMemory, advice, models_that_fit
 from trimtab.studies import doctor as module
 from trimtab.studies.doctor import doctor
 

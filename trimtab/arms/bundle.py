@@ -29,8 +29,8 @@ from trimtab.data.audit import audit_rows
 from trimtab.data.prompts import Shot, build_prompt
 from trimtab.exports.hf import set_base_name
 from trimtab.exports.signing import verify_folder
-from trimtab.model.checkpoint_files import changed_files
 from trimtab.model.load import Base
+from trimtab.model.model_files import changed_files
 from trimtab.training.linear import HIDDEN, load_linear
 
 BUNDLE_FILE, DOCUMENTS_FILE, SHOTS_FILE, QUESTIONS_FILE = (

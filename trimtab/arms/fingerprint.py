@@ -23,7 +23,7 @@ from trimtab.base.machine import versions
 from trimtab.base.records import Arm, Example
 from trimtab.base.task import Task
 from trimtab.model.catalog import resolve
-from trimtab.model.checkpoint_files import changed_files, file_hashes, inside, weight_files
+from trimtab.model.model_files import changed_files, file_hashes, inside, weight_files
 
 Fingerprint = Mapping[str, str]  # name of a dependency, in words -> its value, or its hash
 

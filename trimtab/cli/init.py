@@ -68,7 +68,7 @@ def _inferred_lines(text: str) -> list[str]:
 def _base_models() -> list[str]:
     """Return what the base model of the new task file is for, and the larger ones that fit this machine if it is fast
     enough for them, one per line."""
-    from trimtab.model.instruct import advice, free_memory, is_fast, models_that_fit
+    from trimtab.model.suggestions import advice, free_memory, is_fast, models_that_fit
 
     if not is_fast():
         return [

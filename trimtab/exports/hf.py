@@ -20,7 +20,7 @@ from trimtab.base.files import read_object, write_json
 from trimtab.model.adapters.apply import ADAPTER_FILE, HEAD_KEY
 from trimtab.model.adapters.base import adapter_layers
 from trimtab.model.adapters.qlora import QUANTIZED_FILE
-from trimtab.model.adapters.saved import CONFIG_FILE
+from trimtab.model.adapters.saved_adapter import CONFIG_FILE
 from trimtab.model.classifier import LABELS_FILE, ClassificationHead
 from trimtab.model.load import GENERATION_FILE, Base
 from trimtab.model.prompt_tuning import virtual_tokens_of

@@ -1,4 +1,6 @@
-"""Inference: generates answers from prompts, freely or under a constraint, and scores labels."""
+"""Inference: generates answers from prompts, freely or under a constraint, and scores labels, by a local or a remote
+model.
+"""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""Read replies of untrusted servers within limits on bytes, time, depth and numbers, and mask secrets in their text."""
+"""Reads replies of untrusted servers within limits on size, time and numbers, and masks secrets in their text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Constrained decoding: answers that match a JSON schema, a regular expression or one of several texts (xgrammar).
+"""Constrained decoding with xgrammar: answers that match a JSON schema, any JSON object, a regular expression or one of
+several texts.
 
 Source: Dong et al. 2024 (arXiv 2411.15100). Shapes: B rows, R of them constrained, V vocabulary, W words of 32 bits of
 it.

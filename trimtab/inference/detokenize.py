@@ -1,4 +1,4 @@
-"""Streaming detokenisation: whole characters only, and no text that may turn out to begin a stop string."""
+"""Streams text as whole characters, holding back a possible start of a stop string; also gives each token's bytes."""
 
 from __future__ import annotations
 

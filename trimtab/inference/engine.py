@@ -1,4 +1,4 @@
-"""Continuous batching engine: prefix caching, no padding, and a finished sequence's slot is reused at once."""
+"""Continuous batching engine with prefix caching, packed prefill, streaming, constraints and prompt lookup decoding."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from torch import Tensor
 
 from trimtab.base.errors import InputError
 from trimtab.base.records import Generation
+from trimtab.inference.attention_layouts import DecodeLayout, PrefillLayout
 from trimtab.inference.constraints import Constraint, Grammars, Matcher, grammars_of, mask_disallowed
 from trimtab.inference.detokenize import TextStream, cut_at_stop
 from trimtab.inference.kv_cache import small_tensor, with_virtual_ids
-from trimtab.inference.layouts import DecodeLayout, PrefillLayout
 from trimtab.inference.prefix_cache import PrefixCache
 from trimtab.inference.prompt_lookup import draft_length
 from trimtab.inference.quote import QuoteConstraint, token_bytes_of

@@ -1,4 +1,4 @@
-"""Worker process that compiles grammars: one line of JSON in, one line of JSON out.
+"""Worker process that compiles grammars under limits on memory and time, as constraints come from users.
 
 Constraints come from users; the limits of this process keep a small text that unfolds into a large grammar from
 exhausting the machine.

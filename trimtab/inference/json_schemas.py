@@ -1,4 +1,4 @@
-"""JSON schemas for constrained decoding: refuses keywords that the grammar library would ignore."""
+"""Prepares JSON schemas for xgrammar: rejects keywords that it would ignore, and rewrites length bounds as patterns."""
 
 from __future__ import annotations
 

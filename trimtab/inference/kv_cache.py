@@ -1,4 +1,4 @@
-"""KV caches: prefixes that sequences share, a slot per sequence, and scratch space after a prompt.
+"""KV caches: shared prefixes, one slot per running sequence, and one temporary cache per prompt for label scoring.
 
 Shapes: N tokens of the flat row, M of them that follow one prefix, B sequences, H query heads, K key/value heads, R = H
 / K · M query rows for each of them, P tokens of a prefix, T own tokens, D head size.
@@ -22,7 +22,7 @@ from trimtab.model.attention import (
     unmasked_attention,
     visibility_mask,
 )
-from trimtab.model.fast.whole_layers import DecodeSlots
+from trimtab.model.fast.kernel_layers import DecodeSlots
 from trimtab.model.kernels.ops import BLOCK, supports_heads
 from trimtab.model.load import Base
 from trimtab.model.prompt_tuning import virtual_tokens_of

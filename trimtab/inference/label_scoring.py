@@ -1,4 +1,4 @@
-"""Classification by label probabilities: scores every label after the prompt, and skips those that cannot win.
+"""Classifies by label log-probabilities after the prompt, and stops scoring labels that can neither win nor matter.
 
 The labels' tokens form a trie after the prompt in the flat row; each node sees the prompt and its ancestors, so a
 prefix that labels share is computed once. The prompt alone gives the first token of every label; then nodes are scored
@@ -18,9 +18,9 @@ from torch import Tensor
 
 from trimtab.base.errors import InputError
 from trimtab.base.records import Calibration, Generation
+from trimtab.inference.attention_layouts import TrieLayout
 from trimtab.inference.kv_cache import Prefix, ScratchCache, read_prefix, shared_length, small_tensor, with_virtual_ids
 from trimtab.inference.label_trie import PLAIN, LabelBounds, LabelTrie, LabelWeighting, label_trie
-from trimtab.inference.layouts import TrieLayout
 from trimtab.inference.sampling import log_sum_exp_of
 from trimtab.model.load import Base
 from trimtab.model.prompt_tuning import count_virtual_tokens

@@ -1,4 +1,4 @@
-"""The labels' tokens as a trie, and bounds on each label's score while the trie is scored piece by piece.
+"""The labels' tokens as a trie, and bounds on each label's score while the trie is scored node by node.
 
 A node is a prefix of labels; an edge is the next token of one. Shapes: B prompts, L labels, P the longest label, R
 nodes that have children (the root, which is the prompt's last token, is the first), A of them on the longest path, E

@@ -1,4 +1,5 @@
-"""Last hidden states of prompts in one pass, for a classification head; a common prefix is computed once.
+"""Final-layer hidden state at the last token of each prompt, for classification and reward heads; a common prefix is
+computed once.
 
 Shapes: N tokens of the flat row, D hidden size.
 """

@@ -1,4 +1,5 @@
-"""Prefix cache: reuses the KV cache of pinned prefixes, public parts of prompts, and turns of a conversation.
+"""Prefix cache: reuses keys and values of preloaded prefixes, of prompt beginnings marked public, of one client's
+conversation (`cache_salt`), and of a batch's common prefix and repeated prompts.
 
 Shapes: K key/value heads, T tokens, D head size.
 """

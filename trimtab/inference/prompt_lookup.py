@@ -1,4 +1,4 @@
-"""Prompt lookup decoding: drafts the next tokens from an earlier occurrence of the last ones.
+"""Prompt lookup decoding: drafts the tokens that followed an earlier occurrence of the latest n-gram.
 
 Drafts are verified in one pass, which reads each weight once. Prompt lookup (Saxena 2023) is the simplest kind of
 speculative decoding (Leviathan et al. 2023, arXiv 2211.17192). A draft token is accepted only if the model would have

@@ -1,4 +1,4 @@
-"""Constrained decoding of quotes: an answer can only be a span of given texts.
+"""Constrained decoding of quotes: an answer is consecutive words of a given text, or one of given phrases.
 
 The matcher keeps the positions in the texts at which the answer so far ends. A token is allowed if its bytes stand
 at one of these positions, however the tokenizer would split the text. An answer may end only where a word ends.

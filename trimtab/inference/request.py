@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from trimtab.base.errors import ContextLengthError
+from trimtab.inference.attention_layouts import PromptPart
 from trimtab.inference.constraints import Constraint, Matcher
 from trimtab.inference.detokenize import TextStream
 from trimtab.inference.kv_cache import KVSegment, PrefixRef
-from trimtab.inference.layouts import PromptPart
 from trimtab.inference.prompt_lookup import PromptLookup
 from trimtab.inference.quote import QuoteConstraint
 from trimtab.inference.sampling import GREEDY, Sampling

@@ -1,4 +1,4 @@
-"""Sampling: from logits to the next tokens, greedy or drawn with each request's own seed, for all rows at once.
+"""Sampling: penalties, greedy or seeded draws with top-k, top-p and min-p, and log-probabilities, for a whole batch.
 
 Shapes: B rows, R of them drawn, V vocabulary, W the highest scores of each row, E tokens with a penalty. A draw is the
 argmax of scores plus Gumbel noise (Gumbel 1954), and a token's noise is a hash of (seed, step, token): there is no

@@ -1,4 +1,4 @@
-"""Models: resolves, loads, accelerates, adapts and saves them, and encodes prompts for them."""
+"""Models: resolves, loads, accelerates and adapts them, and encodes prompts for them."""
 
 from typing import TYPE_CHECKING
 

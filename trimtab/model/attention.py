@@ -1,4 +1,5 @@
-"""Attention over packed sequences without padding, for any Hugging Face causal model.
+"""Attention over packed sequences, which may share prefixes, called by transformers through its attention interface;
+defines `Layout` and `PackedSequences`.
 
 The model runs one flat row, and a `Layout` says which tokens see which. Shapes: N tokens of the flat row, H query
 heads, K key/value heads, D head size, S sequences.

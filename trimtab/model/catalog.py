@@ -1,5 +1,4 @@
-"""Resolves a model's name to a folder of safetensors: the catalogue, the local cache, folders and the Hugging Face
-hub."""
+"""Finds a model by name (catalogue, folder or Hugging Face id) without a download; `pull` downloads and verifies it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Sequence classification head on the last token, saved in the formats that transformers and PEFT load.
+"""Linear head on the last token, for classifiers and reward models; saved as a PEFT folder, as a transformers
+classifier, or (last layers only) by parameter name.
 
 Shapes: M prompts or answers, C labels, D hidden size.
 """
@@ -27,7 +28,7 @@ from trimtab.model.adapters.apply import (
     save_adapter,
     write_tensors,
 )
-from trimtab.model.adapters.saved import CONFIG_FILE
+from trimtab.model.adapters.saved_adapter import CONFIG_FILE
 from trimtab.model.load import Base
 
 LABELS_FILE = "config.json"

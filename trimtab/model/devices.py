@@ -1,4 +1,6 @@
-"""Detects the devices and kernels that torch has on this machine."""
+"""Reports torch's version, threads and CUDA devices, whether bf16 is faster here, and whether the C kernels are
+available.
+"""
 
 from __future__ import annotations
 

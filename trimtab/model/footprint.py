@@ -1,4 +1,4 @@
-"""Predicts the memory of inference and training beside the weights, from the shape of a decoder."""
+"""Computes the sizes of KV cache and activations from a model's configuration."""
 
 from __future__ import annotations
 

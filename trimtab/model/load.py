@@ -1,4 +1,4 @@
-"""Load a model folder as a `Base` (model, tokenizer, precision) and verify that its logits are read correctly."""
+"""Loads a model folder as a `Base`, and checks that `Base` computes the same logits as transformers' own forward."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from trimtab.base.files import read_object
 from trimtab.base.machine import keep_freed_memory
 from trimtab.base.sanitize import one_line, visible
 from trimtab.model.attention import ATTENTION, Layout, PackedSequences
-from trimtab.model.checkpoint_files import AGAIN, WeightFiles, find_weights, inside, require_possible, weight_files
+from trimtab.model.model_files import AGAIN, WeightFiles, find_weights, inside, require_possible, weight_files
 from trimtab.model.precision import choose_precision
 from trimtab.model.prompt_tuning import virtual_tokens_of
 from trimtab.model.threads import limit_threads_to_quota

@@ -1,4 +1,4 @@
-"""Padding of short sequences to a common length, so that one batched product attends all of them.
+"""Pads neighbouring short sequences to one length, so that `model/attention.py` computes them in one batch.
 
 Shapes: K key/value heads, M heads · tokens, C sequences · heads · places, D head size.
 """

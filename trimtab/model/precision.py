@@ -1,4 +1,4 @@
-"""Choice of precision: bf16 if this machine measurably multiplies faster in it."""
+"""Chooses bf16 if a short benchmark finds it at least 1.2 times as fast, else fp32."""
 
 from __future__ import annotations
 

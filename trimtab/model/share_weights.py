@@ -1,4 +1,4 @@
-"""A second model that shares the weights of the first: several adapters in one process for the memory of one base."""
+"""Makes a second `Base` over the same weight tensors, so that several adapters need one copy of the base."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Limits the number of threads to the cores that other programs leave free.
+"""Limits torch's threads to the container's CPU quota and to the cores that other programs leave free.
 
 A matrix product that is split over a busy core waits for it, every time.
 """

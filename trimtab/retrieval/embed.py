@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.files import read_json, sha256_text
 from trimtab.base.records import Passage
-from trimtab.model.checkpoint_files import AGAIN, SINGLE, file_hashes, find_weights, inside
 from trimtab.model.load import build_config, raise_for_tensors, raw_config, require_tokenizer, wrap_library_errors
+from trimtab.model.model_files import AGAIN, SINGLE, file_hashes, find_weights, inside
 from trimtab.model.threads import limit_to_free_cores
 
 # Modules that only read configurations and weights, and whether they have weights. A router, for example, names classes

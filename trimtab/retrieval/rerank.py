@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from trimtab.base.errors import InputError
 from trimtab.base.records import Hit
-from trimtab.model.checkpoint_files import AGAIN, find_weights
 from trimtab.model.load import wrap_library_errors
+from trimtab.model.model_files import AGAIN, find_weights
 from trimtab.retrieval.embed import embedded_text, files_digest, require_complete_weights
 
 RERANK_DEPTH = 20  # best passages of a search that are re-ranked; lower ones keep their rank

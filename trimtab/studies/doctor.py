@@ -15,7 +15,7 @@ from trimtab.base.config import BASE_MODEL, EMBEDDING
 from trimtab.base.files import cache_root
 from trimtab.base.show import Shown
 from trimtab.model.catalog import CATALOGUE, resolve
-from trimtab.model.instruct import FittingModel, advice, free_memory, models_that_fit
+from trimtab.model.suggestions import FittingModel, advice, free_memory, models_that_fit
 
 if TYPE_CHECKING:
     from packaging.requirements import Requirement

@@ -1,4 +1,6 @@
-"""Training: one loop, and the objectives that it trains: supervised, preference, policy gradient."""
+"""Training: one loop and its objectives (supervised, classification, distillation, preference, reward, policy
+gradient), and a linear classifier.
+"""
 
 from typing import TYPE_CHECKING
 

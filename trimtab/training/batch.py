@@ -1,4 +1,4 @@
-"""Pack rows into flat batches without padding, and choose the rows of each optimizer step.
+"""Packs rows into flat batches, chooses the rows of each optimizer step, and splits them into micro-batches.
 
 Shapes: N tokens of the flat row, M scored positions.
 """

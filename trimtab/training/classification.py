@@ -1,4 +1,4 @@
-"""Classification objective: a head on the last token gives label probabilities in one pass, without generation.
+"""Classification objective: weighted cross entropy of a head on the last token.
 
 Shapes: M scored positions, D hidden size, C labels.
 """

@@ -1,4 +1,6 @@
-"""Errors of a training run: each names the step, the last intact checkpoint, and the setting that helps."""
+"""Raises errors for non-finite values and memory shortage in training, with the last intact checkpoint and the setting
+to change.
+"""
 
 from __future__ import annotations
 

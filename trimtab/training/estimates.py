@@ -1,4 +1,6 @@
-"""Predictions of training and inference cost: time from a few real steps, memory from the model's configuration."""
+"""Predicts training time from a few measured steps, and the memory of training and inference from the configuration and
+those steps.
+"""
 
 from __future__ import annotations
 

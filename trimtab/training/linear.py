@@ -1,4 +1,6 @@
-"""Linear classifier: logistic regression on TF-IDF features, embeddings, or hidden states."""
+"""Logistic regression (scikit-learn) on TF-IDF features, embeddings or hidden states; features and penalty are chosen
+on dev.
+"""
 
 from __future__ import annotations
 

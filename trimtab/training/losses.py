@@ -1,4 +1,4 @@
-"""Building blocks of losses: differentiable label log-probabilities without the logits of a whole batch in memory.
+"""Target-token log-probabilities and KL divergence from a teacher, computed in chunks of logits, and the `Loss` record.
 
 Shapes: N tokens of the flat row, M scored positions, R of them in one chunk, S of these in one slice, D hidden size, V
 vocabulary.

@@ -1,4 +1,4 @@
-"""Prefix sharing within a batch: tokens that several rows begin with are computed once.
+"""Finds common prefixes of a batch's rows as a prefix tree, so that each is computed once.
 
 Each row continues from the shared prefix: an instruction, few-shot examples, or the prompt of a preference pair or of a
 group of rollouts. It is found by comparing tokens.

@@ -1,4 +1,5 @@
-"""Policy gradient objectives on rewards of the model's own answers: RLOO, GRPO, and PPO with a value head.
+"""Policy gradient objectives for rewards of the model's own answers, which a callback samples: RLOO, GRPO, and PPO with
+a value head.
 
 Shapes: M answer tokens of a batch, A answers, P prompts with G answers each, T tokens of one answer.
 

@@ -1,4 +1,4 @@
-"""Supervised objectives: imitate answers (`sft`) and continue pretraining on documents (`docs`)."""
+"""Supervised objective: cross entropy on answers (`sft`) or on documents (`docs`)."""
 
 from __future__ import annotations
 

@@ -107,7 +107,7 @@ def test_a_layer_by_two_kernels_lies_as_near_to_float64_as_transformers(
     exact, theirs = put_out(copy.deepcopy(model).double()), put_out(model)
     ran: list[str] = []
     monkeypatch.setattr(
-        "trimtab.model.fast.whole_layers.call", lambda kernel, *given: ran.append(kernel) or call(kernel, *given)
+        "trimtab.model.fast.kernel_layers.call", lambda kernel, *given: ran.append(kernel) or call(kernel, *given)
     )
     with inference_forwards(accelerated(model), laid):
         ours = put_out(model)

@@ -1,1 +1,1 @@
-"""Ways of changing weights: adapters beside frozen layers, and how they are attached, merged, saved and loaded."""
+"""Parameter-efficient training methods: adapter layers, and attaching, merging, saving and loading them."""

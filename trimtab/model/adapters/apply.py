@@ -1,4 +1,4 @@
-"""Attach, detach, merge, save and load what is trained: adapters, virtual tokens, the last layers, or all weights.
+"""Attaches, detaches, saves and loads adapters, virtual tokens or trained weights, and merges adapters.
 
 Folders are in PEFT's format if PEFT has the method (`model/adapters/peft_format.py`), else they hold the trained
 weights by parameter name.
@@ -23,7 +23,7 @@ from trimtab.model.adapters.base import AdapterInit, AdapterLayer, adapter_layer
 from trimtab.model.adapters.lora import LoraLinear
 from trimtab.model.adapters.peft_format import EXTRA_FILES, attach_as_saved, extra_files, peft_config, peft_tensors
 from trimtab.model.adapters.registry import LAYER_METHODS, VIRTUAL_TOKEN_METHODS, WEIGHT_METHODS
-from trimtab.model.adapters.saved import CONFIG_FILE
+from trimtab.model.adapters.saved_adapter import CONFIG_FILE
 from trimtab.model.load import Base, linear_layers
 from trimtab.model.prompt_tuning import add_virtual_tokens, detach_virtual_tokens, virtual_tokens_of
 

@@ -1,4 +1,5 @@
-"""Base class of adapter layers, and what a method states beside its mathematics: defaults, construction, PEFT's format.
+"""Base class of adapter layers with merge and unmerge, what each method declares (defaults, PEFT format), and wrapping
+of linear layers.
 
 A method is one class: the layer that takes the place of a linear layer. `registry.py` has them by name.
 """
@@ -13,7 +14,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from trimtab.model.adapters.saved import SavedAdapter
+from trimtab.model.adapters.saved_adapter import SavedAdapter
 
 # The learning rates are the centres of the search: LoRA's as in Thinking Machines 2025, "LoRA without regret" (about
 # ten times full tuning's, either growing as the hidden size shrinks, with the exponent NARROWER), the others' from the

@@ -1,4 +1,4 @@
-"""BitFit: one trained vector per layer that shifts its outputs.
+"""BitFit: trains one bias vector per linear layer.
 
 Source: Ben Zaken et al. 2021 (arXiv 2106.10199), the biases. Llama-like models have none: there a bias is added,
 initialised to zeros. Shapes: O outputs.
@@ -20,7 +20,7 @@ from trimtab.model.adapters.base import (
     PeftFormat,
     frozen_bias,
 )
-from trimtab.model.adapters.saved import SavedAdapter
+from trimtab.model.adapters.saved_adapter import SavedAdapter
 
 
 @final

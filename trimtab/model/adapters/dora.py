@@ -30,7 +30,7 @@ from trimtab.model.adapters.lora import (
     low_rank_saved,
     new_factors,
 )
-from trimtab.model.adapters.saved import SavedAdapter
+from trimtab.model.adapters.saved_adapter import SavedAdapter
 
 _MAGNITUDE = "lora_magnitude_vector"
 

@@ -1,4 +1,4 @@
-"""IA³: one trained vector per layer that scales its outputs, or its inputs.
+"""IA³: trains one scaling vector per key, value and down projection.
 
 Source: Liu et al. 2022 (arXiv 2205.05638), keys, values and the inner activations of the feed-forward part, each times
 a vector initialised to ones. Shapes: I inputs, O outputs.
@@ -20,7 +20,7 @@ from trimtab.model.adapters.base import (
     PeftFormat,
     frozen_bias,
 )
-from trimtab.model.adapters.saved import SavedAdapter
+from trimtab.model.adapters.saved_adapter import SavedAdapter
 
 # By the last part of a layer's name; a fused QKV layer is scaled as a whole.
 SCALED_OUTPUTS, SCALED_INPUTS = ("k_proj", "v_proj", "qkv_proj"), ("down_proj", "fc2")

@@ -1,4 +1,4 @@
-"""LoHa: the change of a weight is the elementwise product of two low-rank matrices, whose rank is up to R².
+"""LoHa: the weight update is the elementwise product of two rank-R matrices, so its rank can reach R².
 
 Sources: Hyeon-Woo et al. 2021 (FedPara, arXiv 2108.06098); initialised as in Yeh et al. 2023 (LyCORIS, arXiv
 2309.14859). The elementwise product of (B₁ A₁) and (B₂ A₂) is B A, where the R² columns of B are the products of a
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from trimtab.base.errors import InputError
 from trimtab.model.adapters.base import AdapterInit, LayerMaker, MethodDefaults, PeftFormat
 from trimtab.model.adapters.lora import LowRankLayer
-from trimtab.model.adapters.saved import SavedAdapter
+from trimtab.model.adapters.saved_adapter import SavedAdapter
 
 MAX_RANK = 64  # factors of 4,096 columns: far more take more memory than the model
 _PARTS = ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b")

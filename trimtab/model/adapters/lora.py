@@ -1,4 +1,4 @@
-"""LoRA, and the fused autograd function over a frozen weight and two low-rank factors that its kin share.
+"""LoRA, and the base class and autograd function of adapters that add a low-rank update to a frozen weight.
 
 Source: Hu et al. 2021 (arXiv 2106.09685), y = W x + (alpha / r) B A x, with B = 0 at the start. Shapes: N tokens, I
 inputs, O outputs, R rank.
@@ -23,7 +23,7 @@ from trimtab.model.adapters.base import (
     PeftFormat,
     frozen_bias,
 )
-from trimtab.model.adapters.saved import SavedAdapter
+from trimtab.model.adapters.saved_adapter import SavedAdapter
 from trimtab.model.kernels.matmul import contiguous_transpose, grad_matmul, lora_down, matmul
 from trimtab.model.kernels.ops import apply_function
 

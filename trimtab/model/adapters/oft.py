@@ -23,7 +23,7 @@ from trimtab.model.adapters.base import (
     PeftFormat,
     frozen_bias,
 )
-from trimtab.model.adapters.saved import PREFIX, SavedAdapter, abbreviated
+from trimtab.model.adapters.saved_adapter import PREFIX, SavedAdapter, abbreviated
 
 _ANGLES = "oft_R.weight"
 _SERIES, _TERMS = "use_cayley_neumann", "num_cayley_neumann_terms"

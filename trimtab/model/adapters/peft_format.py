@@ -1,4 +1,6 @@
-"""PEFT's adapter format: configuration and tensors from the attached adapter, and adapters from a saved folder."""
+"""Converts an attached adapter to PEFT's configuration and tensors, and attaches the adapter that a saved configuration
+describes.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ from trimtab.base.errors import InputError
 from trimtab.base.sanitize import visible
 from trimtab.model.adapters.base import AdapterLayer, adapter_layers, wrap
 from trimtab.model.adapters.registry import LAYER_METHODS, VIRTUAL_TOKEN_METHODS
-from trimtab.model.adapters.saved import CONFIG_FILE, PREFIX, SavedAdapter, abbreviated
+from trimtab.model.adapters.saved_adapter import CONFIG_FILE, PREFIX, SavedAdapter, abbreviated
 from trimtab.model.load import Base, linear_layers
 from trimtab.model.prompt_tuning import VirtualTokens, attach_virtual_tokens, virtual_tokens_of
 

@@ -1,4 +1,4 @@
-"""PiSSA: LoRA initialised with the weight's principal singular vectors.
+"""PiSSA: LoRA initialised with the weight's principal singular vectors, saved as plain LoRA of twice the rank.
 
 Source: Meng et al. 2024 (arXiv 2404.02948), W = (W - B₀ A₀) + B A with B₀ A₀ the best rank-r approximation, found as in
 Halko et al. 2011 (arXiv 0909.4061). The change is computed as (B - B₀) A + B₀ (A - A₀): exactly zero at the start, and
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from trimtab.base.errors import InputError
 from trimtab.model.adapters.base import AdapterInit, LayerMaker, MethodDefaults
 from trimtab.model.adapters.lora import LoraLinear, LowRankLayer, lora_config, lora_tensors, new_factors
-from trimtab.model.adapters.saved import SavedAdapter
+from trimtab.model.adapters.saved_adapter import SavedAdapter
 
 _OVERSAMPLING, _POWER_ITERATIONS = 8, 4  # of the randomised SVD: directions beyond the rank, and products with W Wᵀ
 

@@ -24,7 +24,7 @@ from trimtab.model.adapters.lora import (
     lora_tensors,
     new_factors,
 )
-from trimtab.model.adapters.saved import SavedAdapter
+from trimtab.model.adapters.saved_adapter import SavedAdapter
 
 QUANTIZED_FILE = "quantization.json"
 # Arguments of transformers' BitsAndBytesConfig to load the base with, for PEFT to attach the adapter.

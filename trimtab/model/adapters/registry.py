@@ -1,4 +1,4 @@
-"""The methods of training weights by their names in the grammar of arms: their classes and their default settings."""
+"""Maps each training method's name, as used in arm names, to its class or default settings."""
 
 from __future__ import annotations
 

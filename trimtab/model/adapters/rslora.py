@@ -1,4 +1,4 @@
-"""rsLoRA: LoRA whose scale falls with the root of the rank instead of the rank, so that wide adapters still learn.
+"""rsLoRA: LoRA scaled by alpha / sqrt(rank) instead of alpha / rank, so that high ranks still learn.
 
 Source: Kalajdzievski 2023 (arXiv 2312.03732), y = W x + (alpha / sqrt(r)) B A x.
 """
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from trimtab.model.adapters.base import AdapterInit, LayerMaker, MethodDefaults, PeftFormat
 from trimtab.model.adapters.lora import LORA_PARTS, LowRankLayer, lora_config, lora_sizes, lora_tensors, new_factors
-from trimtab.model.adapters.saved import SavedAdapter
+from trimtab.model.adapters.saved_adapter import SavedAdapter
 
 ALPHA = 16.0  # as in its paper; at rank 64 the same scale as LoRA's
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from trimtab.model.adapters.base import AdapterInit, LayerMaker, MethodDefaults, PeftFormat
 from trimtab.model.adapters.lora import LowRankLayer
-from trimtab.model.adapters.saved import SavedAdapter
+from trimtab.model.adapters.saved_adapter import SavedAdapter
 
 D_INITIAL = 0.1
 _PARTS, _SHARED = ("vera_lambda_b", "vera_lambda_d"), ("vera_A", "vera_B")

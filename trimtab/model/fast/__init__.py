@@ -1,1 +1,1 @@
-"""Faster forwards for transformers' modules: `patch.accelerate` puts them on, `patch.decelerate` takes them off."""
+"""Faster forwards for transformers' modules: `patch.accelerate` installs them, `patch.decelerate` removes them."""

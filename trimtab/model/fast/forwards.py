@@ -1,5 +1,5 @@
-"""The registry of forwards that modules run instead of their own during inference, and the classes that look them
-up.
+"""Mixins that let a module run a registered inference forward or a faster training forward, and the linear layer built
+on them.
 
 A copy of a module has no entry, as it is another object: a model that shares weights with this one runs its own
 forward.

@@ -1,4 +1,5 @@
-"""Fused decoder layers for inference: same outputs as transformers', with one matmul per shared input.
+"""Fused forwards for inference: decoder layers with one matmul for queries, keys and values, rounded as in
+transformers.
 
 Transformers' layers have some sixty operations each, most of them small. Shapes: N tokens of the flat row, I inputs, O
 outputs, H query heads, K key/value heads, D head size or width of the model.
@@ -17,7 +18,7 @@ from transformers.modeling_outputs import BaseModelOutput
 from trimtab.model.adapters.base import AdapterLayer, adapter_layers
 from trimtab.model.attention import AttentionConfig, Layout
 from trimtab.model.fast.forwards import INFERENCE_FORWARDS, Accelerated, is_plain_linear
-from trimtab.model.fast.whole_layers import KernelDecoderLayer, KernelDecoderStack
+from trimtab.model.fast.kernel_layers import KernelDecoderLayer, KernelDecoderStack
 from trimtab.model.kernels.build import supports
 from trimtab.model.kernels.matmul import PackedLinear
 from trimtab.model.kernels.ops import BLOCK, add_rms_norm, apply_rope, gated_activation, is_silu, rms_norm

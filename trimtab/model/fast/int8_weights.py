@@ -1,4 +1,5 @@
-"""8-bit weights for inference: half the bytes to read for each new token, at a rounding that is measured before use.
+"""Int8 weights for inference on a CPU: int8 matmul for few tokens, the same rounded weights in the base's dtype for
+more; faster decoding, more memory.
 
 Each row of a weight is integers from -127 to 127 and one scale (symmetric, the largest at 127). For few rows of
 input the 8-bit product is used; for many, bf16 products over the same rounded weights are faster, so both are kept.

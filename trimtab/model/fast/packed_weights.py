@@ -1,4 +1,5 @@
-"""Packs weights into the layout that products read fastest, our kernels' or oneDNN's, for inference.
+"""Context managers that run inference on packed copies of the weights, in the kernels' or oneDNN's layout, with
+adapters merged if asked.
 
 Shapes: I inputs, O outputs.
 """

@@ -1,4 +1,5 @@
-"""Partial forward passes: starting behind frozen layers, or running the last layer's MLP at chosen tokens only.
+"""Partial forward passes: start after the frozen layers, stop after a given layer, or finish the last layer only at
+chosen tokens.
 
 Shapes: N tokens of the flat row, M of them wanted, D hidden size.
 """

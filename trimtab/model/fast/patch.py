@@ -1,4 +1,4 @@
-"""Puts faster forwards on the modules of known families, and takes them off: `accelerate` and `decelerate`.
+"""Faster modules for known families: `accelerate` swaps modules for faster subclasses; `decelerate` restores them.
 
 Norms, MLPs and attention have kernels with a gradient; `train_layers.py` runs whole decoder layers where it can.
 Weights, names and roundings are transformers'; where no kernel supports the inputs, transformers' forward runs.

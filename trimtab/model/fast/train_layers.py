@@ -1,4 +1,5 @@
-"""Whole decoder layers in training: one kernel forward, one backward, for layers whose trainable parts they support.
+"""Whole decoder layers in training with one forward and one backward C kernel, where these support the trainable
+parameters.
 
 Supported: all projections have LoRA and nothing else is trainable, or there are no adapters and weights and norms are.
 Shapes: N tokens of the flat row, W width of the model, H query heads, K key/value heads, D head size, R rank.

@@ -1,1 +1,1 @@
-"""Compiled kernels and their torch twins: a leaf that imports nothing else of Trimtab but `base`."""
+"""C kernels and their Python wrappers: a leaf that imports nothing else of Trimtab but `trimtab.base`."""

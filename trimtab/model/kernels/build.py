@@ -1,4 +1,4 @@
-"""Compiles the C kernels once for a processor, loads them, and says which tensors they support.
+"""Compiles, caches, loads and calls the C kernels, and says which tensors they support.
 
 Every kernel has an equivalent in plain torch, so a C compiler is optional. `TRIMTAB_KERNELS=0` turns all kernels off.
 """

@@ -12,7 +12,7 @@ typedef struct {
   const bf16 *panels, *bias;
 } linear;
 
-// As `model/fast/whole_layers.py` has it. Bias and the norms of heads may be missing; `window` is how many places back a token sees, 0 for all.
+// As `model/fast/kernel_layers.py` has it. Bias and the norms of heads may be missing; `window` is how many places back a token sees, 0 for all.
 typedef struct {
   const bf16 *norm, *between, *query_norm, *key_norm;
   linear in, out, gate, up, down;

@@ -1,5 +1,4 @@
-"""Matrix products of a flat row with a layer's weight and its low-rank change: by kernel where it is faster, else by
-torch.
+"""Matrix products of linear layers (LoRA, gradients, packed weights): by C kernel where that is faster, else by torch.
 
 Shapes: N tokens, I inputs and O outputs of a layer, S a rank, or the ranks of layers with one input together.
 """

@@ -1,5 +1,5 @@
-"""Norms, activations, rotary positions, softmax and attention for inference: each a kernel with its torch twin
-beside it.
+"""Calls of the C kernels for norms, activations, RoPE, softmax and attention; some fall back to torch here, for the
+others the caller does.
 
 Both round where transformers rounds. Shapes: N tokens of the flat row, H query heads, K key/value heads, D head size
 or width.

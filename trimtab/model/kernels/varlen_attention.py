@@ -1,4 +1,4 @@
-"""Causal attention of sequences of different lengths in one flat row, by one kernel with its gradient.
+"""Causal attention over packed sequences that may continue shared prefixes: one C kernel, forward and backward.
 
 Shapes: N tokens of the flat row, H query heads, K key/value heads, D head size, S sequences.
 """

@@ -16,8 +16,8 @@ from safetensors.torch import load_file, save_file
 
 from trimtab.arms.fingerprint import weights_digest
 from trimtab.base.errors import InputError
-from trimtab.model.checkpoint_files import INDEX, SINGLE, weight_files
 from trimtab.model.load import load_base
+from trimtab.model.model_files import INDEX, SINGLE, weight_files
 
 pytestmark = pytest.mark.no_kernels
 

@@ -1,4 +1,4 @@
-"""A saved adapter folder as untrusted input: PEFT's configuration and tensors, with the checks that methods share."""
+"""A saved adapter's configuration and tensors, not yet trusted, with the checks that methods share."""
 
 from __future__ import annotations
 

@@ -17,8 +17,8 @@ from trimtab.model.attention import ATTENTION
 from trimtab.model.catalog import CATALOGUE, HUB_ID
 from trimtab.model.fast.packed_weights import packed_bytes
 from trimtab.model.footprint import GAPS
-from trimtab.model.instruct import INSTRUCT, LISTED, FreeMemory, advice, models_that_fit
 from trimtab.model.load import Base
+from trimtab.model.suggestions import INSTRUCT, LISTED, FreeMemory, advice, models_that_fit
 from trimtab.training.estimates import inference_mb, memory_mb
 
 KINDS = {"SmolLM2": "llama", "Qwen2.5": "qwen2", "Qwen3": "qwen3", "Phi": "phi3", "phi": "phi3"}

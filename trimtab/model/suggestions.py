@@ -1,4 +1,4 @@
-"""Lists larger instruct models under open licences, from 0.1B to 32B (dated), and which of them fit a machine."""
+"""Dated list of openly licensed instruct models from 0.1B to 32B, and which of them fit this machine's free memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Layouts of inference passes: prefill (whole or chunked), decoding, and label tries after prompts.
+"""Attention over KV caches in each kind of inference pass: prefill (whole or chunked), decoding, and label tries.
 
 Shapes: N tokens of the flat row, M of them that follow one prefix or are nodes of labels, B sequences, H query heads, K
 key/value heads, G = H / K query heads for each of them, P tokens of a prefix, Q own queries, R = G · Q rows of queries,
@@ -25,7 +25,7 @@ from trimtab.inference.kv_cache import (
 )
 from trimtab.inference.label_trie import LabelTrie
 from trimtab.model.attention import AttentionConfig, attention_by_matmul, merge_attention, partial_attention_by_matmul
-from trimtab.model.fast.whole_layers import DecodeSlots
+from trimtab.model.fast.kernel_layers import DecodeSlots
 from trimtab.model.kernels.ops import attend_decode, attend_tree, supports_decode, supports_heads
 
 

@@ -1,5 +1,5 @@
-"""Decoder layers by kernels for inference: one call before attention and one after it, or one call for a whole
-decode step.
+"""Decoder layers for inference in C kernels: one call before attention and one after it, or one call for all layers of
+a decode step.
 
 Shapes: N tokens of the flat row, H query heads, K key/value heads, D head size or width of the model, B sequences, T
 positions of a slot.

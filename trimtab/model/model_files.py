@@ -1,4 +1,6 @@
-"""Checks a model folder's files before memory is taken for it, and hashes those that its answers depend on."""
+"""Checks a model folder's weight files and configuration before loading, and hashes the files that determine the
+model's answers.
+"""
 
 from __future__ import annotations
 
