@@ -90,6 +90,6 @@ def test_a_study_with_passages_goes_through(tmp_path: Path) -> None:
     folder = tmp_path / ".trimtab" / "studies" / result.study
     assert "tuned" in (folder / "report.html").read_text()
     manifest = json.loads((folder / "manifest.json").read_text())
-    assert set(manifest["hashes"]) == {"data", "documents", "base", "embedding", "task"}
+    assert set(manifest["hashes"]) == {"data", "documents", "base", "embedding", "task", "plan"}
     assert manifest["counts"]["documents"] == 4
     assert (folder / "arms" / "tuned" / "run-0" / "adapter" / "adapter_model.safetensors").is_file()

@@ -13,7 +13,7 @@ import sys
 import time
 import zipfile
 from dataclasses import dataclass
-from importlib.util import find_spec
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -57,7 +57,7 @@ def locate(wheel: Wheel) -> str:
     Raises MissingError with what to do offline or without pip, InputError where the index has another file under the
     release's name.
     """
-    if find_spec("pip") is None:  # environments of uv have none
+    if PathFinder.find_spec("pip") is None:  # environments of uv have none
         raise MissingError(
             f"this environment has no pip, by which {wheel.package} is found; install it with: uv pip install pip"
         )
