@@ -113,8 +113,8 @@ def test_a_later_look_at_the_same_questions_is_tested_more_strictly_and_says_so(
     looks = [evidence_of(results, answers, [arm_from_name("prompt")], task, {}, look=look) for look in (1, 2, 3)]
     assert [one.results[0].passes for one in looks] == [True, False, False]
     assert "used these test questions" not in decide(looks[0]).sentence
-    stricter = "Two earlier studies used these test questions, so more proof is needed (level 0.0034)"
-    assert stricter in decide(looks[2]).sentence
+    stricter = "so that a good result may be luck and more proof is needed (level 0.0034)"
+    assert f"Two earlier studies used these test questions, {stricter}" in decide(looks[2]).sentence
     assert sum(look_level(look) for look in range(1, 100_000)) == pytest.approx(0.05, abs=1e-5)
 
 
@@ -132,7 +132,7 @@ def test_where_an_answer_without_a_model_reaches_the_target_that_is_the_verdict(
         assert found.arm == ("prompt" if needed else None)
         if not needed:
             assert found.sentence.startswith(
-                "No choice: the target of 55 of 100 is too low to tell anything. A fixed rule"
+                "No choice: the target of 55 of 100 is too low to tell the ways apart. A fixed rule"
             )
             assert "prompt is shown to reach the target, too." in found.sentence
         else:

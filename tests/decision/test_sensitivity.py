@@ -72,7 +72,7 @@ def test_a_target_that_an_answer_without_a_model_reaches_names_that_answer() -> 
     assert flips[0].below is not None
     below = a_task(round(flips[0].below - 0.001, 4))
     assert (
-        "is too low to tell anything. A fixed rule without a model"
+        "is too low to tell the ways apart. A fixed rule without a model"
         in verdict([an_arm("rag", 0.9, below)], below, trivial=trivial).sentence
     )
 

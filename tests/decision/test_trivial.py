@@ -32,8 +32,8 @@ def test_the_sentence_names_each_arm_once_beside_the_strongest_that_it_does_not_
     beaten = TrivialArm(arm="nearest-answer", score=estimate(0.2))
     scores = {"prompt": 0.111, "few-shot": 0.12, "rag": 0.03}
     assert sentence([weak, strong, beaten], scores) == (
-        f"{way('rag')} does no better than a fixed rule without a model, giving every question the same answer "
-        f"(most-frequent: 0.037). {way('prompt')} does no better than a fixed rule without a model, saying to every "
+        f"{way('rag')} scores no higher than a fixed rule without a model, giving every question the same answer "
+        f"(most-frequent: 0.037). {way('prompt')} scores no higher than a fixed rule without a model, saying to every "
         f"question that the answer is not known (always-unknown: 0.111). {way('few-shot')} is not shown to beat that "
         "rule (always-unknown)."
     )

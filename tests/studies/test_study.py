@@ -121,7 +121,7 @@ def test_trivial_arms_stand_beside_the_arms_with_their_answers_and_are_in_no_com
     assert abstaining["score"] > 0
     assert {"prompt", "few-shot"} <= set(abstaining["not_beaten_by"])
     names = ".*".join(("prompt", "few-shot", "quick", "full", "freeze"))
-    named = rf"{names}.* do no better than a fixed rule without a model, copying [^()]*\(nearest-answer: 1\.000\)\."
+    named = rf"{names}.* score no higher than a fixed rule without a model, copying [^()]*\(nearest-answer: 1\.000\)\."
     assert re.search(named, plain["verdict"]["sentence"])  # a question names its city
     for report in ("report.html", "report.md"):
         text = (folder / report).read_text()

@@ -60,8 +60,8 @@ def robustness_sentence(verdict: Verdict, arms: int, task: Task) -> str:
         f"{_conditions(whats, task)}, {f'it would be {way(arm)}' if arm else 'no choice could be made'}"
         for arm, whats in told.items()
     )
-    may = "The choice could change" if verdict.arm else "A choice could be made"
-    return f"{may} ({len(other)} of {count} checks): {found}."
+    differs = "the choice does not hold" if verdict.arm else "a choice could be made"
+    return f"In {len(other)} of {count} checks {differs}: {found}."
 
 
 def differing(verdict: Verdict) -> list[RobustnessCheck]:

@@ -124,7 +124,11 @@ def promise(study: Evidence, arm: ArmResult, within: str) -> str:
     reached, low = reachable_target(study, arm.arm), score_of(arm).low
     if not reached:
         return ""
-    why = ": a promise is held to a stricter test than the range" if round(100 * reached) < _down(low) else ""
+    why = (
+        ", which is lower than that range on purpose: a promise needs more proof"
+        if round(100 * reached) < _down(low)
+        else ""
+    )
     most = f"{100 * reached:.0f}" if study.task.metric in SHARES else in_metric(study.task, reached)
     return within.format(f"do not promise more than {most}{why}")
 
@@ -245,8 +249,8 @@ def _not_stated(study: Evidence, of: ArmResult | None, opening: str, *, shown: b
             said.append(f"No volume is stated: {task.cost.questions_per_month:,.0f} questions a month are assumed.")
         if of.cost.currency == MACHINE_SECONDS:
             others = {arm.cost.currency for arm in study.done if arm.cost is not None} - {MACHINE_SECONDS}
-            apart = f", which cannot be compared with costs in {joined(sorted(others))}" if others else ""
-            said.append(f"No machine price is stated, so costs are in machine hours{apart}.")
+            own = "costs of your own machines" if others else "costs"
+            said.append(f"No machine price is stated, so {own} are in machine hours.")
     return said
 
 
@@ -276,8 +280,8 @@ def _weak_questions(study: Evidence, opening: str) -> list[str]:
         before = study.look - 1
         studies = f"{_NUMBERS.get(before, str(before))} earlier {'study' if before == 1 else 'studies'}"
         used = f"{studies} used these test questions"
-        more = f"so more proof is needed (level {study.level:.2g})"
-        said.append(f"{used}, {more}; new questions ({study.task.command('test --fresh')}) start afresh.")
+        more = f"so that a good result may be luck and more proof is needed (level {study.level:.2g})"
+        said.append(f"{used}, {more}; of all new questions ({study.task.command('test --fresh')}), fewer are enough.")
     return said
 
 
@@ -383,8 +387,8 @@ def _beside_next_best(study: Evidence, chosen: ArmResult) -> str:
     mine, its = study.right.get(chosen.arm), study.right.get(other.arm)
     is_better = score_of(other).value > score_of(chosen).value
     if mine and its:
-        more = _hundredths(its) - _hundredths(mine)
-        gap = f"gets {abs(more)} {'more' if more > 0 else 'fewer'} of 100 right" if more else "gets as many right"
+        more = round(100 * (its.value - mine.value))
+        gap = f"gets {abs(more)} {'more' if more > 0 else 'fewer'} of 100 right" if more else "gets about as many right"
     else:
         gap = f"scores {score_of(other).value:.2f}"
     which = f"{way(other.arm)} scores highest: it" if is_better else f"The next best, {way(other.arm)},"
@@ -413,7 +417,7 @@ def _even_price(study: Evidence, one: ArmResult, other: ArmResult) -> str:
         return ""  # hours of its own, which no price counts
     price = bought.cost.total / (own.cost.total / 3600)
     price = round(price, 1 - math.floor(math.log10(price)))
-    at = f"a machine hour in use costs less than about {price:,.2f} {bought.cost.currency}"
+    at = f"a machine hour costs less than about {price:,.2f} {bought.cost.currency}"
     return f" {way(own.arm)} is cheaper if {at}." if price >= 0.01 else ""
 
 
@@ -423,12 +427,12 @@ def _hundredths(right: Estimate) -> int:
 
 def _down(value: float) -> int:
     """Return a low end in hundredths, rounded down."""
-    return math.floor(round(100 * value, 6))
+    return math.floor(round(100 * round(value, 3), 6))
 
 
 def _up(value: float) -> int:
     """Return a high end in hundredths, rounded up."""
-    return math.ceil(round(100 * value, 6))
+    return math.ceil(round(100 * round(value, 3), 6))
 
 
 def of_hundred(right: Estimate) -> str:

@@ -30,7 +30,7 @@ def beside(
 def sentence(trivial: Sequence[TrivialArm], scores: Mapping[str, float]) -> str:
     """Return the arms that are not shown to beat a trivial arm, each beside the best of those; empty if all beat all.
 
-    `scores`: by arm; of one that scores no more than the trivial arm it is said that it does no better.
+    `scores`: by arm; of one that scores no more than the trivial arm it is said that it scores no higher.
     """
     strongest: dict[str, TrivialArm] = {}
     for one in sorted(trivial, key=lambda one: -one.score.value):
@@ -42,7 +42,7 @@ def sentence(trivial: Sequence[TrivialArm], scores: Mapping[str, float]) -> str:
         no_better = [arm for arm in arms if scores[arm] <= one.score.value]
         rule = f"a fixed rule without a model, {WITHOUT_MODEL[one.arm]} ({one.arm}: {one.score.value:.3f})"
         for those, one_does, several_do in (
-            (no_better, "does no better than", "do no better than"),
+            (no_better, "scores no higher than", "score no higher than"),
             ([arm for arm in arms if arm not in no_better], "is not shown to beat", "are not shown to beat"),
         ):
             if those:

@@ -134,7 +134,7 @@ def _target_tells_nothing(study: Evidence, trivial: str, target: float) -> tuple
     )
     over = f"over {table.horizon_months:g} months at {table.questions_per_month:,.0f} questions a month"
     said = [
-        f"No choice: the target of {in_metric(task, target)} is too low to tell anything. {rule}",
+        f"No choice: the target of {in_metric(task, target)} is too low to tell the ways apart. {rule}",
         f"The ways measured: {listed}, {over}." if study.done else "",
         f"Set a target above {least}.",
     ]
@@ -206,7 +206,7 @@ def _beside_others(study: Evidence, chosen: ArmResult, best: ArmResult, fitting:
     else:
         them = f"the {simple} {ways(lighter)}" if simple else ways(lighter)
     if chosen is best:
-        return f"It is shown that {within}, and that {them} {'are' if is_many else 'is'} worse by more."
+        return f"It is shown that {within}, and that {them} {'are' if is_many else 'is'} worse by more than that."
     behind = f"further behind{'' if than == 'it' else f' {than}'}"
     return f"It is shown that {within}, and that {them} {'are' if is_many else 'is'} {behind}."
 

@@ -1,6 +1,6 @@
 """Worker process that compiles grammars under limits on memory and time, as constraints come from users.
 
-Constraints come from users; the limits of this process keep a small text that unfolds into a large grammar from
+The limits of this process keep a small text that unfolds into a large grammar from
 exhausting the machine.
 """
 

@@ -1,4 +1,4 @@
-"""KV caches: shared prefixes, one slot per running sequence, and one temporary cache per prompt for label scoring.
+"""KV caches in a layout of their own: shared prefixes, running sequences, label scoring; and attention over prefixes.
 
 Shapes: N tokens of the flat row, M of them that follow one prefix, B sequences, H query heads, K key/value heads, R = H
 / K · M query rows for each of them, P tokens of a prefix, T own tokens, D head size.

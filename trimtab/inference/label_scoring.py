@@ -1,4 +1,4 @@
-"""Classifies by label log-probabilities after the prompt, and stops scoring labels that can neither win nor matter.
+"""Classifies by label log-probabilities; skips labels that cannot win and together hold almost no probability.
 
 The labels' tokens form a trie after the prompt in the flat row; each node sees the prompt and its ancestors, so a
 prefix that labels share is computed once. The prompt alone gives the first token of every label; then nodes are scored

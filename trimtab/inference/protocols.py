@@ -1,4 +1,4 @@
-"""Protocols of remote endpoints: request bodies and replies of chat completions and of two decision APIs.
+"""Requests and replies of remote APIs: OpenAI-compatible chat, OpenAI's Decisions API and TypeSafe's System One.
 
 Sources: TypeSafe's System One API (docs.typesafe.ai, `POST /v1/systemone`), and OpenAI's Decisions API in public beta
 (`POST /v1/decisions`, types in openai-python `types/decision*.py`).

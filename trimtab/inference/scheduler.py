@@ -1,4 +1,4 @@
-"""Scheduler of the engine: which prompts are prefilled next, which sequences run, and how many fit."""
+"""Scheduler of the engine: picks prompts to prefill and sequences to run, within its slots and `cache_tokens`."""
 
 from __future__ import annotations
 

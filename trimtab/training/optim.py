@@ -1,4 +1,4 @@
-"""AdamW on float32 master weights, with gradient clipping and learning-rate schedules.
+"""AdamW on float32 masters: sums micro-batch gradients in a fixed order, clips them, and schedules the learning rate.
 
 Source: Loshchilov & Hutter 2019 (arXiv 1711.05101).
 """

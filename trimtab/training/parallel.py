@@ -1,4 +1,4 @@
-"""Runs the micro-batches of a step in parallel threads (lanes), each on its own share of the cores.
+"""Runs micro-batches in parallel threads (lanes) and yields results in order; `optim.py` sums their gradients.
 
 A matrix product that is split over several threads ends with the slowest of them; if another program occupies one core,
 all threads wait for it, hundreds of times a layer. Lanes wait for each other only at the end of a step. Small

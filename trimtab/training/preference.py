@@ -1,4 +1,4 @@
-"""Preference objectives: DPO, IPO, SimPO and ORPO over pairs of answers, KTO over single judged answers.
+"""Preference objectives: DPO, IPO, SimPO, ORPO (pairs), KTO (single answers); the reference is scored once.
 
 Shapes: M scored positions, A answers, P pairs. An answer is scored by the sum of its tokens' log-probabilities, its end
 token included; prompts are not scored. The reference is the model at the start of the stage: its sums are computed once

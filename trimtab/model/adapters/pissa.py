@@ -1,4 +1,4 @@
-"""PiSSA: LoRA initialised with the weight's principal singular vectors, saved as plain LoRA of twice the rank.
+"""PiSSA: LoRA from the weight's principal singular vectors; the weight stays whole; saved as LoRA of twice the rank.
 
 Source: Meng et al. 2024 (arXiv 2404.02948), W = (W - B₀ A₀) + B A with B₀ A₀ the best rank-r approximation, found as in
 Halko et al. 2011 (arXiv 0909.4061). The change is computed as (B - B₀) A + B₀ (A - A₀): exactly zero at the start, and

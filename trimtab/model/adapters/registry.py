@@ -1,4 +1,4 @@
-"""Maps each training method's name, as used in arm names, to its class or default settings."""
+"""Lists the training methods: each name's adapter class, virtual-token class or default settings."""
 
 from __future__ import annotations
 

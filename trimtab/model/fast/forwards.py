@@ -1,5 +1,5 @@
-"""Mixins that let a module run a registered inference forward or a faster training forward, and the linear layer built
-on them.
+"""Mixin that lets a module run a registered inference forward or a faster training forward, and the linear layer with
+it.
 
 A copy of a module has no entry, as it is another object: a model that shares weights with this one runs its own
 forward.

@@ -1,5 +1,4 @@
-"""Fused forwards for inference: decoder layers with one matmul for queries, keys and values, rounded as in
-transformers.
+"""Fused decoder layers for inference, in torch or C kernels; the context `inference_forwards` installs them.
 
 Transformers' layers have some sixty operations each, most of them small. Shapes: N tokens of the flat row, I inputs, O
 outputs, H query heads, K key/value heads, D head size or width of the model.

@@ -1,4 +1,4 @@
-"""Faster modules for known families: `accelerate` swaps modules for faster subclasses; `decelerate` restores them.
+"""Swaps a loaded model's modules for faster subclasses (`accelerate`, called after loading) and back (`decelerate`).
 
 Norms, MLPs and attention have kernels with a gradient; `train_layers.py` runs whole decoder layers where it can.
 Weights, names and roundings are transformers'; where no kernel supports the inputs, transformers' forward runs.

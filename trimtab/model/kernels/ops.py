@@ -1,7 +1,7 @@
 """Calls of the C kernels for norms, activations, RoPE, softmax and attention; some fall back to torch here, for the
 others the caller does.
 
-Both round where transformers rounds. Shapes: N tokens of the flat row, H query heads, K key/value heads, D head size
+Kernels and torch round where transformers rounds. Shapes: N tokens of the flat row, H query heads, K key/value heads, D head size
 or width.
 """
 
