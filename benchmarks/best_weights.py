@@ -153,7 +153,7 @@ def record(name: str, seed: int, source: Path) -> dict[str, Any]:
 def _record(name: str, seed: int, session: Session) -> dict[str, Any]:
     task, splits = session.task, session.workspace.splits
     examples = sample_rows(splits["train"], TRAIN, task.task.kind, seed)
-    dev, test = session.subset("dev", DEV), session.subset("test", TEST)
+    dev, test = session.workspace.subset("dev", DEV), session.workspace.subset("test", TEST)
     arm = parse_arm("lora", task)
     context: Context = context_for(arm)
     plan = replace(recipe(arm, len(examples), seed), batch=BATCH)

@@ -147,7 +147,7 @@ def measured(session: Session, questions: int, before: ModuleType, tokens: Token
     base, labels = session.base, [session.encoder.answer(label) for label in session.workspace.labels]
 
     def asked(split: str, most: int) -> list[LabelRequest]:
-        prompts = builder.prompts(session.subset(split, most))  # type: ignore[arg-type]
+        prompts = builder.prompts(session.workspace.subset(split, most))  # type: ignore[arg-type]
         return [LabelRequest(id=one.id, ids=session.encoder.prompt(one.messages)) for one in prompts]
 
     requests = asked("test", questions)

@@ -135,7 +135,7 @@ def main() -> None:
         place = Path(shutil.copytree(chosen.task.parent if chosen.task else source, Path(scratch) / "task"))
         session = open_session(open_workspace(load_task(place / (chosen.task.name if chosen.task else "trimtab.toml"))))
         splits = session.workspace.splits
-        parts = (splits["train"], session.subset("train", chosen.rows), splits["test"])
+        parts = (splits["train"], session.workspace.subset("train", chosen.rows), splits["test"])
         every, some, test = (head_rows(session, Context(), part, 0)[0] for part in parts)
         result = {
             "what": f"accuracy on test of classification heads without a bias and with one: {session.task.task.name}, "

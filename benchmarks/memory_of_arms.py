@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from trimtab import load_task, study
-from trimtab.arms import session
+from trimtab.arms import workspace
 from trimtab.base.files import read_json, write_json
 from trimtab.base.machine import describe_machine, versions
 
@@ -37,7 +37,7 @@ def measured(arms: Sequence[str]) -> dict[str, Any]:
         table = task.study.model_copy(update={"arms": tuple(arms), "budget": None})
         split = task.data.split.model_copy(update={"dev": FEW_DEV})
         data = task.data.model_copy(update={"split": split})
-        session.MIN_LATENCIES = FEW_ALONE
+        workspace.MIN_LATENCIES = FEW_ALONE
         result = study(task.model_copy(update={"study": table, "data": data}), listeners=[])
         figures = read_json(Path(result.report).parent / "manifest.json")["figures"]
     found = {}

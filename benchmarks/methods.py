@@ -39,7 +39,7 @@ def measured(session: Session, method: str, times: float) -> dict[str, Any]:
     if arm is None:
         raise SystemExit(f"{method} is no method")
     rows, dev = (
-        training_rows(session, Context(), session.subset(split, count), 0)[0]
+        training_rows(session, Context(), session.workspace.subset(split, count), 0)[0]
         for split, count in (("train", ROWS), ("dev", DEV_ROWS))
     )
     plan = recipe(arm, len(rows), 0, hidden=session.base.model.config.hidden_size)

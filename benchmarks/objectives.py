@@ -117,7 +117,7 @@ def task_of(example: str, scratch: Path) -> Task:
 def session_of(example: str, scratch: Path, **tables: Any) -> Session:
     """A session over few rows of an example; `tables` take the place of the task's own."""
     session = open_session(open_workspace(task_of(example, scratch).model_copy(update=tables)), PRECISION)
-    splits = {name: session.subset(name, most) for name, most in ROWS.items()}
+    splits = {name: session.workspace.subset(name, most) for name, most in ROWS.items()}
     preferences = {name: session.workspace.preferences[name][:most] for name, most in PAIRS.items()}
     session.workspace = replace(session.workspace, splits=splits, preferences=preferences)
     return session

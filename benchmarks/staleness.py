@@ -235,7 +235,7 @@ def run(world: World, name: str) -> None:
     folder = world.folder / name
     folder.mkdir(exist_ok=True)
     if arm.retrieves:
-        world.session.index_of(context_for(arm).words)
+        world.session.retriever.index_of(context_for(arm).words)
     world.session.set_documents(world.documents[first], {})
     began = time.perf_counter()
     context, training = made(world, arm, folder)

@@ -78,7 +78,7 @@ def test_prompts_are_the_same_without_the_task(
 def test_the_index_is_not_made_anew(session: Session, tmp_path: Path) -> None:
     bundled(session, "rag", tmp_path / "out", {"passages": 2})
     opened = open_bundle(tmp_path / "out", base=session.fresh_base())
-    assert opened.session.texts_to_embed() == []
+    assert opened.session.retriever.texts_to_embed() == []
     before = sorted((file, file.stat().st_mtime_ns) for file in (tmp_path / "out" / "index").rglob("*.lance"))
     assert rebuilt(opened).prompts([ASKED])[0].hits
     after = sorted((file, file.stat().st_mtime_ns) for file in (tmp_path / "out" / "index").rglob("*.lance"))

@@ -112,7 +112,7 @@ def test_what_does_not_fit_is_dropped_until_the_prompt_fits(session: Session) ->
 def test_passages_asked_for_are_the_best_ones(session: Session) -> None:
     test = session.workspace.splits["test"]
     for prompt, found in zip(
-        PromptBuilder(session, Context(passages=2)).prompts(test), session.hits(test), strict=True
+        PromptBuilder(session, Context(passages=2)).prompts(test), session.retriever.hits(test), strict=True
     ):
         assert prompt.hits == found[:2]
 
@@ -125,7 +125,7 @@ def test_a_re_ranking_model_puts_the_passages_in_order_unless_dev_chose_otherwis
     ranked = Session(replace(session.workspace, task=task))
     test = session.workspace.splits["test"]
     again, found = (PromptBuilder(ranked, Context(passages=3, rerank=rerank)).prompts(test) for rerank in (1, 0))
-    assert [prompt.hits for prompt in found] == [hits[:3] for hits in session.hits(test)]
+    assert [prompt.hits for prompt in found] == [hits[:3] for hits in session.retriever.hits(test)]
     assert [prompt.hits for prompt in again] != [prompt.hits for prompt in found]
     for prompt in again:
         scores = [hit.score for hit in prompt.hits]
@@ -304,9 +304,9 @@ def test_draws_differ_and_a_shot_may_bring_its_right_passage(session: Session) -
 
 def test_the_same_question_has_the_same_passages_whatever_it_is_called(session: Session) -> None:
     first, second = session.workspace.splits["test"][:2]
-    assert session.hits([first]) != session.hits([second])
+    assert session.retriever.hits([first]) != session.retriever.hits([second])
 
     def as_asked(example: Example) -> Example:
         return Example(id="question", messages=example.messages, references=())
 
-    assert session.hits([as_asked(first), as_asked(second)]) == session.hits([first, second])
+    assert session.retriever.hits([as_asked(first), as_asked(second)]) == session.retriever.hits([first, second])

@@ -32,7 +32,7 @@ def test_labels_without_a_row_in_the_part_are_still_labels(tmp_path: Path, tiny_
     session = open_session(open_workspace(load_task(task)))
     labels, train = session.workspace.labels, session.workspace.splits["train"]
     one = [row for row in train if row.references[0] == labels[-1]]
-    prompts = PromptBuilder(session, Context()).prompts(session.subset("dev", 4))
+    prompts = PromptBuilder(session, Context()).prompts(session.workspace.subset("dev", 4))
     before = session.answer(prompts)
     for known in (False, True):
         fresh = session if known else open_session(open_workspace(load_task(task)))

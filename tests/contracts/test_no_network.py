@@ -56,9 +56,9 @@ def tries():
 STUDY = """
 import sys
 import trimtab
-from trimtab.arms import session
+from trimtab.arms import workspace
 from trimtab.arms.planning import predict as timing
-session.MIN_LATENCIES, timing.TIMED_SECONDS = 4, 0.02  # a tiny model tells its rate at once
+workspace.MIN_LATENCIES, timing.TIMED_SECONDS = 4, 0.02  # a tiny model tells its rate at once
 task = sys.argv[1]
 result = trimtab.study(task, listeners=[])
 answer = trimtab.ask("Where is it?", task=task, arm="rag", listeners=[])

@@ -103,7 +103,7 @@ def figures(name: str, folder: Path) -> dict[str, Any]:
     events: list[dict[str, Any]] = []
     with pytest.MonkeyPatch.context() as patch:  # how fast this machine is stands in no record
         patch.setattr("trimtab.studies.planning.predict", untimed)
-        patch.setattr("trimtab.arms.session.MIN_LATENCIES", 4)
+        patch.setattr("trimtab.arms.workspace.MIN_LATENCIES", 4)
         result = study(cut(name, folder), allow_commands=True, listeners=[events.append])
     assert [(arm.arm, arm.status, arm.why) for arm in result.arms if arm.status != "done"] == []
     losses: dict[str, list[str]] = {}

@@ -91,7 +91,7 @@ def test_documents_alone_are_answered_from_and_an_edited_one_on_the_next_call(tm
 @pytest.fixture(autouse=True)
 def few_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the test questions four are timed alone."""
-    monkeypatch.setattr("trimtab.arms.session.MIN_LATENCIES", 4)
+    monkeypatch.setattr("trimtab.arms.workspace.MIN_LATENCIES", 4)
 
 
 @pytest.fixture(scope="module")

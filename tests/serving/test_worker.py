@@ -474,7 +474,7 @@ def test_what_is_kept_of_questions_stays_bounded(writing: Here, monkeypatch: pyt
                 client.post("/v1/chat/completions", json=body(f"bridge {number}?", "rag", max_tokens=1)).status_code
                 == 200
             )
-        assert not arm._session._hits
+        assert not arm._session.retriever._hits
         for number in range(40):  # orders of roles, which clients choose
             roles = ["user" if number >> bit & 1 else "assistant" for bit in range(6)]
             turns = [{"role": role, "content": "a"} for role in [*roles, "user"]]

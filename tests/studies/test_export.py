@@ -171,7 +171,7 @@ def test_weights_that_were_changed_afterwards_are_found_out(task: Path, tmp_path
     saved = find_saved(own, arm)
     assert saved is not None
     session = open_session(open_workspace(own))
-    examples = session.subset("test", 100)
+    examples = session.workspace.subset("test", 100)
     with ready_arm(session, arm, context_for(arm, saved.chosen), saved.folder) as ready:
         prompts = ready.builder.prompts(examples)
         asked = ReferenceAnswers(task=own, examples=examples, prompts=prompts, measured=ready.answer_batch(prompts))

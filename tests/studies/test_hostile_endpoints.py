@@ -13,7 +13,7 @@ from hostile_server import answering, chat, reply
 from openai_server import KEY
 from study_tasks import arm_of, folder_of, write_task
 
-from trimtab.arms import session
+from trimtab.arms import workspace
 from trimtab.studies.eval import eval as score_arm
 from trimtab.studies.study import study
 
@@ -46,7 +46,7 @@ def test_answers_that_were_paid_for_are_not_asked_again(tmp_path: Path, tiny_mod
         again = study(task, resume="latest", allow=[f"TINY_KEY@{url}"], listeners=[])
         tests = arm_of(again, "api-big").score
         assert tests is not None
-        assert len(asked) - before == tests.n - kept + 2 + session.MIN_LATENCIES
+        assert len(asked) - before == tests.n - kept + 2 + workspace.MIN_LATENCIES
         assert not file.exists()
         before = len(asked)
         score_arm(task, "api-big", allow=[f"TINY_KEY@{url}"], listeners=[])  # a new measurement asks everything

@@ -146,7 +146,7 @@ def write_bundle(
         model=task.base.model,
         revision=task.base.revision,
         embedding=task.base.embedding,
-        embedding_digest=session.embedder.digest if embeds else None,
+        embedding_digest=session.retriever.embedder.digest if embeds else None,
         reranker=task.base.reranker if arm.retrieves and context.rerank else None,
         files=_files_of_models(session, arm, context, saved),
         prompt=prompt_shape(own, [(shot.input, shot.references[0]) for shot in builder.fixed], context),
@@ -157,9 +157,9 @@ def write_bundle(
         write_record(folder / SHOTS_FILE, BundledShots(shots=shots))
     if context.passages or context.shot_passages:
         write_record(folder / DOCUMENTS_FILE, BundledDocuments(documents=session.workspace.documents))
-        home = folder / session.index_folder(context.words).name
+        home = folder / session.retriever.index_folder(context.words).name
         home.mkdir()
-        session.index_of(context.words).copy_to(home)
+        session.retriever.index_of(context.words).copy_to(home)
     (folder / RUN).mkdir()
     if saved and is_trained(arm):
         shutil.copytree(saved.folder / "adapter", folder / RUN / "adapter")
@@ -190,7 +190,7 @@ def open_bundle(
     stored = read_record(folder / QUESTIONS_FILE, StoredQuestions).questions
     session = Session(_workspace(bundle, folder, stored, near or folder), bundle.precision, base=base)
     session.shots = session.workspace.splits["train"]
-    if bundle.embedding_digest and bundle.embedding_digest != session.embedder.digest:
+    if bundle.embedding_digest and bundle.embedding_digest != session.retriever.embedder.digest:
         problem = f"its index was made with other weights of {bundle.embedding}"
         raise InputError(problem, "bring those, or export it again", file=folder / BUNDLE_FILE)
     _require_same_models(session, bundle, folder / BUNDLE_FILE)

@@ -94,7 +94,7 @@ def calibrate(session: Session, arm: Arm, context: Context, run: Path, progress:
     progress.emit("choose", note="labels weighed on dev")
     (run / CALIBRATION_FILE).unlink(missing_ok=True)  # from an earlier call: scores here must be uncalibrated
     labels = session.workspace.labels  # labels of the training rows: dev may have others, which cannot be predicted
-    dev = [one for one in session.subset("dev", DEV_QUESTIONS) if one.references[0] in labels]
+    dev = [one for one in session.workspace.subset("dev", DEV_QUESTIONS) if one.references[0] in labels]
     found = Calibration()
     if len(dev) >= LEAST_ROWS:
         with ready_arm(session, arm, context, run) as ready:
@@ -130,7 +130,7 @@ def _calibrate_text(session: Session, ready: ReadyArm, dev: Sequence[Example]) -
     nothing = Example(id="content-free", messages=(Message(role="user", content=CONTENT_FREE),), references=())
     sums_NL, null_L, batch_L = (
         session.label_sums(ready.builder.prompts(asked))
-        for asked in (dev, [nothing], session.subset("train", BATCH_INPUTS))
+        for asked in (dev, [nothing], session.workspace.subset("train", BATCH_INPUTS))
     )
     tried = [CalibrationTrial(way="raw", scores_NL=sums_NL, right_N=right_N)]
     offsets: tuple[tuple[CalibrationMethod, Floats | None], ...] = (

@@ -9,7 +9,8 @@ from itertools import islice
 
 import numpy as np
 
-from trimtab.arms.session import MOST_PASSAGES, Session
+from trimtab.arms.retriever import MOST_PASSAGES
+from trimtab.arms.session import Session
 from trimtab.base.files import sha256_text
 from trimtab.base.grammar import PARTS, SENTENCE, shots_of
 from trimtab.base.records import Arm, Example, Generation, Hit, Prompt
@@ -168,7 +169,7 @@ class PromptBuilder:
         For the arm `extract` the sentences are in `hits` alone: no model reads them.
         """
         if self.context.threshold is not None:
-            found = self.session.extract_sentences(examples, self.context.passages)
+            found = self.session.retriever.extract_sentences(examples, self.context.passages)
             composed = (build_prompt(example, self.instruction) for example in examples)
             return [replace(prompt, hits=hits) for prompt, hits in zip(composed, found, strict=True)]
         hits = self._retrieve(examples) if self.context.passages else [()] * len(examples)
@@ -200,7 +201,7 @@ class PromptBuilder:
     def _retrieve(self, examples: Sequence[Example]) -> list[tuple[Hit, ...]]:
         """Return the retrieved passages of each example, best first."""
         context = self.context
-        return self.session.hits(
+        return self.session.retriever.hits(
             examples,
             chunk_words=context.words,
             vector_weight=context.vector_weight,
@@ -286,7 +287,7 @@ class PromptBuilder:
             return right
         unranked = (
             Hit(passage=passage, rank=1, score=0.0)
-            for passage in self.session.index_of(self.context.words).passages.values()
+            for passage in self.session.retriever.index_of(self.context.words).passages.values()
         )
         return [hit for hit in unranked if _is_gold(hit, example)]
 
@@ -359,13 +360,13 @@ class NearestShots:
 
     def __init__(self, session: Session, pool: Sequence[Example]) -> None:
         self.session, self.pool = session, pool
-        self._vectors_PD = session.embed([example.input for example in pool])
+        self._vectors_PD = session.retriever.embed([example.input for example in pool])
 
     def __call__(self, examples: Sequence[Example], count: int) -> list[list[Example]]:
         """Return `count` shots for each example."""
         if not examples:
             return []
-        alike_NP = self.session.embedder.encode([example.input for example in examples]) @ self._vectors_PD.T
+        alike_NP = self.session.retriever.embedder.encode([example.input for example in examples]) @ self._vectors_PD.T
         chosen = []
         for example, row in zip(examples, alike_NP, strict=True):
             alike = (self.pool[place] for place in np.argsort(-row, kind="stable"))

@@ -53,7 +53,7 @@ def evaluate_on_dev(
     labels of a closed set the log loss of the choice (`label_losses`), as it will be served; without an objective,
     and for preferences, the metric: weights that rank pairs ever better may answer ever worse.
     """
-    dev = session.subset("dev", dev_question_limit(session, stage))
+    dev = session.workspace.subset("dev", dev_question_limit(session, stage))
     builder = PromptBuilder(session, context)
     answer = head_answerer(session, head) if head else builder.answer
     by_choice = imitates_labels(session, stage)

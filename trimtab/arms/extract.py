@@ -50,7 +50,7 @@ def choose_threshold(session: Session, context: Context, scorer: Scorer | None) 
     Nothing is fitted to the training rows, so they count like dev rows. With fewer than LEAST_ROWS rows the context
     stays as it is.
     """
-    rows = (*session.subset("dev", MOST_ROWS), *session.subset("train", MOST_ROWS))[:MOST_ROWS]
+    rows = (*session.workspace.subset("dev", MOST_ROWS), *session.workspace.subset("train", MOST_ROWS))[:MOST_ROWS]
     if len(rows) < LEAST_ROWS:
         return context, None
     began = time.perf_counter()
@@ -92,12 +92,12 @@ def planned_extract(
     `embedding`: returns the seconds of embedding some texts. `setup`: seconds of indexing the sentences. A budget cuts
     none of it but test questions.
     """
-    sample = [row.input for row in session.subset("train", questions)]
+    sample = [row.input for row in session.workspace.subset("train", questions)]
     with MemoryPeak() as memory:
         each = embedding(sample) / max(1, len(sample)) + SCORING_SECONDS
     labelled = sum(len(session.workspace.splits[name]) for name in ("train", "dev"))
     tests = len(session.workspace.splits["test"])
-    others = len(session.timed_questions("test")) + 2 + min(labelled, MOST_ROWS)
+    others = len(session.workspace.timed_questions("test")) + 2 + min(labelled, MOST_ROWS)
     return ArmPlan(
         arm=arm.name,
         answer_seconds=setup + each * (tests + others),

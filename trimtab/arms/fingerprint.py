@@ -85,9 +85,9 @@ def fingerprint_of(session: Session, arms: Sequence[Arm], tables: Sequence[str] 
     if any(method_of(arm).uses_base for arm in arms):
         found[WEIGHTS["base"]] = weights_digest(session.base_folder)
     if any(uses_embedding(arm) for arm in arms):
-        found[WEIGHTS["embedding"]] = session.embedder.digest
-    if any(arm.retrieves for arm in arms) and session.reranker is not None:
-        found[WEIGHTS["reranker"]] = session.reranker.digest
+        found[WEIGHTS["embedding"]] = session.retriever.embedder.digest
+    if any(arm.retrieves for arm in arms) and session.retriever.reranker is not None:
+        found[WEIGHTS["reranker"]] = session.retriever.reranker.digest
     found |= {FILES[name]: _files_json(files) for name, files in model_files(session, arms).items()}
     return {**found, **{f"version of {name}": value for name, value in versions().items()}}
 
@@ -99,7 +99,7 @@ def model_files(session: Session, arms: Sequence[Arm]) -> dict[str, dict[str, st
     is_used = {
         "base": any(method_of(arm).uses_base for arm in arms),
         "embedding": any(uses_embedding(arm) for arm in arms),
-        "reranker": any(arm.retrieves for arm in arms) and session.reranker is not None,
+        "reranker": any(arm.retrieves for arm in arms) and session.retriever.reranker is not None,
     }
     return {name: hashes_of(session, name) for name, is_asked in is_used.items() if is_asked}
 
@@ -111,8 +111,9 @@ def hashes_of(session: Session, model: str) -> dict[str, str]:
     if model == "base":
         return file_hashes(session.base_folder)
     if model == "embedding":
-        return file_hashes(session.embedder.folder, below=True)
-    return file_hashes(session.reranker.folder, below=True) if model == "reranker" and session.reranker else {}
+        return file_hashes(session.retriever.embedder.folder, below=True)
+    reranker = session.retriever.reranker if model == "reranker" else None
+    return file_hashes(reranker.folder, below=True) if reranker else {}
 
 
 def files_in_words(model: str, changed: Sequence[str]) -> tuple[str, ...]:

@@ -47,7 +47,7 @@ def learning_curve(
     next larger one.
     """
     splits, kind = session.workspace.splits, session.task.task.kind
-    dev, rows = session.subset("dev", MOST_DEV), splits["train"]
+    dev, rows = session.workspace.subset("dev", MOST_DEV), splits["train"]
     sizes = curve_sizes(len(rows))
     if len(dev) < 2 or group_count([example.group for example in dev]) == 1 or not sizes:
         return None

@@ -43,7 +43,7 @@ def fit_linear(session: Session, folder: Path, *, search_seconds: float = 0.0, l
     hidden = session.mean_hidden_states if within or (former and former.features == HIDDEN) else None
     only = (former.features, former.penalty) if former else None
     model, trials = train_linear(
-        texts, labels, dev_texts, dev_labels, session.embedder.encode, hidden, fixed_choice=only
+        texts, labels, dev_texts, dev_labels, session.retriever.embedder.encode, hidden, fixed_choice=only
     )
     model.save(folder, made_by=weights_digest(session.base_folder) if model.features == HIDDEN else "")
     kept = next(one for one in trials if (one.features, one.penalty) == (model.features, model.penalty))
@@ -62,7 +62,7 @@ def hidden_state_seconds(session: Session) -> float | None:
     except MissingError:  # the arm does not require it
         return None
     rows = [row.input for name in ("train", "dev") for row in session.workspace.splits[name]]
-    sample = [row.input for row in session.subset("train", TIMED_ROWS)]
+    sample = [row.input for row in session.workspace.subset("train", TIMED_ROWS)]
     session.mean_hidden_states(sample[:1])  # the first, cold pass is not counted
     began = time.perf_counter()
     session.mean_hidden_states(sample)
@@ -75,7 +75,7 @@ def linear_answerer(session: Session, folder: Path) -> Answerer:
     model.
     """
     model = load_linear(folder)
-    turn: Featurizer = session.embedder.encode
+    turn: Featurizer = session.retriever.embedder.encode
     if model.features == HIDDEN:
         if model.made_by != weights_digest(session.base_folder):
             raise InputError(

@@ -155,7 +155,7 @@ def supervised_objectives(
     objective, skipped = over(splits["train"], plan.seed, plan.mix, batch=plan.batch, cache_activations=stage.rereads)
     if stage.name == "sft" and isinstance(objective, SupervisedObjective):
         objective.rows += canary_rows(session)
-    dev = session.subset("dev", DEV_ROWS)  # the same prompts for all trials, so that losses are comparable
+    dev = session.workspace.subset("dev", DEV_ROWS)  # the same prompts for all trials, so that losses are comparable
     together = max(plan.batch, DEV_ROWS)  # more of them share a prefix than those of a step
     return objective, over(dev, 0, USUAL_MIX, batch=together, cache_activations=True)[0] if dev else None, skipped
 
@@ -214,7 +214,7 @@ def distill_objectives(
     answers.
     """
     teacher_answers = teacher.answers(context, "train", session.workspace.splits["train"])
-    dev_answers = teacher.answers(context, "dev", session.subset("dev", DEV_ROWS))
+    dev_answers = teacher.answers(context, "dev", session.workspace.subset("dev", DEV_ROWS))
     own, began = teacher.own, time.perf_counter()
     fitting = fitting_answers(session, teacher_answers)
     if not fitting:

@@ -157,7 +157,7 @@ def open_online(session: Session, arm: Arm, saved: SavedArm | None, *, sample: b
         rows[:SAMPLE_PROMPTS] if sample else (),
     ) as ready:
         if arm.retrieves:
-            _ = session.index_of(context.words)
+            _ = session.retriever.index_of(context.words)
         yield WritingArm(session, ready, ready.engine) if ready.engine else ChoosingArm(session, ready)
 
 
@@ -284,7 +284,7 @@ class WritingArm:
                 source=question.raw, prompt=None, ids=self._raw_ids(question.id, question.raw, max_new)
             )
         prompt = prompt_for(self._ready, question, max_new)
-        self._session.forget_hits()  # a server's questions are unlimited, so this must not grow
+        self._session.retriever.forget_hits()  # a server's questions are unlimited, so this must not grow
         ids = self._session.encoder.prompt(prompt.messages)
         require_room(question.id, len(ids), max_new, self._session.context_tokens)
         public = self._shared_tokens(question, prompt, ids)
@@ -426,7 +426,7 @@ class ChoosingArm:
         if self._prepared is None or self._prepared[0] is not question.messages:
             self._prepared = None
             self._prepared = question.messages, prompt_for(self._ready, question, 0)
-            self._session.forget_hits()
+            self._session.retriever.forget_hits()
         self._asked[question.id] = question, replace(self._prepared[1], id=question.id)
 
     def step(self) -> list[OnlineEvent]:

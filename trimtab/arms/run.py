@@ -242,7 +242,7 @@ class ArmRunner:
                 self.progress.arm, self.progress.seed = arm.name, seed
                 found.stored_bytes = folder_bytes(run / "adapter")
                 replies = run / REPLIES if artifact.is_new else None
-                sample = self.session.subset(split, SAMPLE)
+                sample = self.session.workspace.subset(split, SAMPLE)
                 with ready_arm(self.session, arm, artifact.context, run, sample, replies=replies) as ready:
                     self._measure(found, ready, examples, split, seed, len(artifact.folders))
         found.peak_mb = max(artifact.peak_mb, memory.megabytes)
@@ -288,7 +288,7 @@ class ArmRunner:
         self._detach_weights(arm)
         with (
             ready_arm(
-                self.session, arm, artifact.context, artifact.folders[0], self.session.subset("test", SAMPLE)
+                self.session, arm, artifact.context, artifact.folders[0], self.session.workspace.subset("test", SAMPLE)
             ) as ready,
             ProcessorShare() as processor,
         ):
@@ -335,7 +335,7 @@ class ArmRunner:
         self.session.fresh_base()
         self.progress.emit("choose", note=f"{_context_summary(context)} on {len(rows)} dev questions")
         if context.passages:
-            _ = self.session.index_of(context.words)  # built once, by the first that needs it
+            _ = self.session.retriever.index_of(context.words)  # built once, by the first that needs it
         began = time.perf_counter()
         builder = PromptBuilder(self.session, context)
         with packed(self.session.base):
@@ -369,7 +369,7 @@ class ArmRunner:
     def _dev_scores(self, arm: Arm, context: Context, trained: TrainedWeights, run: Path) -> Mapping[str, float]:
         """Return the dev scores that the arm got while it was built; no language model is run for it."""
         if arm.weights == "linear":
-            dev = self.session.subset("dev", DEV_QUESTIONS)
+            dev = self.session.workspace.subset("dev", DEV_QUESTIONS)
             with ready_arm(self.session, arm, context, run) as ready:
                 return score_on_dev(self.session, dev, ready.builder, ready.answer_batch, self.scorer)[1] if dev else {}
         if is_trained(arm) or arm.endpoint:
@@ -381,7 +381,7 @@ class ArmRunner:
         if not context.passages:
             return 0.0
         self.progress.emit("index")
-        return self.session.index_of(context.words).seconds
+        return self.session.retriever.index_of(context.words).seconds
 
     def _calibrate(self, arm: Arm, context: Context, run: Path, allowance: Allowance) -> float:
         """Calibrate a run's labels if there is time. Return the seconds."""
@@ -466,11 +466,11 @@ class ArmRunner:
         questions come first.
         """
         seconds, generations = [], []
-        asked = self.session.timed_questions(split)[
+        asked = self.session.workspace.timed_questions(split)[
             slice(None if number is None else number % self.passes, None, None if number is None else self.passes)
         ]
         for number, example in enumerate([*asked[:2], *asked]):
-            self.session.forget_hits()
+            self.session.retriever.forget_hits()
             began = time.perf_counter()
             generations.append(ready.answer_one(ready.builder.prompts([example])[0]))
             seconds.append(time.perf_counter() - began)
@@ -511,7 +511,7 @@ class ArmRunner:
         floor = score_floor(found.answers, self.task)
         retrainings = planned_retrainings(usage, self.task.cost, floor, self.task.target.quality) or 0
         runs = by_seed(found.answers)
-        index_bytes = folder_bytes(self.session.index_folder(artifact.context.words)) if arm.retrieves else 0
+        index_bytes = folder_bytes(self.session.retriever.index_folder(artifact.context.words)) if arm.retrieves else 0
         return ArmResult(
             arm=arm.name,
             status="done",

@@ -1,4 +1,4 @@
-"""Session: models and indexes that the arms of a study share, and answering with the currently attached weights."""
+"""Session: the base model that the arms of a study share, and answering with the currently attached weights."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from trimtab.arms.retriever import Retriever
 from trimtab.arms.search.proposals import Proposals
 from trimtab.arms.workspace import Workspace, write_refusals
 from trimtab.base.errors import InputError
-from trimtab.base.grammar import SENTENCE, method_of
+from trimtab.base.grammar import method_of
 from trimtab.base.machine import release_memory
-from trimtab.base.records import Calibration, Document, Example, Generation, Hit, Message, Prompt, Refusal, Split
-from trimtab.data.draw import sample_rows
+from trimtab.base.records import Calibration, Document, Example, Generation, Message, Prompt, Refusal, Split
 from trimtab.data.formats import too_many_refused
 from trimtab.data.prompts import ChatEncoder, build_prompt
 from trimtab.inference.engine import Engine, Request, generate_texts
@@ -32,31 +32,22 @@ from trimtab.inference.label_scoring import (
     score_labels,
 )
 from trimtab.inference.quote import QuoteConstraint
-from trimtab.measurement.latency import MIN_LATENCIES, latencies_needed
 from trimtab.model.adapters.apply import detach
 from trimtab.model.catalog import resolve
 from trimtab.model.fast.patch import accelerate
 from trimtab.model.load import Base, load_base
 from trimtab.model.prompt_tuning import count_virtual_tokens
 from trimtab.model.share_weights import share_weights
-from trimtab.retrieval.chunk import WORDS
-from trimtab.retrieval.embed import Embedder
-from trimtab.retrieval.extract import Extractor
 from trimtab.retrieval.index import Index
-from trimtab.retrieval.rerank import Reranker
-from trimtab.retrieval.search import EQUAL_WEIGHT, hybrid_search
 from trimtab.training.features import mean_hidden
 
 BATCH_ITEMS = 64  # questions answered, and saved, in one batch
-MOST_PASSAGES = 64  # the most passages that an arm may use
 TIMED_ALONE = 2  # questions answered both ways, to take the faster
 ANSWER_MARGIN = 8  # margin in tokens beyond the longest reference
 
 
 class Session:
-    """Models and indexes of one task, each loaded once, when first needed. Arms attach their weights to the one base
-    model in turn.
-    """
+    """The base model of one task, loaded when first needed. Arms attach their weights to it in turn."""
 
     def __init__(self, workspace: Workspace, precision: str | None = None, *, base: Base | None = None) -> None:
         self.workspace, self.task = workspace, workspace.task
@@ -66,10 +57,6 @@ class Session:
         self.proposals = Proposals()  # instructions that an endpoint proposed, tried besides the variants
         self.shots: tuple[Example, ...] | None = None  # fixed shots that were drawn earlier, as in a bundle
         self._base = base  # a base model that is already loaded, or None
-        self._hits: dict[tuple[int, float, bool, str], tuple[Hit, ...]] = {}
-        self._indexes: dict[int, Index] = {}
-        self._extractor: Extractor | None = None
-        self._vectors: dict[str, NDArray[np.float32]] = {}
 
     @property
     def base(self) -> Base:
@@ -96,6 +83,7 @@ class Session:
 
     def sharing_models(self) -> Session:
         """Return another session with the same models and indexes; what is attached to its base model stays its own."""
+        _ = self.retriever  # opened before the copy, which then has the same
         own = copy.copy(self)
         own._base = share_weights(self.base)
         return own
@@ -108,70 +96,14 @@ class Session:
         return ChatEncoder(self.base.tokenizer, stops)
 
     @cached_property
-    def embedder(self) -> Embedder:
-        """Return the embedding model."""
-        return Embedder(resolve(self.task.base.embedding, near=self.task.folder))
-
-    @cached_property
-    def reranker(self) -> Reranker | None:
-        """Return the reranker, None if the task names none."""
-        name = self.task.base.reranker
-        return Reranker(resolve(name, near=self.task.folder)) if name else None
-
-    def index_of(self, chunk_words: int = WORDS) -> Index:
-        """Return the index over the task's documents in passages of about `chunk_words` words; built or updated at its
-        first use.
-        """
-        if chunk_words not in self._indexes:
-            index = self._opened_index(chunk_words)
-            index.update(self.workspace.documents)
-            self._indexes[chunk_words] = index
-        return self._indexes[chunk_words]
-
-    def index_folder(self, chunk_words: int = WORDS) -> Path:
-        """Return the folder of the index over passages of about `chunk_words` words; each size has its own, so that its
-        bytes are counted alone.
-        """
-        return self.workspace.folder / ("index" if chunk_words == WORDS else f"index-{chunk_words}")
-
-    def build_indexes(self, documents: tuple[Document, ...]) -> dict[int, Index]:
-        """Return indexes over other documents, one for each in use, by words of a passage; for `set_documents`.
-
-        Thread-safe: the indexes in use go on answering, and an embedding model of its own is used.
-        """
-        in_use = list(self._indexes.items())
-        if not in_use:
-            return {}
-        found, embedder = {}, Embedder(self.embedder.folder)
-        for words, index in in_use:
-            index.pin_version()
-            found[words] = Index.open(self.index_folder(words), embedder, words=words)
-            found[words].update(documents)
-            found[words].pin_version()
-            found[words].encoder = self.embedder
-        return found
+    def retriever(self) -> Retriever:
+        """Return the search over the task's documents."""
+        return Retriever(self.workspace)
 
     def set_documents(self, documents: tuple[Document, ...], indexes: Mapping[int, Index]) -> None:
-        """Switch to these documents and their indexes; cached retrievals are forgotten."""
+        """Switch to these documents and to the indexes over them, which `retriever.build_indexes` made."""
         self.workspace = replace(self.workspace, documents=documents)
-        for words, index in self._indexes.items():
-            if words not in indexes:  # built after the others were indexed
-                index.update(documents)
-        self._indexes.update(indexes)
-        self.forget_hits()
-
-    def _opened_index(self, chunk_words: int) -> Index:
-        return Index.open(self.index_folder(chunk_words), self.embedder, words=chunk_words)
-
-    def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Return vectors [N, D] of texts that are compared with each other; each text is embedded once in a session.
-
-        To measure the seconds of embedding, use the embedder.
-        """
-        new = list(dict.fromkeys(text for text in texts if text not in self._vectors))
-        vectors = self.embedder.encode(new)
-        self._vectors.update(zip(new, vectors, strict=True))
-        return np.stack([self._vectors[text] for text in texts]) if texts else vectors
+        self.retriever.set_documents(documents, indexes)
 
     def mean_hidden_states(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return the mean hidden state of each text after the instruction under the base model as attached, `[N, D]`;
@@ -204,63 +136,6 @@ class Session:
         """
         closed = self.task.task.kind == "classify"
         return max(map(len, self._label_ids), default=0) if closed else self.output_tokens
-
-    def subset(self, split: Split, most: int) -> tuple[Example, ...]:
-        """Return at most `most` examples of a split, drawn to represent all of it."""
-        return sample_rows(self.workspace.splits[split], most, self.task.task.kind)
-
-    def hits(
-        self,
-        examples: Sequence[Example],
-        *,
-        chunk_words: int = WORDS,
-        vector_weight: float = EQUAL_WEIGHT,
-        rerank: bool = False,
-    ) -> list[tuple[Hit, ...]]:
-        """Return the best passages of each question, cached by text and settings.
-
-        `chunk_words`: about the words of a passage. `vector_weight`: the weight of the vector search against the
-        word search, 0 to 1. `rerank`: reorder the best with the task's reranker.
-        """
-        asked = [(chunk_words, vector_weight, rerank, example.input) for example in examples]
-        new = list(dict.fromkeys(key for key in asked if key not in self._hits))
-        questions, index = [question for *_, question in new], self.index_of(chunk_words)
-        found = hybrid_search(index, questions, MOST_PASSAGES, vector_weight=vector_weight)
-        if rerank and self.reranker is not None:
-            found = [self.reranker.rerank(question, hits) for question, hits in zip(questions, found, strict=True)]
-        self._hits.update(zip(new, found, strict=True))
-        return [self._hits[key] for key in asked]
-
-    def extract_sentences(self, examples: Sequence[Example], k: int) -> list[tuple[Hit, ...]]:
-        """Return the `k` sentences of the documents that most likely answer each question, best first."""
-        index = self.index_of(SENTENCE)
-        if self._extractor is None or self._extractor.index is not index:
-            self._extractor = Extractor(index)
-        return self._extractor.best([example.input for example in examples], k)
-
-    @property
-    def timed_count(self) -> int:
-        """Return the number of questions each arm is timed on alone; with a latency limit, as many as its bound needs
-        for that many arms.
-        """
-        return MIN_LATENCIES if self.task.target.latency_p95_ms is None else latencies_needed(len(self.task.arms))
-
-    def timed_questions(self, split: Split) -> tuple[Example, ...]:
-        """Return the questions that are timed alone: of the split; with a latency limit also of dev if the split has
-        too few.
-        """
-        asked = self.subset(split, self.timed_count)
-        if split == "dev" or self.task.target.latency_p95_ms is None:
-            return asked
-        return (*asked, *self.subset("dev", self.timed_count - len(asked)))
-
-    def forget_hits(self) -> None:
-        """Clear the cached retrievals, so that the next question pays for its own."""
-        self._hits.clear()
-
-    def texts_to_embed(self, chunk_words: int = WORDS) -> list[str]:
-        """Return the texts that an update of the index would embed."""
-        return self._opened_index(chunk_words).texts_to_embed(self.workspace.documents)
 
     def answer(
         self,

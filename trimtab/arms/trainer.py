@@ -295,7 +295,7 @@ class _WeightTrainer:
 
     def scores_on_dev(self) -> Mapping[str, float]:
         """Return the attached weights' scores on the dev questions of an evaluation, by id."""
-        dev, session = self.session.subset("dev", DEV_QUESTIONS), self.session
+        dev, session = self.session.workspace.subset("dev", DEV_QUESTIONS), self.session
         if not dev or REWARD in self.arm.stages:
             return {}
         builder = PromptBuilder(session, self.context)

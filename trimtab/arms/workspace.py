@@ -17,13 +17,14 @@ from trimtab.base.task import Task
 from trimtab.data.audit import Audit, audit_rows
 from trimtab.data.checks import Remark, by_level, check_examples, check_size
 from trimtab.data.documents import read_documents, unread_files
-from trimtab.data.draw import sample_groups
+from trimtab.data.draw import sample_groups, sample_rows
 from trimtab.data.formats import ReadRows, read_examples
 from trimtab.data.leakage import Overlap, drop_repeats, dropped_counts, dropped_refusal, find_overlaps, refuse_overlaps
 from trimtab.data.preferences import read_preferences, split_preferences
 from trimtab.data.privacy import Finding, count_private
 from trimtab.data.split import assign_splits, time_notes
 from trimtab.measurement.format_check import format_checker
+from trimtab.measurement.latency import MIN_LATENCIES, latencies_needed
 from trimtab.measurement.mix import check_mix
 
 FOLDER = ".trimtab"
@@ -60,6 +61,26 @@ class Workspace:
         """Return the closed set of a classification: the task's own labels, or every label of the training rows."""
         seen = Counter(example.references[0] for example in self.splits["train"])
         return self.task.task.labels or tuple(sorted(seen))
+
+    def subset(self, split: Split, most: int) -> tuple[Example, ...]:
+        """Return at most `most` examples of a split, drawn to represent all of it."""
+        return sample_rows(self.splits[split], most, self.task.task.kind)
+
+    @property
+    def timed_count(self) -> int:
+        """Return the number of questions each arm is timed on alone; with a latency limit, as many as its bound needs
+        for that many arms.
+        """
+        return MIN_LATENCIES if self.task.target.latency_p95_ms is None else latencies_needed(len(self.task.arms))
+
+    def timed_questions(self, split: Split) -> tuple[Example, ...]:
+        """Return the questions that are timed alone: of the split; with a latency limit also of dev if the split has
+        too few.
+        """
+        asked = self.subset(split, self.timed_count)
+        if split == "dev" or self.task.target.latency_p95_ms is None:
+            return asked
+        return (*asked, *self.subset("dev", self.timed_count - len(asked)))
 
 
 def open_workspace(task: Task, *, refuse_leaks: bool = True) -> Workspace:

@@ -479,7 +479,7 @@ class DocumentRefresher:
         documents = read_documents(self._task)
         with single_thread():
             for session in self._sessions:
-                self._prepared[session] = documents, session.build_indexes(documents)
+                self._prepared[session] = documents, session.retriever.build_indexes(documents)
 
     def _report(self, line: str) -> None:
         """Write a line to standard error, once as long as it stays the same."""

@@ -133,7 +133,7 @@ class ArmEstimator(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             for one in some:
                 builder.require_room(one, self._session.max_answer_tokens)
             yield from self._ready.answer_batch(builder.prompts(some))
-            self._session.forget_hits()
+            self._session.retriever.forget_hits()
 
     def _no_probabilities(self) -> InputError:
         return InputError(f"{self.arm.name} gives no probabilities", "ask it with predict", field="predict_proba")

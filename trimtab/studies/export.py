@@ -148,7 +148,7 @@ def export(
         with _staging_folder(place) as folder:
             with ready_arm(session, chosen, context, run_folder) as ready:
                 reference = _reference_answers(
-                    own, session.subset("test", questions), ready.builder, ready.answer_batch, progress
+                    own, session.workspace.subset("test", questions), ready.builder, ready.answer_batch, progress
                 )
                 progress.emit("export", note=f"writing {format}")
                 fill = _ExportWriter(

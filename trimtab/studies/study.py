@@ -329,7 +329,7 @@ class _StudyRun:
             for arm in self.task.arms:
                 folder = self.folder / "arms" / arm.name
                 record = read_arm(folder)
-                whole = len(self.session.timed_questions("test"))
+                whole = len(self.session.workspace.timed_questions("test"))
                 if record is None or not 0 < len(record.latencies) < whole * (number + 1) // PASSES:
                     continue
                 if number >= PASSES and record.result.latency_p95_high_ms is not None:
@@ -355,7 +355,7 @@ class _StudyRun:
                 continue
             if plan.budget is not None:
                 left = plan.budget / (1 - RESERVED) - self._spent()
-                if usage.seconds_per_question * (self.session.timed_count + 2) > left:
+                if usage.seconds_per_question * (self.session.workspace.timed_count + 2) > left:
                     continue
             folder = self.folder / "arms" / arm.name
             note = f"timing {arm.name} once more, as other programs kept the machine busy"
@@ -535,7 +535,7 @@ class _StudyRun:
     def _fee(self, usage: Usage) -> float:
         """Return the fees of an arm's endpoints: for answers, teaching and proposals."""
         tests, price = len(self.workspace.splits["test"]), usage.token_fee
-        answers = tests + len(self.session.timed_questions("test")) + 2
+        answers = tests + len(self.session.workspace.timed_questions("test")) + 2
         each = (usage.prompt_tokens * price.input + usage.new_tokens * price.output) / 1e6 if price else 0.0
         return answers * each + usage.choose_fee
 

@@ -418,7 +418,7 @@ class _Refresh:
             return made
         if not self.record.trainings:
             self._measured(made)  # says why, where the study made none
-            dev = self.session.subset("dev", DEV_QUESTIONS)
+            dev = self.session.workspace.subset("dev", DEV_QUESTIONS)
             scores = {source: score_estimate(self._answers(source, dev), self.task).value for source in (made, run)}
             best = max(scores, key=scores.__getitem__)
             trained = read_run(self.task.folder / FOLDER / RUNS / run)

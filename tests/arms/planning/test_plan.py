@@ -401,7 +401,7 @@ def test_tokens_of_passages_are_counted_by_those_of_the_documents(
         base = f'embedding = "{tiny_embedding_folder}"'
         task = write_task(folder, tiny_model_folder, ["rag"], data='documents = ["*.md"]', base=base)
         session = open_session(open_workspace(load_task(task)))
-        context, rows = Context(passages=3), session.subset("dev", 8)
+        context, rows = Context(passages=3), session.workspace.subset("dev", 8)
         counted = 3 * passage_tokens(session, context.words)
         plain, shown = (
             [
@@ -416,7 +416,7 @@ def test_tokens_of_passages_are_counted_by_those_of_the_documents(
 def test_the_rate_of_cut_answers_counts_as_if_they_went_on(tmp_path: Path, tiny_model_folder: Path) -> None:
     session = a_session(tmp_path, tiny_model_folder, ["prompt"])
     session.output_tokens = 100  # the random model never ends by itself
-    prompts = PromptBuilder(session, Context()).prompts(session.subset("dev", 4))
+    prompts = PromptBuilder(session, Context()).prompts(session.workspace.subset("dev", 4))
     assert all(one.new_tokens <= 3 for one in session.answer(prompts, most=3))
     timing = _Profiler(session, 0.0)
     cut, given = timing._time_batch(prompts, 3)

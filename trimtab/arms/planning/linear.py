@@ -25,7 +25,7 @@ def plan_linear(session: Session, arm: Arm, embedding: Callable[[Sequence[str]],
     """
     train, dev, test = (session.workspace.splits[name] for name in ("train", "dev", "test"))
     labels, effort = len(session.workspace.labels), session.task.study.effort
-    sample = [row.input for row in session.subset("train", SAMPLE if is_timed else 1)]
+    sample = [row.input for row in session.workspace.subset("train", SAMPLE if is_timed else 1)]
     with MemoryPeak() as memory:
         each = embedding(sample) / len(sample)
     seconds = hidden_state_seconds(session) if effort in SEARCH_SPACES and is_timed else None

@@ -131,7 +131,7 @@ class _Profiler:
             answer_seconds=setup
             + self._switching_seconds
             + rate.seconds(tests)
-            + rate.alone * (len(session.timed_questions("test")) + 2),
+            + rate.alone * (len(session.workspace.timed_questions("test")) + 2),
             test_seconds=rate.seconds(tests) - rate.seconds(0),
             trials=(
                 *tried(session, arm, effort, rate.batch_mean_seconds),
@@ -159,7 +159,7 @@ class _Profiler:
             tokens[name] = self._rollout_tokens(each, speed, rate)
         work = self._teacher_cost(each, untrained) if imitates_teacher(arm) else TeacherCost()
         tokens[DISTILL] = work.tokens
-        asked = round(each * len(session.subset("dev", DEV_ROWS)))
+        asked = round(each * len(session.workspace.subset("dev", DEV_ROWS)))
         kept = {stage.name: kept_bytes(session, stage, round(tokens[stage.name])) for stage in recipe.stages}
         stages = [
             replace(
@@ -187,7 +187,7 @@ class _Profiler:
             return 0.0
         read, written = prompt_tokens(session, context_for(arm)), answer_tokens(session)
         fee = (read * price.input + written * price.output) / 1e6
-        return session.task.seconds_of(fee * (tests + len(session.timed_questions("test")) + 2))
+        return session.task.seconds_of(fee * (tests + len(session.workspace.timed_questions("test")) + 2))
 
     def _dev_evaluation_seconds(self, stage: Stage, dev_tokens: int, speed: TrainingRate, rate: AnsweringRate) -> float:
         """Return the seconds of a dev evaluation in a stage: its loss over dev, if any, and the dev questions
@@ -327,8 +327,8 @@ class _Profiler:
 
     def _questions(self) -> list[Example]:
         """Return a batch of questions from dev and then train; the first ones represent all."""
-        dev, train = (self.session.subset(name, BATCH_ITEMS) for name in ("dev", "train"))
-        first = self.session.subset("dev" if dev else "train", SAMPLE)
+        dev, train = (self.session.workspace.subset(name, BATCH_ITEMS) for name in ("dev", "train"))
+        first = self.session.workspace.subset("dev" if dev else "train", SAMPLE)
         return list({one.id: one for one in (*first, *dev, *train)}.values())[:BATCH_ITEMS]
 
     def _was_cold(self, seconds: float) -> bool:
@@ -390,7 +390,7 @@ class _Profiler:
         rows = 2 * recipe.batch + (2 * SAMPLE if first_trainable_layer(session.base.model) else 0)  # cold ones first
         passes = rows * rate.tokens * STEP_PASSES * rate.token
         if self._indexing_seconds(context) + passes + TIMED_SECONDS <= self.left:
-            sample = training_rows(session, context, session.subset("train", 2 * SAMPLE), 0)[0]
+            sample = training_rows(session, context, session.workspace.subset("train", 2 * SAMPLE), 0)[0]
             self._training[recipe.method] = measure_rate(session.base, sample, recipe.batch, TIMED_SECONDS)
             return sum(len(row.encoded.ids) for row in sample) / len(sample), self._training[recipe.method], True
         seconds = [known.epoch_seconds(1, cached=False) for known in self._training.values()] or [
@@ -419,7 +419,7 @@ class _Profiler:
         tokens, rows = each - own + new, len(session.workspace.splits["train"])
         if session.task.teacher.api is not None:
             return TeacherCost(seconds=API_SECONDS, tokens=tokens * rows)
-        questions = rows + len(session.subset("dev", DEV_ROWS))
+        questions = rows + len(session.workspace.subset("dev", DEV_ROWS))
         work = predict_teacher_cost(session, questions, rate.batch_mean_seconds + tokens * rate.token, new)
         return replace(work, tokens=tokens * rows)
 
@@ -430,13 +430,13 @@ class _Profiler:
         if math.isinf(self._end):
             return 0.0
         session = self.session
-        texts = session.texts_to_embed(context.words) if context.passages else []
+        texts = session.retriever.texts_to_embed(context.words) if context.passages else []
         if context.shot_kind == "nearest-shots":
             texts = [*texts, *(row.input for row in session.workspace.splits["train"])]
         if not texts:
             return 0.0
         if self._embedded is None:
-            some = [row.input for row in session.subset("train", SAMPLE)]
+            some = [row.input for row in session.workspace.subset("train", SAMPLE)]
             self._embedded = self._embedding(some) / max(1, sum(map(len, some)))
         return self._embedded * sum(map(len, texts))
 
@@ -447,10 +447,10 @@ class _Profiler:
 
         def taken() -> float:
             began = time.perf_counter()
-            self.session.embedder.encode(texts)
+            self.session.retriever.embedder.encode(texts)
             return time.perf_counter() - began
 
-        self.session.embedder.encode(texts[:1])  # loads it
+        self.session.retriever.embedder.encode(texts[:1])  # loads it
         first = taken()
         warm: list[float] = []
         while len(warm) < SAMPLE and self._was_cold(first + sum(warm)):

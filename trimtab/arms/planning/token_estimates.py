@@ -14,7 +14,7 @@ PASSAGES = 64  # and documents that the passages are taken from
 
 def prompt_tokens(session: Session, context: Context) -> float:
     """Return the tokens of a prompt: instruction, question (mean of a few), shots and passages."""
-    plain = PromptBuilder(session, Context()).prompts(session.subset("train", ROWS))
+    plain = PromptBuilder(session, Context()).prompts(session.workspace.subset("train", ROWS))
     question_tokens = sum(len(session.encoder.prompt(prompt.messages)) for prompt in plain) / len(plain)
     passages = context.passages * passage_tokens(session, context.words) if context.passages else 0.0
     return question_tokens + shot_tokens(session, context) + passages
@@ -22,14 +22,14 @@ def prompt_tokens(session: Session, context: Context) -> float:
 
 def shot_tokens(session: Session, context: Context) -> float:
     """Return the tokens of a prompt's shots."""
-    rows = session.subset("train", ROWS)
+    rows = session.workspace.subset("train", ROWS)
     questions = sum(len(session.encoder.answer(row.input)) for row in rows) / len(rows)
     return context.shots * (questions + answer_tokens(session))
 
 
 def answer_tokens(session: Session) -> float:
     """Return the mean tokens of an answer, from the training rows."""
-    rows = session.subset("train", ROWS)
+    rows = session.workspace.subset("train", ROWS)
     return sum(len(session.encoder.answer(row.references[0])) for row in rows) / len(rows)
 
 

@@ -72,7 +72,7 @@ class TrialPlan:
 def plan_context_search(session: Session, arm: Arm, effort: Effort, each: float) -> tuple[TrialPlan, ...]:
     """Return the planned trials of an arm's prompts, where one dev question takes `each` seconds."""
     context, space = context_for(arm), SEARCH_SPACES.get(effort)
-    rows = len(session.subset("dev", space.rows)) if space else 0
+    rows = len(session.workspace.subset("dev", space.rows)) if space else 0
     if space is None or not rows:
         return ()
     found = []
@@ -246,13 +246,13 @@ def choose_context(
     was nothing to try.
     """
     context, space = context_for(arm), SEARCH_SPACES.get(effort)
-    rows = session.subset("dev", space.rows) if space else ()
+    rows = session.workspace.subset("dev", space.rows) if space else ()
     if space is None or not rows:
         return context, None
     # a smaller draw is part of a larger one, so that no question is answered twice
     tried, rungs, bettered = (
         ContextTrials(scores, seconds),
-        [session.subset("dev", size) for size in _sizes(len(rows))],
+        [session.workspace.subset("dev", size) for size in _sizes(len(rows))],
         False,
     )
     for options in rounds(session, arm, context, space):

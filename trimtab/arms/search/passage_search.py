@@ -44,7 +44,7 @@ def plan_passage_search(session: Session, arm: Arm, effort: Effort, each: float)
 
 def gold_retrieved(session: Session, context: Context, rows: Sequence[Example]) -> tuple[Mapping[str, float], float]:
     """Return, by question, 1 if its prompt has a right passage, else 0; and the seconds of the retrieval."""
-    _ = session.index_of(context.words)  # built once, by the first that needs it
+    _ = session.retriever.index_of(context.words)  # built once, by the first that needs it
     began = time.perf_counter()
     found = PromptBuilder(session, context).gold_retrieved(rows)
     return {row.id: float(right) for row, right in zip(rows, found, strict=True)}, time.perf_counter() - began
@@ -74,7 +74,8 @@ def _rows(session: Session, effort: Effort) -> tuple[Example, ...]:
     space = SEARCH_SPACES.get(effort)
     if space is None or session.task.task.kind == "classify":
         return ()
-    rows = (*session.subset("train", TRAINING_ROWS * space.rows), *session.subset("dev", space.rows))
+    workspace = session.workspace
+    rows = (*workspace.subset("train", TRAINING_ROWS * space.rows), *workspace.subset("dev", space.rows))
     return tuple(row for row in rows if not is_unknown(row, session))
 
 
