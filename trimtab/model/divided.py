@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeGuard
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from torch import Tensor
 
@@ -27,7 +27,8 @@ def is_divided(value: Tensor) -> TypeGuard[DTensor]:
 
 def own_part(value: DTensor) -> Tensor:
     """Return this process's part of a divided parameter, over the same memory."""
-    part: Tensor = value.detach().to_local()
+    detached: Any = value.detach()
+    part: Tensor = detached.to_local()
     return part
 
 
@@ -44,6 +45,7 @@ def saved_value(base: Base, value: Tensor) -> Tensor:
     All processes must ask for it alike.
     """
     if is_divided(value):
-        whole: Tensor = value.detach().full_tensor()
+        detached: Any = value.detach()
+        whole: Tensor = detached.full_tensor()
         return whole.to(DTYPES[base.precision]).cpu()
     return value.detach().contiguous()

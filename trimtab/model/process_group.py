@@ -15,15 +15,18 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TypeVar
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import torch
 from packaging.version import Version
-from torch import Tensor
 
 from trimtab.base.errors import InputError, StoppedError
 from trimtab.base.progress import STOP_SIGNALS
 from trimtab.base.sanitize import one_line
+
+if TYPE_CHECKING:  # whoever asks for the rank alone needs no torch
+    import torch
+    from torch import Tensor
 
 LEAST_TORCH = "2.8"  # fully_shard with parameters that it leaves alone
 JOIN_SECONDS = 120.0  # for all processes to arrive
@@ -104,6 +107,8 @@ def is_first() -> bool:
 
 def device() -> torch.device:
     """Return the device of this process's shards and passes."""
+    import torch
+
     local = 0 if _member is None else _member.launch.local_rank
     return torch.device("cuda", local) if torch.cuda.is_available() else torch.device("cpu")
 
@@ -128,7 +133,7 @@ def joined(launch: Launch | None, begun_with: Mapping[str, str]) -> Iterator[Non
         _begin(launch, _member.store)
         require_same({**begun_with, "device": device().type})
         yield
-        torch.distributed.destroy_process_group()
+        _leave()
     except BaseException as error:
         _explain_end(_member, error)
         raise
@@ -137,6 +142,8 @@ def joined(launch: Launch | None, begun_with: Mapping[str, str]) -> Iterator[Non
 
 
 def _require_torch() -> None:
+    import torch
+
     if Version(torch.__version__) < Version(LEAST_TORCH):
         problem = f"a training over several processes needs torch {LEAST_TORCH}, and this is {torch.__version__}"
         raise InputError(problem, f"install it with: pip install 'torch>={LEAST_TORCH}'")
@@ -144,6 +151,8 @@ def _require_torch() -> None:
 
 def _require_device(launch: Launch) -> None:
     """Select this process's GPU; raises InputError if it is asked for and not there."""
+    import torch
+
     if not torch.cuda.is_available():
         if os.environ.get("CUDA_VISIBLE_DEVICES", "").strip(" -1"):
             problem = f"CUDA_VISIBLE_DEVICES={os.environ['CUDA_VISIBLE_DEVICES']} asks for GPUs, and torch finds none"
@@ -160,12 +169,11 @@ def _store(launch: Launch) -> Any:
     """Return the key-value store of the group, which rank 0 or torchrun holds; raises InputError if it is not
     reached within JOIN_SECONDS.
     """
-    from torch.distributed import PrefixStore, TCPStore
-
+    distributed: Any = import_module("torch.distributed")  # its types name no stores
     holds = launch.rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
     place = f"{launch.address}:{launch.port}"
     try:
-        store = TCPStore(
+        store = distributed.TCPStore(
             launch.address, launch.port, None, holds, timedelta(seconds=JOIN_SECONDS), wait_for_workers=False
         )
     except RuntimeError as error:
@@ -174,7 +182,7 @@ def _store(launch: Launch) -> Any:
             raise InputError(problem, "set MASTER_ADDR to this machine, and MASTER_PORT to a free port") from error
         problem = f"rank {launch.rank} of {launch.size} found no rank 0 at MASTER_ADDR {place} in {JOIN_SECONDS:g} s"
         raise InputError(problem, "start rank 0 there, or correct MASTER_ADDR and MASTER_PORT") from error
-    return PrefixStore(f"trimtab-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+    return distributed.PrefixStore(f"trimtab-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
 
 
 def _meet(member: _Member) -> None:
@@ -202,6 +210,8 @@ def _ranks(numbers: Sequence[int]) -> str:
 
 
 def _begin(launch: Launch, store: Any) -> None:
+    import torch
+
     torch.distributed.init_process_group(
         "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo",
         store=store,
@@ -209,6 +219,12 @@ def _begin(launch: Launch, store: Any) -> None:
         world_size=launch.size,
         timeout=timedelta(seconds=COLLECTIVE_SECONDS),
     )
+
+
+def _leave() -> None:
+    import torch
+
+    torch.distributed.destroy_process_group()
 
 
 def require_same(values: Mapping[str, str]) -> None:
@@ -231,6 +247,8 @@ def exchange(value: Value) -> list[Value]:
 
     Tensors arrive on the CPU. Nothing but plain data is read from another process.
     """
+    import torch
+
     if _member is None:
         return [value]
     buffer = io.BytesIO()
@@ -262,18 +280,10 @@ def first_before_others(action: Callable[[], Value]) -> Value:
     return action()
 
 
-def in_turns(action: Callable[[], Value]) -> Value:
-    """Run an action on one process of each machine at a time, so that it needs its memory once; return its result."""
-    turns = exchange(0 if _member is None else _member.launch.local_rank)
-    for turn in range(max(turns) + 1):
-        if turn == turns[rank()]:
-            found = action()
-        exchange(None)
-    return found
-
-
 def any_of(*flags: bool) -> tuple[bool, ...]:
     """Return for each flag whether it is set on any process."""
+    import torch
+
     if _member is None:
         return flags
     found = torch.tensor(flags, dtype=torch.int32)
@@ -283,6 +293,8 @@ def any_of(*flags: bool) -> tuple[bool, ...]:
 
 def sum_over_processes(values: Tensor) -> Tensor:
     """Return the sum of a tensor over all processes, the same bits on each; the input may be overwritten."""
+    import torch
+
     if _member is not None:
         torch.distributed.all_reduce(values)
     return values
@@ -324,6 +336,8 @@ def _signals_ignored() -> Iterator[None]:
 
 def _is_lost_connection(error: BaseException) -> bool:
     """True for an error of a collective whose other side is gone."""
+    import torch
+
     if isinstance(error, torch.distributed.DistError):
         return True
     return isinstance(error, RuntimeError) and any(words in str(error).lower() for words in _LOST)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from trimtab.model import process_group
 from trimtab.model.adapters.apply import trainable_parameters
@@ -58,8 +58,8 @@ def shard(base: Base) -> None:
         value.data = value.data.float()
     base.original_weights.clear()
     shared = [value for layer in adapter_layers(model).values() for value in layer.shared_tensors.values()]
-    for value in (*beside, *shared):
-        value.data = value.data.to(device)
+    for tensor in (*beside, *shared):
+        tensor.data = tensor.data.to(device)
     gathered = MixedPrecisionPolicy(
         param_dtype=DTYPES[base.precision], reduce_dtype=torch.float32, cast_forward_inputs=False
     )

@@ -156,8 +156,9 @@ class _JoinedTensors(Mapping[str, Tensor]):
     def __init__(self, files: Sequence[Path]) -> None:
         self._files: dict[str, list[Any]] = {}
         for file in files:
-            opened = safe_open(file, framework="pt")
-            for name in opened.keys():  # noqa: SIM118 (no mapping)
+            opened: Any = safe_open(file, framework="pt")
+            names: list[str] = opened.keys()
+            for name in names:
                 self._files.setdefault(name, []).append(opened)
 
     def __getitem__(self, name: str) -> Tensor:

@@ -346,5 +346,5 @@ class _GroupGradientSums:
                 whole.append(master.grad)
         if whole:
             flat = process_group.sum_over_processes(torch.cat([one.flatten() for one in whole]))
-            for total, part in zip(whole, flat.split([one.numel() for one in whole]), strict=True):
+            for total, part in zip(whole, torch.split(flat, [one.numel() for one in whole]), strict=True):
                 total.copy_(part.view_as(total))
