@@ -312,8 +312,9 @@ def _without_labels(workspace: Workspace) -> InputError:
 
 
 def write_refusals(folder: Path, refusals: tuple[Refusal, ...]) -> None:
-    """Write `refused.jsonl` anew: one line for each unused row or unreadable document. Of a group of processes the first
-    one writes.
+    """Write `refused.jsonl` anew: one line for each unused row or unreadable document.
+
+    Of a group of processes the first one writes.
     """
     if not process_group.is_first():
         return

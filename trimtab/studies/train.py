@@ -100,8 +100,9 @@ def train(
     Under `torchrun` all processes call it alike and train together; the first one shows progress and writes, and goes
     on alone when the weights are trained.
 
-    Raises InputError for an arm without weights of its own, for one with a head if `begin` is given, for resuming a run begun with other inputs, and for processes that begin with different inputs or an arm
-    that one process must train; StoppedError after a signal, or if another process fails.
+    Raises InputError for an arm without weights of its own, for one with a head if `begin` is given, for resuming a run
+    begun with other inputs, and for processes that begin with different inputs or an arm that one process must train;
+    StoppedError after a signal, or if another process fails.
     """
     own = resolve_task(task)
     chosen = parse_arm(arm, own)

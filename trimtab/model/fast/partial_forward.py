@@ -31,7 +31,11 @@ def first_trainable_layer(model: Any) -> int:
     attached, upper layers read keys of lower ones, or the layers are divided among processes, which pass through all of
     them together.
     """
-    if process_group.size() > 1 or virtual_tokens_of(model) is not None or getattr(model.config, "num_kv_shared_layers", None):
+    if (
+        process_group.size() > 1
+        or virtual_tokens_of(model) is not None
+        or getattr(model.config, "num_kv_shared_layers", None)
+    ):
         return 0
     found: list[int] = []
     for name, parameter in model.base_model.named_parameters():  # in the order of a pass
