@@ -34,7 +34,9 @@ def command(
     track: TrackOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Train one arm's weights and store them as a run; under torchrun, by several processes together.
+    """Train one arm's weights and store them as a run.
+
+    Under torchrun several processes train them together.
 
     \b
     Example:

@@ -59,6 +59,8 @@ def shard(base: Base) -> None:
     base.original_weights.clear()
     shared = [value for layer in adapter_layers(model).values() for value in layer.shared_tensors.values()]
     for tensor in (*beside, *shared):
+        if tensor.is_meta:  # as `fully_shard` leaves a model whose size alone is asked for
+            continue
         tensor.data = tensor.data.to(device)
     gathered = MixedPrecisionPolicy(
         param_dtype=DTYPES[base.precision], reduce_dtype=torch.float32, cast_forward_inputs=False
