@@ -129,7 +129,7 @@ def train(group, case):
     found = {
         "weights": {name: saved_value(base, value).flatten().tolist() for name, value in parameters.items()},
         "losses": [(one["loss"], one["gradient_norm"]) for one in events if "loss" in one],
-        "dev": [[one.dev_loss, *one.rows, *one.figures.values()] for one in result.readings],
+        "dev": [[one.dev_loss, *one.rows] for one in result.readings],
         "steps": result.steps,
         "finished": result.finished,
     }

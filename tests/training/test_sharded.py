@@ -16,6 +16,7 @@ from tiny_models import base_of, plain_model
 
 from trimtab.base.errors import InputError
 from trimtab.model.adapters.apply import load_adapter
+from trimtab.model.attention import PackedSequences
 from trimtab.model.process_group import launch_of
 from trimtab.training.parallel import divided_by_size
 
@@ -26,9 +27,12 @@ pytestmark = [
 
 CASES = (
     *("lora:sft:llama", "full:weighted:tied llama", "full:sft:qwen2", "freeze:sft:llama"),
+    *("lora:head:llama", "full:reward:llama", "lora:dpo:llama"),
+)
+OTHERS = (  # with two processes only
     *("dora:sft:qwen2", "pissa:sft:llama", "vera:sft:llama", "ia3:sft:llama", "bitfit:sft:llama", "oft:sft:llama"),
-    *("loha:sft:gemma2", "soft-prompt:sft:llama", "prefix:sft:gemma3", "rslora:sft:phi3"),
-    *("lora:head:llama", "full:head:llama", "full:reward:llama", "lora:dpo:llama", "lora:kto:qwen2"),
+    *("loha:sft:llama", "rslora:sft:phi3", "soft-prompt:sft:llama", "prefix:sft:gemma3"),
+    *("full:head:llama", "lora:kto:qwen2"),
 )
 SAVED = ("lora:sft:llama", "full:sft:qwen2")  # weights that are whole on every process, and divided ones
 
@@ -53,17 +57,20 @@ def assert_equal(found, expected, within=1e-5):
 def trained(tmp_path_factory):
     """All cases with 1, 2 and 4 processes."""
     home = tmp_path_factory.mktemp("equal")
-    groups = {size: Group(folder=str(home / str(size)), size=size, cases=CASES) for size in (1, 2, 4)}
+    groups = {
+        size: Group(folder=str(home / str(size)), size=size, cases=CASES + (OTHERS if size < 4 else ()))
+        for size in (1, 2, 4)
+    }
     assert launched(*groups.values()) == [done(group) for group in groups.values()]
     return groups
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", CASES + OTHERS)
 def test_several_processes_train_as_one(trained, case):
     alone = result_of(trained[1], case)
     assert alone["steps"] == STEPS
     assert len(alone["losses"]) == STEPS
-    for size in (2, 4):
+    for size in (2, 4) if case in CASES else (2,):
         together = [result_of(trained[size], case, rank) for rank in range(size)]
         assert_equal(together[0], alone)
         assert all(one == together[0] for one in together)  # to the bit
@@ -87,13 +94,14 @@ def test_what_is_saved_is_whole_and_without_the_base(trained, case):
         assert saved < kept * (own + heads + 20_000)
 
 
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")  # PEFT asks the old name
 def test_an_adapter_of_four_processes_loads_in_peft(trained):
     folder = Path(trained[4].folder) / name_of("lora:sft:llama") / "adapter"
     ours = base_of("llama")
     load_adapter(ours, folder)
     theirs = PeftModel.from_pretrained(plain_model("llama"), folder)
     ids = torch.arange(3, 20)[None]
-    layout = pytest.importorskip("trimtab.model.attention").PackedSequences([17])
+    layout = PackedSequences([17])
     with torch.no_grad():
         hidden = ours.hidden(ids[0], layout.positions_N, layout)
         assert torch.allclose(ours.logits(hidden), theirs(input_ids=ids).logits[0], atol=1e-4)
@@ -128,11 +136,11 @@ def test_a_killed_process_ends_the_others_in_one_line_and_resumed_is_never_kille
 
 
 def test_a_stopped_process_ends_the_others_after_a_bounded_time(tmp_path):
-    group = Group(folder=str(tmp_path), size=2, at=3, hit=1, sends="SIGSTOP", silent_seconds=3.0, patience=60.0)
+    group = Group(folder=str(tmp_path), size=2, at=3, hit=1, sends="SIGSTOP", silent_seconds=8.0, patience=50.0)
     (found,) = launched(group)
     code, said = found["0"]
     assert code == 3
-    assert "rank 1 of 2 is gone (killed, stuck, or its machine is not reached)" in said
+    assert "rank 1 of 2 is gone (killed, stuck, or not reached)" in said
     assert found["1"][0] == "hung"
 
 

@@ -10,10 +10,11 @@ from __future__ import annotations
 import io
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -31,7 +32,8 @@ if TYPE_CHECKING:  # whoever asks for the rank alone needs no torch
 LEAST_TORCH = "2.8"  # fully_shard with parameters that it leaves alone
 JOIN_SECONDS = 120.0  # for all processes to arrive
 COLLECTIVE_SECONDS = 1800.0  # a silent process counts as gone; a killed one is noticed at once
-GRACE_SECONDS = 5.0  # for the others to say why they ended
+BEAT_SECONDS, GRACE_SECONDS = 0.5, 5.0  # how often a process shows that it lives, and when one that does not is gone
+LINGER_SECONDS = 30.0  # that the process with the store stays for the others to read in it
 # What torch says of a lost connection in a RuntimeError of no class of its own.
 _LOST = ("connection closed", "connection reset", "timed out", "gloo", "nccl", "broken pipe", "socket")
 
@@ -53,6 +55,11 @@ class Launch:
 class _Member:
     launch: Launch
     store: Any  # torch.distributed.Store
+    ended: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def holds_store(self) -> bool:
+        return _holds_store(self.launch)
 
 
 _member: _Member | None = None
@@ -130,6 +137,7 @@ def joined(launch: Launch | None, begun_with: Mapping[str, str]) -> Iterator[Non
     _member = _Member(launch=launch, store=_store(launch))
     try:
         _meet(_member)
+        threading.Thread(target=_beat, args=(_member,), daemon=True, name="beat").start()
         _begin(launch, _member.store)
         require_same({**begun_with, "device": device().type})
         yield
@@ -138,6 +146,7 @@ def joined(launch: Launch | None, begun_with: Mapping[str, str]) -> Iterator[Non
         _explain_end(_member, error)
         raise
     finally:
+        _member.ended.set()
         _member = None
 
 
@@ -170,7 +179,7 @@ def _store(launch: Launch) -> Any:
     reached within JOIN_SECONDS.
     """
     distributed: Any = import_module("torch.distributed")  # its types name no stores
-    holds = launch.rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+    holds = _holds_store(launch)
     place = f"{launch.address}:{launch.port}"
     try:
         store = distributed.TCPStore(
@@ -185,24 +194,29 @@ def _store(launch: Launch) -> Any:
     return distributed.PrefixStore(f"trimtab-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
 
 
+def _holds_store(launch: Launch) -> bool:
+    """True if the store lives as long as this process; that of torchrun outlives all."""
+    return launch.rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+
+
 def _meet(member: _Member) -> None:
     """Wait for all processes; raises InputError with the missing ones after JOIN_SECONDS."""
-    launch = member.launch
-    missing = _absent(member, "here", JOIN_SECONDS)
-    if missing:
-        problem = f"{_ranks(missing)} of {launch.size} did not arrive in {JOIN_SECONDS:g} s"
-        raise InputError(problem, f"start all {launch.size} processes, each where MASTER_ADDR {launch.address} answers")
-
-
-def _absent(member: _Member, what: str, seconds: float, text: str = "1") -> list[int]:
-    """Say `what` in the store and wait for the others to say it too; return the ranks that did not."""
-    member.store.set(f"{what}/{member.launch.rank}", text)
-    deadline = time.monotonic() + seconds
-    while True:
-        missing = [one for one in range(member.launch.size) if not member.store.check([f"{what}/{one}"])]
-        if not missing or time.monotonic() > deadline:
-            return missing
+    launch, store = member.launch, member.store
+    store.set(f"here/{launch.rank}", "1")
+    deadline = time.monotonic() + JOIN_SECONDS
+    while missing := [one for one in range(launch.size) if not store.check([f"here/{one}"])]:
+        if time.monotonic() > deadline:
+            problem = f"{_ranks(missing)} of {launch.size} did not arrive in {JOIN_SECONDS:g} s"
+            remedy = f"start all {launch.size} processes, each where MASTER_ADDR {launch.address} answers"
+            raise InputError(problem, remedy)
         time.sleep(0.05)
+
+
+def _beat(member: _Member) -> None:
+    """Show in the store, in a thread, that this process lives, also while it waits for others."""
+    with suppress(RuntimeError):  # the store is gone, and with it all that could read
+        while not member.ended.wait(BEAT_SECONDS):
+            member.store.add(f"beat/{member.launch.rank}", 1)
 
 
 def _ranks(numbers: Sequence[int]) -> str:
@@ -303,21 +317,64 @@ def sum_over_processes(values: Tensor) -> Tensor:
 def _explain_end(member: _Member, error: BaseException) -> None:
     """Tell the other processes why this one ends. Raises StoppedError if it ends because another one did."""
     lost, launch, store = _is_lost_connection(error), member.launch, member.store
+    why = ""
     with _signals_ignored():
         try:
-            missing = _absent(member, "end", GRACE_SECONDS, "" if lost else one_line(error))
-            told = {one: store.get(f"end/{one}").decode() for one in range(launch.size) if one not in missing}
+            store.set(f"end/{launch.rank}", "" if lost else one_line(error))
+            why = _why_lost(member, error) if lost else ""
+            if member.holds_store:
+                _linger(member, LINGER_SECONDS if lost else GRACE_SECONDS)
         except RuntimeError:
-            missing, told = [0], {}  # it held the store
-    if not lost:
-        return
-    failed = next(((one, text) for one, text in told.items() if text), None)
-    if failed is not None:
-        raise StoppedError(f"rank {failed[0]} of {launch.size} failed: {failed[1]}") from error
-    if missing:
-        why = "killed, stuck, or its machine is not reached"
-        raise StoppedError(f"{_ranks(missing)} of {launch.size} is gone ({why}); what was saved is kept") from error
-    raise StoppedError(f"the connection between the processes broke ({one_line(error)[:120]})") from error
+            why = why or _gone([0], launch)  # it held the store
+    if lost:
+        raise StoppedError(why) from error
+
+
+def _why_lost(member: _Member, error: BaseException) -> str:
+    """Return why a connection broke: another process said why it ends, or shows no more that it lives.
+
+    The first to find out tells the others.
+    """
+    launch, store = member.launch, member.store
+    beats = _beats(member)
+    deadline = time.monotonic() + GRACE_SECONDS
+    while time.monotonic() < deadline:
+        if store.check(["why"]):
+            return str(store.get("why").decode())
+        ended = {one: store.get(f"end/{one}").decode() for one in _ended(member)}
+        failed = next((one for one, text in ended.items() if text), None)
+        if failed is not None:
+            return f"rank {failed} of {launch.size} failed: {ended[failed]}"
+        time.sleep(0.05)
+    ended_since, beats_since = _ended(member), _beats(member)
+    silent = [one for one in range(launch.size) if one not in ended_since and beats_since[one] == beats[one]]
+    why = _gone(silent, launch) if silent else f"the connection between the processes broke ({one_line(error)})"
+    store.set("why", why)
+    return why
+
+
+def _beats(member: _Member) -> list[int]:
+    return [member.store.add(f"beat/{one}", 0) for one in range(member.launch.size)]
+
+
+def _ended(member: _Member) -> list[int]:
+    return [one for one in range(member.launch.size) if member.store.check([f"end/{one}"])]
+
+
+def _gone(ranks: Sequence[int], launch: Launch) -> str:
+    verb = "are" if len(ranks) > 1 else "is"
+    return f"{_ranks(ranks)} of {launch.size} {verb} gone (killed, stuck, or not reached); what was saved is kept"
+
+
+def _linger(member: _Member, seconds: float) -> None:
+    """Wait until all others that live have ended, as they read in this process's store."""
+    deadline, beats = time.monotonic() + seconds, _beats(member)
+    while time.monotonic() < deadline:
+        time.sleep(0.1)
+        ended, beats_now = _ended(member), _beats(member)
+        silent_long = time.monotonic() > deadline - seconds + GRACE_SECONDS
+        if all(one in ended or (silent_long and beats_now[one] == beats[one]) for one in range(member.launch.size)):
+            return
 
 
 @contextmanager
