@@ -511,7 +511,7 @@ class ArmRunner:
         floor = score_floor(found.answers, self.task)
         retrainings = planned_retrainings(usage, self.task.cost, floor, self.task.target.quality) or 0
         runs = by_seed(found.answers)
-        index_bytes = folder_bytes(self.session.retriever.index_folder(artifact.context.words)) if arm.retrieves else 0
+        index_bytes = self.session.retriever.index_bytes(artifact.context.words) if arm.retrieves else 0
         return ArmResult(
             arm=arm.name,
             status="done",
