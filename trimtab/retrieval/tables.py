@@ -87,7 +87,7 @@ class PassageTable(Protocol):
     """One table of passages. Distances are cosine distances, 0 to 2."""
 
     name: str
-    ladder: Sequence[SearchParams]  # parameters to choose from, the fastest first
+    ladder: tuple[SearchParams, ...]  # parameters to choose from, the fastest first
     default: SearchParams  # before any are chosen
 
     @property
