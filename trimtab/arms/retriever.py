@@ -61,6 +61,11 @@ class Retriever:
             self._indexes[chunk_words] = index
         return self._indexes[chunk_words]
 
+    @property
+    def opened_indexes(self) -> Mapping[int, Index]:
+        """Return the indexes that were used, by words of a passage."""
+        return self._indexes
+
     def index_folder(self, chunk_words: int = WORDS) -> Path:
         """Return the folder of the index over passages of about `chunk_words` words; each size has its own, so that its
         bytes are counted alone.

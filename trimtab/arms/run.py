@@ -381,7 +381,10 @@ class ArmRunner:
         if not context.passages:
             return 0.0
         self.progress.emit("index")
-        return self.session.retriever.index_of(context.words).seconds
+        index = self.session.retriever.index_of(context.words)
+        if index.recall is not None:
+            self.progress.emit("index", note=index.recall.sentence, stays=True)
+        return index.seconds
 
     def _calibrate(self, arm: Arm, context: Context, run: Path, allowance: Allowance) -> float:
         """Calibrate a run's labels if there is time. Return the seconds."""

@@ -196,8 +196,9 @@ class RetrievalTable(Settings):
 
     store: str = Field(
         "",
-        description="Address of the store of the passages and their vectors: s3://BUCKET/FOLDER, gs://BUCKET/FOLDER or "
-        "az://CONTAINER/FOLDER; default: .trimtab/ beside the task file.",
+        description="Address of the store of the passages and their vectors: s3://BUCKET/FOLDER, gs://BUCKET/FOLDER, "
+        "az://CONTAINER/FOLDER, or postgresql://USER@HOST/DATABASE with pgvector; default: .trimtab/ beside the task "
+        "file.",
     )
 
     @field_validator("store")

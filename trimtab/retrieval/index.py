@@ -102,9 +102,9 @@ class Index:
         """Open the index in `folder`; it is empty if none was built with this embedding and these settings of
         `chunk_document`.
 
-        `store`: an address that holds the tables instead, such as `s3://BUCKET/FOLDER`; indexes of other owners there
-        are apart. `folder` then has only the lock of this machine. Raises InputError for an address of no store,
-        RemoteError for one that cannot be reached, or used.
+        `store`: an address that holds the tables instead, such as `s3://BUCKET/FOLDER` or
+        `postgresql://USER@HOST/DATABASE`; indexes of other owners there are apart, and `folder` has only the lock of
+        this machine. Raises InputError for an address of no store, RemoteError for one that cannot be reached, or used.
         """
         overlap = default_overlap(words) if overlap is None else overlap
         return cls(folder, embedder, words=words, overlap=overlap, store=store, owner=owner)
@@ -455,6 +455,10 @@ class _StoredValues(ValuesView[Passage]):
 
 def open_store(place: str, name: str) -> PassageStore:
     """Open the store of tables at a folder or an address; `name`: the beginning of the tables' names."""
+    if place.startswith(("postgresql://", "postgres://")):
+        from trimtab.retrieval.postgres import PostgresStore
+
+        return PostgresStore(place, name)
     return LanceStore(place, name)
 
 

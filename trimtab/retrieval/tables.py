@@ -23,12 +23,13 @@ Found = list[tuple[float, str]]  # distances or scores of passages, with their i
 class SearchParams:
     """How thoroughly an approximate vector index is searched for one question.
 
-    `nprobes`: the partitions that are read. `refine_factor`: for each wanted passage, the number of candidates whose
-    exact distance is computed.
+    In LanceDB `nprobes`: the partitions that are read, and `refine_factor`: for each wanted passage, the number of
+    candidates whose exact distance is computed. In PostgreSQL `ef`: the candidates that the search of the graph keeps.
     """
 
-    nprobes: int
+    nprobes: int = 0
     refine_factor: int = 1
+    ef: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +48,15 @@ class Recall:
     seconds_p50: float
     seconds_p95: float
     exact_seconds_p50: float
+
+    @property
+    def sentence(self) -> str:
+        """Return the figures in one line for users."""
+        how = "the approximate index" if self.params else "the exact scan, since no approximate search finds enough,"
+        return (
+            f"{how} finds {self.recall:.1%} of the {self.k} nearest passages, in {1000 * self.seconds_p50:.0f} ms "
+            f"(an exact scan takes {1000 * self.exact_seconds_p50:.0f} ms; medians of {self.questions} questions)"
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,7 +173,7 @@ class PassageStore(Protocol):
         """Create a table with its first rows, in place of one of this name."""
         ...
 
-    def files(self, name: str) -> dict[str, str]:
+    def files(self, name: str, /) -> dict[str, str]:
         """Return hashes of a table's files by path; empty where the store checks its own."""
         ...
 
@@ -171,7 +181,7 @@ class PassageStore(Protocol):
         """Return the tables with the Unix time of their last change."""
         ...
 
-    def copy(self, state: State, folder: Path, name: str) -> bool:
+    def copy(self, state: State, folder: Path, name: str, /) -> bool:
         """Copy the files of a state's table to another name in a folder; False if this store has none to copy."""
         ...
 
