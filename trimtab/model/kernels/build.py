@@ -1,6 +1,7 @@
 """Compiles, caches, loads and calls the C kernels, and says which tensors they support.
 
-Everything that calls a kernel has a way in plain torch, so a C compiler is optional. `TRIMTAB_KERNELS=0` turns all kernels off.
+Everything that calls a kernel has a way in plain torch, so a C compiler is optional. `TRIMTAB_KERNELS=0` turns all
+kernels off.
 """
 
 from __future__ import annotations

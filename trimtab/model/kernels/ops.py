@@ -1,8 +1,8 @@
 """Calls of the C kernels for norms, activations, RoPE, softmax and attention; some fall back to torch here, for the
 others the caller does.
 
-Kernels and torch round where transformers rounds. Shapes: N tokens of the flat row, H query heads, K key/value heads, D head size
-or width.
+Kernels and torch round where transformers rounds. Shapes: N tokens of the flat row, H query heads, K key/value heads, D
+head size or width.
 """
 
 from __future__ import annotations
