@@ -27,7 +27,7 @@ COLUMNS = (
 )
 
 SLOT = re.compile(r"\{([^{}]+)\}")
-"""Where a template for the input names a column."""
+"""A place in an input template that names a column."""
 
 MOST_PRICE = 1e9  # per hour or per million tokens, in any currency; with the other limits below, no total overflows
 
@@ -189,6 +189,24 @@ class BaseTable(Settings):
     precision: Literal["auto", "bf16", "fp32"] = Field(
         "auto", description="Data type of the frozen weights; auto: the faster one, measured once and then kept."
     )
+
+
+class RetrievalTable(Settings):
+    """`[retrieval]`: where the passages of the documents are kept."""
+
+    store: str = Field(
+        "",
+        description="Address of the store of the passages and their vectors: s3://BUCKET/FOLDER, gs://BUCKET/FOLDER, "
+        "az://CONTAINER/FOLDER, or postgresql://USER@HOST/DATABASE with pgvector; default: .trimtab/ beside the task "
+        "file.",
+    )
+
+    @field_validator("store")
+    @classmethod
+    def _check_store(cls, store: str) -> str:
+        if store and "://" not in store:
+            raise ValueError("store is no address; name one as s3://BUCKET/FOLDER, or leave it out for .trimtab/")
+        return store
 
 
 Weight = Annotated[float, Field(gt=0, le=1000)]
