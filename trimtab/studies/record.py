@@ -143,16 +143,20 @@ def _overlaps(entry: Mapping[str, Any], items: Sequence[str]) -> bool:
 
 
 def seconds_in(events: Path, arm: str) -> float:
-    """Return the seconds that an arm took in all processes: each from its event `begin` to its last event."""
-    total, began, last = 0.0, None, 0.0
+    """Return the seconds that an arm took in all processes: each from its event `begin` to its last event.
+
+    Processes of several machines (`worker`) may have worked on it at the same time.
+    """
+    spans: dict[str | None, list[tuple[float, float]]] = {}  # of each worker, from each `begin` to the last event
     for event in read_json_lines(events, "arm", "stage", "time"):
         if event["arm"] != arm:
             continue
-        at = datetime.fromisoformat(event["time"]).timestamp()
+        at, own = datetime.fromisoformat(event["time"]).timestamp(), spans.setdefault(event.get("worker"), [])
         if event["stage"] == "begin":
-            total, began = total + (max(0.0, last - began) if began is not None else 0.0), at
-        last = at
-    return total + (max(0.0, last - began) if began is not None else 0.0)
+            own.append((at, at))
+        elif own:
+            own[-1] = (own[-1][0], at)
+    return sum(max(0.0, last - began) for own in spans.values() for began, last in own)
 
 
 def manifest(
