@@ -34,6 +34,7 @@ class Retriever:
         self._indexes: dict[int, Index] = {}
         self._extractor: Extractor | None = None
         self._vectors: dict[str, NDArray[np.float32]] = {}
+        self.patience = 0.0  # seconds to wait for another process that builds the same index
 
     @cached_property
     def embedder(self) -> Embedder:
@@ -52,7 +53,7 @@ class Retriever:
         """
         if chunk_words not in self._indexes:
             index = self._opened_index(chunk_words)
-            index.update(self._documents)
+            index.update(self._documents, seconds=self.patience)
             self._indexes[chunk_words] = index
         return self._indexes[chunk_words]
 

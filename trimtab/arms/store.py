@@ -148,9 +148,12 @@ def read_answered(folders: Sequence[Path], digest: str) -> dict[int, AnsweredRun
 
 def forget_kept_runs(folder: Path) -> None:
     """Delete what `write_built` and `write_answered` kept, once the arm's record has it."""
-    for name in (BUILT, ANSWERED):
-        for file in folder.glob(f"run-*/{name}"):
+    for run in folder.glob("run-*"):
+        kept = [file for name in (BUILT, ANSWERED) if (file := run / name).is_file()]
+        for file in kept:
             file.unlink()
+        if kept and not any(run.iterdir()):  # of an arm without weights
+            run.rmdir()
 
 
 def read_result(folder: Path) -> StudyResult | None:

@@ -168,8 +168,12 @@ def manifest(
     measured: Mapping[str, float],
     variation: Variation,
     usages: Mapping[str, Usage],
+    machines: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
-    """Return everything that the figures depend on, each figure marked measured, predicted, assumed or yours."""
+    """Return everything that the figures depend on, each figure marked measured, predicted, assumed or yours.
+
+    `machines`: those that built the arms and answered, if these were others than this one, which timed all arms.
+    """
     workspace, task, results = session.workspace, session.task, found.arms
     test = workspace.splits["test"]
     groups = [example.group for example in test]
@@ -188,6 +192,7 @@ def manifest(
         "files": {name: files_of(depends[words]) for name, words in FILES.items() if words in depends},
         "versions": versions(),
         "machine": describe_machine(),
+        **({"machines": list(machines)} if machines else {}),
         "precision": session.precision,
         "seeds": list(range(max((arm.seeds for arm in results if arm.status == "done"), default=plan.allowance.seeds))),
         "arms": [arm.name for arm in task.arms],
