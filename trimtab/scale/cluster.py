@@ -318,6 +318,8 @@ class _Run:
 
     def _collect(self) -> None:
         """Wait a moment for jobs that end, and take note of how they ended."""
+        if not self.running:
+            return
         ended, _ = self.ray.wait(list(self.running), num_returns=1, timeout=POLL_SECONDS)
         for reference in ended:
             job, outcome = self.running.pop(reference), self._outcome(reference)
