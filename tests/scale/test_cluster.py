@@ -38,7 +38,7 @@ OF_THE_RUN = {
 SLOW = """
 [arm.slow]
 weights = "full"
-epochs = 120
+epochs = 60
 """
 
 
@@ -164,7 +164,8 @@ def test_a_process_is_killed_in_training_and_a_node_in_answering(
     tmp_path: Path, tiny_model_folder: Path, nodes: Any, machines: Cluster
 ) -> None:
     arms = ["slow", "prompt"]
-    scored = f'kind = "answer"\nunknown = "unknown"\noutput_tokens = 6\nscorer = ["{sys.executable}", "scorer.py"]'
+    program = f'metric = "scorer"\nscorer = ["{sys.executable}", "scorer.py"]'
+    scored = f'kind = "generate"\noutput_tokens = 6\n{program}'
     plain, own = in_folders(tmp_path, tiny_model_folder, arms, more=SLOW, task=scored)
     for task in (plain, own):
         (task.parent / "scorer.py").write_text(SCORER)
@@ -182,9 +183,14 @@ def test_a_process_is_killed_in_training_and_a_node_in_answering(
             raylet.kill()
         hold.unlink()
 
+    looked: set[str] = set()
+
     def watch(event: dict[str, Any]) -> None:
-        if event["stage"] == "train" and event.get("worker") and not killed and event["step"] > 3:
-            killed.append(event["worker"])
+        worker = str(event.get("worker"))
+        if event["stage"] == "dev" and worker.startswith("make-slow"):
+            looked.add(worker)  # then a checkpoint is there
+        if event["stage"] == "train" and worker in looked and not killed:
+            killed.append(worker)
             os.kill(worker_of(own, "make-slow-0"), signal.SIGKILL)
         if str(event.get("note")).startswith("answering") and len(killed) == 1:
             killed.append("answer")
@@ -200,10 +206,10 @@ def test_a_process_is_killed_in_training_and_a_node_in_answering(
     assert any(note.startswith("arm prompt") for note in notes[1:])
     workers = {event["worker"] for event in found if event.get("worker", "").startswith("make-slow-0")}
     assert len(workers) == 2
-    later = [event["step"] for event in found if event["stage"] == "train" and event.get("worker") == max(workers)]
-    assert later  # of either: the steps of both are looked at below
-    steps = {name: [e["step"] for e in found if e["stage"] == "train" and e.get("worker") == name] for name in workers}
-    assert sorted(min(each) for each in steps.values())[1] > 1  # it went on from a checkpoint
+    trained = [event for event in found if event["stage"] == "train"]
+    first = {name: min(event["step"] for event in trained if event["worker"] == name) for name in workers}
+    assert first.pop(killed[0]) == 1
+    assert min(first.values()) > 1  # it went on from a checkpoint
 
 
 def head_raylet(nodes: Any) -> int:

@@ -33,7 +33,7 @@ from trimtab.studies.record import EVENTS
 
 LOCAL = "local"
 CONNECT_SECONDS = 5.0  # for an address to answer
-LOOK_SECONDS = 90.0  # for a machine to tell what it has: it imports the libraries first
+LOOK_SECONDS = 300.0  # for a machine to tell what it has: it imports the libraries first
 STOP_SECONDS = 20.0  # for running jobs to save a checkpoint
 POLL_SECONDS = 0.5
 NEW_MACHINE_SECONDS = 60.0  # to wait for a machine if the last one was lost

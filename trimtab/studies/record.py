@@ -172,7 +172,7 @@ def manifest(
 ) -> dict[str, Any]:
     """Return everything that the figures depend on, each figure marked measured, predicted, assumed or yours.
 
-    `machines`: those that built the arms and answered, if these were others than this one, which timed all arms.
+    `machines`: those that built the arms and answered; empty if this one did, which timed the arms in any case.
     """
     workspace, task, results = session.workspace, session.task, found.arms
     test = workspace.splits["test"]
@@ -192,7 +192,7 @@ def manifest(
         "files": {name: files_of(depends[words]) for name, words in FILES.items() if words in depends},
         "versions": versions(),
         "machine": describe_machine(),
-        **({"machines": list(machines)} if machines else {}),
+        "machines": list(machines),
         "precision": session.precision,
         "seeds": list(range(max((arm.seeds for arm in results if arm.status == "done"), default=plan.allowance.seeds))),
         "arms": [arm.name for arm in task.arms],
