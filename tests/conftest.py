@@ -86,7 +86,7 @@ def all_searched(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 # Rooms whose tests train and answer with models, real and tiny ones; elsewhere a test that asks for a tiny model is
 # slow.
-SLOW_ROOMS = {"answering", "arms", "e2e", "model", "serving", "studies", "training"}
+SLOW_ROOMS = {"arms", "e2e", "inference", "model", "serving", "studies", "training"}
 TINY_MODELS = {"tiny_model_folder", "tiny_embedding_folder"}
 
 

@@ -44,8 +44,9 @@ def test_people_read_hashes_effort_calibration_limits_and_licences(exported: tup
     assert f"{record['score']:.3f} [{record['low']:.3f}, {record['high']:.3f}], {record['n']} questions" in text
     proof = json.loads((folder / "proof.json").read_text())["proofs"][0]
     assert f"of {proof['questions']} test questions, fp32" in text
-    for words in ("## Limits", "## Licences", "weights: lora; stages: sft", "opened 2 times", "vllm serve", "=."):
+    for words in ("## Limits", "## Licences", "weights: lora; stages: sft", "vllm serve", "=."):
         assert words in text
+    assert "opened the test questions 1 time before this export" in text
     assert str(Path.home()) not in text
 
 

@@ -15,7 +15,7 @@ from trimtab.training.monitor import EvalRecord, Health
 
 @dataclass(frozen=True, kw_only=True)
 class Allowance:
-    """What every arm may spend: seconds of search on dev, seeds, and epochs (None for the default).
+    """The limits of every arm: seconds of search on dev, seeds, and epochs (None for the default).
 
     `weighs`: True if the calibration of labels is chosen on dev even where nothing else is searched.
     """

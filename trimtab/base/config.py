@@ -27,7 +27,7 @@ COLUMNS = (
 )
 
 SLOT = re.compile(r"\{([^{}]+)\}")
-"""Where a template for the input names a column."""
+"""A place in an input template that names a column."""
 
 MOST_PRICE = 1e9  # per hour or per million tokens, in any currency; with the other limits below, no total overflows
 

@@ -47,7 +47,12 @@ def command(
     arm: Annotated[
         str | None,
         typer.Option(
-            "--arm", metavar="ARM", help="The arm; by default the winner of the newest study, else rag, else prompt."
+            "--arm",
+            metavar="ARM",
+            help=(
+                "The arm; by default the winner of the newest study. Without a winner: extract if the task has "
+                "documents (rag if answers are labels), else prompt."
+            ),
         ),
     ] = None,
     allow: AllowOption = None,

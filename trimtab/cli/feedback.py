@@ -11,8 +11,8 @@ from trimtab.base.errors import EXIT_NO
 from trimtab.cli.options import (
     DEFAULT_TASK,
     AllowOption,
+    ExistingSourceArgument,
     JsonOption,
-    SourceArgument,
     StoreOption,
     TaskOption,
     existing_task,
@@ -28,7 +28,7 @@ HELP = "Feedback of users on the answers, as rows to train on."
 
 
 def export_feedback(
-    source: SourceArgument = None,
+    source: ExistingSourceArgument = None,
     task: TaskOption = DEFAULT_TASK,
     out: Annotated[
         Path | None,

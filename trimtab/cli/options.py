@@ -25,6 +25,13 @@ SourceArgument = Annotated[
         ),
     ),
 ]
+ExistingSourceArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="PATH",
+        help="A task file, its folder, or a data file beside it; by default the task file here. None is written.",
+    ),
+]
 InputOption = Annotated[
     str | None, typer.Option("--input", metavar="COLUMN", help="The input column, if it cannot be detected.")
 ]
@@ -81,7 +88,16 @@ ArtifactsOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
-CommandsOption = Annotated[bool, typer.Option("--allow-commands", help="Allow the task file's scorer program to run.")]
+CommandsOption = Annotated[
+    bool,
+    typer.Option(
+        "--allow-commands",
+        help=(
+            "Allow programs of the task file to run (its scorer, its reward), and code that a model writes, against "
+            "the tests of the rows."
+        ),
+    ),
+]
 AllowOption = Annotated[
     list[str] | None,
     typer.Option(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from trimtab.cli.options import DEFAULT_TASK, JsonOption, SourceArgument, TaskOption, existing_task
+from trimtab.cli.options import DEFAULT_TASK, ExistingSourceArgument, JsonOption, TaskOption, existing_task
 from trimtab.cli.output import Output
 
 
-def command(source: SourceArgument = None, task: TaskOption = DEFAULT_TASK, as_json: JsonOption = False) -> None:
+def command(
+    source: ExistingSourceArgument = None, task: TaskOption = DEFAULT_TASK, as_json: JsonOption = False
+) -> None:
     """List studies and training runs, the newest first.
 
     \b

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trimtab.cli.options import DEFAULT_TASK, JsonOption, SourceArgument, TaskOption, existing_task
+from trimtab.cli.options import DEFAULT_TASK, ExistingSourceArgument, JsonOption, TaskOption, existing_task
 from trimtab.cli.output import Output
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def command(
-    source: SourceArgument = None,
+    source: ExistingSourceArgument = None,
     task: TaskOption = DEFAULT_TASK,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Draw a new test set first; the old test rows become training rows.")

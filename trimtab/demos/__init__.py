@@ -1,1 +1,2 @@
-"""The three bundled examples: each a folder with a task file, its data and the script that made the data."""
+"""The bundled examples, each a folder with its data and the script that made the data: three tasks with task files
+(handbook, spam, style) and a site (surface)."""

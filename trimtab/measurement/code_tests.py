@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 from trimtab.base.cgroups import cores
 
 MEGABYTES, SECONDS = 1024, 5
-"""What an answer may take: memory and processor time."""
+"""Memory and processor seconds that the code of an answer may take."""
 WALL_SECONDS = 20.0  # until it is ended whatever it waits for
 LONGEST = 100_000  # letters of an answer that is still run
 _AT_ONCE = min(4, cores())

@@ -24,13 +24,12 @@ USE = 'model = "its id" and precision = "bf16" under [base]'
 
 _BF16 = 2
 _BATCH, _PROMPT, _READ, _PASS = 16, 1024, 2048, 1024
-"""What the figures are of: questions answered together and tokens of each, tokens read in one pass, tokens of a
-training pass."""
+"""Assumed: questions answered together, tokens of each, tokens read in one pass, tokens of a training pass."""
 _LIBRARIES = 500_000_000
 """Bytes of a process with torch and transformers before it holds a model."""
 FAST_CORES = 8  # a guess, not measured: from so many on larger models are listed without being asked for
 _GPUS = (Path("/dev/nvidiactl"), Path("/dev/kfd"))
-"""Where a driver shows itself: without one, torch is not imported to ask for a GPU."""
+"""Files that a GPU driver makes: without one, torch is not imported to ask for a GPU."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from trimtab.publishing.site_pages import CrawledPages
 
 CACHE = Path(".trimtab") / "surface"
-"""Where fetched pages are kept unless said otherwise."""
+"""Folder of fetched pages unless another is given."""
 
 
 def surface_audit(

@@ -19,7 +19,7 @@ MOST_LINKS = 5_000  # of one page
 SECONDS, MEGABYTES = 3, 256
 """Processor time and memory that reading a page may take, beside what its size adds."""
 SECONDS_EACH, MEGABYTES_EACH = 1, 100
-"""What each MB of a page adds; some ten times the usual."""
+"""Seconds and MB that each MB of a page adds to them; some ten times the usual."""
 
 
 class OddPageError(Exception):

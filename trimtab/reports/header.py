@@ -27,7 +27,7 @@ from trimtab.reports.labels import fact_disagreements, metric_label
 from trimtab.reports.summary import accuracy_in_words, next_step, weaknesses
 from trimtab.reports.view import ArmInWords, HeaderView, KeyFigure
 
-SENTENCE_BREAK = re.compile(r"(?<=\.)\s+(?=[A-Z])")  # between two sentences of a verdict
+SENTENCE_BREAK = re.compile(r"(?<=\.)\s+")  # between two sentences of a verdict
 
 
 def header_section(study: StudyFolder) -> HeaderView:

@@ -65,8 +65,10 @@ def ask(
     allow: Sequence[str] = (),
     listeners: Sequence[Listener] | None = None,
 ) -> AskResult:
-    """Answer a question with an arm: the winner of the newest study unless one is named, else `rag`, else `prompt`.
+    """Answer a question with an arm: the winner of the newest study unless one is named.
 
+    Without a study, or if it has no winner: `extract` if the task has documents (`rag` if answers are labels), else
+    `prompt`.
     `bundle`: a folder of `export`, whose arm is used without a task file; `signed_by`: the public key that must have
     signed it. Documents are read on each call, so an edited one is used at once; those of a bundle are fixed.
     `seconds` are those of retrieval and answer, with models already loaded. `allow` is that of `study`. `listeners`

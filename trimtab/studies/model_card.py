@@ -333,7 +333,9 @@ def _data_section(session: Session, facts: Facts) -> list[str]:
     was = _study_hash(facts)
     if was is not None and was != digest_of({name: depends[name] for name in ROWS}):
         lines.append("- The rows have changed since the study: its scores are of the rows as they were then.")
-    lines.append(f"- The test questions have been opened {facts.openings} times, this export included.")
+    before = facts.openings - 1
+    times = f"{before} time{'s' * (before != 1)}"
+    lines.append(f"- Studies and evaluations opened the test questions {times} before this export.")
     return lines
 
 

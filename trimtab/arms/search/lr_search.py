@@ -49,7 +49,7 @@ Run = Callable[[TrainingSetting, int | None], TrainResult]
 
 @dataclass(frozen=True, kw_only=True)
 class OpenSettings:
-    """Which settings may be searched: the task file may have fixed any. `mix`: True if training prompts have
+    """The settings that may be searched: the task file may have fixed any. `mix`: True if training prompts have
     passages.
     """
 

@@ -35,7 +35,7 @@ MAP_WORDS = (
     "landing place moves with the shingle, and wardens mark it with two oars. Tarn Point is no island at low tide."
 )
 NEAR = {"by worm": "by shipworm", "usual": "always"}
-"""What the nearly equal copy of a page says instead."""
+"""Words that the nearly equal copy of a page replaces."""
 MARKDOWN = MarkdownIt("commonmark", {"html": True}).enable("table")
 
 

@@ -51,7 +51,7 @@ class MethodDefaults:
 
 @dataclass(frozen=True, kw_only=True)
 class PeftFormat:
-    """How PEFT saves a method.
+    """PEFT's file format of a method.
 
     `parts`: the tensors of a layer, by the suffix of their names; `shared`: those of the whole adapter, by the names
     behind `base_model.`. `flags`: options whose value is true for this method and false for its kin of the same type.
