@@ -19,6 +19,7 @@ import psutil
 import pytest
 from study_tasks import CLASSIFY, LABELLED, QUICK, events, folder_of, write_task
 
+from trimtab.arms.store import read_result
 from trimtab.base.errors import InputError
 from trimtab.base.results import StudyResult
 from trimtab.measurement.evaluate import load_answers
@@ -87,13 +88,15 @@ def require_same(task: Path, result: StudyResult, other: Path, expected: StudyRe
     assert files_of(own) == files_of(plain)
 
 
+def beside(folder: Path, name: str) -> Path:
+    (folder / name).mkdir()
+    return folder / name
+
+
 def in_folders(tmp_path: Path, model: Path, arms: list[str], **more: Any) -> tuple[Path, Path]:
     """The same task twice."""
-    made = []
-    for name in ("plain", "cluster"):
-        (tmp_path / name).mkdir()
-        made.append(write_task(tmp_path / name, model, arms, **more))
-    return made[0], made[1]
+    plain, own = (write_task(beside(tmp_path, name), model, arms, **more) for name in ("plain", "cluster"))
+    return plain, own
 
 
 def worker_of(task: Path, job: str) -> int:
@@ -108,9 +111,8 @@ def worker_of(task: Path, job: str) -> int:
 
 def test_the_verdict_is_that_of_one_machine(tmp_path: Path, tiny_model_folder: Path, machines: Cluster) -> None:
     arms = ["quick", "prompt"]
-    plain, own = in_folders(
-        tmp_path, tiny_model_folder, arms, task=CLASSIFY, data=LABELLED, more=QUICK, study="seeds = 2"
-    )
+    more = {"task": CLASSIFY, "data": LABELLED, "more": QUICK, "study": "seeds = 2"}
+    plain, own = in_folders(tmp_path, tiny_model_folder, arms, **more)
     expected, told = study(plain, listeners=[]), list[dict[str, Any]]()
     require_same(own, study(own, machines=machines, listeners=[told.append]), plain, expected)
     folder = folder_of(own)
@@ -127,6 +129,12 @@ def test_the_verdict_is_that_of_one_machine(tmp_path: Path, tiny_model_folder: P
     manifest = json.loads((folder / "manifest.json").read_text())
     assert [one["cores_each"] for one in manifest["machines"]] == [1] * NODES
     assert manifest["test_openings"] == 1
+    here = write_task(beside(tmp_path, "local"), tiny_model_folder, arms, **more)
+    head = start(here, "--on", "local")
+    _, said = head.communicate(timeout=WAIT)
+    found = read_result(folder_of(here))
+    assert found is not None, said
+    require_same(here, found, plain, expected)
     assert any("at once with 1 core each: about" in event.get("note", "") for event in told)
 
 
@@ -177,10 +185,10 @@ def test_a_process_is_killed_in_training_and_a_node_in_answering(
         """The node whose process answers, once it does."""
         process = psutil.Process(worker_of(own, "answer-prompt-0"))
         raylet = next(one for one in process.parents() if one.name() == "raylet")
-        if len(nodes.list_all_nodes()) == 1 or raylet.pid == head_raylet(nodes):
-            process.kill()
-        else:
-            raylet.kill()
+        # the first node has the records of the cluster
+        victim = process if raylet.pid == nodes.head_node.all_processes["raylet"][0].process.pid else raylet
+        victim.kill()
+        process.wait(timeout=WAIT)  # it ends with its node
         hold.unlink()
 
     looked: set[str] = set()
@@ -212,10 +220,6 @@ def test_a_process_is_killed_in_training_and_a_node_in_answering(
     assert min(first.values()) > 1  # it went on from a checkpoint
 
 
-def head_raylet(nodes: Any) -> int:
-    return int(nodes.head_node.all_processes["raylet"][0].process.pid)
-
-
 def start(task: Path, *more: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", "from trimtab.cli.main import run; run()", "study", "--task", str(task), *more]
     quiet = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -232,23 +236,31 @@ def until(found: Callable[[], Any], process: subprocess.Popen[str]) -> Any:
     raise TimeoutError
 
 
-def test_the_head_is_killed_and_the_study_resumed(tmp_path: Path, tiny_model_folder: Path, machines: Cluster) -> None:
+def test_a_stopped_and_killed_study_goes_on(tmp_path: Path, tiny_model_folder: Path, machines: Cluster) -> None:
     arms = ["slow", "prompt"]
     plain, own = in_folders(tmp_path, tiny_model_folder, arms, more=SLOW)
     expected = study(plain, listeners=[])
-    head = start(own, "--on", "auto")
 
-    def is_training() -> bool:
-        return any('"stage": "train"' in file.read_text() for file in own.parent.rglob("workers/make-slow-0/*.jsonl"))
+    def steps() -> int:
+        files = own.parent.glob(".trimtab/studies/*/workers/make-slow-0/*.jsonl")
+        return sum(file.read_text().count('"stage": "train"') for file in files)
 
-    until(is_training, head)
+    head = start(own, "--on", "local")
+    until(steps, head)
+    head.send_signal(signal.SIGINT)
+    _, told = head.communicate(timeout=WAIT)
+    assert head.returncode == 3, told
+    assert f"study --resume {folder_of(own).name} --on local" in told.splitlines()[-1]
+    before = steps()
+    head = start(own, "--resume", "--on", "auto")
+    until(lambda: steps() > before, head)
     head.kill()
     head.communicate(timeout=WAIT)
     result = study(own, resume="latest", machines=machines, listeners=[])
     require_same(own, result, plain, expected)
     found = events(folder_of(own))
     begun = [event for event in found if event["stage"] == "begin" and event.get("worker", "").startswith("make-slow")]
-    assert len(begun) == 2
+    assert len(begun) == 3
     lines = [json.dumps(event) for event in found if "worker" in event]
     assert len(lines) == len(set(lines))  # no event is passed on twice
 
