@@ -34,7 +34,7 @@ WAIT = 120.0  # seconds for what comes at once on a quiet machine
 OF_THE_RUN = {
     *("train_seconds", "evaluation_seconds", "seconds_per_question", "processor_share", "peak_memory_mb", "cost"),
     *("latency_p50_ms", "latency_p95_ms", "latency_p95_high_ms", "prefill_seconds", "decode_seconds"),
-    *("seconds", "study", "report", "sentence", "stored_bytes"),
+    *("seconds", "study", "report", "sentence", "stored_bytes", "busy_machine", "flips"),
 }
 SLOW = """
 [arm.slow]
@@ -64,27 +64,49 @@ def machines(nodes: Any) -> Iterator[Cluster]:
         yield found
 
 
-def what_was_found(value: Any) -> Any:
+def without_times(value: Any, figure: Callable[[float], Any] = float) -> Any:
     """A result without what a clock decides."""
     if isinstance(value, dict):
-        return {name: what_was_found(one) for name, one in value.items() if name not in OF_THE_RUN}
-    return [what_was_found(one) for one in value] if isinstance(value, list) else value
+        return {name: without_times(one, figure) for name, one in value.items() if name not in OF_THE_RUN}
+    if isinstance(value, list):
+        return [without_times(one, figure) for one in value]
+    return figure(value) if isinstance(value, float) else value
+
+
+def what_was_found(value: Any) -> Any:
+    """The same, to compare with: its figures to float32's rounding, which depends on the threads."""
+    return without_times(value, lambda figure: pytest.approx(figure, rel=1e-5, abs=1e-6))
+
+
+def compared(plain: dict[str, Any]) -> dict[frozenset[str], Any]:
+    """The comparisons by their two arms, which of two equal ones is the first is decided by their costs."""
+    found = plain.pop("comparisons")
+    return {frozenset((one["a"], one["b"])): [abs(one["difference"]), one["p"], one["p_holm"]] for one in found}
 
 
 def files_of(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if "__" not in path.name)
 
 
-def require_same(task: Path, result: StudyResult, other: Path, expected: StudyResult) -> None:
-    """Verdict, figures, answers and files are those of another study of the same rows."""
+def require_same(
+    task: Path, result: StudyResult, other: Path, expected: StudyResult, *, by_costs: bool = False
+) -> None:
+    """Verdict, figures, answers and files are those of another study of the same rows. `by_costs`: the verdict hangs on
+    seconds that were measured.
+    """
     own, plain = folder_of(task, result), folder_of(other, expected)
     assert [(arm.status, arm.why) for arm in result.arms] == [("done", None)] * len(result.arms)
-    found = [what_was_found(json.loads((folder / "study.json").read_text())) for folder in (own, plain)]
-    assert found[0] == found[1]
+    found, right = (json.loads((folder / "study.json").read_text()) for folder in (own, plain))
+    assert compared(found) == what_was_found(compared(right))
+    if by_costs:
+        del found["verdict"], right["verdict"]
+    assert without_times(found) == what_was_found(right)
     for arm in result.arms:
-        answers = [load_answers(folder / "arms" / arm.arm / "answers.parquet") for folder in (own, plain)]
-        shown = [[(one.item_id, one.seed, one.answer, one.score, one.probability) for one in each] for each in answers]
-        assert shown[0] == shown[1]
+        answers, others = (load_answers(folder / "arms" / arm.arm / "answers.parquet") for folder in (own, plain))
+        assert [(one.item_id, one.seed, one.answer, one.score) for one in answers] == [
+            (one.item_id, one.seed, one.answer, one.score) for one in others
+        ]
+        assert [one.probability for one in answers] == what_was_found([one.probability for one in others])
     assert files_of(own) == files_of(plain)
 
 
@@ -129,13 +151,6 @@ def test_the_verdict_is_that_of_one_machine(tmp_path: Path, tiny_model_folder: P
     manifest = json.loads((folder / "manifest.json").read_text())
     assert [one["cores_each"] for one in manifest["machines"]] == [1] * NODES
     assert manifest["test_openings"] == 1
-    here = write_task(beside(tmp_path, "local"), tiny_model_folder, arms, **more)
-    head = start(here, "--on", "local")
-    _, said = head.communicate(timeout=WAIT)
-    found = read_result(folder_of(here))
-    assert found is not None, said
-    require_same(here, found, plain, expected)
-    assert any("at once with 1 core each: about" in event.get("note", "") for event in told)
 
 
 def test_what_is_searched_on_dev_is_found_alike(tmp_path: Path, tiny_model_folder: Path, machines: Cluster) -> None:
@@ -186,9 +201,9 @@ def test_a_process_is_killed_in_training_and_a_node_in_answering(
         process = psutil.Process(worker_of(own, "answer-prompt-0"))
         raylet = next(one for one in process.parents() if one.name() == "raylet")
         # the first node has the records of the cluster
-        victim = process if raylet.pid == nodes.head_node.all_processes["raylet"][0].process.pid else raylet
-        victim.kill()
-        process.wait(timeout=WAIT)  # it ends with its node
+        is_first = raylet.pid == nodes.head_node.all_processes["raylet"][0].process.pid
+        for victim in [process] if is_first else [*raylet.children(recursive=True), raylet]:
+            victim.kill()
         hold.unlink()
 
     looked: set[str] = set()
@@ -207,7 +222,7 @@ def test_a_process_is_killed_in_training_and_a_node_in_answering(
 
     result = study(own, allow_commands=True, machines=machines, listeners=[watch])
     assert len(killed) == 2
-    require_same(own, result, plain, expected)
+    require_same(own, result, plain, expected, by_costs=True)
     found = events(folder_of(own))
     notes = [event["note"] for event in found if "begun again" in event.get("note", "")]
     assert [note.split(":")[0] for note in notes][:1] == ["arm slow"]
@@ -236,7 +251,9 @@ def until(found: Callable[[], Any], process: subprocess.Popen[str]) -> Any:
     raise TimeoutError
 
 
-def test_a_stopped_and_killed_study_goes_on(tmp_path: Path, tiny_model_folder: Path, machines: Cluster) -> None:
+def test_a_study_that_was_stopped_and_killed_goes_on_here(
+    tmp_path: Path, tiny_model_folder: Path, machines: Cluster
+) -> None:
     arms = ["slow", "prompt"]
     plain, own = in_folders(tmp_path, tiny_model_folder, arms, more=SLOW)
     expected = study(plain, listeners=[])
@@ -245,19 +262,22 @@ def test_a_stopped_and_killed_study_goes_on(tmp_path: Path, tiny_model_folder: P
         files = own.parent.glob(".trimtab/studies/*/workers/make-slow-0/*.jsonl")
         return sum(file.read_text().count('"stage": "train"') for file in files)
 
-    head = start(own, "--on", "local")
+    head = start(own, "--on", "auto")
     until(steps, head)
     head.send_signal(signal.SIGINT)
     _, told = head.communicate(timeout=WAIT)
     assert head.returncode == 3, told
-    assert f"study --resume {folder_of(own).name} --on local" in told.splitlines()[-1]
+    assert f"study --resume {folder_of(own).name} --on auto" in told.splitlines()[-1]
     before = steps()
     head = start(own, "--resume", "--on", "auto")
     until(lambda: steps() > before, head)
     head.kill()
     head.communicate(timeout=WAIT)
-    result = study(own, resume="latest", machines=machines, listeners=[])
-    require_same(own, result, plain, expected)
+    head = start(own, "--resume", "--on", "local")
+    _, told = head.communicate(timeout=WAIT)
+    result = read_result(folder_of(own))
+    assert result is not None, told
+    require_same(own, result, plain, expected, by_costs=True)
     found = events(folder_of(own))
     begun = [event for event in found if event["stage"] == "begin" and event.get("worker", "").startswith("make-slow")]
     assert len(begun) == 3

@@ -108,21 +108,18 @@ def _connect(ray: Any, address: str) -> None:
     try:
         ray.init(address=address, **quiet, **(here if address == LOCAL else {}))
     except ConnectionError as error:
-        raise InputError(
-            f"no Ray cluster was found ({one_line(error)})",
-            "start Ray on this machine (`ray start --head`), or name its address: --on ray://HOST:PORT",
-            field="--on",
-        ) from None
+        remedy = "start Ray on this machine (`ray start --head`), or name its address: --on ray://HOST:PORT"
+        if address.startswith("ray://"):
+            remedy = "check that this is the client port; where the cluster asks for a token, set RAY_AUTH_MODE=token"
+        raise InputError(f"no Ray cluster was found ({one_line(error)})", remedy, field="--on") from None
     except ImportError as error:  # of what the client alone needs
         raise PackageError(error.name or "grpcio", "ray", "a ray:// address") from None
     except RuntimeError as error:
-        if "ersion" not in str(error):
-            raise
-        raise InputError(
-            f"the cluster has another version of Ray or Python ({one_line(error)})",
-            "install the same versions on all machines",
-            field="--on",
-        ) from None
+        problem, remedy = f"Ray cannot be used ({one_line(error)})", "see Ray's logs in /tmp/ray/session_latest/logs"
+        if "ersion" in str(error):
+            problem = f"the cluster has another version of Ray or Python ({one_line(error)})"
+            remedy = "install the same versions on all machines"
+        raise InputError(problem, remedy, field="--on") from None
 
 
 class Cluster:
@@ -149,7 +146,8 @@ class Cluster:
         write_atomic(token, words)
         try:
             asked = {name: self._ask(node, task, token, words) for name, node in self._nodes().items()}
-            self._sights = {name: self._sight(name, reference) for name, reference in asked.items()}
+            seen = {name: self._sight(name, reference) for name, reference in asked.items()}
+            self._sights = {name: sight for name, sight in seen.items() if sight is not None}
         finally:
             token.unlink(missing_ok=True)
         for name, sight in self._sights.items():
@@ -176,13 +174,15 @@ class Cluster:
         there = NodeAffinitySchedulingStrategy(node_id=node["NodeID"], soft=False)
         return self._ray.remote(num_cpus=1, max_retries=0, scheduling_strategy=there)(look).remote(task, token, words)
 
-    def _sight(self, name: str, reference: Any) -> Sight:
-        """Return what a machine has. Raises InputError if it does not tell."""
+    def _sight(self, name: str, reference: Any) -> Sight | None:
+        """Return what a machine has, None if it is gone. Raises InputError if it does not tell."""
         try:
             sight: Sight = self._ray.get(reference, timeout=LOOK_SECONDS)
         except self._ray.exceptions.GetTimeoutError:
             problem = f"machine {name} did not answer within {LOOK_SECONDS:.0f} s"
             raise InputError(problem, "see `ray status`: is it busy, or gone?", field="--on") from None
+        except (self._ray.exceptions.TaskUnschedulableError, self._ray.exceptions.NodeDiedError):
+            return None
         except self._ray.exceptions.RayError as error:
             problem, remedy = f"machine {name}: {_last_line(error)}", "see `ray status`"
             if "No module named" in str(error):
