@@ -59,8 +59,9 @@ class Client:
 
 def test_two_servers_follow_one_alias_and_fill_one_store(registered: Path, tmp_path: Path) -> None:
     home = shutil.copytree(registered.parent, tmp_path / "first")
-    other = tmp_path / "second"  # another machine: the task file and its rows, no study, no registry of its own
-    shutil.copytree(home, other, ignore=shutil.ignore_patterns(".trimtab", "trimtab-*"))
+    other = tmp_path / "second"  # another machine: the task file alone, without rows, documents, study and registry
+    other.mkdir()
+    shutil.copy(home / registered.name, other)
     keys, store = tmp_path / "keys.json", str(tmp_path / "judgements.db")
     key = add_key(keys, "team-a")
     with registry(home / registered.name) as own:
