@@ -56,6 +56,7 @@ from trimtab.serving.metrics import Metrics, RequestLog
 from trimtab.serving.middleware import Refused, RequestLimiter
 from trimtab.serving.self_check import equal_share, stored_answers
 from trimtab.serving.server import bind_socket, refuse_while_loading, require_key_pair, run_server
+from trimtab.serving.shared_limits import shared_limits
 from trimtab.serving.traffic import Recorder
 from trimtab.serving.worker import CLOSE_SECONDS, ModelWorker
 from trimtab.studies.run_context import RunContext, resolve_task, run_context
@@ -180,6 +181,7 @@ def serve(
         )
         if parts.traffic:
             stack.callback(parts.traffic.close)
+        stack.enter_context(shared_limits(store, api_keys, parts.log))
         dispatcher, release = parts.dispatcher, served[0].release
         del served  # a replaced version must not stay in memory
         address = f"{'https' if certificate else 'http'}://{'[' + host + ']' if ':' in host else host}:{port}"
