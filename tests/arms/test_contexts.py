@@ -75,6 +75,12 @@ def test_shots_come_from_other_training_rows_alone(session: Session, kind: str, 
             assert all(allowed[shot].group != example.group for shot in shots)
 
 
+def test_a_context_without_settings_is_the_instruction_alone(session: Session) -> None:
+    assert Context().is_instruction_alone
+    assert Context().chosen() == {}
+    assert context_for(parse_arm("prompt", session.task)) == Context()
+
+
 def test_nearest_shots_are_found_beyond_a_large_group_of_ones_own(session: Session) -> None:
     def row(number: int, group: str) -> Example:
         messages = (Message(role="user", content=f"bridge {number}"),)
