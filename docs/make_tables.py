@@ -614,6 +614,67 @@ def audit() -> str:
     )
 
 
+def passages() -> str:
+    """Building, memory, disk, search and recall of the index by number of passages; the kinds of index; embedding."""
+    found = load("million_passages")
+    sizes = sorted((int(count), one) for count, one in found["sizes"].items())
+    head = ("passages", "build: wall, processor, peak memory, disk", "open", "one document changed")
+    asked = ("passages", "vectors", "words", "hybrid", "recall@10 of the approximate index")
+    parts = [
+        _table_of(head, [_built(count, one["build"], one["search"]) for count, one in sizes]),
+        _table_of(asked, [_searched(count, one["search"]) for count, one in sizes]),
+    ]
+    if "indexes" in found:
+        parts.append(_index_kinds(found["indexes"]))
+    if "embedding" in found:
+        rates = (
+            f"{one['texts'] / one['processor_seconds']:.0f} passages of {words} words"
+            for words, one in found["embedding"]["by_words"].items()
+        )
+        model = found["embedding"]["model"]
+        parts.append(
+            f"A second of the processor embeds {', or '.join(rates)} (`{model}`); the figures above embed none."
+        )
+    loads = [one[step]["load"] for _, one in sizes for step in ("build", "search")]
+    parts.append(
+        f"Processor: {found['machine']['processor']}, {found['machine']['cores']} cores that others used, too: the "
+        f"load was {min(loads):.0f} to {max(loads):.0f}, so wall times are several times those of a machine of its own."
+    )
+    return "\n\n".join(parts)
+
+
+def _built(count: int, built: dict[str, Any], asked: dict[str, Any]) -> tuple[str, ...]:
+    return (
+        f"{count:,}",
+        f"{_seconds(built['seconds'])}, {_seconds(built['processor_seconds'])}, {built['peak_mb']:,.0f} MB, "
+        f"{built['disk_mb']:,.0f} MB",
+        f"{asked['open_seconds']:.1f} s, {asked['open_mb']:,.0f} MB",
+        f"{built['change_seconds']:.1f} s",
+    )
+
+
+def _searched(count: int, asked: dict[str, Any]) -> tuple[str, ...]:
+    each = [f"{asked[name]['p50_ms']:.0f}, {asked[name]['p95_ms']:.0f} ms" for name in ("vectors", "words", "hybrid")]
+    found = asked.get("approximate")
+    if found is None:
+        return (f"{count:,}", *each, "exact")
+    own, scan = 1000 * found["seconds_p50"], 1000 * found["exact_seconds_p50"]
+    return (f"{count:,}", *each, f"{found['recall']:.3f} in {own:.0f} ms, the scan takes {scan:,.0f} ms")
+
+
+def _index_kinds(found: dict[str, Any]) -> str:
+    """For each kind of approximate index, the cost of building it and its cheapest search with enough recall."""
+    rows = []
+    for kind, one in found["kinds"].items():
+        enough = [search for search in one["searches"] if search["recall"] >= 0.95]
+        cheapest = min(enough, key=lambda search: search["processor_ms"], default=None)
+        best = max(search["recall"] for search in one["searches"])
+        told = "none" if cheapest is None else f"{cheapest['recall']:.3f} in {cheapest['processor_ms']:.1f} ms"
+        rows.append((f"`{kind}`", f"{one['processor_seconds']:.1f} s", f"{one['mb']:.0f} MB", told, f"{best:.3f}"))
+    head = (f"{found['passages']:,} vectors", "built in", "size", "cheapest recall@10 from .95 on", "best")
+    return f"{_table_of(head, rows)}\n\nSeconds of the processor, not of the clock."
+
+
 def right_answers() -> str:
     """How the metric contains judges 400 answers that were labelled by hand, on the half kept from tuning by kind."""
     found = load("right_answers")
@@ -1144,7 +1205,7 @@ PAGES = {
         "objectives": objectives,
         "extract": extract,
     },
-    "docs/benchmarks/speed.md": {"speed": speed, "predicted": predicted, "audit": audit},
+    "docs/benchmarks/speed.md": {"speed": speed, "predicted": predicted, "audit": audit, "passages": passages},
     "docs/start/first-verdict.md": {"verdict": verdict},
     "docs/trust/simulation.md": {"simulation": simulation, "redecided": redecided},
 }

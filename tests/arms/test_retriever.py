@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import html
+import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from study_tasks import CITIES, rows_of, write_task
 
+from trimtab import study
 from trimtab.arms import retriever as retriever_module
 from trimtab.arms.retriever import Retriever
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.records import Example
 from trimtab.base.task import load_task
+from trimtab.retrieval import index as index_module
 
 
 @pytest.fixture(scope="module")
@@ -89,3 +94,26 @@ def test_a_text_is_embedded_once(opened: tuple[Retriever, Sequence[Example]], mo
     assert (again[[0, 2]] == first[[1, 0]]).all()
     assert again == pytest.approx(real(["south", "west", "north"]), abs=1e-6)
     assert retriever.embed([]).shape == (0, first.shape[1])
+
+
+def test_dev_questions_choose_how_a_large_index_is_searched_and_the_study_tells_what_it_finds(
+    tmp_path: Path, tiny_model_folder: Path, tiny_embedding_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index_module, "APPROXIMATE_FROM", 280)
+    (tmp_path / "documents").mkdir()
+    for number in range(300):
+        text = f"{CITIES[number % len(CITIES)]} has {number} bridges."
+        (tmp_path / "documents" / f"{number}.md").write_text(text)
+    base, data = f'embedding = "{tiny_embedding_folder}"', 'documents = ["documents/"]'
+    file = write_task(tmp_path, tiny_model_folder, ["rag"], rows=rows_of(40), data=data, base=base)
+    result = study(file, listeners=[])
+    folder = file.parent / ".trimtab" / "studies" / result.study
+    manifest = json.loads((folder / "manifest.json").read_text())
+    told = manifest["indexes"]["120"]
+    assert told["passages"] == 300
+    assert told["recall"]["questions"] == manifest["counts"]["splits"]["dev"]
+    sentence = Retriever(open_workspace(load_task(file))).index_of().recall.sentence
+    assert sentence in manifest["notes"]
+    assert sentence in (folder / "events.jsonl").read_text()
+    assert sentence.split(",")[0] in html.unescape((folder / "report.html").read_text())
+    assert re.search(r"finds (9[5-9]|100)\.\d% of the 10 nearest passages", sentence)

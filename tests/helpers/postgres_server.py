@@ -8,7 +8,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,11 +18,28 @@ import pytest
 USER = "keeper"
 
 
-def _programs() -> Path | None:
+def _programs(extension: str, without: str) -> Path | None:
+    """Return the programs of a server that has an extension, or lacks one; each "" for any."""
     found = shutil.which("postgres")
     places = [Path(found).resolve().parent] if found else []
     places += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-    return next((place for place in places if (place / "initdb").is_file()), None)
+    return next(
+        (
+            place
+            for place in places
+            if (place / "initdb").is_file()
+            and (not extension or _has(place, extension))
+            and (not without or not _has(place, without))
+        ),
+        None,
+    )
+
+
+def _has(programs: Path, extension: str) -> bool:
+    """True if a server's files include an extension: as Debian lays them out, or as PostgreSQL itself does."""
+    shares = [programs.parents[3] / "share" / "postgresql" / programs.parent.name, programs.parent / "share"]
+    shares.append(programs.parent / "share" / "postgresql")
+    return any((share / "extension" / f"{extension}.control").is_file() for share in shares)
 
 
 def _owner() -> dict[str, Any]:
@@ -39,9 +56,15 @@ def _owner() -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
     """The address of a server on a free port of this machine, with nothing in it."""
-    programs = _programs()
+    yield from server_of()
+
+
+def server_of(extension: str = "", *, without: str = "") -> Generator[str, None, None]:
+    """Yield the address of such a server, one that has an extension, or one that lacks it."""
+    programs = _programs(extension, without)
     if programs is None:
-        pytest.skip("no PostgreSQL is installed here")
+        wanted = f" with {extension}" if extension else f" without {without}" if without else ""
+        pytest.skip(f"no PostgreSQL{wanted} is installed here")
     owner = _owner()
     with TemporaryDirectory(prefix="pg") as home, socket.socket() as probe:  # short: it holds a socket's path
         if owner:

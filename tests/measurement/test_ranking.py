@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import ndcg_score
 
 from trimtab.base.records import Hit, Passage
-from trimtab.measurement.ranking import gold_names, holds, mrr, ndcg, recall_at_k
+from trimtab.measurement.ranking import gold_names, holds, may_hold, mrr, ndcg, recall_at_k
 
 
 def passage(document: str, number: int = 0) -> Passage:
@@ -28,6 +28,21 @@ def passage(document: str, number: int = 0) -> Passage:
 )  # fmt: skip
 def test_a_name_means_a_passage_or_its_document_whatever_folders_stand_in_front(document, name, same) -> None:
     assert holds(passage(document, 2), name) is same
+
+
+NAMES = st.text(alphabet="ab/#.0", max_size=8)
+
+
+@given(NAMES, st.integers(0, 11), NAMES)
+def test_a_document_that_may_hold_no_passage_of_a_name_holds_none(document: str, number: int, name: str) -> None:
+    assert may_hold(document, name) or not holds(passage(document, number), name)
+
+
+@given(NAMES, st.integers(0, 11), st.sampled_from(["{}", "b/{}", "{}#3", "./{}"]))
+def test_a_document_may_hold_what_is_named_by_it(document: str, number: int, form: str) -> None:
+    for one in (document, passage(document, number).id):
+        name = form.format(one)
+        assert may_hold(document, name) or not holds(passage(document, number), name)
 
 
 def test_gold_names_put_the_matching_name_in_the_ranking() -> None:

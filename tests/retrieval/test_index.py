@@ -12,6 +12,7 @@ from trimtab.base.files import locked
 from trimtab.retrieval import index as index_module
 from trimtab.retrieval.embed import Embedder, embedded_text
 from trimtab.retrieval.index import Changes, Index
+from trimtab.retrieval.lance import LanceStore
 from trimtab.retrieval.search import hybrid_search
 
 FACTS = {"leave.md": "Leave lasts fifteen days.", "pay.md": "Pay comes monthly.", 'o\'brien "x".md': "Ask O'Brien."}
@@ -114,7 +115,7 @@ def test_a_crash_before_the_end_leaves_the_old_state(tmp_path, encoder, document
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("trimtab.retrieval.index.write_json", crash)
+        patch.setattr(LanceStore, "write", crash)
         with pytest.raises(KeyboardInterrupt):
             index.update(edited)
     again = Index.open(tmp_path, encoder)

@@ -88,6 +88,22 @@ def test_an_address_without_a_key_is_allowed_by_itself_or_with_any_key(tmp_path:
     require(task, f"OTHER_KEY@{URL}")
 
 
+def test_a_store_of_passages_is_allowed_by_its_address_without_the_password(tmp_path: Path, tiny_model_folder) -> None:
+    for store, shown in (
+        ("s3://bucket/folder", "s3://bucket/folder"),
+        ("postgresql://me:hidden@host/passages", "postgresql://me@host/passages"),
+    ):
+        more = f'[retrieval]\nstore = "{store}"'
+        task = load_task(write_task(tmp_path, tiny_model_folder, ["prompt"], rows=rows_of(), more=more))
+        for others in ((), ("s3://bucket",), ("s3://bucket/folder/more",)):
+            with pytest.raises(ConsentError) as caught:
+                require(task, *others)
+            assert f"asks to keep its documents at {shown}; " in str(caught.value)
+            assert f"--allow {shown} (" in str(caught.value)
+            assert "hidden" not in str(caught.value)
+        require(task, shown)
+
+
 def test_nothing_is_sent_and_nothing_written_without_consent(tmp_path: Path, tiny_model_folder, monkeypatch) -> None:
     monkeypatch.setenv("TINY_KEY", KEY)
     with serving() as server:

@@ -18,7 +18,7 @@ from trimtab.data.prompts import Shot, build_prompt, with_passages
 from trimtab.inference.engine import Engine
 from trimtab.inference.request import require_room
 from trimtab.measurement.contains import sentences
-from trimtab.measurement.ranking import holds
+from trimtab.measurement.ranking import holds, may_hold
 from trimtab.retrieval.chunk import WORDS
 from trimtab.retrieval.search import EQUAL_WEIGHT
 
@@ -285,10 +285,9 @@ class PromptBuilder:
         right = [hit for hit in found if _is_gold(hit, example)]
         if right or not example.passages:
             return right
-        unranked = (
-            Hit(passage=passage, rank=1, score=0.0)
-            for passage in self.session.retriever.index_of(self.context.words).passages.values()
-        )
+        index = self.session.retriever.index_of(self.context.words)
+        named = [one for one in index.documents if any(may_hold(one, name) for name in example.passages)]
+        unranked = (Hit(passage=passage, rank=1, score=0.0) for passage in index.in_documents(named))
         return [hit for hit in unranked if _is_gold(hit, example)]
 
     def _fit_to_context(self, example: Example, shots: Sequence[Shot], hits: Sequence[Hit]) -> Prompt:

@@ -36,6 +36,7 @@ _AS_IF_NOT_SET = {
     "data.canaries": "0",
     "data.mix": "{}",
     "labels.merge": "{}",
+    "retrieval.store": '""',
     "study.test_rows": '"all"',
     **{f"reward.{name}": "null" for name in RewardTable.model_fields},
     **{f"teacher.{name}": "null" for name in TeacherTable.model_fields},

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from trimtab.arms.workspace import Workspace
 from trimtab.base.grammar import SENTENCE
+from trimtab.base.machine import folder_bytes
 from trimtab.base.records import Document, Example, Hit
 from trimtab.model.catalog import resolve
 from trimtab.retrieval.chunk import WORDS
@@ -21,6 +22,8 @@ from trimtab.retrieval.rerank import Reranker
 from trimtab.retrieval.search import EQUAL_WEIGHT, hybrid_search
 
 MOST_PASSAGES = 64  # the most passages that an arm may use
+RECALL_QUESTIONS = 100  # dev questions on which an approximate index is compared with the exact scan
+LATENCY_SHARE = 0.1  # of the limit on an answer's latency, for one search of the vectors
 
 
 class Retriever:
@@ -29,7 +32,8 @@ class Retriever:
     """
 
     def __init__(self, workspace: Workspace) -> None:
-        self._task, self._folder, self._documents = workspace.task, workspace.folder, workspace.documents
+        self._workspace, self._documents = workspace, workspace.documents
+        self._task, self._folder = workspace.task, workspace.folder
         self._hits: dict[tuple[int, float, bool, str], tuple[Hit, ...]] = {}
         self._indexes: dict[int, Index] = {}
         self._extractor: Extractor | None = None
@@ -52,10 +56,16 @@ class Retriever:
         first use.
         """
         if chunk_words not in self._indexes:
-            index = self._opened_index(chunk_words)
+            index = self._opened_index(chunk_words, self.embedder)
             index.update(self._documents, seconds=self.patience)
+            self._measure_recall(index)
             self._indexes[chunk_words] = index
         return self._indexes[chunk_words]
+
+    @property
+    def opened_indexes(self) -> Mapping[int, Index]:
+        """Return the indexes that were used, by words of a passage."""
+        return self._indexes
 
     def index_folder(self, chunk_words: int = WORDS) -> Path:
         """Return the folder of the index over passages of about `chunk_words` words; each size has its own, so that its
@@ -74,8 +84,9 @@ class Retriever:
         found, embedder = {}, Embedder(self.embedder.folder)
         for words, index in in_use:
             index.pin_version()
-            found[words] = Index.open(self.index_folder(words), embedder, words=words)
+            found[words] = self._opened_index(words, embedder)
             found[words].update(documents)
+            self._measure_recall(found[words])
             found[words].pin_version()
             found[words].encoder = self.embedder
         return found
@@ -89,8 +100,24 @@ class Retriever:
         self._indexes.update(indexes)
         self.forget_hits()
 
-    def _opened_index(self, chunk_words: int) -> Index:
-        return Index.open(self.index_folder(chunk_words), self.embedder, words=chunk_words)
+    def _opened_index(self, chunk_words: int, embedder: Embedder) -> Index:
+        folder, store = self.index_folder(chunk_words), self._task.retrieval.store
+        return Index.open(folder, embedder, words=chunk_words, store=store, owner=self._task.task.name)
+
+    def _measure_recall(self, index: Index) -> None:
+        """Let dev questions choose how an approximate index is searched, once for each that is built."""
+        if index.is_approximate and index.recall is None:
+            limit = self._task.target.latency_p95_ms
+            most_seconds = None if limit is None else limit / 1000 * LATENCY_SHARE
+            questions = [row.input for row in self._workspace.subset("dev", RECALL_QUESTIONS)]
+            index.measure_recall(questions, most_seconds=most_seconds)
+
+    def index_bytes(self, chunk_words: int = WORDS) -> int:
+        """Return the size of the index over passages of about `chunk_words` words, wherever it is kept."""
+        table = self.index_of(chunk_words).table
+        if self._task.retrieval.store:
+            return table.bytes if table else 0
+        return folder_bytes(self.index_folder(chunk_words))
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Return vectors [N, D] of texts that are compared with each other; each text is embedded once.
@@ -139,4 +166,4 @@ class Retriever:
 
     def texts_to_embed(self, chunk_words: int = WORDS) -> list[str]:
         """Return the texts that an update of the index would embed."""
-        return self._opened_index(chunk_words).texts_to_embed(self._documents)
+        return self._opened_index(chunk_words, self.embedder).texts_to_embed(self._documents)

@@ -420,7 +420,10 @@ class ArmRunner:
         if not context.passages:
             return 0.0
         self.progress.emit("index")
-        return self.session.retriever.index_of(context.words).seconds
+        index = self.session.retriever.index_of(context.words)
+        if index.recall is not None:
+            self.progress.emit("index", note=index.recall.sentence, stays=True)
+        return index.seconds
 
     def _calibrate(self, arm: Arm, context: Context, run: Path, allowance: Allowance) -> float:
         """Calibrate a run's labels if there is time. Return the seconds."""
@@ -551,7 +554,7 @@ class ArmRunner:
         floor = score_floor(found.answers, self.task)
         retrainings = planned_retrainings(usage, self.task.cost, floor, self.task.target.quality) or 0
         runs = by_seed(found.answers)
-        index_bytes = folder_bytes(self.session.retriever.index_folder(artifact.context.words)) if arm.retrieves else 0
+        index_bytes = self.session.retriever.index_bytes(artifact.context.words) if arm.retrieves else 0
         return ArmResult(
             arm=arm.name,
             status="done",

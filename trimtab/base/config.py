@@ -191,6 +191,24 @@ class BaseTable(Settings):
     )
 
 
+class RetrievalTable(Settings):
+    """`[retrieval]`: where the passages of the documents are kept."""
+
+    store: str = Field(
+        "",
+        description="Address of the store of the passages and their vectors: s3://BUCKET/FOLDER, gs://BUCKET/FOLDER, "
+        "az://CONTAINER/FOLDER, or postgresql://USER@HOST/DATABASE with pgvector; default: .trimtab/ beside the task "
+        "file.",
+    )
+
+    @field_validator("store")
+    @classmethod
+    def _check_store(cls, store: str) -> str:
+        if store and "://" not in store:
+            raise ValueError("store is no address; name one as s3://BUCKET/FOLDER, or leave it out for .trimtab/")
+        return store
+
+
 Weight = Annotated[float, Field(gt=0, le=1000)]
 
 

@@ -23,6 +23,7 @@ from trimtab.base.config import (
     CostTable,
     DataTable,
     LabelsTable,
+    RetrievalTable,
     RewardTable,
     Settings,
     StudyTable,
@@ -67,6 +68,7 @@ class Task(Settings):
     data: DataTable
     labels: LabelsTable = LabelsTable()
     base: BaseTable = BaseTable()
+    retrieval: RetrievalTable = RetrievalTable()
     target: TargetTable = TargetTable()
     reward: RewardTable = RewardTable()
     teacher: TeacherTable = TeacherTable()

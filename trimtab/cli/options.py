@@ -104,8 +104,8 @@ AllowOption = Annotated[
         "--allow",
         metavar="WHAT",
         help=(
-            "Allow the task file to send questions to this address (VARIABLE@ADDRESS: with this key), or to read "
-            "this file or folder."
+            "Allow the task file to send questions to this address (VARIABLE@ADDRESS: with this key), to keep its "
+            "documents in this store, or to read this file or folder."
         ),
     ),
 ]

@@ -16,6 +16,12 @@ def holds(passage: Passage, name: str) -> bool:
     )
 
 
+def may_hold(document: str, name: str) -> bool:
+    """True if `name` may mean a passage of this document; False only if `holds` is False for each of them."""
+    named = (name, name.rpartition("#")[0])
+    return any(_same_tail(known, one) for known in (document, document.partition("#")[0]) for one in named)
+
+
 def _same_tail(one: str, other: str) -> bool:
     one, other = one.removeprefix("./"), other.removeprefix("./")
     return one == other or one.endswith("/" + other) or other.endswith("/" + one)

@@ -1,9 +1,9 @@
-"""Hybrid search: exact vector search and BM25, fused by reciprocal rank."""
+"""Hybrid search: vector search and BM25, fused by reciprocal rank."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,8 +22,9 @@ def hybrid_search(
 ) -> list[tuple[Hit, ...]]:
     """Return the best `k` passages for every question, from the newest version of the index.
 
-    The best 50 by cosine (exact, not approximate) and the best 50 by BM25 over title, headings and text are fused;
-    equal scores are ordered by passage id. A question is only words: no character in it is query syntax.
+    The best 50 by cosine and the best 50 by BM25 over title, headings and text are fused; equal scores are ordered by
+    passage id. Cosines are compared with every passage, or by an approximate index (`Index.is_approximate`). A question
+    is only words: no character in it is query syntax.
     `vector_weight` is the weight of the first list, 0 to 1; a list without weight is not searched. Fewer than `k` are
     returned if the index has no more. Raises InputError for a weight outside 0 to 1.
     """
@@ -40,9 +41,16 @@ def hybrid_search(
     cosines = _by_vector(index, questions, depth) if vector_weight > 0 else [{} for _ in questions]
     bm25_ids = [_by_text(index, question, depth) for question in questions] if vector_weight < 1 else no_ids
     shares = (2 * vector_weight, 2 * (1 - vector_weight))  # each 1 if both have equal weight
+    best = [
+        _fuse(((shares[0], list(found)), (shares[1], words)), k) for found, words in zip(cosines, bm25_ids, strict=True)
+    ]
+    index.load(name for scores in best for name, _ in scores)
     return [
-        _fuse(index, ((shares[0], list(found)), (shares[1], words)), k, found)
-        for found, words in zip(cosines, bm25_ids, strict=True)
+        tuple(
+            Hit(passage=index.passages[name], rank=rank, score=score, similarity=found.get(name))
+            for rank, (name, score) in enumerate(scores, 1)
+        )
+        for scores, found in zip(best, cosines, strict=True)
     ]
 
 
@@ -62,6 +70,7 @@ def candidates(index: Index, questions: Sequence[str], depth: int) -> list[dict[
         {name for names, cosines_of in zip(bm25_ids, found, strict=True) for name in names if name not in cosines_of}
     )
     vectors_by_id = index.vectors(without_cosine)
+    index.load(name for names, cosines_of in zip(bm25_ids, found, strict=True) for name in (*names, *cosines_of))
     return [
         cosines_of | {name: float(vectors_by_id[name] @ vector) for name in names if name not in cosines_of}
         for names, cosines_of, vector in zip(bm25_ids, found, vectors, strict=True)
@@ -73,18 +82,13 @@ def _replace_surrogates(question: str) -> str:
     return question.encode(errors="replace").decode()
 
 
-def _fuse(
-    index: Index, lists: Iterable[tuple[float, Sequence[str]]], k: int, cosines: Mapping[str, float]
-) -> tuple[Hit, ...]:
+def _fuse(lists: Iterable[tuple[float, Sequence[str]]], k: int) -> list[tuple[str, float]]:
+    """Return the ids of the best `k` passages of ranked lists, each with its share, with their scores, best first."""
     scores: defaultdict[str, float] = defaultdict(float)
     for share, ranked in lists:
         for rank, name in enumerate(ranked, 1):
             scores[name] += share / (RRF_CONSTANT + rank)
-    best = sorted(scores.items(), key=lambda pair: (-pair[1], pair[0]))[:k]
-    return tuple(
-        Hit(passage=index.passages[name], rank=rank, score=score, similarity=cosines.get(name))
-        for rank, (name, score) in enumerate(best, 1)
-    )
+    return sorted(scores.items(), key=lambda pair: (-pair[1], pair[0]))[:k]
 
 
 def _by_vector(
@@ -92,20 +96,9 @@ def _by_vector(
 ) -> list[dict[str, float]]:
     """Return the `depth` nearest passages of each question with their cosines, nearest first."""
     vectors = index.encoder.encode_questions(questions) if vectors is None else vectors
-    query = index.table.search(vectors).distance_type("cosine").limit(depth).select(["id", "_distance"])
-    rows = query.to_arrow()
-    has_query_index = "query_index" in rows.column_names  # lancedb leaves it out for a single vector
-    numbers = rows["query_index"].to_pylist() if has_query_index else [0] * rows.num_rows
-    found: list[list[tuple[float, str]]] = [[] for _ in questions]
-    for number, distance, name in zip(numbers, rows["_distance"].to_pylist(), rows["id"].to_pylist(), strict=True):
-        found[number].append((distance, name))
-    return [{name: 1 - distance for distance, name in sorted(pairs)} for pairs in found]
+    return [{name: 1 - distance for distance, name in sorted(pairs)} for pairs in index.nearest(vectors, depth)]
 
 
 def _by_text(index: Index, question: str, depth: int) -> list[str]:
-    from lancedb.query import MatchQuery
-
-    query = index.table.search(MatchQuery(question, "searched"), query_type="fts").limit(depth)
-    rows = query.select(["id", "_score"]).to_arrow()
-    pairs = sorted(zip(rows["_score"].to_pylist(), rows["id"].to_pylist(), strict=True), key=lambda p: (-p[0], p[1]))
+    pairs = sorted(index.matching(question, depth), key=lambda pair: (-pair[0], pair[1]))
     return [name for _, name in pairs]

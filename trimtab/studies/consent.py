@@ -103,6 +103,7 @@ def require_consent(
             if not _may_send(task.api[name], allowed)
         ),
         *_outside_files(task, allowed),
+        *_passage_store(task, allowed),
     ]
     _require_all_allowed(task, requests)
 
@@ -199,6 +200,14 @@ def _outside_files(task: Task, allowed: Sequence[str]) -> Iterator[ConsentReques
             places = [Path(os.path.commonpath(places))]
         for place in places:
             yield ConsentRequest(f"to read {place}, outside its folder", f"--allow {shlex.quote(str(place))}")
+
+
+def _passage_store(task: Task, allowed: Sequence[str]) -> Iterator[ConsentRequest]:
+    """Yield the request for the store that the passages of the documents would be sent to."""
+    store = task.retrieval.store
+    if store and _without_password(store) not in {_without_password(entry) for entry in allowed if "://" in entry}:
+        shown = _without_password(store)
+        yield ConsentRequest(f"to keep its documents at {shown}", f"--allow {shlex.quote(shown)}")
 
 
 def _places(task: Task, pattern: str) -> list[Path]:

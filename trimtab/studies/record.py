@@ -15,6 +15,7 @@ from trimtab.arms.fingerprint import FILES, ROWS, WEIGHTS, Fingerprint, digest_o
 from trimtab.arms.planning.plan import Plan
 from trimtab.arms.session import Session
 from trimtab.arms.workspace import Workspace
+from trimtab.base.codec import to_plain
 from trimtab.base.config import CostTable
 from trimtab.base.files import append_line, read_json_lines, sha256_text
 from trimtab.base.machine import describe_machine, versions
@@ -175,6 +176,7 @@ def manifest(
     `machines`: those that built the arms and answered; empty if this one did, which timed the arms in any case.
     """
     workspace, task, results = session.workspace, session.task, found.arms
+    indexes = session.retriever.opened_indexes
     test = workspace.splits["test"]
     groups = [example.group for example in test]
     comparisons = comparisons_among(sum(arm.status == "done" for arm in results))
@@ -205,7 +207,11 @@ def manifest(
             "documents": len(workspace.documents),
         },
         "remarks": [{"level": remark.level, "text": remark.text} for remark in workspace.remarks],
-        "notes": list(workspace.notes),
+        "notes": [*workspace.notes, *(one.recall.sentence for one in indexes.values() if one.recall)],
+        "indexes": {
+            str(words): {"passages": len(one.passages), "recall": to_plain(one.recall) if one.recall else None}
+            for words, one in indexes.items()
+        },
         "refused": sum(not refusal.is_file for refusal in workspace.refusals),
         "overlaps": len(workspace.overlaps),
         "private": {finding.kind: finding.count for finding in workspace.findings},

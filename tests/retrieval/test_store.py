@@ -1,0 +1,154 @@
+"""An index whose tables are in S3, by LanceDB against a real server on this machine; skipped where there is none."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from trimtab.base.errors import InputError, RemoteError
+from trimtab.retrieval import index as index_module
+from trimtab.retrieval.index import Changes, Index
+from trimtab.retrieval.search import hybrid_search
+
+pytestmark = pytest.mark.slow
+NEEDED = ("moto", "flask", "flask_cors")  # moto's server is an application of Flask
+KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """The address of an S3 server that has the bucket `passages`."""
+    for name in NEEDED:
+        pytest.importorskip(name, reason=f"no S3 server here: {name} is not installed (pip install 'trimtab[dev]')")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    words = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    address = f"http://127.0.0.1:{port}"
+    bucket = urllib.request.Request(f"{address}/passages", method="PUT", headers={"Host": f"127.0.0.1:{port}"})
+    try:
+        until = time.monotonic() + 120
+        while True:
+            try:
+                urllib.request.urlopen(bucket, timeout=5).close()
+                break
+            except OSError:
+                assert process.poll() is None
+                assert time.monotonic() < until
+                time.sleep(0.2)
+        yield address
+    finally:
+        process.terminate()
+        process.wait(60)
+
+
+@pytest.fixture
+def store(server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    """An address below the bucket, with the surroundings that a user of S3 sets."""
+    for name in KEYS:
+        monkeypatch.setenv(name, "anyone")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", server)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / "none"))
+    return f"s3://passages/{tmp_path.name}"
+
+
+@pytest.fixture
+def documents(make_document):
+    return [make_document(f"{n}.md", f"word{n} of group{n % 7}, as number{n % 50} says") for n in range(400)]
+
+
+def test_an_index_in_a_store_is_the_one_in_a_folder_for_every_machine_that_sees_it(
+    store, tmp_path, encoder, documents
+) -> None:
+    documents = documents[:60]
+    here = Index.open(tmp_path / "here", encoder)
+    here.update(documents)
+    one, other = (Index.open(tmp_path / name, encoder, store=store, owner="task") for name in ("one", "other"))
+    assert one.update(documents) == Changes(added=60)
+    assert not list((tmp_path / "one").glob("*.lance"))
+    encoder.encoded.clear()
+    assert not other.update(documents)
+    questions = ["word7", "group3 number20", "nothing"]
+    assert hybrid_search(other, questions, 9) == hybrid_search(here, questions, 9)
+    assert other.update(documents[1:]) == Changes(removed=1)
+    assert hybrid_search(one, ["word0"], 60) == hybrid_search(other, ["word0"], 60)
+    assert "0.md#0" not in one.passages
+    assert set(encoder.encoded) <= {*questions, "word0"}
+    assert other.table.bytes > 0
+
+
+def test_indexes_of_two_tasks_in_one_store_are_apart(store, tmp_path, encoder, documents) -> None:
+    one, other = (Index.open(tmp_path / name, encoder, store=store, owner=name) for name in ("one", "other"))
+    one.update(documents[:9])
+    other.update(documents[20:25])
+    one.refresh()
+    assert (len(one.passages), len(other.passages)) == (9, 5)
+
+
+def test_a_large_index_in_a_store_changes_and_is_copied(store, tmp_path, encoder, documents, monkeypatch) -> None:
+    monkeypatch.setattr(index_module, "APPROXIMATE_FROM", 300)
+    monkeypatch.setattr(index_module, "BATCH", 150)
+    index = Index.open(tmp_path / "one", encoder, store=store, owner="task")
+    index.update(documents)
+    table = index.table.name
+    assert index.measure_recall(["word7", "word8 of group1"]).recall >= 0.95
+    assert index.update(documents[3:]) == Changes(removed=3)
+    assert index.table.name == table
+    assert len(list(index.passages)) == 397
+    (tmp_path / "copy").mkdir()
+    index.copy_to(tmp_path / "copy")
+    copy = Index.open(tmp_path / "copy", encoder)
+    encoder.encoded.clear()
+    assert not copy.update(documents[3:])
+    questions = ["word7 of group0", "number12"]
+    assert hybrid_search(copy, questions, 5, vector_weight=0) == hybrid_search(index, questions, 5, vector_weight=0)
+
+
+def test_a_writer_that_died_leaves_its_batches_to_the_next(store, tmp_path, encoder, documents, monkeypatch) -> None:
+    monkeypatch.setattr(index_module, "BATCH", 100)
+    encode = encoder.encode
+
+    def stops(texts):
+        if texts and len(encoder.encoded) == 200:
+            raise KeyboardInterrupt
+        return encode(texts)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(encoder, "encode", stops)
+        with pytest.raises(KeyboardInterrupt):
+            Index.open(tmp_path / "one", encoder, store=store).update(documents)
+    Index.open(tmp_path / "other", encoder, store=store).update(documents)
+    assert len(encoder.encoded) == len(set(encoder.encoded)) == 400
+
+
+@pytest.mark.parametrize(
+    ("place", "without", "endpoint", "words"),
+    [
+        ("s3://absent/folder", (), None, "s3://absent/folder: there is no such bucket; create it"),
+        ("s3://passages/x", KEYS, None, "s3://passages/x: no credentials are found; set AWS_ACCESS_KEY_ID"),
+        ("s3://passages/x", (), "http://127.0.0.1:9", "s3://passages/x: cannot be reached; check the network"),
+        ("ftp://passages/x", (), None, "ftp://passages/x: is no address of an object store; name one as s3://"),
+    ],
+)
+def test_a_store_that_cannot_be_used_is_one_line(
+    store, tmp_path, encoder, documents, monkeypatch, place, without, endpoint, words
+) -> None:
+    for name in without:
+        monkeypatch.delenv(name)
+    if endpoint:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    with pytest.raises((RemoteError, InputError)) as caught:
+        Index.open(tmp_path, encoder, store=place).update(documents)
+    assert str(caught.value).startswith(words)
+    assert "\n" not in str(caught.value)
