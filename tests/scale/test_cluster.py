@@ -29,7 +29,7 @@ from trimtab.studies.study import study
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'trimtab[ray]'")
 
 NODES = 3
-WAIT = 120.0  # seconds for what comes at once on a quiet machine
+WAIT = 600.0  # seconds for what comes at once on a quiet machine
 # Figures of a clock or of a process, and the study's own name.
 OF_THE_RUN = {
     *("train_seconds", "evaluation_seconds", "seconds_per_question", "processor_share", "peak_memory_mb", "cost"),
@@ -49,10 +49,11 @@ def nodes() -> Iterator[Any]:
     from ray.cluster_utils import Cluster as Nodes
 
     small = {"num_cpus": 1, "object_store_memory": 80 << 20}
-    made = Nodes(initialize_head=True, head_node_args={**small, "include_dashboard": False})
-    for _ in range(NODES - 1):
-        made.add_node(**small)
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_worker_niceness", "0")
+        made = Nodes(initialize_head=True, head_node_args={**small, "include_dashboard": False})
+        for _ in range(NODES - 1):
+            made.add_node(**small)
         patch.setenv("RAY_ADDRESS", f"127.0.0.1:{made.address.rpartition(':')[2]}")
         yield made
     made.shutdown()
@@ -235,10 +236,16 @@ def test_a_process_is_killed_in_training_and_a_node_in_answering(
     assert min(first.values()) > 1  # it went on from a checkpoint
 
 
-def start(task: Path, *more: str) -> subprocess.Popen[str]:
+@contextmanager
+def started(task: Path, *more: str) -> Iterator[subprocess.Popen[str]]:
+    """A study as a process of its own, which does not outlive the test."""
     command = [sys.executable, "-c", "from trimtab.cli.main import run; run()", "study", "--task", str(task), *more]
     quiet = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=quiet)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=quiet) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def until(found: Callable[[], Any], process: subprocess.Popen[str]) -> Any:
@@ -262,19 +269,19 @@ def test_a_study_that_was_stopped_and_killed_goes_on_here(
         files = own.parent.glob(".trimtab/studies/*/workers/make-slow-0/*.jsonl")
         return sum(file.read_text().count('"stage": "train"') for file in files)
 
-    head = start(own, "--on", "auto")
-    until(steps, head)
-    head.send_signal(signal.SIGINT)
-    _, told = head.communicate(timeout=WAIT)
+    with started(own, "--on", "auto") as head:
+        until(steps, head)
+        head.send_signal(signal.SIGINT)
+        _, told = head.communicate(timeout=WAIT)
     assert head.returncode == 3, told
     assert f"study --resume {folder_of(own).name} --on auto" in told.splitlines()[-1]
     before = steps()
-    head = start(own, "--resume", "--on", "auto")
-    until(lambda: steps() > before, head)
-    head.kill()
-    head.communicate(timeout=WAIT)
-    head = start(own, "--resume", "--on", "local")
-    _, told = head.communicate(timeout=WAIT)
+    with started(own, "--resume", "--on", "auto") as head:
+        until(lambda: steps() > before, head)
+        head.kill()
+        head.communicate(timeout=WAIT)
+    with started(own, "--resume", "--on", "local") as head:
+        _, told = head.communicate(timeout=WAIT)
     result = read_result(folder_of(own))
     assert result is not None, told
     require_same(own, result, plain, expected, by_costs=True)

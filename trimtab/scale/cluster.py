@@ -65,6 +65,7 @@ def open_cluster(address: str) -> Iterator[Cluster]:
 
 def _import_ray() -> Any:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent to anybody
+    os.environ.setdefault("RAY_worker_niceness", "0")  # of processes here; Ray's own 15 yields to any other program
     try:
         import ray
     except ImportError:
@@ -115,7 +116,7 @@ def _connect(ray: Any, address: str) -> None:
     except ImportError as error:  # of what the client alone needs
         raise PackageError(error.name or "grpcio", "ray", "a ray:// address") from None
     except RuntimeError as error:
-        problem, remedy = f"Ray cannot be used ({one_line(error)})", "see Ray's logs in /tmp/ray/session_latest/logs"
+        problem, remedy = f"Ray cannot be used ({one_line(error)})", "see `ray logs cluster`"
         if "ersion" in str(error):
             problem = f"the cluster has another version of Ray or Python ({one_line(error)})"
             remedy = "install the same versions on all machines"
