@@ -50,15 +50,15 @@ RATES: dict[str, tuple[str, tuple[str | int, ...]]] = {
     "machine_gb": ("serving_load.json", ("machine", "memory_gb")),
     "cores": ("serving_load.json", ("machine", "cores")),
 }
+# Of an index of 10,000 and of 100,000 passages: seconds of the processor, memory and disk grow by what lies between.
+INDEX = ("million_passages.json", "10000", "100000")
 # What nobody measured here, with the reason for the value.
 ASSUMED: dict[str, tuple[float, str]] = {
     "disk_gb": (1000.0, "the disk of a machine"),
     "patience_hours": (24.0, "longer than a day counts as broken"),
-    "search_ms": (100.0, "a search of passages that takes longer is felt"),
     "peak_factor": (3.0, "questions in the busiest minute against the mean of the day"),
     "judged_share": (0.01, "questions that a user judges"),
     "row_tokens": (200.0, "tokens of a training row with its prompt"),
-    "passage_text_bytes": (400.0, "text of a passage of 60 words, stored beside its vector"),
     "base_parameters": (134.5e6, "of SmolLM2-135M, by which answering and training scale in proportion"),
     "gpu_flops": (0.4 * 989e12, "40% of an H100's published bf16 rate"),
     "gpu_gb": (80.0, "an H100's published memory"),
@@ -185,6 +185,11 @@ def rates(measured: dict[str, Any]) -> dict[str, float]:
     found["row_bytes"] = last["file_bytes"] / last["rows"]
     scan = measured["scan"][-1]
     found["scan_seconds"] = scan["processor_seconds"] / scan["vectors"]
+    few, many = (read_json(RESULTS / INDEX[0])["sizes"][size]["build"] for size in INDEX[1:])
+    between = float(INDEX[2]) - float(INDEX[1])
+    for name in ("processor_seconds", "peak_mb", "disk_mb"):
+        found[f"index_{name}"] = (many[name] - few[name]) / between
+    found["index_base_mb"] = many["peak_mb"] - found["index_peak_mb"] * float(INDEX[2])
     embedding = measured["embedding"][0]
     found["embedding_seconds"] = embedding["processor_seconds"] / embedding["passages"]
     return found | {name: value for name, (value, _) in ASSUMED.items()}
@@ -219,16 +224,20 @@ def of_rows(n: float, rate: dict[str, float]) -> Line:
 
 
 def of_passages(n: float, rate: dict[str, float]) -> Line:
-    """Embedding on all cores of a machine, vectors of 384 float32 with their text on disk, a scan of all vectors."""
-    hours = rate["embedding_seconds"] * n / rate["cores"] / 3600
-    disk = (384 * 4 + rate["passage_text_bytes"]) * n / 1e9
-    scan = rate["scan_seconds"] * n / rate["cores"] * 1000
+    """Embedding on all cores of a machine; then one index over all of them, in one process; a scan without it."""
+    embed = rate["embedding_seconds"] * n / rate["cores"] / 3600
+    build = rate["index_processor_seconds"] * n / rate["cores"] / 3600
+    memory = (rate["index_base_mb"] + rate["index_peak_mb"] * n) / 1024
+    disk = rate["index_disk_mb"] * n / 1000
     use = {
-        "search without an index": scan / rate["search_ms"],
-        "time to embed them": hours / rate["patience_hours"],
+        "time to embed them": embed / rate["patience_hours"],
+        "time to index them": build / rate["patience_hours"],
+        "memory to index them": memory / rate["machine_gb"],
         "disk": disk / rate["disk_gb"],
     }
-    return Line(size=n, figures={"embed_machine_hours": hours, "disk_gb": disk, "scan_ms": scan}, use=use)
+    figures = {"embed_machine_hours": embed, "index_machine_hours": build, "memory_gb": memory, "disk_gb": disk}
+    figures["scan_ms"] = rate["scan_seconds"] * n / rate["cores"] * 1000
+    return Line(size=n, figures=figures, use=use)
 
 
 def of_questions(n: float, rate: dict[str, float]) -> Line:
@@ -388,7 +397,8 @@ def tables(result: dict[str, Any]) -> str:
     parts += ["", "### Measured\n", "| what | value | from |", "| --- | ---: | --- |"]
     for name, value in result["rates"].items():
         if name not in result["assumed"]:
-            source = result["from"].get(name, ["scale_model.json"])[0]
+            default = INDEX[0] if name.startswith("index_") else RESULT.name
+            source = result["from"].get(name, [default])[0]
             parts.append(f"| {name.replace('_', ' ')} | {value:.3g} | `{source}` |")
     parts += [
         "",
