@@ -21,6 +21,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ PAGE = ROOT / "docs" / "scale.md"
 
 ROWS = (4_000, 16_000, 64_000, 128_000)  # sizes at which reading, checking and splitting is measured
 VECTORS = (10_000, 100_000)  # sizes at which a scan of all vectors is measured
-PASSAGES = 400  # that are embedded
+PASSAGES = 81  # of the handbook that are embedded
 WORDS = 60  # of a passage, as the product cuts them by default; and of a row's question, half as many
 
 # Rates of other results: file, keys that lead to the value.
@@ -50,15 +51,15 @@ RATES: dict[str, tuple[str, tuple[str | int, ...]]] = {
     "machine_gb": ("serving_load.json", ("machine", "memory_gb")),
     "cores": ("serving_load.json", ("machine", "cores")),
 }
+# Of an index of 10,000 and of 100,000 passages: seconds of the processor, memory and disk grow by what lies between.
+INDEX = ("million_passages.json", "10000", "100000")
 # What nobody measured here, with the reason for the value.
 ASSUMED: dict[str, tuple[float, str]] = {
     "disk_gb": (1000.0, "the disk of a machine"),
     "patience_hours": (24.0, "longer than a day counts as broken"),
-    "search_ms": (100.0, "a search of passages that takes longer is felt"),
     "peak_factor": (3.0, "questions in the busiest minute against the mean of the day"),
     "judged_share": (0.01, "questions that a user judges"),
     "row_tokens": (200.0, "tokens of a training row with its prompt"),
-    "passage_text_bytes": (400.0, "text of a passage of 60 words, stored beside its vector"),
     "base_parameters": (134.5e6, "of SmolLM2-135M, by which answering and training scale in proportion"),
     "gpu_flops": (0.4 * 989e12, "40% of an H100's published bf16 rate"),
     "gpu_gb": (80.0, "an H100's published memory"),
@@ -111,13 +112,15 @@ def measured_scan(count: int) -> dict[str, float]:
 
 
 def measured_embedding(count: int) -> dict[str, float]:
-    """Embed passages with the usual embedding model."""
+    """Embed passages of the handbook with the usual embedding model."""
     from trimtab.model.catalog import resolve
     from trimtab.retrieval.embed import Embedder
 
-    draw = np.random.default_rng(0)
-    words = [f"word{number}" for number in range(2_000)]
-    texts = [" ".join(draw.choice(words, WORDS)) for _ in range(count)]
+    with as_file(files("trimtab.demos") / "handbook" / "documents") as folder:
+        words = " ".join(path.read_text(encoding="utf-8") for path in sorted(folder.rglob("*.md"))).split()
+    texts = [" ".join(words[start : start + WORDS]) for start in range(0, count * WORDS, WORDS)]
+    if len(texts[-1].split()) < WORDS:
+        raise SystemExit(f"the handbook has fewer than {count} passages")
     embedder = Embedder(resolve("minilm-l6"))
     embedder.encode(texts[:8])
     began = time.process_time()
@@ -185,6 +188,12 @@ def rates(measured: dict[str, Any]) -> dict[str, float]:
     found["row_bytes"] = last["file_bytes"] / last["rows"]
     scan = measured["scan"][-1]
     found["scan_seconds"] = scan["processor_seconds"] / scan["vectors"]
+    few, many = (read_json(RESULTS / INDEX[0])["sizes"][size]["build"] for size in INDEX[1:])
+    between = float(INDEX[2]) - float(INDEX[1])
+    for name in ("processor_seconds", "peak_mb", "disk_mb"):
+        found[f"index_{name}"] = (many[name] - few[name]) / between
+    found["index_base_mb"] = many["peak_mb"] - found["index_peak_mb"] * float(INDEX[2])
+    found["common_seconds"] = common_seconds()
     embedding = measured["embedding"][0]
     found["embedding_seconds"] = embedding["processor_seconds"] / embedding["passages"]
     return found | {name: value for name, (value, _) in ASSUMED.items()}
@@ -214,21 +223,30 @@ def of_rows(n: float, rate: dict[str, float]) -> Line:
         "time of an epoch": epoch / rate["patience_hours"],
         "disk": disk / rate["disk_gb"],
     }
-    figures = {"check_hours": hours, "memory_gb": memory, "disk_gb": disk, "epoch_machine_hours": epoch}
+    figures = {
+        "check_hours": hours,
+        "memory_gb": memory,
+        "disk_gb": disk,
+        "epoch_machine_hours_(assumed_tokens)": epoch,
+    }
     return Line(size=n, figures=figures, use=use)
 
 
 def of_passages(n: float, rate: dict[str, float]) -> Line:
-    """Embedding on all cores of a machine, vectors of 384 float32 with their text on disk, a scan of all vectors."""
-    hours = rate["embedding_seconds"] * n / rate["cores"] / 3600
-    disk = (384 * 4 + rate["passage_text_bytes"]) * n / 1e9
-    scan = rate["scan_seconds"] * n / rate["cores"] * 1000
+    """Embedding on all cores of a machine; then one index over all of them, in one process; a scan without it."""
+    embed = rate["embedding_seconds"] * n / rate["cores"] / 3600
+    build = rate["index_processor_seconds"] * n / rate["cores"] / 3600
+    memory = (rate["index_base_mb"] + rate["index_peak_mb"] * n) / 1024
+    disk = rate["index_disk_mb"] * n / 1000
     use = {
-        "search without an index": scan / rate["search_ms"],
-        "time to embed them": hours / rate["patience_hours"],
+        "time to embed them": embed / rate["patience_hours"],
+        "time to index them": build / rate["patience_hours"],
+        "memory to index them": memory / rate["machine_gb"],
         "disk": disk / rate["disk_gb"],
     }
-    return Line(size=n, figures={"embed_machine_hours": hours, "disk_gb": disk, "scan_ms": scan}, use=use)
+    figures = {"embed_machine_hours": embed, "index_machine_hours": build, "memory_gb": memory, "disk_gb": disk}
+    figures["scan_ms"] = rate["scan_seconds"] * n / rate["cores"] * 1000
+    return Line(size=n, figures=figures, use=use)
 
 
 def of_questions(n: float, rate: dict[str, float]) -> Line:
@@ -236,11 +254,11 @@ def of_questions(n: float, rate: dict[str, float]) -> Line:
     busiest = n / 86_400 * rate["peak_factor"]
     servers = max(1, math.ceil(busiest / rate["answers_per_second"]))
     figures = {
-        "busiest_per_second": busiest,
+        "busiest_per_second_(assumed_peak)": busiest,
         "servers": float(servers),
         "machine_hours_a_day": servers * 24.0,
         "registry_reads_per_second": servers / 2.0,  # each looks every two seconds
-        "judgements_per_second": n * rate["judged_share"] / 86_400,
+        "judgements_per_second_(assumed_share)": n * rate["judged_share"] / 86_400,
     }
     return Line(size=n, figures=figures, use={"answers of one server": busiest / rate["answers_per_second"]})
 
@@ -248,7 +266,8 @@ def of_questions(n: float, rate: dict[str, float]) -> Line:
 def of_arms(n: float, rate: dict[str, float], seconds: Sequence[float]) -> Line:
     """Arms as those of the handbook's study, over and over, on 1, 10 and 100 machines; rows to tell them apart."""
     jobs = [seconds[number % len(seconds)] for number in range(int(n))]
-    hours = {f"hours_on_{machines}": makespan(jobs, machines) / 3600 for machines in (1, 10, 100)}
+    common = rate["common_seconds"]
+    hours = {f"hours_on_{machines}": (common + makespan(jobs, machines)) / 3600 for machines in (1, 10, 100)}
     rows = rows_factor(int(n)) / rows_factor(len(seconds))
     use = {"time on one machine": hours["hours_on_1"] / rate["patience_hours"]}
     figures = {**hours, "machine_hours": sum(jobs) / 3600, "test_rows_factor": rows}
@@ -286,17 +305,17 @@ def of_base(n: float, rate: dict[str, float]) -> Line:
     }
     figures = {
         "weights_gb": weights,
-        "gpus_for_weights": math.ceil(weights / rate["gpu_gb"]),
+        "GPUs_for_weights_(assumed)": math.ceil(weights / rate["gpu_gb"]),
         "machine_seconds_an_answer": seconds,
-        "epoch_machine_hours": epoch,
-        "epoch_gpu_hours": gpu,
+        "epoch_machine_hours_(assumed_tokens)": epoch,
+        "epoch_GPU_hours_(assumed)": gpu,
     }
     return Line(size=n, figures=figures, use=use)
 
 
-def study_seconds() -> list[float]:
-    """Return the seconds of each arm of the handbook's study, as its plan foretold them and corrected by its error."""
-    foretold = read_json(RESULTS / "study_handbook.json")["foretold"]
+def study_seconds(name: str = "handbook") -> list[float]:
+    """Return the seconds of each arm of a study, as its plan foretold them and corrected by its error."""
+    foretold = read_json(RESULTS / f"study_{name}.json")["foretold"]
     return [actual(one) for name, one in foretold.items() if name.endswith(".seconds")]
 
 
@@ -305,17 +324,28 @@ def actual(foretold: dict[str, float]) -> float:
     return foretold["value"] / (1 + foretold["error"])
 
 
+STUDIES = ("handbook", "endoflife", "spam", "style", "sums")
+
+
+def common_seconds(without: str | None = None) -> float:
+    """Return what a study takes beside its arms (start, reading, report): the median of the studies but one."""
+    return statistics.median(
+        read_json(RESULTS / f"study_{name}.json")["seconds"] - sum(study_seconds(name))
+        for name in STUDIES
+        if name != without
+    )
+
+
 def checks() -> list[dict[str, Any]]:
-    """Compare the schedule with what studies took: their arms one after the other on one machine."""
+    """Compare the schedule with what studies took, whose arms came one after the other on one machine; what a study
+    takes beside them is that of the other studies.
+    """
     found = []
-    for name in ("handbook", "endoflife", "spam", "style", "sums"):
-        study = read_json(RESULTS / f"study_{name}.json")
-        arms = [actual(one) for key, one in study["foretold"].items() if key.endswith(".seconds")]
-        model = makespan(arms, 1)
-        found.append(
-            {"study": name, "arms": len(arms), "model_seconds": model, "measured_seconds": study["seconds"]}
-            | {"error": model / study["seconds"] - 1}
-        )
+    for name in STUDIES:
+        seconds, measured = study_seconds(name), read_json(RESULTS / f"study_{name}.json")["seconds"]
+        model = makespan(seconds, 1) + common_seconds(without=name)
+        plain = {"study": name, "arms": len(seconds), "model_seconds": model, "measured_seconds": measured}
+        found.append({**plain, "error": model / measured - 1})
     return found
 
 
@@ -326,6 +356,18 @@ AXES: dict[str, tuple[float, ...]] = {
     "arms": (1, 10, 100, 1000),
     "parameters of the base": (134.5e6, 1e9, 8e9, 70e9),
 }
+
+
+def breaking(formula: Callable[[float], Line]) -> dict[str, float]:
+    """Return by limit the size at which all of it is used, by halving; the least first."""
+    found = {}
+    for limit in formula(1000).use:
+        low, high = 0.0, 15.0  # powers of ten
+        for _ in range(60):
+            middle = (low + high) / 2
+            low, high = (low, middle) if formula(10**middle).use[limit] > 1 else (middle, high)
+        found[limit] = 10**high
+    return dict(sorted(found.items(), key=lambda one: one[1]))
 
 
 def modelled(measured: dict[str, Any]) -> dict[str, Any]:
@@ -349,6 +391,7 @@ def modelled(measured: dict[str, Any]) -> dict[str, Any]:
         "from": {name: [file, *map(str, keys)] for name, (file, keys) in RATES.items()},
         "assumed": {name: {"value": value, "why": why} for name, (value, why) in ASSUMED.items()},
         "rates": rate,
+        "breaks": {name: breaking(formula) for name, formula in formulas.items() if name != "arms"},
         "axes": axes,
         "checks": checks(),
     }
@@ -368,7 +411,10 @@ def figure(value: float) -> str:
 
 def tables(result: dict[str, Any]) -> str:
     """Return the tables of the page."""
-    parts = []
+    parts = ["| what grows | what breaks | at |", "| --- | --- | ---: |"]
+    for axis, limits in result["breaks"].items():
+        parts += [f"| {axis} | {limit} | {figure(size)} |" for limit, size in limits.items()]
+    parts.append("")
     for axis, lines in result["axes"].items():
         names = list(lines[0]["figures"])
         parts.append(f"### {axis[0].upper()}{axis[1:]}\n")
@@ -388,7 +434,8 @@ def tables(result: dict[str, Any]) -> str:
     parts += ["", "### Measured\n", "| what | value | from |", "| --- | ---: | --- |"]
     for name, value in result["rates"].items():
         if name not in result["assumed"]:
-            source = result["from"].get(name, ["scale_model.json"])[0]
+            default = INDEX[0] if name.startswith("index_") else RESULT.name
+            source = "study_*.json" if name == "common_seconds" else result["from"].get(name, [default])[0]
             parts.append(f"| {name.replace('_', ' ')} | {value:.3g} | `{source}` |")
     parts += [
         "",

@@ -11,8 +11,6 @@ from types import ModuleType
 
 import pytest
 
-from trimtab.base.files import to_plain
-
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "benchmarks" / "scale_model.py"
 
@@ -54,7 +52,7 @@ def test_the_tightest_limit_is_the_one_that_is_used_most(model: ModuleType) -> N
 def test_the_committed_result_and_page_are_those_of_the_committed_rates(model: ModuleType) -> None:
     """Where this fails, run: python benchmarks/scale_model.py write."""
     committed = json.loads(model.RESULT.read_text(encoding="utf-8"))
-    again = json.loads(json.dumps(to_plain(model.modelled(committed["measured"]))))
+    again = json.loads(json.dumps(model.modelled(committed["measured"])))
     assert _close(again, committed)
     page = model.PAGE.read_text(encoding="utf-8")
     assert model.page_with(page, committed) == page
