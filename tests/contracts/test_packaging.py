@@ -25,7 +25,6 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 INDIRECT = {
     "accelerate": "transformers refuses to read quantised weights without it, and declares it nowhere",
     "pyopenssl": "model-signing imports it and does not ask for it",
-    "psycopg": "SQLAlchemy imports it for the store of judgements in PostgreSQL",
     "lxml-html-clean": "trafilatura imports it; the extra of lxml that asks for it is gone from newer ones",
 }
 # A path that exists on one machine: somebody's home, a mount, a build folder.
