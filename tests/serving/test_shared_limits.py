@@ -8,13 +8,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 from postgres_server import execute, server
-from serving_tasks import wait_until
+from serving_tasks import serving_apart, wait_until
+from study_tasks import write_task
 
 from trimtab.base.database import Database
+from trimtab.base.files import write_json
 from trimtab.serving import shared_limits as limits
-from trimtab.serving.access import ApiKey, ApiKeys
+from trimtab.serving.access import ApiKey, ApiKeys, key_digest
 from trimtab.serving.metrics import RequestLog
 from trimtab.serving.shared_limits import Exchange, shared_limits
 
@@ -158,3 +161,36 @@ def test_without_a_common_database_nothing_is_made(
     with shared_limits(place, ApiKeys([]), RequestLog(io.StringIO())):
         pass
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_two_real_servers_of_one_database_share_the_limit_of_a_key(
+    server: str, tmp_path: Path, tiny_model_folder: Path
+) -> None:
+    execute(f"{server}/postgres", "CREATE DATABASE served", autocommit=True)
+    keys = tmp_path / "keys.json"
+    # Six requests at once, and then one in ten seconds: what comes back while the test runs is little.
+    write_json(keys, {"keys": [{"name": "team-a", "sha256": key_digest("tt-known"), "per_minute": 36}]})
+    task = write_task(tmp_path, tiny_model_folder, ["prompt"])
+    options = ["prompt", "--keys", str(keys), "--store", f"{server}/served"]
+    with serving_apart(task, *options) as one, serving_apart(task, *options) as two:
+
+        def status(url: str) -> int:
+            return httpx.get(f"{url}/v1/models", headers={"Authorization": "Bearer tt-known"}, timeout=60).status_code
+
+        wait_until(lambda: status(one.url) == 429, 60)
+        wait_until(lambda: max(_taken(f"{server}/served"), default=0) >= 6, 60)
+        assert status(two.url) == 200  # it may not know of the other yet
+        wait_until(lambda: len(_taken(f"{server}/served")) == 2, 60)  # now it does
+        through = 0
+        while status(two.url) == 200:
+            through += 1
+        assert through < 4  # of the five that its own bucket still held
+    execute(f"{server}/postgres", "DROP DATABASE served WITH (FORCE)", autocommit=True)
+
+
+def _taken(place: str) -> list[int]:
+    import psycopg
+
+    with psycopg.connect(place) as connection:
+        return [int(row[0]) for row in connection.execute("SELECT taken FROM trimtab_limits")]

@@ -47,6 +47,7 @@ def shared_limits(store: str | None, keys: ApiKeys, log: RequestLog) -> Iterator
     ending = threading.Event()
     with Database(store, _SCHEMA) as database:
         exchange = Exchange(database, keys)
+        exchange.run()  # now, so that what the others let through from here on is deducted
 
         def work() -> None:
             last = ""
