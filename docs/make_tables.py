@@ -1165,6 +1165,31 @@ def surface_tactics() -> str:
     return "\n\n".join([table, said, by_rank, *(_positions(name, one) for name, one in found["positions"].items())])
 
 
+def sharded_memory() -> str:
+    """Memory of one process of several, by formula and as allocated."""
+    found = load("sharded_memory")
+    if not found:
+        return "Not measured yet (`benchmarks/sharded_memory.py`)."
+    width = {(row["model"], row["method"]): row for row in found["layers"]}
+    layers = {"8B": 32, "70B": 80}
+    rows = []
+    for row in found["recipes"]:
+        parts, layer = row["formula_gb"], width[row["model"], row["method"]]
+        kept = layers[row["model"]] * layer["formula_mb"] / 1000
+        measured = layers[row["model"]] * layer["measured_mb"] / 1000
+        rows.append(
+            [
+                f"{row['model']} `{row['method']}`, {row['processes']} GPUs",
+                f"{parts['weights_and_optimizer']:.1f} ({row['allocated_gb']:.1f})",
+                f"{parts['gathered'] + parts['gradients_of_one_group']:.1f}",
+                f"{kept:.1f} ({measured:.1f})",
+                f"{sum(parts.values()) + kept:.0f}",
+            ]
+        )
+    head = ["GB of one process", "kept (allocated)", "gathered and on the way", "activations (measured)", "all"]
+    return _table_of(head, rows)
+
+
 def _moved(cell: dict[str, Any]) -> str:
     text = f"{cell['difference']:+.3f} ({cell['low']:+.3f} to {cell['high']:+.3f})"
     return f"**{text}**" if cell["p_holm"] < 0.05 else text
@@ -1181,6 +1206,7 @@ def _positions(name: str, found: dict[str, Any]) -> str:
 
 
 PAGES = {
+    "docs/how-to/many-gpus.md": {"sharded-memory": sharded_memory},
     "docs/how-to/surface-coverage.md": {"coverage-judging": coverage_judging, "surface-tactics": surface_tactics},
     "docs/how-to/surface-audit.md": {"surface-checks": surface_checks},
     "docs/how-to/surface-access.md": {"agents": agents, "crawl": crawls},

@@ -195,6 +195,7 @@ def test_study_prints_the_table_or_one_object_and_exits_by_its_verdict(verbs, st
             "arms": None,
             "rows": None,
             "track": "mlflow",
+            "machines": None,
         },
     )
     lines = shown.stdout.splitlines()

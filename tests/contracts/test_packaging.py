@@ -25,7 +25,6 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 INDIRECT = {
     "accelerate": "transformers refuses to read quantised weights without it, and declares it nowhere",
     "pyopenssl": "model-signing imports it and does not ask for it",
-    "psycopg": "SQLAlchemy imports it for the store of judgements in PostgreSQL",
     "lxml-html-clean": "trafilatura imports it; the extra of lxml that asks for it is gone from newer ones",
 }
 # A path that exists on one machine: somebody's home, a mount, a build folder.
@@ -69,7 +68,8 @@ def test_what_is_imported_is_declared_and_what_is_declared_is_imported():
     owners = packages_distributions()
     used = {module: {canonicalize_name(name) for name in owners.get(module, [module])} for module in modules}
     known = declared(
-        "hub", "notebook", "office", "qlora", "serve", "structured", "postgres", "export", "sign", "publish", "render"
+        *("hub", "notebook", "office", "qlora", "serve", "structured", "postgres", "export", "sign", "publish"),
+        *("render", "ray"),
     )
     assert {module: names for module, names in used.items() if not names & known} == {}
     assert known - set().union(*used.values()) == set(INDIRECT)

@@ -8,12 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from command_lines import understand
 from pydantic import ValidationError
-from typer.main import get_command
 
 from trimtab.base.task import Task
-from trimtab.cli.main import _with_resume_value as with_resume_value
-from trimtab.cli.main import app
 from trimtab.studies.consent import Configuration
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -32,15 +30,6 @@ def commands(page: Path) -> Iterator[list[str]]:
             words = shlex.split(part.partition(" < ")[0].partition(" > ")[0], comments=True)
             if "trimtab" in words[:1] or (words[:2] == ["docker", "run"] and "trimtab" in words):
                 yield words[words.index("trimtab") + 1 :]
-
-
-def understand(arguments: list[str]) -> None:
-    """Parse a command line as `trimtab` does, and run nothing."""
-    command, name, words = get_command(app), "trimtab", list(with_resume_value(arguments))
-    while hasattr(command, "commands"):
-        name = words.pop(0)
-        command = command.commands[name]
-    command.make_context(name, words)
 
 
 def test_there_are_pages_with_each_kind_of_block():

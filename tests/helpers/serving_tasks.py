@@ -73,7 +73,7 @@ def serving_here(task: Path, *arms: str, **options: Any) -> Iterator[Here]:
 
     def work() -> None:
         try:
-            serve(arms, task=task, port=0, listeners=[], on_ready=ready, **options)
+            serve(arms, task=task, listeners=[], on_ready=ready, **{"port": 0, **options})
         except BaseException as error:  # noqa: BLE001  (told to whoever asked for the server)
             errors.append(error)
         finally:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from trimtab.arms.contexts import Context
 from trimtab.arms.recipe import Recipe
+from trimtab.base.records import Answer
 from trimtab.base.results import ArmEffort, Exposure, LearningCurve
 from trimtab.training.monitor import EvalRecord, Health
 
@@ -109,6 +110,28 @@ class ArmArtifact:
         first = self.trained[0]
         found = {**self.context.chosen(), **(first.recipe.chosen() if first.recipe else {})}
         return {**found, "epochs": round(first.epochs, 3)} if "epochs" in found else found
+
+    def with_runs(self, runs: Sequence[ArmArtifact]) -> ArmArtifact:
+        """Return the arm with the runs of further seeds, each built as an artifact of its own."""
+        return replace(
+            self,
+            trained=(*self.trained, *(weights for run in runs for weights in run.trained)),
+            folders=(*self.folders, *(folder for run in runs for folder in run.folders)),
+            peak_mb=max([self.peak_mb, *(run.peak_mb for run in runs)]),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnsweredRun:
+    """The answers of one run of an arm to a split, and the seconds they took. `figures`: measured with them.
+
+    `peak_mb`: the memory of the process that answered, if that was another one.
+    """
+
+    answers: tuple[Answer, ...]
+    seconds: float
+    figures: Mapping[str, float] = field(default_factory=dict)
+    peak_mb: float = 0.0
 
 
 def combine_efforts(context_effort: ArmEffort | None, trained: ArmEffort | None) -> ArmEffort | None:

@@ -38,6 +38,7 @@ class Retriever:
         self._indexes: dict[int, Index] = {}
         self._extractor: Extractor | None = None
         self._vectors: dict[str, NDArray[np.float32]] = {}
+        self.patience = 0.0  # seconds to wait for another process that builds the same index
 
     @cached_property
     def embedder(self) -> Embedder:
@@ -56,7 +57,7 @@ class Retriever:
         """
         if chunk_words not in self._indexes:
             index = self._opened_index(chunk_words, self.embedder)
-            index.update(self._documents)
+            index.update(self._documents, seconds=self.patience)
             self._measure_recall(index)
             self._indexes[chunk_words] = index
         return self._indexes[chunk_words]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,14 @@ from typing import Any
 import numpy as np
 
 from trimtab.arms.answerers import ReadyArm, read_calibration, ready_arm, score_on_dev
-from trimtab.arms.artifacts import Allowance, ArmArtifact, TrainedWeights, combine_efforts, search_overhead
+from trimtab.arms.artifacts import (
+    Allowance,
+    AnsweredRun,
+    ArmArtifact,
+    TrainedWeights,
+    combine_efforts,
+    search_overhead,
+)
 from trimtab.arms.calibration import calibrate
 from trimtab.arms.contexts import Context, PromptBuilder, context_for
 from trimtab.arms.dev_eval import DEV_QUESTIONS
@@ -85,6 +93,13 @@ class _RunAnswers:
     stored_bytes: int = 0
     peak_mb: float = 0.0
 
+    def add(self, run: AnsweredRun, seeds: int) -> None:
+        """Add the answers of one of so many runs."""
+        self.answers += run.answers
+        self.answer_seconds += run.seconds / seeds
+        self.figures.update(run.figures)
+        self.peak_mb = max(self.peak_mb, run.peak_mb)
+
 
 def _mean_seconds(latencies: Sequence[float]) -> dict[str, Any]:
     """Return the mean seconds of a question alone, and their standard error."""
@@ -157,6 +172,10 @@ class ArmRunner:
 
     def make(self, arm: Arm, folder: Path, allowance: Allowance) -> ArmArtifact:
         """Search the arm's context and training settings within its allowance, and train it below `folder`."""
+        return self.with_seeds(arm, self.make_first(arm, folder, allowance), folder, allowance)
+
+    def make_first(self, arm: Arm, folder: Path, allowance: Allowance) -> ArmArtifact:
+        """Return the arm with its first run alone, whose search the later ones use."""
         self.progress.arm, self.progress.seed = arm.name, 0
         self._detach_weights(arm)
         with MemoryPeak() as memory, ProcessorShare() as processor:
@@ -188,29 +207,25 @@ class ArmRunner:
                 index_seconds=self._index_seconds(context),
                 dev_scores=self._dev_scores(arm, context, first, folder / "run-0"),
             )
-        artifact = replace(artifact, peak_mb=memory.megabytes, processor_share=processor.share)
-        return self.with_seeds(arm, artifact, folder, allowance)
+        return replace(artifact, peak_mb=memory.megabytes, processor_share=processor.share)
 
     def with_seeds(self, arm: Arm, artifact: ArmArtifact, folder: Path, allowance: Allowance) -> ArmArtifact:
         """Return the arm with as many runs as its allowance has seeds; the later ones use the settings found for the
         first.
         """
-        trained, folders, peak = list(artifact.trained), list(artifact.folders), artifact.peak_mb
-        for seed in range(len(trained), allowance.seeds):
-            self.progress.arm, self.progress.seed = arm.name, seed
-            run = folder / f"run-{seed}"
-            self._detach_weights(arm)
-            with MemoryPeak() as memory:
-                found = artifact.trained[0].recipe
-                trained.append(
-                    self._train(
-                        arm, artifact.context, run, seed, allowance.epochs, found=found, like=artifact.folders[0]
-                    )
-                )
-                self._calibrate(arm, artifact.context, run, allowance)
-            folders.append(run)
-            peak = max(peak, memory.megabytes)
-        return replace(artifact, trained=tuple(trained), folders=tuple(folders), peak_mb=peak)
+        seeds = range(len(artifact.trained), allowance.seeds)
+        return artifact.with_runs([self.make_later(arm, artifact, folder, allowance, seed) for seed in seeds])
+
+    def make_later(self, arm: Arm, first: ArmArtifact, folder: Path, allowance: Allowance, seed: int) -> ArmArtifact:
+        """Return the run of a later seed alone, with the settings found for the first."""
+        self.progress.arm, self.progress.seed = arm.name, seed
+        run = folder / f"run-{seed}"
+        self._detach_weights(arm)
+        with MemoryPeak() as memory:
+            found, like = first.trained[0].recipe, first.folders[0]
+            weights = self._train(arm, first.context, run, seed, allowance.epochs, found=found, like=like)
+            self._calibrate(arm, first.context, run, allowance)
+        return ArmArtifact(context=first.context, trained=(weights,), folders=(run,), peak_mb=memory.megabytes)
 
     def with_curve(self, arm: Arm, artifact: ArmArtifact) -> ArmArtifact:
         """Return the arm with its learning curve, if the task requests it and something is trained."""
@@ -232,25 +247,32 @@ class ArmRunner:
         )
         return replace(artifact, learning=curve)
 
-    def measure(self, arm: Arm, artifact: ArmArtifact, split: Split) -> ArmMeasurement:
-        """Answer the split with every run of an arm, and return the measurement."""
-        examples = self.session.workspace.splits[split]
+    def measure(
+        self, arm: Arm, artifact: ArmArtifact, split: Split, answered: Mapping[int, AnsweredRun] | None = None
+    ) -> ArmMeasurement:
+        """Answer the split with every run of an arm, and return the measurement. `answered`: by seed, the runs whose
+        answers are there already, and are not given again.
+        """
         self._detach_weights(arm)
-        found = _RunAnswers(context=artifact.context)
+        found, given = _RunAnswers(context=artifact.context), answered or {}
         with MemoryPeak() as memory:
             for seed, run in enumerate(artifact.folders):
                 self.progress.arm, self.progress.seed = arm.name, seed
                 found.stored_bytes = folder_bytes(run / "adapter")
-                replies = run / REPLIES if artifact.is_new else None
-                sample = self.session.workspace.subset(split, SAMPLE)
-                with ready_arm(self.session, arm, artifact.context, run, sample, replies=replies) as ready:
-                    self._measure(found, ready, examples, split, seed, len(artifact.folders))
-        found.peak_mb = max(artifact.peak_mb, memory.megabytes)
+                if seed > 0 and seed in given:
+                    found.add(given[seed], len(artifact.folders))
+                    continue
+                with self._ready(arm, artifact, split, seed) as ready:
+                    answers = given.get(seed) or self._answer_run(artifact.context, ready, split, seed)
+                    found.add(answers, len(artifact.folders))
+                    if seed == 0:
+                        self._add_timings(found, ready, split)
+        found.peak_mb = max(found.peak_mb, artifact.peak_mb, memory.megabytes)
         usage = self._usage(arm, artifact, found)
         runs = by_seed(found.answers)
         found.figures.update(
             mean_figures([trained.figures for trained in artifact.trained])
-            | mean_figures([extra_figures(run, examples, self.task) for run in runs])
+            | mean_figures([extra_figures(run, self.session.workspace.splits[split], self.task) for run in runs])
         )
         return ArmMeasurement(
             answers=tuple(found.answers),
@@ -260,6 +282,23 @@ class ArmRunner:
             dev_scores=artifact.dev_scores,
             latencies=tuple(found.latencies),
         )
+
+    def answer(self, arm: Arm, artifact: ArmArtifact, split: Split, seed: int) -> AnsweredRun:
+        """Answer the split with one run of an arm, for `measure`."""
+        self.progress.arm, self.progress.seed = arm.name, seed
+        self._detach_weights(arm)
+        with MemoryPeak() as memory, self._ready(arm, artifact, split, seed) as ready:
+            found = self._answer_run(artifact.context, ready, split, seed)
+        return replace(found, peak_mb=memory.megabytes)
+
+    @contextmanager
+    def _ready(self, arm: Arm, artifact: ArmArtifact, split: Split, seed: int) -> Iterator[ReadyArm]:
+        """Context manager: yields one run of an arm, ready to answer the split."""
+        run = artifact.folders[seed]
+        replies = run / REPLIES if artifact.is_new else None
+        sample = self.session.workspace.subset(split, SAMPLE)
+        with ready_arm(self.session, arm, artifact.context, run, sample, replies=replies) as ready:
+            yield ready
 
     def time_pass(
         self, arm: Arm, artifact: ArmArtifact, usage: Usage, result: ArmResult, latencies: Sequence[float], number: int
@@ -413,19 +452,20 @@ class ArmRunner:
             like=like,
         )
 
-    def _measure(
-        self, found: _RunAnswers, ready: ReadyArm, examples: Sequence[Example], split: Split, seed: int, seeds: int
-    ) -> None:
-        """Add the answers of one seed; for the first also the questions timed alone, and those with the right passage
+    def _answer_run(self, context: Context, ready: ReadyArm, split: Split, seed: int) -> AnsweredRun:
+        """Return the answers of one run; for the first also what retrieval lost, by answers with the right passage
         added.
         """
+        examples = self.session.workspace.splits[split]
         began = time.perf_counter()
-        found.answers += self._answers(examples, ready, split, seed)
-        found.answer_seconds += (time.perf_counter() - began) / seeds
-        if seed > 0:
-            return
-        if found.context.passages:
-            found.figures.update(self._lost_to_retrieval(examples, found.answers, ready, split))
+        answers = self._answers(examples, ready, split, seed)
+        seconds = time.perf_counter() - began
+        looked_up = seed == 0 and context.passages
+        figures = self._lost_to_retrieval(examples, answers, ready, split) if looked_up else {}
+        return AnsweredRun(answers=tuple(answers), seconds=seconds, figures=figures)
+
+    def _add_timings(self, found: _RunAnswers, ready: ReadyArm, split: Split) -> None:
+        """Add the questions timed alone, of the first run."""
         with ProcessorShare() as processor:
             found.latencies, alone = self._time_questions(split, ready, 0 if split == "test" else None)
         found.processor_share = processor.share

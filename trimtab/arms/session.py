@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from trimtab.arms.retriever import Retriever
 from trimtab.arms.search.proposals import Proposals
 from trimtab.arms.workspace import Workspace, write_refusals
+from trimtab.base.cgroups import memory_use
 from trimtab.base.errors import InputError
 from trimtab.base.grammar import method_of
 from trimtab.base.machine import release_memory
@@ -32,10 +34,13 @@ from trimtab.inference.label_scoring import (
     score_labels,
 )
 from trimtab.inference.quote import QuoteConstraint
+from trimtab.model import process_group, sharded
 from trimtab.model.adapters.apply import detach
 from trimtab.model.catalog import resolve
 from trimtab.model.fast.patch import accelerate
 from trimtab.model.load import Base, load_base
+from trimtab.model.model_files import weight_files
+from trimtab.model.precision import choose_precision
 from trimtab.model.prompt_tuning import count_virtual_tokens
 from trimtab.model.share_weights import share_weights
 from trimtab.retrieval.index import Index
@@ -43,6 +48,7 @@ from trimtab.training.features import mean_hidden
 
 BATCH_ITEMS = 64  # questions answered, and saved, in one batch
 TIMED_ALONE = 2  # questions answered both ways, to take the faster
+FREE_SHARE = 0.8  # of the free memory that a base model may take; answering needs the rest
 ANSWER_MARGIN = 8  # margin in tokens beyond the longest reference
 
 
@@ -62,8 +68,31 @@ class Session:
     def base(self) -> Base:
         """Return the base model with whatever is attached to it."""
         if self._base is None:
-            self._base = accelerate(load_base(self.base_folder, self._requested_precision))
+            self._base = self._load_base()
         return self._base
+
+    def _load_base(self) -> Base:
+        """Return the base model from its folder; in a group of processes in host memory, from where it is divided."""
+        if process_group.size() == 1:
+            return accelerate(load_base(self.base_folder, self._requested_precision))
+        device, requested = process_group.device().type, self._requested_precision
+        precision = process_group.from_first(lambda: choose_precision(requested, device))
+        return load_base(self.base_folder, precision, "cpu")
+
+    def release_base(self) -> None:
+        """Forget the base model with what is attached to it; the next use loads it again."""
+        if self._base is not None:
+            self._requested_precision = self._base.precision  # a measurement would take its time again
+        self._base = None
+        sharded.release()
+        release_memory()
+
+    def base_fits(self) -> bool:
+        """True if the base model that is not loaded fits into the free memory of this process's device."""
+        needed = sum(file.stat().st_size for file in weight_files(self.base_folder))
+        cuda = torch.cuda.is_available()
+        free = torch.cuda.mem_get_info()[0] if cuda else memory_use().available
+        return needed < FREE_SHARE * free
 
     @property
     def precision(self) -> str:

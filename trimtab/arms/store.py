@@ -4,12 +4,12 @@ arm's weights.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from trimtab.arms.artifacts import NOTHING, TrainedWeights
+from trimtab.arms.artifacts import NOTHING, AnsweredRun, ArmArtifact, TrainedWeights
 from trimtab.arms.recipe import Recipe
 from trimtab.arms.workspace import FOLDER
 from trimtab.base.codec import from_plain, read_record, write_record
@@ -23,6 +23,7 @@ from trimtab.base.task import Task, with_rows
 ARM_FILE, RUN_FILE, STUDY_FILE = "arm.json", "manifest.json", "study.json"  # a study also has a manifest.json
 ANSWERS, EIGHT_BIT, EVALS = "answers.parquet", "eight_bit.json", "evals"
 RUNS, STUDIES = "runs", "studies"
+BUILT, ANSWERED = "built.json", "answered.json"  # in a run's folder, until its arm is finished
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +42,22 @@ class RunRecord:
     machine: Mapping[str, Any]
     counts: Mapping[str, int]
     result: TrainedWeights | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuiltRun:
+    """`built.json`: one run of an arm as another process built it. `digest`: of what it depends on."""
+
+    digest: str
+    artifact: ArmArtifact
+
+
+@dataclass(frozen=True, kw_only=True)
+class GivenAnswers:
+    """`answered.json`: the test answers of one run as another process gave them. `digest`: of what they depend on."""
+
+    digest: str
+    run: AnsweredRun
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +113,47 @@ def read_arm(folder: Path) -> ArmRecord | None:
 def write_arm(folder: Path, record: ArmRecord) -> None:
     """Write the record of a finished arm. It is written last, so an arm that has it is complete."""
     write_record(folder / ARM_FILE, record)
+
+
+def write_built(run: Path, digest: str, artifact: ArmArtifact) -> None:
+    """Keep one run of an arm, with everything that its measurement needs, in the folder of the run."""
+    write_record(run / BUILT, BuiltRun(digest=digest, artifact=artifact))
+
+
+def read_built(folder: Path, digest: str, seeds: int) -> ArmArtifact | None:
+    """Return the arm with the first of at most `seeds` runs that `write_built` kept for this digest; None without the
+    first one.
+    """
+    runs: list[ArmArtifact] = []
+    for seed in range(seeds):
+        file = folder / f"run-{seed}" / BUILT
+        kept = read_record(file, BuiltRun) if file.is_file() else None
+        if kept is None or kept.digest != digest:
+            break
+        runs.append(replace(kept.artifact, folders=(file.parent,)))  # the folder may have been moved
+    return runs[0].with_runs(runs[1:]) if runs else None
+
+
+def write_answered(run: Path, digest: str, answered: AnsweredRun) -> None:
+    """Keep the test answers of one run in the folder of the run."""
+    write_record(run / ANSWERED, GivenAnswers(digest=digest, run=answered))
+
+
+def read_answered(folders: Sequence[Path], digest: str) -> dict[int, AnsweredRun]:
+    """Return the test answers that `write_answered` kept for this digest, by the place of the run's folder."""
+    kept = {seed: run / ANSWERED for seed, run in enumerate(folders) if (run / ANSWERED).is_file()}
+    found = {seed: read_record(file, GivenAnswers) for seed, file in kept.items()}
+    return {seed: one.run for seed, one in found.items() if one.digest == digest}
+
+
+def forget_kept_runs(folder: Path) -> None:
+    """Delete what `write_built` and `write_answered` kept, once the arm's record has it."""
+    for run in folder.glob("run-*"):
+        kept = [file for name in (BUILT, ANSWERED) if (file := run / name).is_file()]
+        for file in kept:
+            file.unlink()
+        if kept and not any(run.iterdir()):  # of an arm without weights
+            run.rmdir()
 
 
 def read_result(folder: Path) -> StudyResult | None:

@@ -28,6 +28,7 @@ from trimtab.arms.search.context_search import SearchSpace
 from trimtab.arms.search.lr_search import LOOKS, TrainingSetting, open_settings, search_learning_rate
 from trimtab.arms.session import Session
 from trimtab.arms.teacher import Teacher
+from trimtab.base.errors import InputError
 from trimtab.base.files import sha256_cached
 from trimtab.base.grammar import (
     DISTILL,
@@ -44,10 +45,12 @@ from trimtab.base.records import Arm
 from trimtab.base.results import ArmEffort, Trial
 from trimtab.measurement.evaluate import Scorer
 from trimtab.measurement.rewards import Reward
+from trimtab.model import process_group
 from trimtab.model.adapters.apply import attach, load_adapter, save_adapter
 from trimtab.model.adapters.registry import defaults_of
 from trimtab.model.classifier import save_head
 from trimtab.model.fast.packed_weights import merged_and_packed
+from trimtab.model.sharded import shard
 from trimtab.training.loop import LoopSettings, TrainingJob, TrainResult, evaluate_objective, train_model
 from trimtab.training.monitor import DevEvaluation
 from trimtab.training.optim import restore, snapshot
@@ -62,13 +65,30 @@ class TrainingSearch:
 
 
 def prepare_base(session: Session, plan: Recipe, begin: Path | None = None) -> None:
-    """Attach the trainable parts to a fresh base model, newly initialised or as saved in the folder `begin`."""
+    """Attach the trainable parts to a fresh base model, newly initialised or as saved in the folder `begin`; a group of
+    processes then divides the model.
+    """
     base = session.fresh_base()
     if begin is not None:
         load_adapter(base, begin)
-        return
-    layers = plan.layers or min(defaults_of(plan.method).layers or 0, base.model.config.num_hidden_layers)
-    attach(base, plan.method, plan.seed, rank=plan.rank, layers=layers, virtual_tokens=plan.virtual_tokens)
+    else:
+        layers = plan.layers or min(defaults_of(plan.method).layers or 0, base.model.config.num_hidden_layers)
+        attach(base, plan.method, plan.seed, rank=plan.rank, layers=layers, virtual_tokens=plan.virtual_tokens)
+    if process_group.size() > 1:
+        shard(base)
+
+
+def require_divisible(arm: Arm) -> None:
+    """Raise InputError for an arm whose training cannot be divided among processes, with the reason."""
+    alone = {
+        "linear": "its features are fitted at once",
+        "qlora": "4-bit weights are not divided",
+        DISTILL: "its teacher answers in one process",
+        **dict.fromkeys(REWARDED, "its answers are sampled by the inference engine, which needs the whole model"),
+    }
+    reason = next((alone[name] for name in (arm.weights, *arm.stages) if name in alone), None)
+    if reason is not None:
+        raise InputError(f"{arm.name} is trained by one process: {reason}", "start it without torchrun")
 
 
 def train_weights(
@@ -206,11 +226,13 @@ class _WeightTrainer:
 
     def _dev_evaluator(self, stage: Stage, dev: Objective | None) -> Callable[[], DevEvaluation] | None:
         """Return the dev evaluation of a stage; None if dev cannot rate its weights. A stage that only scores answers
-        no questions.
+        no questions; nor does one that several processes train, whose weights are rated by their loss over dev.
         """
         by_metric = stage.name in (*REWARDED, *PREFERENCES) and self.session.workspace.splits["dev"]
         if dev is None and not by_metric:
             return None
+        if process_group.size() > 1:  # answers need the whole model in one process, losses do not
+            return None if dev is None else partial(evaluate_objective, self.session.base, dev)
         if dev is not None and stage.name == REWARD:
             return partial(evaluate_objective, self.session.base, dev)
         return evaluate_on_dev(
@@ -296,7 +318,7 @@ class _WeightTrainer:
     def scores_on_dev(self) -> Mapping[str, float]:
         """Return the attached weights' scores on the dev questions of an evaluation, by id."""
         dev, session = self.session.workspace.subset("dev", DEV_QUESTIONS), self.session
-        if not dev or REWARD in self.arm.stages:
+        if not dev or REWARD in self.arm.stages or process_group.size() > 1:
             return {}
         builder = PromptBuilder(session, self.context)
         answer = head_answerer(session, self.head) if self.head else builder.answer

@@ -26,6 +26,7 @@ from trimtab.data.split import assign_splits, time_notes
 from trimtab.measurement.format_check import format_checker
 from trimtab.measurement.latency import MIN_LATENCIES, latencies_needed
 from trimtab.measurement.mix import check_mix
+from trimtab.model import process_group
 
 FOLDER = ".trimtab"
 
@@ -311,7 +312,12 @@ def _without_labels(workspace: Workspace) -> InputError:
 
 
 def write_refusals(folder: Path, refusals: tuple[Refusal, ...]) -> None:
-    """Write `refused.jsonl` anew: one line for each unused row or unreadable document."""
+    """Write `refused.jsonl` anew: one line for each unused row or unreadable document.
+
+    Of a group of processes the first one writes.
+    """
+    if not process_group.is_first():
+        return
     write_atomic(
         folder / "refused.jsonl",
         "".join(json.dumps(asdict(refusal), ensure_ascii=False) + "\n" for refusal in refusals),

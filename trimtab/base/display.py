@@ -34,9 +34,10 @@ class Display:
         self._console = _terminal()
         self._live: Live | None = None
         self._every = 0.2 if self._console else every
-        self._last = 0.0
-        self._shown: tuple[Any, ...] = ()
-        self._training: _Training | None = None
+        # by the worker whose events these are; all of one machine have none
+        self._shown: dict[str | None, tuple[tuple[Any, ...], float]] = {}
+        self._trainings: dict[str | None, _Training] = {}
+        self._training: _Training | None = None  # of the event that is shown
 
     def __call__(self, event: ProgressEvent) -> None:
         """Show an event, unless one of its kind was shown a moment ago. The note of an event with `stays` gets a line
@@ -48,12 +49,13 @@ class Display:
             return
         now = time.monotonic()
         self._follow(event, now)
-        key = (event["arm"], event["stage"])
+        worker, key = event.get("worker"), (event["arm"], event["stage"])
+        shown, last = self._shown.get(worker, ((), 0.0))
         # the end of a download is always drawn: its last line would otherwise stay below 100%
         whole = event.get("unit") == "bytes" and event["step"] == event["of"] > 0
-        if key == self._shown and now - self._last < self._every and not whole:
+        if key == shown and now - last < self._every and not whole:
             return
-        self._last, self._shown = now, key
+        self._shown[worker] = key, now
         if not self._console:
             _line("  ".join(self._parts(event, now)))
             return
@@ -62,12 +64,12 @@ class Display:
 
     def _follow(self, event: ProgressEvent, now: float) -> None:
         """Update the loss curve; start a new one for another run or a stage without training."""
+        worker, run = event.get("worker"), (event["arm"], event["seed"], event.get("run"))
+        before, self._training = self._trainings.pop(worker, None), None
         if event["stage"] not in ("train", "dev"):
-            self._training = None
             return
-        run = (event["arm"], event["seed"], event.get("run"))
-        if self._training is None or self._training.run != run:
-            self._training = _Training(run, event["step"], now)
+        self._training = before if before is not None and before.run == run else _Training(run, event["step"], now)
+        self._trainings[worker] = self._training
         self._training.add(event)
 
     def _on_one_line(self, console: Console, parts: Sequence[str]) -> str:

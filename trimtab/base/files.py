@@ -45,7 +45,8 @@ def replacing(path: Path) -> Iterator[Path]:
     0.8 on writes to a name of its own first, with a mode for this user alone. An OSError names `path`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    # processes of several machines may write below one folder, in containers with the same number
+    beside = path.with_name(f".{path.name}.{os.getpid()}-{socket.gethostname()}.part")
     written = beside / path.name
     try:
         _remove(beside)  # left by a killed process, or a symbolic link put there by somebody
@@ -260,9 +261,9 @@ def refuse_links(folder: Path) -> None:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, seconds: float = 0.0) -> Iterator[None]:
     """Context manager: holds `folder`, and everything below, as its only writer; the system frees the lock of a dead
-    process.
+    process. `seconds`: how long to wait for another writer.
 
     Unfinished files of a dead process are deleted. Raises BusyError with the pid and host of the holder, OSError for
     a symbolic link in the lock's place.
@@ -273,7 +274,7 @@ def locked(folder: Path) -> Iterator[None]:
     holder = folder / ".holder"  # beside the lock: waiting processes must be able to read it, never to write it
     lock = FileLock(folder / ".lock")
     try:
-        lock.acquire(blocking=False)
+        lock.acquire(timeout=seconds, poll_interval=0.2)
     except Timeout:
         who = holder.read_text(encoding="utf-8", errors="replace") if holder.is_file() else "another process"
         raise BusyError(f"{folder} is being written by {who.strip()}; wait for it or stop it") from None

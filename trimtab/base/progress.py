@@ -25,13 +25,15 @@ class Progress:
     """Writes progress events to `path`, if given, and passes each to the listeners.
 
     An event has `time` (UTC, ISO 8601), `stage` (data, index, train, answer, verdict …), `arm`, `seed`, `step`,
-    `of`, and what the stage adds.
+    `of`, and what the stage adds. `worker`: the name of the process on another machine that does the work, which its
+    events then have too.
     """
 
     path: Path | None = None
     listeners: list[Listener] = field(default_factory=list)
     arm: str | None = None
     seed: int | None = None
+    worker: str | None = None
 
     def emit(self, stage: str, *, step: int = 0, of: int = 0, **more: Any) -> None:
         """Record that `stage` has done `step` of `of`; `more` must be JSON values.
@@ -48,8 +50,13 @@ class Progress:
             "seed": self.seed,
             "step": step,
             "of": of,
+            **({} if self.worker is None else {"worker": self.worker}),
             **more,
         }
+        self.relay(event)
+
+    def relay(self, event: ProgressEvent) -> None:
+        """Write an event that is complete, such as one of another process, and pass it to the listeners."""
         if self.path is not None:
             append_line(self.path, event)
         for listener in self.listeners:
@@ -57,4 +64,4 @@ class Progress:
 
     def for_run(self, arm: str, seed: int) -> Progress:
         """Return the same stream with its events marked with an arm and a seed."""
-        return Progress(path=self.path, listeners=self.listeners, arm=arm, seed=seed)
+        return Progress(path=self.path, listeners=self.listeners, arm=arm, seed=seed, worker=self.worker)

@@ -258,11 +258,11 @@ def _check_arm(arm: Arm, task: Task, where: dict[str, Any]) -> None:
         )
 
 
-def load_task(path: Path | str = TASK_FILE, *, copy_of: Path | None = None) -> Task:
+def load_task(path: Path | str = TASK_FILE, *, copy_of: Path | None = None, needs_data: bool = True) -> Task:
     """Read and validate a task file; a folder stands for the `trimtab.toml` in it.
 
-    `copy_of`: the task file that this is a copy of, beside which the data lie. Raises MissingError if it is absent,
-    else InputError with the invalid key.
+    `copy_of`: the task file that this is a copy of, beside which the data lie. Without `needs_data` rows and documents
+    may be absent. Raises MissingError if the file is absent, else InputError with the invalid key.
     """
     file = Path(path)
     if file.is_dir():
@@ -287,7 +287,7 @@ def load_task(path: Path | str = TASK_FILE, *, copy_of: Path | None = None) -> T
         task = Task(**{**raw, "file": copy_of or file})
     except ValidationError as error:
         raise as_input_error(error, Task, file) from None
-    check_task(task)
+    check_task(task, needs_data=needs_data)
     return task
 
 
@@ -390,8 +390,11 @@ def with_arms(task: Task, names: Sequence[str]) -> Task:
     return task.model_copy(update={"study": task.study.model_copy(update={"arms": tuple(arms)})})
 
 
-def check_task(task: Task) -> None:
-    """Refuse what is detectably wrong before anything is loaded: metric and kind, paths, arms, labels."""
+def check_task(task: Task, *, needs_data: bool = True) -> None:
+    """Refuse what is detectably wrong before anything is loaded: metric and kind, paths, arms, labels.
+
+    Without `needs_data` paths may lead nowhere.
+    """
     file, kind = task.file, task.task.kind
     _check_metric(task)
     if not task.data.examples and not task.data.documents:
@@ -406,9 +409,8 @@ def check_task(task: Task) -> None:
     if task.data.canaries and kind == "classify":
         problem = "a canary's answer is random digits, and the answers of kind 'classify' are labels"
         raise InputError(problem, "take it out", file=file, field="data.canaries")
-    for key in ("examples", "test", "documents", "preferences"):
-        for pattern in getattr(task.data, key):
-            _check_path(task, key, pattern)
+    if needs_data:
+        _check_paths(task)
     for name, table in task.api.items():
         if table.api != "chat" and kind != "classify":
             problem = f"api = {table.api!r} decides among the labels of a task of kind classify, and this is {kind!r}"
@@ -490,6 +492,13 @@ def _check_teacher(task: Task) -> None:
         remedy = "name a better model, or an endpoint"
     if problem:
         raise InputError(problem, remedy, file=task.file, field="teacher")
+
+
+def _check_paths(task: Task) -> None:
+    """Refuse data that are not there."""
+    for key in ("examples", "test", "documents", "preferences"):
+        for pattern in getattr(task.data, key):
+            _check_path(task, key, pattern)
 
 
 def _check_path(task: Task, key: str, pattern: str) -> None:

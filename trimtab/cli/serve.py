@@ -28,6 +28,7 @@ from trimtab.cli.options import (
     TaskOption,
     say_loading,
     split_source,
+    task_from_options,
     task_unless_bundle,
 )
 from trimtab.cli.output import Output
@@ -142,7 +143,7 @@ def command(
         return
     certificate_pair = _certificate_pair(certificate, private_key)
     source, arms = split_source(words or ())
-    own = task_unless_bundle(bundle, signed_by, task, source)
+    own = _task_to_follow(task, source) if alias else task_unless_bundle(bundle, signed_by, task, source)
     for package in PACKAGES:
         if find_spec(package) is None:
             raise PackageError(package, "serve", "trimtab serve")
@@ -176,6 +177,16 @@ def command(
             on_ready=output.record if as_json else _print_ready,
         )
     _exit_if_hanging(THREAD_NAME)
+
+
+def _task_to_follow(path: Path, source: str | None) -> Task:
+    """Return the task of an alias; its rows and documents need not be here, since each version brings what it needs."""
+    from trimtab.base.task import load_task
+
+    place = Path(source or path)
+    if (source is not None and path != DEFAULT_TASK) or not (place.is_dir() or place.suffix == ".toml"):
+        return task_from_options(path, source)  # named twice, or a data file
+    return load_task(place, needs_data=False)
 
 
 @contextmanager

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -26,11 +27,23 @@ from trimtab.cli.options import (
 )
 from trimtab.cli.output import Output
 
+if TYPE_CHECKING:
+    from trimtab.studies.elsewhere import Machines
+
 
 def _checked_budget(value: str | None) -> str | None:
     if value is not None and not re.fullmatch(r"\d+(\.\d+)?([smh]| ?[A-Z]{3})", value):
         raise typer.BadParameter("a number and a unit, for example 90s, 30m, 2h or '20 USD'")
     return value
+
+
+def _machines(address: str | None) -> AbstractContextManager[Machines | None]:
+    """Return the machines at an address; none without one."""
+    if address is None:
+        return nullcontext()
+    from trimtab.scale.cluster import open_cluster
+
+    return open_cluster(address)
 
 
 def command(
@@ -57,6 +70,15 @@ def command(
     label: LabelOption = None,
     output: OutputOption = None,
     track: TrackOption = None,
+    on: Annotated[
+        str | None,
+        typer.Option(
+            "--on",
+            metavar="ADDRESS",
+            help="Build the arms on other machines: local (processes here), auto (this machine's Ray cluster), or "
+            "ray://HOST:PORT.",
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Run every arm, print the verdict, write the report.
@@ -72,6 +94,7 @@ def command(
       trimtab study tickets/ --budget 20m
       trimtab study --arms prompt,rag
       trimtab study --rows 1000
+      trimtab study --on local
       trimtab study --resume
     """
     with Output(as_json) as out:
@@ -80,16 +103,18 @@ def command(
         from trimtab.studies.study import study
 
         chosen = None if arms is None else [name.strip() for name in arms.split(",") if name.strip()]
-        result = study(
-            own,
-            resume=resume,
-            allow=allow or (),
-            allow_commands=allow_commands,
-            budget=budget,
-            arms=chosen,
-            rows=rows,
-            track=track,
-        )
+        with _machines(on) as machines:
+            result = study(
+                own,
+                resume=resume,
+                allow=allow or (),
+                allow_commands=allow_commands,
+                budget=budget,
+                arms=chosen,
+                rows=rows,
+                track=track,
+                machines=machines,
+            )
         out.study(result)
     if result.verdict.status == "not_shown":
         raise typer.Exit(EXIT_NO)

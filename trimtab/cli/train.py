@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
@@ -35,18 +36,24 @@ def command(
 ) -> None:
     """Train one arm's weights and store them as a run.
 
+    Under torchrun several processes train them together.
+
     \b
     Example:
       trimtab train lora
       trimtab train tickets/ lora+rag --seed 1
       trimtab train lora --resume
       trimtab train lora --track tensorboard
+      torchrun --nproc-per-node 8 -m trimtab train full
     """
     with Output(as_json) as output:
         source, arm = required_arm(words)
         own = task_from_options(task, source)
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # torch logs stacks of lost connections, which we report
+        from trimtab.model.process_group import launch_of
         from trimtab.studies.train import train
 
-        output.record(
-            train(own, arm, seed=seed, resume=resume, allow=allow or (), allow_commands=allow_commands, track=track)
-        )
+        launch = launch_of(os.environ)
+        run = train(own, arm, seed=seed, resume=resume, allow=allow or (), allow_commands=allow_commands, track=track)
+        if launch is None or launch.rank == 0:
+            output.record(run)

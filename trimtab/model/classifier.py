@@ -19,6 +19,7 @@ from transformers import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.files import read_object, remove_partial, write_json
 from trimtab.base.sanitize import one_line
+from trimtab.model import process_group
 from trimtab.model.adapters.apply import (
     ADAPTER_FILE,
     FULL_MODEL_FILE,
@@ -29,7 +30,7 @@ from trimtab.model.adapters.apply import (
     write_tensors,
 )
 from trimtab.model.adapters.saved_adapter import CONFIG_FILE
-from trimtab.model.load import Base
+from trimtab.model.load import DTYPES, Base
 
 LABELS_FILE = "config.json"
 OLD_HEAD_FILE = "head.safetensors"  # of earlier versions, whose head had a bias
@@ -62,11 +63,13 @@ def save_head(base: Base, head: ClassificationHead, folder: Path, *, scored_toke
     become a whole model (`model.safetensors`), partly trained ones `moved.safetensors`, by the parameter names of
     transformers' sequence classifier. `config.json` is the classifier's, with the labels in `id2label`. `scored_token`:
     the token that is scored, if it is always the same; transformers scores the last token that is not padding, so the
-    padding token must differ.
+    padding token must differ. In a group of processes all must call it, and the first one writes.
     """
+    save_adapter(base, folder)
+    if not process_group.is_first():
+        return
     for name in (FULL_MODEL_FILE, LABELS_FILE):
         remove_partial(folder, f"{name}.*")
-    save_adapter(base, folder)
     score_CD = head.weight.detach().float().cpu().contiguous()
     if (folder / ADAPTER_FILE).is_file():
         write_tensors({**load_file(folder / ADAPTER_FILE), PEFT_HEAD_KEY: score_CD}, folder / ADAPTER_FILE)
@@ -143,7 +146,7 @@ def _config(base: Base, labels: Sequence[str], scored_token: int | None) -> dict
     return {
         **config.to_diff_dict(),
         "architectures": [MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING[type(config)].__name__] if is_known else None,
-        "dtype": str(base.model.dtype).removeprefix("torch."),
+        "dtype": str(DTYPES[base.precision]).removeprefix("torch."),
         "pad_token_id": pad_token_id,
         "id2label": {str(number): label for number, label in enumerate(labels)},
         "label2id": {label: number for number, label in enumerate(labels)},

@@ -102,6 +102,19 @@ def threads_for_cores(threads: int, allowed: int, taken: float) -> int:
 
 
 @contextmanager
+def threads(count: int | None) -> Iterator[None]:
+    """Context manager: limits products to `count` threads, as in a process that has so many cores; None changes
+    nothing.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(min(count or before, before))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
 def single_thread() -> Iterator[int]:
     """Context manager: limits this thread's products to one thread; yields the previous number of threads.
 

@@ -124,9 +124,9 @@ class Index:
         """True if the vectors have an approximate index."""
         return len(self.passages) >= APPROXIMATE_FROM
 
-    def update(self, documents: Sequence[Document]) -> Changes:
+    def update(self, documents: Sequence[Document], *, seconds: float = 0.0) -> Changes:
         """Make the index hold exactly `documents`; only changed digests cause work, and only new texts are embedded,
-        also after a crash.
+        also after a crash. `seconds`: how long to wait for another process that updates it.
 
         Raises BusyError while another process updates it, InputError if two documents have one id.
         """
@@ -136,7 +136,7 @@ class Index:
         self.refresh()
         if not _diff_digests(self._digests, wanted):
             return Changes()
-        with locked(self.folder):
+        with locked(self.folder, seconds):
             self.refresh()  # another process may have done it meanwhile
             changes = _diff_digests(self._digests, wanted)
             if changes:

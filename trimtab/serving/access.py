@@ -8,6 +8,7 @@ import ipaddress
 import os
 import secrets
 import stat
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -29,36 +30,53 @@ def cookie_name(scope: Mapping[str, Any]) -> str:
 
 @dataclass(slots=True, kw_only=True)
 class ApiKey:
-    """An API key: its name, the SHA-256 of the key, and the token bucket of its rate limit (`tokens`: requests
-    left)."""
+    """An API key: its name, the SHA-256 of the key, and the token bucket of its rate limit (`tokens`: requests left,
+    below 0 where other servers have taken more than there were).
+
+    `taken`: the requests that this server has let through.
+    """
 
     name: str
     sha256: str
     per_minute: int = PER_MINUTE
     tokens: float = field(default=0.0, repr=False)
     filled_at: float = field(default=0.0, repr=False)
+    taken: int = field(default=0, repr=False)
 
     def take(self, now: float) -> float:
         """Take one request from the bucket; return 0, or the seconds to wait until one is there.
 
         The bucket refills evenly and holds a sixth of a minute's requests.
         """
+        self._refill(now)
+        if self.tokens < 1:
+            return (1 - self.tokens) * 60 / self.per_minute
+        self.tokens -= 1
+        self.taken += 1
+        return 0.0
+
+    def deduct(self, count: int, now: float) -> None:
+        """Take requests that other servers have let through; at most a minute's requests are owed."""
+        self._refill(now)
+        self.tokens = max(-float(self.per_minute), self.tokens - count)
+
+    def _refill(self, now: float) -> None:
         depth = max(1.0, self.per_minute / 6)
         self.tokens = (
             depth if not self.filled_at else min(depth, self.tokens + (now - self.filled_at) * self.per_minute / 60)
         )
         self.filled_at = now
-        if self.tokens < 1:
-            return (1 - self.tokens) * 60 / self.per_minute
-        self.tokens -= 1
-        return 0.0
 
 
 class ApiKeys:
-    """The API keys of a server. Keys are found by their hash, so the time of a lookup reveals nothing about a key."""
+    """The API keys of a server. Keys are found by their hash, so the time of a lookup reveals nothing about a key.
+
+    Thread-safe.
+    """
 
     def __init__(self, keys: Iterable[ApiKey], clock: Callable[[], float] = time.monotonic) -> None:
         self._keys, self._clock = {key.sha256: key for key in keys}, clock
+        self._lock = threading.Lock()
 
     def find(self, sent: str) -> ApiKey | None:
         """Return the key that a client sent, or None if it is unknown."""
@@ -66,7 +84,19 @@ class ApiKeys:
 
     def seconds_to_wait(self, key: ApiKey) -> float:
         """Take one request of a key; return the seconds until it may send again, 0 for now."""
-        return key.take(self._clock())
+        with self._lock:
+            return key.take(self._clock())
+
+    def taken(self) -> dict[str, int]:
+        """Return how many requests of each key, by its hash, this server has let through."""
+        with self._lock:
+            return {sha256: key.taken for sha256, key in self._keys.items()}
+
+    def deduct(self, sha256: str, count: int) -> None:
+        """Take requests of a key that other servers have let through; a key that is unknown here is ignored."""
+        with self._lock:
+            if sha256 in self._keys:
+                self._keys[sha256].deduct(count, self._clock())
 
 
 def key_digest(sent: str) -> str:

@@ -169,11 +169,16 @@ def _to_base64(vector: Sequence[float]) -> str:
     return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
 
 
+def _has_crashed(parts: AppParts) -> bool:
+    """True once the thread of a served model has ended, so that its questions cannot be answered."""
+    return any(not one.worker.is_alive for one in parts.dispatcher.models.values())
+
+
 def _health(app: FastAPI, parts: AppParts) -> None:
     @app.get("/health/live")
     async def live() -> Response:
         """Report whether the server can go on at all; 500 once a worker thread has crashed."""
-        crashed = any(not one.worker.is_alive for one in parts.dispatcher.models.values())
+        crashed = _has_crashed(parts)
         return JSONResponse({"status": "fallen" if crashed else "alive"}, 500 if crashed else 200)
 
     @app.get("/health")
@@ -181,7 +186,7 @@ def _health(app: FastAPI, parts: AppParts) -> None:
     async def ready() -> Response:
         """Report whether the server accepts questions, and the smallest share of an arm's stored answers that it
         reproduces."""
-        status = parts.limiter.status
+        status = "fallen" if _has_crashed(parts) else parts.limiter.status
         least = min((one.equal for one in parts.dispatcher.models.values() if one.equal is not None), default=None)
         return JSONResponse({"status": status, "equal_answers": least}, 200 if status == "ready" else 503)
 

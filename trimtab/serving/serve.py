@@ -55,7 +55,8 @@ from trimtab.serving.follow import CanarySource, FollowAlias, Follower, LoadedRe
 from trimtab.serving.metrics import Metrics, RequestLog
 from trimtab.serving.middleware import Refused, RequestLimiter
 from trimtab.serving.self_check import equal_share, stored_answers
-from trimtab.serving.server import bind_socket, require_key_pair, run_server
+from trimtab.serving.server import bind_socket, refuse_while_loading, require_key_pair, run_server
+from trimtab.serving.shared_limits import shared_limits
 from trimtab.serving.traffic import Recorder
 from trimtab.serving.worker import CLOSE_SECONDS, ModelWorker
 from trimtab.studies.run_context import RunContext, resolve_task, run_context
@@ -144,6 +145,7 @@ def serve(
         threads = stack.enter_context(single_thread())
         listening_socket = stack.enter_context(bind_socket(host, port))
         port = listening_socket.getsockname()[1]
+        end_refusing = stack.enter_context(refuse_while_loading(listening_socket, certificate))
         feedback_store = stack.enter_context(open_feedback_store(own_task, store))
         record = _traffic_recorder(own_task, store, stack, context)
         for line in bundled.notes if bundled else ():
@@ -179,6 +181,7 @@ def serve(
         )
         if parts.traffic:
             stack.callback(parts.traffic.close)
+        stack.enter_context(shared_limits(store, api_keys, parts.log))
         dispatcher, release = parts.dispatcher, served[0].release
         del served  # a replaced version must not stay in memory
         address = f"{'https' if certificate else 'http'}://{'[' + host + ']' if ':' in host else host}:{port}"
@@ -201,7 +204,9 @@ def serve(
                 )
                 on_ready(serving)
 
-        run_server(build(parts), listening_socket, certificate, parts.limiter, on_started)
+        app = build(parts)
+        end_refusing()
+        run_server(app, listening_socket, certificate, parts.limiter, on_started)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ import asyncio
 import signal
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -15,11 +16,12 @@ from typing import Any
 
 import h11
 import uvicorn
+from starlette.responses import JSONResponse
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from trimtab.base.errors import InputError
 from trimtab.serving import middleware as middleware
-from trimtab.serving.middleware import CONNECTION, App, RequestLimiter
+from trimtab.serving.middleware import CONNECTION, App, Receive, Refused, RequestLimiter, Scope, Send
 
 HEAD_SECONDS = 10.0  # time limit for receiving the headers of a request
 CLOSE_SECONDS = 5.0  # time limit for a client to read what was sent before a close
@@ -29,6 +31,19 @@ MOST_HEAD = 32 * 1024  # bytes of the headers
 # parsed before the event loop serves others.
 FREE_PIECES, LEAST_PIECE, SLICE = 1024, 64, 64
 DRAIN_SECONDS = 30  # for running answers once the server has got a signal to end
+LOADING = Refused(
+    503,
+    "the server loads its models; /health/ready says when it answers",
+    kind="server_error",
+    code="starting",
+    wait=2.0,
+)
+# What is said of health before there is a model: the process lives, and takes no question yet.
+_LOADING_HEALTH: dict[str, tuple[int, dict[str, Any]]] = {
+    "/health/live": (200, {"status": "alive"}),
+    "/health": (503, {"status": "loading", "equal_answers": None}),
+    "/health/ready": (503, {"status": "loading", "equal_answers": None}),
+}
 
 
 @contextmanager
@@ -222,15 +237,44 @@ class _Server(uvicorn.Server):
         self.should_exit = True
 
 
-def run_server(
-    app: App,
-    listening_socket: socket.socket,
-    certificate: tuple[Path, Path] | None,
-    limiter: RequestLimiter,
-    on_started: Callable[[], Awaitable[None]],
-) -> None:
-    """Serve until a signal; an exception from `on_started` ends the server and is raised again."""
-    config = uvicorn.Config(
+async def _loading_app(scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer as a server whose models are not there yet: health by its own routes, 503 to everything else."""
+    if scope["type"] != "http":
+        return
+    status, body = _LOADING_HEALTH.get(scope["path"], (LOADING.status, LOADING.body))
+    retry = {} if status == 200 else LOADING.headers
+    await JSONResponse(body, status, {**retry, "Connection": "close"})(scope, receive, send)
+
+
+@contextmanager
+def refuse_while_loading(
+    listening_socket: socket.socket, certificate: tuple[Path, Path] | None
+) -> Iterator[Callable[[], None]]:
+    """Context manager: a thread answers 503 on a socket that listens already, until the yielded function is called.
+
+    Without it the kernel would accept connections that nobody answers, and a proxy would wait for them.
+    """
+    config = _config(_loading_app, certificate, 1)
+    config.load()
+    server = uvicorn.Server(config)
+    thread = threading.Thread(
+        target=lambda: asyncio.run(server.serve(sockets=[listening_socket.dup()])), name="loading", daemon=True
+    )
+    thread.start()
+
+    def end() -> None:
+        server.should_exit = True
+        thread.join(CLOSE_SECONDS)
+
+    try:
+        yield end
+    finally:
+        end()
+
+
+def _config(app: App, certificate: tuple[Path, Path] | None, last_seconds: int) -> uvicorn.Config:
+    """Return uvicorn's settings; `last_seconds`: for open connections once the server ends."""
+    return uvicorn.Config(
         app,
         http=_HttpProtocol,
         ws="none",
@@ -239,12 +283,22 @@ def run_server(
         lifespan="off",
         server_header=False,
         timeout_keep_alive=15,
-        timeout_graceful_shutdown=5,
+        timeout_graceful_shutdown=last_seconds,
         h11_max_incomplete_event_size=MOST_HEAD,
         ssl_certfile=certificate and str(certificate[0]),
         ssl_keyfile=certificate and str(certificate[1]),
     )
-    server = _Server(config, limiter)
+
+
+def run_server(
+    app: App,
+    listening_socket: socket.socket,
+    certificate: tuple[Path, Path] | None,
+    limiter: RequestLimiter,
+    on_started: Callable[[], Awaitable[None]],
+) -> None:
+    """Serve until a signal; an exception from `on_started` ends the server and is raised again."""
+    server = _Server(_config(app, certificate, 5), limiter)
 
     async def serve_and_start() -> None:
         serving = asyncio.create_task(server.serve(sockets=[listening_socket]))

@@ -64,6 +64,15 @@ def requested_rows(folder: Path) -> int | None:
     return None if chosen is None else int(chosen)
 
 
+def require_same_dependencies(session: Session, folder: Path) -> Fingerprint:
+    """Return the fingerprint in a study's folder. Raises InputError if this machine would go by another."""
+    kept = read_object(folder / DEPENDS)
+    selected = {name: kept[name] for name in (SELECTED, SAMPLED) if name in kept}
+    now = {**fingerprint_of(session, session.task.arms), **selected}
+    require_unchanged(folder, kept, now, session.task.command("study"))
+    return kept
+
+
 def dependencies(session: Session, folder: Path, selected: Fingerprint, *, resumed: bool) -> Fingerprint:
     """Return the study's fingerprint, saved in its folder. Raises InputError if a resumed study was begun with
     another.

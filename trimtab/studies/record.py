@@ -144,16 +144,20 @@ def _overlaps(entry: Mapping[str, Any], items: Sequence[str]) -> bool:
 
 
 def seconds_in(events: Path, arm: str) -> float:
-    """Return the seconds that an arm took in all processes: each from its event `begin` to its last event."""
-    total, began, last = 0.0, None, 0.0
+    """Return the seconds that an arm took in all processes: each from its event `begin` to its last event.
+
+    Processes of several machines (`worker`) may have worked on it at the same time.
+    """
+    spans: dict[str | None, list[tuple[float, float]]] = {}  # of each worker, from each `begin` to the last event
     for event in read_json_lines(events, "arm", "stage", "time"):
         if event["arm"] != arm:
             continue
-        at = datetime.fromisoformat(event["time"]).timestamp()
+        at, own = datetime.fromisoformat(event["time"]).timestamp(), spans.setdefault(event.get("worker"), [])
         if event["stage"] == "begin":
-            total, began = total + (max(0.0, last - began) if began is not None else 0.0), at
-        last = at
-    return total + (max(0.0, last - began) if began is not None else 0.0)
+            own.append((at, at))
+        elif own:
+            own[-1] = (own[-1][0], at)
+    return sum(max(0.0, last - began) for own in spans.values() for began, last in own)
 
 
 def manifest(
@@ -165,8 +169,12 @@ def manifest(
     measured: Mapping[str, float],
     variation: Variation,
     usages: Mapping[str, Usage],
+    machines: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
-    """Return everything that the figures depend on, each figure marked measured, predicted, assumed or yours."""
+    """Return everything that the figures depend on, each figure marked measured, predicted, assumed or yours.
+
+    `machines`: those that built the arms and answered; empty if this one did, which timed the arms in any case.
+    """
     workspace, task, results = session.workspace, session.task, found.arms
     indexes = session.retriever.opened_indexes
     test = workspace.splits["test"]
@@ -186,6 +194,7 @@ def manifest(
         "files": {name: files_of(depends[words]) for name, words in FILES.items() if words in depends},
         "versions": versions(),
         "machine": describe_machine(),
+        "machines": list(machines),
         "precision": session.precision,
         "seeds": list(range(max((arm.seeds for arm in results if arm.status == "done"), default=plan.allowance.seeds))),
         "arms": [arm.name for arm in task.arms],

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import shutil
 import time
-import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from inspect import signature
 from pathlib import Path
 from typing import Any, Unpack
 
 import numpy as np
-from safetensors import SafetensorError
 
 from trimtab.arms.answerers import missing_api_keys
-from trimtab.arms.artifacts import ArmArtifact
-from trimtab.arms.fingerprint import Fingerprint, digest_of
+from trimtab.arms.fingerprint import Fingerprint
 from trimtab.arms.planning.plan import (
     RESERVED,
     Plan,
@@ -31,21 +26,15 @@ from trimtab.arms.planning.plan import (
     replan,
     save_plan,
 )
-from trimtab.arms.run import ArmRunner, forget_replies
-from trimtab.arms.search.context_search import SEARCHES
 from trimtab.arms.search.proposals import propose, proposing_endpoints
-from trimtab.arms.store import ANSWERS, STUDY_FILE, find_saved, read_arm, write_arm
-from trimtab.arms.teacher import TAUGHT, teachers
+from trimtab.arms.store import ANSWERS, STUDY_FILE, find_saved, read_arm, read_built, write_arm
+from trimtab.arms.teacher import teachers
 from trimtab.arms.trivial import trivial_answers
 from trimtab.base.codec import to_plain
 from trimtab.base.config import RewardTable
 from trimtab.base.errors import (
-    NO_MEMORY,
     InputError,
     StoppedError,
-    TrimtabError,
-    is_out_of_memory,
-    is_write_failure,
 )
 from trimtab.base.files import locked, write_atomic, write_json
 from trimtab.base.grammar import TRIVIAL, learns_from_rewards
@@ -61,8 +50,21 @@ from trimtab.measurement.figures import scores_of
 from trimtab.measurement.latency import MORE_PASSES, PASSES
 from trimtab.measurement.power import Variation, observed
 from trimtab.measurement.scorer import ScorerFunction
+from trimtab.model.threads import threads
 from trimtab.reports.page import write_report
+from trimtab.studies.arm_work import SURVIVED, ArmWork
 from trimtab.studies.decide import decide_study, with_labels
+from trimtab.studies.elsewhere import (
+    WORKERS,
+    Elsewhere,
+    Job,
+    Machines,
+    Order,
+    answering_jobs,
+    making_jobs,
+    seed_job,
+    stays_here,
+)
 from trimtab.studies.paths import (
     PLAN,
     SAMPLED,
@@ -83,11 +85,6 @@ from trimtab.studies.sources import DataSource
 PROPOSALS = "proposals.jsonl"
 FORMER = "former"  # folder of the earlier arm while it is retrained
 LEAST_DEV = 20  # smallest number of dev questions answered by two arms for estimating their variation
-# Errors that fail an arm but not the study.
-SURVIVED = (
-    *(TrimtabError, RuntimeError, ValueError, ArithmeticError, MemoryError, OSError, KeyError, TypeError),
-    SafetensorError,
-)
 
 
 def study(
@@ -104,6 +101,7 @@ def study(
     reward: ScorerFunction | RewardTable | None = None,
     listeners: Sequence[Listener] | None = None,
     track: str | None = None,
+    machines: Machines | None = None,
     **settings: Unpack[TaskKeywords],
 ) -> StudyResult:
     """Run every arm of a task, decide, and write the study folder with its report.
@@ -118,9 +116,12 @@ def study(
     (`VARIABLE@ADDRESS` with a key), files and folders outside the task's folder that the task file may use. `scorer`
     and `reward`: functions `(input, reference, answer) -> 0..1` instead of the task's programs; `reward` may also be
     the table of a task file. `listeners` get every event; None shows progress on standard error. `track`:
-    tensorboard, wandb, mlflow or trackio, which gets the training figures. Raises OptionError for an unknown
-    keyword; InputError for data that cannot support a study, for a budget that no arm fits, and for resuming a study
-    begun with other inputs; BusyError beside another study of the same folder; StoppedError after a signal.
+    tensorboard, wandb, mlflow or trackio, which gets the training figures. `machines`: others that build the arms and
+    answer with them (`trimtab.scale.cluster.open_cluster`); functions cannot go there.
+
+    Raises OptionError for an unknown keyword; InputError for data that cannot support a study, for a budget that no
+    arm fits, and for resuming a study begun with other inputs; BusyError beside another study of the same folder;
+    StoppedError after a signal.
     """
     refuse_unknown(settings, "study", signature(study).parameters)
     given: dict[str, Any] = {**settings}
@@ -136,6 +137,7 @@ def study(
     if rows is None and resume is not None:
         rows = requested_rows(folder_to_resume(own, resume))
     own = with_rows(own, rows)
+    elsewhere = _elsewhere(machines, allow, allow_commands, scorer, reward)
     with run_context(
         own,
         own.arms,
@@ -151,42 +153,61 @@ def study(
     ) as ctx:
         home = ctx.workspace.folder / "studies"
         with locked(home):
+            if elsewhere is not None:
+                elsewhere.machines.require_ready(own, home)
             selected = {} if arms is None else {SELECTED: json.dumps([arm.name for arm in own.arms])}
             if rows is not None:
                 selected[SAMPLED] = str(rows)
             folder = new_study(ctx.workspace, home, selected) if resume is None else folder_to_resume(own, resume)
-            allowed = "".join(f" --allow {shlex.quote(what)}" for what in allow)
-            ctx.goes_on_with(f"study --resume {folder.name}{allowed}{' --allow-commands' * allow_commands}")
+            ctx.goes_on_with(_resuming(folder, machines, allow, allow_commands))
             if resume is not None and (budget is not None or (folder / STUDY_FILE).exists()) and not has_begun(folder):
                 (folder / PLAN).unlink(missing_ok=True)
             if resume is not None and budget is not None and (folder / PLAN).exists():
                 raise InputError(
                     "a resumed study keeps its plan", "leave it out, or start a new study", field="--budget"
                 )
-            return _StudyRun(ctx, folder, selected, resumed=resume is not None).run()
+            return _StudyRun(ctx, folder, selected, elsewhere, resumed=resume is not None).run()
 
 
-class _StudyRun:
+def _resuming(folder: Path, machines: Machines | None, allow: Sequence[str], allow_commands: bool) -> str:
+    """Return the words of the command that resumes a study."""
+    on = f" {machines.option}" if machines else ""
+    allowed = "".join(f" --allow {shlex.quote(what)}" for what in allow)
+    return f"study --resume {folder.name}{on}{allowed}{' --allow-commands' * allow_commands}"
+
+
+def _elsewhere(
+    machines: Machines | None, allow: Sequence[str], allow_commands: bool, *functions: object
+) -> Elsewhere | None:
+    """Return the machines with what may be done there, None without any. Raises InputError if a study on other machines
+    was given a function.
+    """
+    if machines is None:
+        return None
+    if any(function is not None for function in functions):
+        raise InputError(
+            "a function cannot go to other machines", "name a program in the task file instead", field="scorer, reward"
+        )
+    return Elsewhere(machines=machines, allow=tuple(allow), allow_commands=allow_commands)
+
+
+class _StudyRun(ArmWork):
     """One study in progress."""
 
-    def __init__(self, ctx: RunContext, folder: Path, selected: Fingerprint, *, resumed: bool) -> None:
-        self.task, self.folder, self.display = ctx.task, folder, ctx.display
-        self.kept_plan = load_plan(folder / PLAN)
-        self.session = ctx.session(self.kept_plan.precision if self.kept_plan else None)
-        self.workspace, self.session.teacher_folder = self.session.workspace, folder / TAUGHT
-        self.depends = dependencies(self.session, folder, selected, resumed=resumed)
+    def __init__(
+        self,
+        ctx: RunContext,
+        folder: Path,
+        selected: Fingerprint,
+        elsewhere: Elsewhere | None = None,
+        *,
+        resumed: bool,
+    ) -> None:
+        self.display, self.kept_plan, self.elsewhere = ctx.display, load_plan(folder / PLAN), elsewhere
+        session = ctx.session(self.kept_plan.precision if self.kept_plan else None)
+        depends = dependencies(session, folder, selected, resumed=resumed)
+        super().__init__(ctx, session, folder, depends, ctx.progress(folder / EVENTS))
         write_atomic(folder / "task.toml", self.task.file.read_bytes())
-        self.progress = ctx.progress(folder / EVENTS)
-        reward_program = ctx.reward_program if any(map(learns_from_rewards, self.task.arms)) else None
-        self.runner = ArmRunner(
-            self.session, ctx.scorer, self.progress, folder / SEARCHES, reward_program, in_turn=True
-        )
-        self.artifacts: dict[str, ArmArtifact] = {}
-        self.found: dict[str, ArmResult] = {}
-        self.usages: dict[str, Usage] = {}
-        self.measured: dict[str, float] = {}  # seconds of an arm in its present form
-        self.making: dict[str, float] = {}  # of these, the seconds before the test questions
-        self.former: dict[str, float] = {}  # seconds of the earlier form of a retrained arm
         self.retiming = 0.0
         self.stays: set[str] = set()  # arms that could not be retrained
 
@@ -206,19 +227,23 @@ class _StudyRun:
         if self.workspace.sample:
             self.progress.emit("data", note=self.workspace.sample.sentence, stays=True)
         place = {name: number for number, name in enumerate(plan.order)}
-        for arm in sorted(arms, key=lambda arm: place.get(arm.name, len(place))):
+        in_order = sorted(arms, key=lambda arm: place.get(arm.name, len(place)))
+        plan = self._made_elsewhere(in_order, plan)
+        for arm in in_order:
             plan = self._replanned_for(plan, arm)
             self._make(arm, plan)
         plan = self._retrain_cut_arms(plan)
         self._more_seeds(plan)
         openings = count_opening(self.workspace, self.folder.name)
+        self._answer_elsewhere(arms, plan)
         for arm in arms:
             self._show_time_left(plan)
             self._measure(arm, plan)
         plan = self._retrain_cut_arms(self._run_readmitted_arms(self._retrain_cut_arms(plan)))
         self._time_later_passes()
         self._time_again(plan)
-        shutil.rmtree(self.folder / FORMER, ignore_errors=True)  # left by an interrupted process
+        for left in (FORMER, WORKERS):  # the first by an interrupted process
+            shutil.rmtree(self.folder / left, ignore_errors=True)
         self.progress.emit("verdict")
         result = self._decide(arms, plan, openings)
         seen = manifest(
@@ -230,6 +255,7 @@ class _StudyRun:
             self.measured,
             self._variation(),
             self.usages,
+            self.elsewhere.machines.describe() if self.elsewhere else (),
         )
         write_json(self.folder / "manifest.json", seen)
         write_json(self.folder / STUDY_FILE, to_plain(result))
@@ -242,9 +268,66 @@ class _StudyRun:
         if self.kept_plan is not None:
             return self.kept_plan
         self.progress.emit("plan", note="timing a few steps of every arm")
-        plan = plan_study(self.session, self.progress)
+        with threads(self._cores_elsewhere()):
+            plan = plan_study(self.session, self.progress)
         save_plan(self.folder / PLAN, plan)
         return plan
+
+    def _cores_elsewhere(self) -> int | None:
+        """Return the cores that a job on another machine gets, which the plan is timed with; None without machines."""
+        if self.elsewhere is None:
+            return None
+        jobs = sum(not stays_here(self.task, arm) for arm in self.task.arms) * self.task.study.seeds
+        return self.elsewhere.machines.share_out(jobs)
+
+    def _made_elsewhere(self, arms: Sequence[Arm], plan: Plan) -> Plan:
+        """Have the arms that are to be built built by the other machines, if there are any. Return the plan, in which
+        their allowances are fixed: they are built at the same time.
+        """
+        if self.elsewhere is None:
+            return plan
+        self._cores_elsewhere()
+        wanted = []
+        for arm in arms:
+            plan = self._replanned_for(plan, arm)
+            kept = read_arm(self.folder / "arms" / arm.name)
+            finished = kept is not None and kept.digest == self._digest(arm, plan)
+            if not finished and arm.name not in (*plan.left_out, *self.found):
+                wanted.append(arm)
+        self._do_elsewhere(making_jobs(self.task, wanted, plan))
+        return plan
+
+    def _answer_elsewhere(self, arms: Sequence[Arm], plan: Plan) -> None:
+        """Have the test questions answered by the other machines, if there are any."""
+        if self.elsewhere is None:
+            return
+        asked = [arm for arm in arms if arm.name in self.artifacts and arm.name not in self.found]
+        for arm in asked:
+            self.hand_over(arm, self.artifacts[arm.name], plan)
+        for name in self._do_elsewhere(answering_jobs(self.task, asked, self.artifacts, plan)):
+            self.artifacts.pop(name, None)
+            self.measured.pop(name, None)
+        for arm in asked:
+            if arm.name in self.measured:
+                self.measured[arm.name] = seconds_in(self.folder / EVENTS, arm.name) - self.former.get(arm.name, 0.0)
+
+    def _do_elsewhere(self, jobs: Sequence[Job], *, optional: bool = False) -> Mapping[str, str]:
+        """Have jobs done by the other machines. Return why arms failed, which are then failed unless `optional`."""
+        if self.elsewhere is None or not jobs:
+            return {}
+        machines = self.elsewhere.machines
+        self.progress.emit("plan", note=machines.forecast(jobs), stays=True)
+        order = Order(
+            task=self.task,
+            folder=self.folder,
+            allow=self.elsewhere.allow,
+            allow_commands=self.elsewhere.allow_commands,
+            proposals=self.session.proposals,
+        )
+        failed = machines.run(order, jobs, self.progress)
+        if not optional:
+            self.found |= {name: ArmResult(arm=name, status="failed", why=why) for name, why in failed.items()}
+        return failed
 
     def _replanned_for(self, plan: Plan, arm: Arm) -> Plan:
         """Plan again at the pace of the arms trained so far, and fix this arm's allowance."""
@@ -298,9 +381,7 @@ class _StudyRun:
         save_plan(self.folder / PLAN, again)
         self.former[name] = seconds_in(self.folder / EVENTS, name)
         self._show_time_left(again)
-        self._make(arm, again)
-        if before[1] is not None:
-            self._measure(arm, again)
+        self._make_and_measure(arm, again, measured=before[1] is not None)
         failed = self.found.get(name)
         if failed is None or failed.status == "done":
             shutil.rmtree(aside, ignore_errors=True)
@@ -315,6 +396,14 @@ class _StudyRun:
             state.update({} if value is None else {name: value})
         save_plan(self.folder / PLAN, plan)
         return plan
+
+    def _make_and_measure(self, arm: Arm, plan: Plan, *, measured: bool = True) -> None:
+        """Train a single arm, and measure it if `measured`."""
+        self._made_elsewhere([arm], plan)
+        self._make(arm, plan)
+        if measured:
+            self._answer_elsewhere([arm], plan)
+            self._measure(arm, plan)
 
     def _time_later_passes(self) -> None:
         """Time the questions of the later passes, alternating between arms, so that no arm is timed in a single
@@ -403,122 +492,38 @@ class _StudyRun:
             if arm.name in plan.left_out:
                 self._show_time_left(anew)
                 del self.found[arm.name]
-                self._make(arm, anew)
-                self._measure(arm, anew)
+                self._make_and_measure(arm, anew)
         return anew
-
-    def _digest(self, arm: Arm, plan: Plan) -> str:
-        return digest_of(self.depends, repr(arm.identity), repr(plan.allowance_of(arm.name)))
-
-    def _make(self, arm: Arm, plan: Plan) -> None:
-        """Search and train an arm, unless it is finished or does not fit."""
-        folder = self.folder / "arms" / arm.name
-        kept = read_arm(folder)
-        if kept is not None and kept.digest == self._digest(arm, plan):
-            self.usages[arm.name], self.found[arm.name] = kept.usage, kept.result
-            if kept.seconds is not None:
-                self.measured[arm.name] = kept.seconds
-            self.making[arm.name] = max(0.0, (kept.seconds or 0.0) - kept.usage.evaluation_seconds)
-        elif arm.name in plan.left_out:
-            self.found[arm.name] = ArmResult(arm=arm.name, status="not_run", why=plan.left_out[arm.name])
-        else:
-            self.measured[arm.name] = seconds_in(self.folder / EVENTS, arm.name) - self.former.get(arm.name, 0.0)
-            with self._contained_failure(arm):
-                self.artifacts[arm.name] = self.runner.make(arm, folder, plan.allowance_of(arm.name))
-            self.making[arm.name] = self.measured.get(arm.name, 0.0)
-
-    def _measure(self, arm: Arm, plan: Plan) -> None:
-        """Answer the test questions with a trained arm, and save the result."""
-        artifact, folder = self.artifacts.get(arm.name), self.folder / "arms" / arm.name
-        if artifact is None:
-            return
-        with self._contained_failure(arm, without="its learning curve"):
-            artifact = self.runner.with_curve(arm, artifact)
-        with self._contained_failure(arm):
-            outcome = self.runner.measure(arm, artifact, "test")
-            folder.mkdir(parents=True, exist_ok=True)
-            save_answers(folder / ANSWERS, outcome.answers)
-        if arm.name in self.found:  # failed
-            return
-        self.usages[arm.name], self.found[arm.name] = outcome.usage, outcome.result
-        base = self.task.base
-        record = ArmRecord(
-            arm=arm,
-            digest=self._digest(arm, plan),
-            model=base.model,
-            revision=base.revision,
-            embedding=base.embedding,
-            usage=outcome.usage,
-            result=outcome.result,
-            classes=outcome.classes,
-            seconds=self.measured[arm.name],
-            dev_scores=outcome.dev_scores,
-            latencies=outcome.latencies,
-        )
-        write_arm(folder, record)
-        for checkpoints in folder.glob("*/*/checkpoints"):
-            shutil.rmtree(checkpoints)
-        forget_replies(folder)
-
-    @contextmanager
-    def _contained_failure(self, arm: Arm, *, without: str = "") -> Iterator[None]:
-        """Context manager: a failure inside fails only this arm, not the study; its seconds are counted.
-
-        `without`: an optional part of the arm, which continues without it.
-        """
-        self.progress.arm, self.progress.seed = arm.name, 0
-        began = time.perf_counter()
-        try:
-            self.progress.emit("begin")
-            yield
-        except StoppedError:
-            raise
-        except SURVIVED as error:
-            why = self._failure_text(arm, error)
-            if without:
-                self.progress.emit("failed", note=f"arm {arm.name} goes on without {without}: {why}", stays=True)
-                self.measured[arm.name] += time.perf_counter() - began
-                return
-            self.progress.emit("failed", note=f"arm {arm.name} failed: {why}", stays=True)
-            self.found[arm.name] = ArmResult(arm=arm.name, status="failed", why=why)
-            self.artifacts.pop(arm.name, None)
-            self.measured.pop(arm.name, None)
-        else:
-            self.measured[arm.name] += time.perf_counter() - began
-        finally:
-            self.progress.arm = self.progress.seed = None
-
-    def _failure_text(self, arm: Arm, error: Exception) -> str:
-        """Return the text of a failure; raise it again if the next arm would fail for the same reason."""
-        full, own = is_out_of_memory(error), isinstance(error, TrimtabError)
-        said = str(error) if own else ": ".join([type(error).__name__, *str(error).splitlines()[:1]])
-        why = f"{NO_MEMORY}; --resume tries this arm again" if full and not own else said
-        if is_write_failure(error):
-            if own:
-                raise error
-            remedy = "free disk space, then run the same command with --resume"
-            raise InputError(
-                f"arm {arm.name} could not be kept ({why})", remedy, file=self.folder / "arms" / arm.name
-            ) from error
-        if not (own or full) and os.environ.get("TRIMTAB_DEBUG"):
-            traceback.print_exception(error)  # a bug of Trimtab: what to report
-        return why
 
     def _more_seeds(self, plan: Plan) -> None:
         """Train the arms that dev leaves among the best with more seeds; the decision is saved for a resumed study."""
         more = plan.more_seeds or more_seeds(self.task, plan, self.artifacts, self._records(), self._spent())
         if more and not plan.more_seeds:
             save_plan(self.folder / PLAN, replace(plan, more_seeds=more))
-        for arm in self.task.arms:
-            seeds = more.get(arm.name, 1)
-            if seeds == 1 or arm.name not in self.artifacts:
-                continue
+        wanted = {arm.name: arm for arm in self.task.arms if more.get(arm.name, 1) > 1 and arm.name in self.artifacts}
+        for name in self._more_seeds_elsewhere(wanted.values(), more, plan):
+            del wanted[name]
+        for arm in wanted.values():
+            seeds, folder = more[arm.name], self.folder / "arms" / arm.name
             note = f"training with {seeds} seeds, as dev leaves it among the best"
             with self._contained_failure(arm, without="more seeds"):
                 self.progress.emit("plan", note=note, stays=True)
-                folder = self.folder / "arms" / arm.name
                 allowance = replace(plan.allowance_of(arm.name), seeds=seeds)
-                self.artifacts[arm.name] = self.runner.with_seeds(arm, self.artifacts[arm.name], folder, allowance)
+                first = read_built(folder, self._digest(arm, plan), seeds) or self.artifacts[arm.name]
+                self.artifacts[arm.name] = self.runner.with_seeds(arm, first, folder, allowance)
+
+    def _more_seeds_elsewhere(self, arms: Collection[Arm], more: Mapping[str, int], plan: Plan) -> Mapping[str, str]:
+        """Have more seeds trained by the other machines, if there are any. Return why arms go on without."""
+        if self.elsewhere is None:
+            return {}
+        planned, jobs = {one.arm: one for one in plan.arms}, list[Job]()
+        for arm in arms:
+            if stays_here(self.task, arm):
+                continue
+            self.hand_over(arm, self.artifacts[arm.name], plan)
+            seeds = range(len(self.artifacts[arm.name].folders), more[arm.name])
+            jobs += [seed_job(arm, seed, planned.get(arm.name), without="more seeds") for seed in seeds]
+        return self._do_elsewhere(jobs, optional=True)
 
     def _records(self) -> dict[str, ArmRecord]:
         """Return the arms that were finished before."""

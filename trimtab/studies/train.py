@@ -2,33 +2,44 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Callable, Collection, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from trimtab.arms.calibration import calibrate
 from trimtab.arms.contexts import context_for
-from trimtab.arms.fingerprint import TRAINED_BY, digest_of, fingerprint_of, fingerprint_rows, require_unchanged
+from trimtab.arms.fingerprint import (
+    TRAINED_BY,
+    digest_of,
+    fingerprint_of,
+    fingerprint_rows,
+    require_unchanged,
+    task_settings,
+)
 from trimtab.arms.known_rows import write_known_rows
 from trimtab.arms.recipe import recipe_for
 from trimtab.arms.session import Session
 from trimtab.arms.store import RunRecord, read_run, write_run
 from trimtab.arms.teacher import teachers
-from trimtab.arms.trainer import train_weights
+from trimtab.arms.trainer import require_divisible, train_weights
 from trimtab.arms.workspace import Workspace
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.files import existing_folder, locked, new_folder
 from trimtab.base.grammar import HEAD, REWARD, is_trained, learns_from_rewards, method_of
-from trimtab.base.machine import describe_machine
-from trimtab.base.progress import Listener
+from trimtab.base.machine import describe_machine, versions
+from trimtab.base.progress import Listener, Progress
 from trimtab.base.records import Arm
 from trimtab.base.results import Exposure
 from trimtab.base.show import Shown
 from trimtab.base.task import Task, parse_arm
 from trimtab.measurement.scorer import ScorerFunction
-from trimtab.studies.run_context import resolve_task, run_context
+from trimtab.model import process_group
+from trimtab.studies.run_context import RunContext, resolve_task, run_context
 from trimtab.training.monitor import Health
 
 
@@ -84,43 +95,56 @@ def train(
     event; None shows progress on standard error. `track`: tensorboard, wandb, mlflow or trackio, which gets the
     training figures. `begin`: a folder with saved weights of this arm (`run/adapter` of a bundle) to continue from,
     instead of the base model's. `only`: ids of the rows to train on, default all. `begun`: called with the ID of the
-    run before training. Raises InputError for an arm without weights of its own, for one with a head if `begin` is
-    given, and for resuming a run begun with other inputs; StoppedError after a signal.
+    run before training.
+
+    Under `torchrun` all processes call it alike and train together; the first one shows progress and writes, and goes
+    on alone when the weights are trained.
+
+    Raises InputError for an arm without weights of its own, for one with a head if `begin` is given, for resuming a run
+    begun with other inputs, and for processes that begin with different inputs or an arm that one process must train;
+    StoppedError after a signal, or if another process fails.
     """
     own = resolve_task(task)
     chosen = parse_arm(arm, own)
-    with run_context(
-        own,
-        [chosen],
-        listeners=listeners,
-        allow=allow,
-        allow_commands=allow_commands,
-        scorer=scorer,
-        reward=reward,
-        rewards=learns_from_rewards(chosen),
-        teachers=teachers(own, [chosen]),
-        track=track,
-    ) as ctx:
-        if not is_trained(chosen):
-            score = ctx.task.command(f"eval {arm}")
-            raise InputError(f"arm {arm} has nothing to train", f"score it with: {score}")
-        if begin is not None and {HEAD, REWARD} & set(chosen.stages):
-            raise InputError(f"arm {arm} has a head, which is trained from scratch", "leave out begin", field="begin")
-        folder = _run_folder(ctx.workspace, chosen, seed, resume)
-        allowed = "".join(f" --allow {shlex.quote(what)}" for what in allow)
-        ctx.goes_on_with(f"train {arm} --resume {folder.name}{allowed}{' --allow-commands' * allow_commands}")
-        if begun is not None:
-            begun(folder.name)
-        with locked(folder):
+    launch = process_group.launch_of(os.environ)
+    if launch is not None:
+        require_divisible(chosen)
+    first = launch is None or launch.rank == 0
+    with (
+        run_context(
+            own,
+            [chosen],
+            listeners=listeners if first else (),
+            allow=allow,
+            allow_commands=allow_commands,
+            scorer=scorer,
+            reward=reward,
+            rewards=learns_from_rewards(chosen),
+            teachers=teachers(own, [chosen]),
+            track=track if first else None,
+        ) as ctx,
+        ExitStack() as held,
+    ):
+        _require_trainable(own, chosen, begin)
+        with process_group.joined(launch, _begun_with(own, chosen, seed, resume)):
+            folder = _common_folder(ctx, chosen, seed, resume)
+            allowed = "".join(f" --allow {shlex.quote(what)}" for what in allow)
+            ctx.goes_on_with(f"train {arm} --resume {folder.name}{allowed}{' --allow-commands' * allow_commands}")
+            if first:
+                held.enter_context(locked(folder))
+                if begun is not None:
+                    begun(folder.name)
             saved = read_run(folder)
             session = ctx.session(saved.precision if saved else None)
             if only is not None:
                 rows = tuple(row for row in session.workspace.splits["train"] if row.id in only)
                 session.workspace = replace(session.workspace, splits={**session.workspace.splits, "train": rows})
             record = _begin_record(session, chosen, folder, saved.seed if saved else seed, saved)
-            write_known_rows(folder, ctx.workspace.all_splits)
-            context, progress = context_for(chosen, record.chosen), ctx.progress(folder / "metrics.jsonl", chosen.name)
+            context = context_for(chosen, record.chosen)
+            progress = ctx.progress(folder / "metrics.jsonl" if first else None, chosen.name)
             progress.seed = record.seed
+            if chosen.retrieves:
+                process_group.first_before_others(partial(session.retriever.index_of, context.words))
             trained = train_weights(
                 *(session, chosen, context, folder, progress),
                 seed=record.seed,
@@ -128,7 +152,12 @@ def train(
                 reward_program=ctx.reward_program if learns_from_rewards(chosen) else None,
                 begin=begin,
             )
-            calibrate(session, chosen, context, folder, progress)
+        if launch is not None:
+            session.release_base()  # it was divided; what follows needs the whole
+        if first:
+            write_known_rows(folder, ctx.workspace.all_splits)
+            if launch is None or _can_calibrate(session, progress):
+                calibrate(session, chosen, context, folder, progress)
             write_run(folder, replace(record, result=trained))
     return TrainedRun(
         id=folder.name,
@@ -146,9 +175,47 @@ def train(
     )
 
 
+def _require_trainable(task: Task, arm: Arm, begin: Path | None) -> None:
+    if not is_trained(arm):
+        score = task.command(f"eval {arm.name}")
+        raise InputError(f"arm {arm.name} has nothing to train", f"score it with: {score}")
+    if begin is not None and {HEAD, REWARD} & set(arm.stages):
+        raise InputError(f"arm {arm.name} has a head, which is trained from scratch", "leave out begin", field="begin")
+
+
+def _begun_with(task: Task, arm: Arm, seed: int, resume: str | None) -> dict[str, str]:
+    """Return what the processes of a group must have in common before they read anything."""
+    own = {f"version of {name}": value for name, value in versions().items()}
+    return {**own, **task_settings(task), "arm": repr(arm.identity), "seed": str(seed), "--resume": str(resume)}
+
+
+def _common_folder(ctx: RunContext, arm: Arm, seed: int, resume: str | None) -> Path:
+    """Return the folder of the run, which the first process of a group makes; raises InputError on one that does not
+    see it.
+    """
+    workspace = process_group.first_before_others(lambda: ctx.workspace)
+    path = process_group.from_first(lambda: str(_run_folder(workspace, arm, seed, resume).resolve()))
+    folder = Path(path)
+    if not folder.is_dir():
+        problem = f"rank 0 keeps the run there, and rank {process_group.rank()} does not see it"
+        raise InputError(problem, "put the task into a folder that all machines share, at the same path", file=folder)
+    return folder
+
+
+def _can_calibrate(session: Session, progress: Progress) -> bool:
+    """True if the whole base model fits into this process, which alone goes on after a group has trained; says so
+    otherwise.
+    """
+    if session.task.task.kind != "classify" or session.base_fits():
+        return True
+    progress.emit("choose", note="labels stay uncalibrated: the base model is too large for one process", stays=True)
+    return False
+
+
 def _begin_record(session: Session, arm: Arm, folder: Path, seed: int, saved: RunRecord | None) -> RunRecord:
     """Write the record of what the weights depend on; the result is added when the run is finished. Shots and passages
-    are the arm's own or the defaults. Raises InputError if it differs from what the resumed run was begun with.
+    are the arm's own or the defaults. Raises InputError if it differs from what the resumed run was begun with, or from
+    what another process of the group begins with.
     """
     base, splits = session.task.base, session.workspace.splits
     staged = method_of(arm).staged
@@ -167,7 +234,9 @@ def _begin_record(session: Session, arm: Arm, folder: Path, seed: int, saved: Ru
     )
     if saved is not None:
         require_unchanged(folder, saved.depends, record.depends, session.task.command(f"train {arm.name}"))
-    write_run(folder, record)
+    process_group.require_same(record.depends)
+    if process_group.is_first():
+        write_run(folder, record)
     return record
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from trimtab.base.common_prefix import common_prefix_length
 from trimtab.base.records import Encoded
+from trimtab.model import process_group
 from trimtab.model.attention import PackedSequences
 from trimtab.training.parallel import LANE_COST, parallel_lanes
 from trimtab.training.prefix_sharing import MIN_SHARED_TOKENS, PrefixTree, prefix_tree, without_sharing
@@ -174,10 +175,29 @@ def micro_batches(
     ):  # a part that is left over would run alone
         balanced = _balanced(units, parts_per_lane * lanes, shared=shared)
         longest = max((_part_tokens(part, shared=shared) for part in balanced), default=0)
-        # rows with long common prefixes are faster together, with all threads
-        if len(balanced) * longest * LANE_COST <= sum(lengths) and longest <= max([tokens, *lengths]):
+        if _is_faster(len(balanced), longest, lengths) and longest <= max([tokens, *lengths]):
             return balanced
     return parts
+
+
+def _is_faster(count: int, longest: int, lengths: Sequence[int]) -> bool:
+    """Return True if `count` balanced parts, the longest of `longest` tokens, are faster than parts of these
+    `lengths`.
+    """
+    if process_group.size() > 1:
+        turns, turns_before = (-(-parts // process_group.size()) for parts in (count, len(lengths)))
+        return turns * longest < turns_before * max(lengths, default=0)
+    return count * longest * LANE_COST <= sum(lengths)  # rows with long common prefixes: together, with all threads
+
+
+def batch_tokens(batch: Batch) -> int:
+    """Return the tokens of a pass over a batch, shared prefixes counted once."""
+    return len(batch.ids_N)
+
+
+def units_tokens(units: Sequence[tuple[TrainingRow, ...]]) -> int:
+    """Return the tokens of a micro-batch that is not packed yet, without what its units share."""
+    return sum(map(_unit_tokens, units))
 
 
 def _fill(

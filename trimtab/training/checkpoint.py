@@ -1,26 +1,33 @@
-"""Checkpoints of a training run: safetensors and JSON, written atomically; the last two and the best are kept."""
+"""Checkpoints of a training run: safetensors and JSON, written atomically; the last two and the best are kept.
+
+Where weights are divided among the processes of a group, each writes the rows that it holds to files of its own
+(`weights-00002-of-00004.safetensors`), beside those of the first, which has everything else. They are read as whole
+tensors again, by any number of processes.
+"""
 
 from __future__ import annotations
 
 import json
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
+import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from trimtab.base.errors import InputError
 from trimtab.base.files import read_json, remove_partial, sha256_file, sha256_text, sync, write_atomic, write_json
 from trimtab.base.sanitize import one_line
+from trimtab.model import process_group
 
 LATEST = "latest"
 WEIGHTS, MOMENTS, STATE = "weights.safetensors", "moments.safetensors", "state.json"
-HASHES = "hashes.json"  # of the three other files, and the step of the best weights so far
+HASHES = "hashes.json"  # of the other files, and the step of the best weights so far
 _STEP = re.compile(r"step-\d+")
 
 
@@ -28,11 +35,14 @@ _STEP = re.compile(r"step-\d+")
 class Checkpoint:
     """Everything that a resumed run needs; the order of rows follows from `state["step"]`, and nothing else is
     random.
+
+    `divided`: names of the weights of which this process has some rows only; a checkpoint that was read has whole ones.
     """
 
     weights: Mapping[str, Tensor]
     moments: Mapping[str, Tensor]
     state: Mapping[str, Any]
+    divided: Collection[str] = frozenset()
 
 
 def save(folder: Path, checkpoint: Checkpoint, *, best: int | None = None) -> None:
@@ -40,13 +50,18 @@ def save(folder: Path, checkpoint: Checkpoint, *, best: int | None = None) -> No
 
     `best`: step of the best weights so far, whose checkpoint is kept. It must follow from `state`, so that a checkpoint
     counts as soon as one pointer is replaced. Raises InputError if it cannot be written, for example on a full disk.
+
+    In a group of processes all must call it; those without rows of their own have nothing to write.
     """
+    if not (process_group.is_first() or checkpoint.divided):
+        return
     step, previous = checkpoint.state["step"], _latest_name(folder)
     name = _name(step)
     try:
         _write(folder, name, checkpoint, best)
-        write_atomic(folder / LATEST, name)
-        _prune(folder, {name, previous, None if best is None else _name(best)})
+        if process_group.is_first():
+            write_atomic(folder / LATEST, name)
+            _prune(folder, {name, previous, None if best is None else _name(best)})
     except (OSError, SafetensorError) as error:
         shutil.rmtree(folder / f".{name}.part", ignore_errors=True)
         raise InputError(
@@ -93,18 +108,76 @@ def load_step(folder: Path, step: int) -> Checkpoint:
 
 
 def _write(folder: Path, name: str, checkpoint: Checkpoint, best: int | None) -> None:
-    temporary = folder / f".{name}.part"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    for file, tensors in ((WEIGHTS, checkpoint.weights), (MOMENTS, checkpoint.moments)):
-        save_file({key: value.contiguous() for key, value in tensors.items()}, temporary / file)
-        sync(temporary / file)
+    temporary, first = folder / f".{name}.part", process_group.is_first()
+    if first:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+    if checkpoint.divided:
+        process_group.exchange(None)  # the folder is there
+    hashes = _write_tensors(temporary, checkpoint)
+    if checkpoint.divided:
+        hashes = {file: found for one in process_group.exchange(hashes) for file, found in one.items()}
+    if not first:
+        return
     write_json(temporary / STATE, dict(checkpoint.state))
-    write_json(temporary / HASHES, {"files": _hashes(temporary, checkpoint.state), "best": best})
+    write_json(temporary / HASHES, {"files": {**hashes, STATE: _state_hash(checkpoint.state)}, "best": best})
     final = folder / name
     shutil.rmtree(final, ignore_errors=True)
     temporary.rename(final)
     sync(folder)
+
+
+def _write_tensors(folder: Path, checkpoint: Checkpoint) -> dict[str, str]:
+    """Write what this process holds and return the hash of each file."""
+    hashes = {}
+    for file, tensors in ((WEIGHTS, checkpoint.weights), (MOMENTS, checkpoint.moments)):
+        name = _part_name(file) if checkpoint.divided else file
+        kept = {key: value.contiguous() for key, value in tensors.items() if _is_written(key, value, checkpoint)}
+        save_file(kept, folder / name)
+        sync(folder / name)
+        hashes[name] = sha256_file(folder / name)
+    return hashes
+
+
+def _is_written(key: str, value: Tensor, checkpoint: Checkpoint) -> bool:
+    """True for what this process alone holds; the first process writes what all have, as the count of steps."""
+    is_part = key in checkpoint.divided or key.rpartition("/")[0] in checkpoint.divided
+    return process_group.is_first() or (is_part and value.dim() > 0)
+
+
+def _part_name(file: str) -> str:
+    stem, _, suffix = file.partition(".")
+    return f"{stem}-{process_group.rank() + 1:05d}-of-{process_group.size():05d}.{suffix}"
+
+
+class _JoinedTensors(Mapping[str, Tensor]):
+    """Tensors whose rows are in several files; each is read, and put together, when it is asked for."""
+
+    def __init__(self, files: Sequence[Path]) -> None:
+        self._files: dict[str, list[Any]] = {}
+        for file in files:
+            opened: Any = safe_open(file, framework="pt")
+            names: list[str] = opened.keys()
+            for name in names:
+                self._files.setdefault(name, []).append(opened)
+
+    def __getitem__(self, name: str) -> Tensor:
+        parts = [opened.get_tensor(name) for opened in self._files[name]]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._files)
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+
+def _load_tensors(folder: Path, file: str) -> Mapping[str, Tensor]:
+    """Return the tensors of a file, or of the files of several processes."""
+    stem, _, suffix = file.partition(".")
+    parts = sorted(folder.glob(f"{stem}-*-of-*.{suffix}"))
+    found: Mapping[str, Tensor] = _JoinedTensors(parts) if parts else load_file(folder / file)
+    return found
 
 
 def _read_with_best(folder: Path, name: str) -> Checkpoint:
@@ -124,17 +197,16 @@ def _read(folder: Path) -> tuple[Checkpoint, int | None]:
         if not isinstance(state, dict):
             raise ValueError(f"{STATE} holds no object")
         best = _verify_hashes(folder, state)
-        weights, moments = load_file(folder / WEIGHTS), load_file(folder / MOMENTS)
+        weights, moments = (_load_tensors(folder, file) for file in (WEIGHTS, MOMENTS))
     except (OSError, SafetensorError, ValueError, RecursionError) as error:
         problem, remedy = f"the checkpoint is damaged ({one_line(error)})", "remove it and start again"
         raise InputError(problem, remedy, file=folder) from error
     return Checkpoint(weights=weights, moments=moments, state=state), best
 
 
-def _hashes(folder: Path, state: Mapping[str, Any]) -> dict[str, str]:
-    """Return the hash of each file; that of the state leaves out its version, which the loop checks by its number."""
-    state_text = json.dumps({key: value for key, value in state.items() if key != "version"})
-    return {**{file: sha256_file(folder / file) for file in (WEIGHTS, MOMENTS)}, STATE: sha256_text(state_text)}
+def _state_hash(state: Mapping[str, Any]) -> str:
+    """Return the hash of a state; it leaves out the version, which the loop checks by its number."""
+    return sha256_text(json.dumps({key: value for key, value in state.items() if key != "version"}))
 
 
 def _verify_hashes(folder: Path, state: Mapping[str, Any]) -> int | None:
@@ -149,7 +221,8 @@ def _verify_hashes(folder: Path, state: Mapping[str, Any]) -> int | None:
     best = recorded.get("best", "") if isinstance(recorded, dict) else None
     if not isinstance(hashes, dict) or not (best is None or isinstance(best, int)):
         raise ValueError(f"{HASHES} has changed since it was written")
-    for file, found in _hashes(folder, state).items():
+    for file in sorted({STATE, *hashes, *(path.name for path in folder.glob("*.safetensors"))}):
+        found = _state_hash(state) if file == STATE else sha256_file(folder / Path(file).name)
         if found != hashes.get(file):
             raise ValueError(f"{file} has changed since it was written")
     return best

@@ -26,6 +26,7 @@ from trimtab.training.batch import (
     pack_rows,
     step_microbatch_rows,
     steps_per_epoch,
+    units_tokens,
 )
 from trimtab.training.losses import Loss, head_log_softmax, kl_from_teacher, scored_hidden
 from trimtab.training.parallel import map_microbatches
@@ -151,6 +152,6 @@ def answer_states(teacher: Base, answers: Sequence[Encoded]) -> list[Tensor]:
         states_ME = scored_hidden(teacher, batch).cpu()
         return torch.split(states_ME, torch.bincount(batch.row_M, minlength=batch.rows).tolist())
 
-    for part, each in zip(parts, map_microbatches(read, parts), strict=True):
+    for part, each in zip(parts, map_microbatches(read, parts, size=units_tokens), strict=True):
         found |= {number_of[id(unit)]: states for unit, states in zip(part, each, strict=True)}
     return [found[number] for number in range(len(units))]

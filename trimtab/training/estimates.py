@@ -21,7 +21,7 @@ from trimtab.model.fast.train_layers import trains_by_kernels
 from trimtab.model.footprint import activation_width, answering_bytes
 from trimtab.model.load import Base
 from trimtab.model.prompt_tuning import count_virtual_tokens
-from trimtab.training.batch import MICRO_TOKENS, Batch, TrainingRow
+from trimtab.training.batch import MICRO_TOKENS, Batch, TrainingRow, batch_tokens
 from trimtab.training.optim import Optimizer, no_retained_grad
 from trimtab.training.parallel import map_microbatches, parallel_lanes
 from trimtab.training.sft import SupervisedObjective
@@ -95,7 +95,7 @@ def _measured(base: Base, objective: SupervisedObjective, step_seconds: float, s
             if step == warmup_steps:
                 tokens, began = 0, time.perf_counter()
             batches = objective.batches(step)
-            for _ in map_microbatches(run_batch, batches):
+            for _ in map_microbatches(run_batch, batches, size=batch_tokens):
                 pass
             tokens += sum(batch.row_tokens for batch in batches)
             largest = max(largest, sum(sorted(len(batch.ids_N) for batch in batches)[-parallel_lanes() :]))

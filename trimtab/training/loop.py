@@ -6,9 +6,8 @@ import math
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -18,12 +17,13 @@ from torch import Tensor, nn
 from trimtab.base.errors import InputError, StoppedError
 from trimtab.base.files import locked
 from trimtab.base.progress import STOP_SIGNALS, Progress
+from trimtab.model import process_group
 from trimtab.model.load import Base
 from trimtab.training import checkpoint as checkpoints
-from trimtab.training.batch import Batch
+from trimtab.training.batch import Batch, batch_tokens
 from trimtab.training.checkpoint import Checkpoint
 from trimtab.training.errors import explain_memory_error, require_finite
-from trimtab.training.losses import Loss
+from trimtab.training.losses import Loss, PlainLoss
 from trimtab.training.monitor import ADVICE, DevEvaluation, EvalRecord, Health, best_of, health, should_stop
 from trimtab.training.optim import Optimizer, Schedule, learning_rate_at
 from trimtab.training.parallel import map_microbatches
@@ -170,8 +170,12 @@ def train_model(job: TrainingJob, until: int | None = None) -> TrainResult:
     DivergedError if a loss, a figure or the gradient is not finite; MemoryRanOutError; InputError for checkpoints of
     other data, settings, precision or version, or if a checkpoint cannot be written; BusyError if another process
     writes to the folder.
+
+    In a group of processes (`model/process_group.py`) all must call it alike, with the same folder, after the model was
+    divided (`model/sharded.py`). They share the micro-batches of each step, the first one writes, and a signal to one
+    stops all.
     """
-    with locked(job.folder), _collect_stop_signals() as stop, _optimizer(job) as optimizer:
+    with _one_writer(job.folder), _collect_stop_signals() as stop, _optimizer(job) as optimizer:
         settings, steps, evaluation_steps = job.settings, job.steps, job.evaluation_steps
         state = _resume(job, optimizer)
         last = steps if until is None else min(until, steps)
@@ -186,12 +190,19 @@ def train_model(job: TrainingJob, until: int | None = None) -> TrainResult:
                 _evaluate(job, state)
                 state.seconds = before + time.monotonic() - began
                 stopped_early = should_stop(state.readings, settings.patience)
-            if evaluated or stop or state.step == last or time.monotonic() - last_save > SAVE_SECONDS:
+            is_due = process_group.is_first() and time.monotonic() - last_save > SAVE_SECONDS
+            must_stop, is_due = process_group.any_of(bool(stop), is_due)
+            if evaluated or must_stop or state.step == last or is_due:
                 _save(job, optimizer, state)
                 last_save = time.monotonic()
-            if stop:
+            if must_stop:
                 raise StoppedError(f"stopped at step {state.step} of {steps}, all saved; go on with --resume")
         return _result(job, optimizer, state, finished=stopped_early or state.step == steps)
+
+
+def _one_writer(folder: Path) -> AbstractContextManager[None]:
+    """Context manager: this process, the first of its group, is the folder's only writer."""
+    return locked(folder) if process_group.is_first() else nullcontext()
 
 
 @contextmanager
@@ -214,14 +225,21 @@ def _step(job: TrainingJob, optimizer: Optimizer, state: _State) -> None:
     with explain_memory_error(job.base, where, state.last_checkpoint):
         batches = job.objective.batches(state.step)
 
-    def run_batch(numbered_batch: tuple[int, AnyBatch]) -> Loss:
-        place, batch = numbered_batch
-        with explain_memory_error(job.base, where, state.last_checkpoint, tokens=len(batch.ids_N)):
-            part_loss = job.objective.loss(job.base, batch)
-            optimizer.backward(part_loss.value, place)
-            return part_loss.detached()
+    def forward(numbered_batch: tuple[int, AnyBatch]) -> PlainLoss:
+        _, batch = numbered_batch
+        with explain_memory_error(job.base, where, state.last_checkpoint, tokens=batch_tokens(batch)):
+            return job.objective.loss(job.base, batch).plain()
 
-    for batch, part_loss in zip(batches, map_microbatches(run_batch, list(enumerate(batches))), strict=True):
+    def backward(numbered_batch: tuple[int, AnyBatch], part: PlainLoss, counts: bool) -> PlainLoss:
+        place, batch = numbered_batch
+        part_loss = Loss.from_plain(part)
+        with explain_memory_error(job.base, where, state.last_checkpoint, tokens=batch_tokens(batch)):
+            optimizer.backward(part_loss.value if counts else 0.0 * part_loss.value, place)
+        return part_loss.detached().plain()
+
+    numbered = list(enumerate(batches))
+    parts = map_microbatches(forward, numbered, size=lambda one: batch_tokens(one[1]), then=backward)
+    for batch, part_loss in zip(batches, map(Loss.from_plain, parts), strict=True):
         loss += float(part_loss.value)
         _add_figures(figures, part_loss)
         state.tokens += batch.row_tokens
@@ -241,22 +259,29 @@ def _step(job: TrainingJob, optimizer: Optimizer, state: _State) -> None:
 def evaluate_objective(base: Base, objective: TrainingObjective[Any]) -> DevEvaluation:
     """Return the mean loss (nats) and figures over one epoch of an objective, each step weighted by its trained tokens.
 
-    `rows` of the result are in the order of the epoch, which is fixed; empty if the objective gives no terms of its
-    loss.
+    `rows` of the result are in the order of their token ids within a step, however the steps are split; empty if the
+    objective gives no terms of its loss.
     """
     total, tokens = 0.0, 0
     rows: list[float] = []
     figures: dict[str, float] = {}
+
+    def forward(batch: Batch) -> PlainLoss:
+        return objective.loss(base, batch).plain()
+
     with torch.no_grad():
         for step in range(objective.steps_per_epoch):
             batches = objective.batches(step)
             trained = sum(batch.trained_tokens for batch in batches)
-            parts = list(map_microbatches(partial(objective.loss, base), batches))
+            parts = list(map(Loss.from_plain, map_microbatches(forward, batches, size=batch_tokens)))
             total += trained * sum(float(part_loss.value) for part_loss in parts)
             tokens += trained
+            by_ids: list[tuple[tuple[int, ...], float]] = []
             for batch, part_loss in zip(batches, parts, strict=True):
-                rows += [trained * value for value in part_loss.by_row(batch)]
+                ids = (batch.tree.row(path) for path in batch.tree.paths)
+                by_ids += zip(ids, part_loss.by_row(batch), strict=False)  # no terms: no rows
                 _add_figures(figures, part_loss, times=trained)
+            rows += [trained * value for _, value in sorted(by_ids)]
     return DevEvaluation(
         dev_loss=total / tokens,
         figures={name: value / tokens for name, value in figures.items()},
@@ -319,13 +344,19 @@ def _evaluate(job: TrainingJob, state: _State) -> None:
 
 def _save(job: TrainingJob, optimizer: Optimizer, state: _State) -> None:
     named = {"version": VERSION, "fingerprint": job.fingerprint, "precision": job.base.precision}
-    kept = Checkpoint(weights=optimizer.weights(), moments=optimizer.moments(), state={**named, **state.to_json()})
+    kept = Checkpoint(
+        weights=optimizer.weights(),
+        moments=optimizer.moments(),
+        state={**named, **state.to_json()},
+        divided=optimizer.divided,
+    )
     checkpoints.save(job.checkpoints, kept, best=best_of(state.readings).step if state.readings else None)
+    process_group.exchange(None)  # it is there for all of them
     state.last_checkpoint = state.step
 
 
 def _resume(job: TrainingJob, optimizer: Optimizer) -> _State:
-    found = checkpoints.load(job.checkpoints, lambda line: job.progress.emit("train", note=line, stays=True))
+    found = _newest_checkpoint(job)
     if found is None:
         return _State()
     saved = dict(found.state)
@@ -347,6 +378,17 @@ def _resume(job: TrainingJob, optimizer: Optimizer) -> _State:
     optimizer.load_moments(found.moments)
     readings = [_record_from_json(record) for record in saved.pop("readings")]
     return _State(**saved, readings=readings, last_checkpoint=saved["step"])
+
+
+def _newest_checkpoint(job: TrainingJob) -> Checkpoint | None:
+    """Return the newest intact checkpoint; the processes of a group take the one that the first finds."""
+    found: Checkpoint | None = None
+    if process_group.is_first():
+        found = checkpoints.load(job.checkpoints, lambda line: job.progress.emit("train", note=line, stays=True))
+    step = process_group.from_first(lambda: None if found is None else int(found.state["step"]))
+    if found is None and step is not None:
+        return checkpoints.load_step(job.checkpoints, step)
+    return found
 
 
 def _record_from_json(saved: Mapping[str, Any]) -> EvalRecord:

@@ -22,6 +22,7 @@ from trimtab.training.activation_cache import ActivationCache
 from trimtab.training.batch import Batch
 
 CHUNK_BYTES = 48_000_000  # logits of one chunk; each chunk reads the whole head once, so small ones are slow
+PlainLoss = tuple[Tensor, dict[str, Tensor | float], Tensor | None]
 SLICE_ROWS = 8  # rows of a chunk in float32 at once, so that they stay in cache
 
 
@@ -41,6 +42,16 @@ class Loss:
     def detached(self) -> Loss:
         """Return the same loss without its autograd graph."""
         return replace(self, value=self.value.detach())
+
+    def plain(self) -> PlainLoss:
+        """Return the loss as plain data, which processes exchange; `from_plain` is its inverse."""
+        return self.value, dict(self.figures), self.parts_M
+
+    @classmethod
+    def from_plain(cls, plain: PlainLoss) -> Loss:
+        """Return the loss of `plain`."""
+        value, figures, parts_M = plain
+        return cls(value=value, figures=figures, parts_M=parts_M)
 
     def by_row(self, batch: Batch) -> list[float]:
         """Return the loss of each row of the batch; empty if the objective gives no terms."""

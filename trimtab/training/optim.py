@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.utils.hooks import RemovableHandle
 
+from trimtab.model import process_group
+from trimtab.model.divided import is_divided, own_part, own_rows
 from trimtab.model.kernels.build import call, supports
 
 WARMUP, DECAY = 0.05, 0.2  # shares of the steps; the second as in Hägele et al. 2024 (arXiv 2405.18392)
@@ -85,20 +87,26 @@ class Optimizer:
 
     bfloat16 parameters are stepped by a kernel if it supports them: clipping, master, moments and rounding in one pass
     over memory. All other parameters are stepped by torch, and all state is in torch's format.
+
+    In a group of processes a divided parameter is itself the float32 master of its rows (`model/sharded.py`), which
+    this process alone steps. Every process steps the others, by the same sums of gradients.
     """
 
     def __init__(self, parameters: Mapping[str, nn.Parameter], *, weight_decay: float = 0.0, clip: float = 1.0) -> None:
         self.parameters = dict(parameters)
-        self.masters = {
-            name: value if value.dtype == torch.float32 else nn.Parameter(value.detach().float())
-            for name, value in self.parameters.items()
-        }
+        self.divided = frozenset(name for name, value in self.parameters.items() if is_divided(value))
+        self.masters = {name: _master(value) for name, value in self.parameters.items()}
+        self._copied = {name for name, value in self.parameters.items() if value.dtype != torch.float32}
         self.clip, self._scale = clip, 1.0
         by_kernel = {name: _kernel_supports(value) for name, value in self.parameters.items()}
         self._by_kernel, self._by_torch = (
             [name for name in by_kernel if by_kernel[name] is by_kernel_flag] for by_kernel_flag in (True, False)
         )
-        self._gradient_sums = _GradientSums(self.parameters, self.masters)
+        self._gradient_sums: _GradientSums | _GroupGradientSums = (
+            _GradientSums(self.parameters, self.masters)
+            if process_group.size() == 1
+            else _GroupGradientSums(self.parameters, self.masters)
+        )
         self._adam = torch.optim.AdamW(
             list(self.masters.values()), lr=0.0, betas=BETAS, eps=EPSILON, weight_decay=weight_decay, fused=True
         )
@@ -115,10 +123,22 @@ class Optimizer:
         """Clip the norm of all gradients together and return the norm before clipping; kernels apply the scale as they
         step.
         """
-        norm = get_total_norm([master.grad for master in self.masters.values() if master.grad is not None])
+        self._gradient_sums.finish()
+        norm = self._norm()
         clip_grads_with_norm_([self.masters[name] for name in self._by_torch], self.clip, norm)
         self._scale = min(1.0, self.clip / (float(norm) + 1e-6))
         return float(norm)
+
+    def _norm(self) -> Tensor:
+        """Return the norm of all gradients together, over all processes."""
+        whole, own = (
+            [one.grad for name, one in self.masters.items() if (name in self.divided) is part and one.grad is not None]
+            for part in (False, True)
+        )
+        norm = get_total_norm(whole)
+        if not self.divided:
+            return norm
+        return (norm.square() + process_group.sum_over_processes(get_total_norm(own).square())).sqrt()
 
     def step(self, learning_rate: float) -> None:
         """Update the weights and clear the gradients."""
@@ -154,18 +174,20 @@ class Optimizer:
         self._gradient_sums.close()
 
     def weights(self) -> dict[str, Tensor]:
-        """Return the float32 values of all trained parameters."""
+        """Return the float32 values of all trained parameters; of divided ones this process's rows."""
         return {name: master.detach() for name, master in self.masters.items()}
 
     def load_weights(self, tensors: Mapping[str, Tensor]) -> None:
-        """Copy saved values into masters and model."""
+        """Copy saved values, whole ones, into masters and model."""
         with torch.no_grad():
             for name, master in self.masters.items():
-                master.copy_(tensors[name])
+                master.copy_(self._own(name, tensors[name]))
         self._publish(self.parameters)
 
     def moments(self) -> dict[str, Tensor]:
-        """Return Adam's state as flat tensors, named `NAME/exp_avg`, `NAME/exp_avg_sq`, `NAME/step`."""
+        """Return Adam's state as flat tensors, named `NAME/exp_avg`, `NAME/exp_avg_sq`, `NAME/step`; of divided
+        parameters this process's rows.
+        """
         return {
             f"{name}/{key}": value
             for name, master in self.masters.items()
@@ -173,19 +195,31 @@ class Optimizer:
         }
 
     def load_moments(self, tensors: Mapping[str, Tensor]) -> None:
-        """Restore saved moments on each parameter's device; fused AdamW keeps the step count there too."""
+        """Restore saved moments, whole ones, on each parameter's device; fused AdamW keeps the step count there too."""
         for name, master in self.masters.items():
             state = {
-                key: tensors[f"{name}/{key}"] for key in ("step", "exp_avg", "exp_avg_sq") if f"{name}/{key}" in tensors
+                key: self._own(name, tensors[f"{name}/{key}"])
+                for key in ("step", "exp_avg", "exp_avg_sq")
+                if f"{name}/{key}" in tensors
             }
             if state:
                 self._adam.state[master] = {key: value.to(master.device) for key, value in state.items()}
 
+    def _own(self, name: str, whole: Tensor) -> Tensor:
+        """Return what this process holds of a saved tensor: the rows of a divided one."""
+        return whole[own_rows(self.parameters[name])] if name in self.divided and whole.dim() else whole
+
     def _publish(self, names: Iterable[str]) -> None:
         with torch.no_grad():
-            for name in names:
-                if self.masters[name] is not self.parameters[name]:
-                    self.parameters[name].copy_(self.masters[name])
+            for name in self._copied.intersection(names):
+                self.parameters[name].copy_(self.masters[name])
+
+
+def _master(value: nn.Parameter) -> nn.Parameter:
+    """Return the float32 master of a parameter: itself, or its own rows, if these are float32; else a copy."""
+    if is_divided(value):
+        return nn.Parameter(own_part(value))
+    return value if value.dtype == torch.float32 else nn.Parameter(value.detach().float())
 
 
 def _kernel_supports(tensor: Tensor) -> bool:
@@ -239,6 +273,9 @@ class _GradientSums:
             if gradient is None:
                 self._add_in_order(number, place, None)
 
+    def finish(self) -> None:
+        """Nothing is left to do when all passes have been added."""
+
     def _on_gradient(self, number: int, gradient: Tensor) -> Tensor | None:
         """Hook of autograd: adds one gradient of a pass and returns a placeholder without memory."""
         if not self._places:
@@ -271,3 +308,43 @@ class _GradientSums:
         else:
             total.add_(gradient)
         master.grad = total
+
+
+class _GroupGradientSums:
+    """Gradient accumulation in a group of processes, one pass after the other.
+
+    Autograd sums the gradients of this process's passes. Those of divided parameters were summed over all processes as
+    each pass ended (`model/sharded.py`); all others are summed at the end of the step.
+    """
+
+    def __init__(self, parameters: Mapping[str, nn.Parameter], masters: Mapping[str, nn.Parameter]) -> None:
+        self._parameters, self._masters = list(parameters.values()), list(masters.values())
+        self.reset()
+
+    def reset(self) -> None:
+        """Start a step without gradients."""
+        for value in (*self._parameters, *self._masters):
+            value.grad = None
+
+    close = reset
+
+    def add(self, loss: Tensor, place: int) -> None:
+        """Compute and add all gradients of a pass."""
+        del place  # passes come one after the other
+        loss.backward()  # type: ignore[no-untyped-call]
+
+    def finish(self) -> None:
+        """Give the masters the gradients of the whole step."""
+        whole = []
+        for parameter, master in zip(self._parameters, self._masters, strict=True):
+            if parameter.grad is None:  # on all processes alike: each has made a pass
+                continue
+            if is_divided(parameter.grad):
+                master.grad = own_part(parameter.grad)
+            else:
+                master.grad = parameter.grad.float()
+                whole.append(master.grad)
+        if whole:
+            flat = process_group.sum_over_processes(torch.cat([one.flatten() for one in whole]))
+            for total, part in zip(whole, torch.split(flat, [one.numel() for one in whole]), strict=True):
+                total.copy_(part.view_as(total))

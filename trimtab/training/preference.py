@@ -30,6 +30,7 @@ from trimtab.training.batch import (
     pack_rows,
     step_rows,
     steps_per_epoch,
+    units_tokens,
 )
 from trimtab.training.losses import Loss, label_log_probabilities, scored_hidden, sums_by_row
 from trimtab.training.parallel import map_microbatches
@@ -313,7 +314,7 @@ def answer_log_probabilities(
         values: list[float] = sums_by_row(log_p_M, batch).tolist()
         return values
 
-    for part, values in zip(parts, map_microbatches(sums_of, parts), strict=True):
+    for part, values in zip(parts, map_microbatches(sums_of, parts, size=units_tokens), strict=True):
         of_row = iter(values)
         for unit in part:
             found[number_of[id(unit)]] = tuple(next(of_row) for _ in unit)

@@ -24,6 +24,7 @@ from trimtab.model.load import Base
 from trimtab.training.batch import (
     Batch,
     TrainingRow,
+    batch_tokens,
     micro_batches,
     pack_rows,
     step_rows,
@@ -165,9 +166,9 @@ class PolicyGradient:
         packed = [pack_rows([TrainingRow(encoded=one.encoded) for one in part]) for part in parts]
         drawn = [torch.tensor([value for one in part for value in one.log_p]) for part in parts]
         with torch.no_grad():
-            values = list(map_microbatches(self._values, packed))
+            values = list(map_microbatches(self._values, packed, size=batch_tokens))
             with self._reference_weights():
-                references = list(map_microbatches(self._log_p, packed))
+                references = list(map_microbatches(self._log_p, packed, size=batch_tokens))
         kl_of_parts = [one - reference for one, reference in zip(drawn, references, strict=True)]
         rewards_PG = torch.tensor([[one.reward for one in group] for group in groups])
         if self.loss_name == "ppo":

@@ -23,6 +23,7 @@ from trimtab.training.batch import (
     pack_rows,
     step_batches,
     steps_per_epoch,
+    units_tokens,
 )
 from trimtab.training.losses import (
     Loss,
@@ -76,13 +77,15 @@ def row_losses(base: Base, rows: Sequence[TrainingRow]) -> list[float]:
     """Return the loss of each row, summed over its trained tokens whatever its weight, in nats."""
     parts = micro_batches([(replace(row, weight=1.0),) for row in rows])
 
-    def nats(part: Sequence[tuple[TrainingRow, ...]]) -> dict[int, float]:
-        units = [row for unit in part for row in unit]
-        batch = pack_rows(units)
+    def nats(part: Sequence[tuple[TrainingRow, ...]]) -> list[float]:
+        batch = pack_rows([row for unit in part for row in unit])
         log_p_M = label_log_probabilities(base, scored_hidden(base, batch), batch.labels_M)
-        return dict(zip(map(_ids, units), (-sums_by_row(log_p_M, batch)).tolist(), strict=True))
+        values: list[float] = (-sums_by_row(log_p_M, batch)).tolist()
+        return values
 
-    found = {number: value for each in map_microbatches(nats, parts) for number, value in each.items()}
+    found: dict[int, float] = {}
+    for part, values in zip(parts, map_microbatches(nats, parts, size=units_tokens), strict=True):
+        found |= zip((_ids(row) for unit in part for row in unit), values, strict=True)
     return [found[_ids(row)] for row in rows]
 
 

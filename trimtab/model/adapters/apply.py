@@ -19,11 +19,13 @@ from torch import Tensor, nn
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.files import read_object, remove_partial, replacing, write_json
 from trimtab.base.sanitize import one_line, visible
+from trimtab.model import process_group
 from trimtab.model.adapters.base import AdapterInit, AdapterLayer, adapter_layers, unwrap, wrap
 from trimtab.model.adapters.lora import LoraLinear
 from trimtab.model.adapters.peft_format import EXTRA_FILES, attach_as_saved, extra_files, peft_config, peft_tensors
 from trimtab.model.adapters.registry import LAYER_METHODS, VIRTUAL_TOKEN_METHODS, WEIGHT_METHODS
 from trimtab.model.adapters.saved_adapter import CONFIG_FILE
+from trimtab.model.divided import saved_value
 from trimtab.model.load import Base, linear_layers
 from trimtab.model.prompt_tuning import add_virtual_tokens, detach_virtual_tokens, virtual_tokens_of
 
@@ -128,12 +130,20 @@ def merged(model: nn.Module) -> Iterator[None]:
 def save_adapter(base: Base, folder: Path) -> None:
     """Save what is trained: a PEFT adapter folder, or `moved.safetensors` by parameter name.
 
-    For a base quantised to 4 bits the adapter comes with its quantisation settings (`quantization.json`).
+    For a base quantised to 4 bits the adapter comes with its quantisation settings (`quantization.json`). In a group of
+    processes all must call it, and the first one writes.
     """
+    has_adapter = bool(adapter_layers(base.model)) or virtual_tokens_of(base.model) is not None
+    trained: dict[str, Tensor] = {}
+    for name, parameter in () if has_adapter else trainable_parameters(base.model).items():
+        value = saved_value(base, parameter)
+        if process_group.is_first():  # the others keep no copy
+            trained[name] = value
+    if not process_group.is_first():
+        return
     for name in (TRAINED_FILE, ADAPTER_FILE, CONFIG_FILE, *EXTRA_FILES):
         remove_partial(folder, f"{name}.*")
-    if not adapter_layers(base.model) and virtual_tokens_of(base.model) is None:
-        trained = {name: value.detach().contiguous() for name, value in trainable_parameters(base.model).items()}
+    if not has_adapter:
         write_tensors(trained, folder / TRAINED_FILE)
         return
     write_tensors({name: value.contiguous() for name, value in peft_tensors(base.model).items()}, folder / ADAPTER_FILE)

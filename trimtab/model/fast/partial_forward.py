@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from trimtab.model import process_group
 from trimtab.model.attention import Layout
 from trimtab.model.fast.forwards import INFERENCE_FORWARDS
 from trimtab.model.fast.inference_layers import is_known_decoder_layer
@@ -27,9 +28,14 @@ def first_trainable_layer(model: Any) -> int:
     """Return the index of the first layer with a trainable parameter, from 0.
 
     Also 0 where no pass may begin later: nothing is trainable, something before the layers is, virtual tokens are
-    attached, or upper layers read keys of lower ones.
+    attached, upper layers read keys of lower ones, or the layers are divided among processes, which pass through all of
+    them together.
     """
-    if virtual_tokens_of(model) is not None or getattr(model.config, "num_kv_shared_layers", None):
+    if (
+        process_group.size() > 1
+        or virtual_tokens_of(model) is not None
+        or getattr(model.config, "num_kv_shared_layers", None)
+    ):
         return 0
     found: list[int] = []
     for name, parameter in model.base_model.named_parameters():  # in the order of a pass

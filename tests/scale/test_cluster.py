@@ -1,0 +1,391 @@
+"""A study on a real Ray cluster of three nodes is the study of one machine, whatever is killed on the way."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from study_tasks import CLASSIFY, LABELLED, QUICK, events, folder_of, write_task
+
+from trimtab.arms.store import read_result
+from trimtab.base.errors import InputError
+from trimtab.base.results import StudyResult
+from trimtab.measurement.evaluate import load_answers
+from trimtab.scale.cluster import Cluster, open_cluster
+from trimtab.studies.study import study
+
+pytest.importorskip("ray", reason="Ray is not installed: pip install 'trimtab[ray]'")
+
+NODES = 3
+WAIT = 600.0  # seconds for what comes at once on a quiet machine
+# Figures of a clock or of a process, and the study's own name.
+OF_THE_RUN = {
+    *("train_seconds", "evaluation_seconds", "seconds_per_question", "processor_share", "peak_memory_mb", "cost"),
+    *("latency_p50_ms", "latency_p95_ms", "latency_p95_high_ms", "prefill_seconds", "decode_seconds"),
+    *("seconds", "study", "report", "sentence", "stored_bytes", "busy_machine", "flips"),
+}
+SLOW = """
+[arm.slow]
+weights = "full"
+epochs = 60
+"""
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[Any]:
+    """A cluster of three nodes with a core each, which `auto` finds."""
+    from ray.cluster_utils import Cluster as Nodes
+
+    small = {"num_cpus": 1, "object_store_memory": 80 << 20}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_worker_niceness", "0")
+        made = Nodes(initialize_head=True, head_node_args={**small, "include_dashboard": False})
+        for _ in range(NODES - 1):
+            made.add_node(**small)
+        patch.setenv("RAY_ADDRESS", f"127.0.0.1:{made.address.rpartition(':')[2]}")
+        yield made
+    made.shutdown()
+
+
+@pytest.fixture(scope="module")
+def machines(nodes: Any) -> Iterator[Cluster]:
+    with open_cluster("auto") as found:
+        yield found
+
+
+def without_times(value: Any, figure: Callable[[float], Any] = float) -> Any:
+    """A result without what a clock decides."""
+    if isinstance(value, dict):
+        return {name: without_times(one, figure) for name, one in value.items() if name not in OF_THE_RUN}
+    if isinstance(value, list):
+        return [without_times(one, figure) for one in value]
+    return figure(value) if isinstance(value, float) else value
+
+
+def what_was_found(value: Any) -> Any:
+    """The same, to compare with: its figures to float32's rounding, which depends on the threads."""
+    return without_times(value, lambda figure: pytest.approx(figure, rel=1e-5, abs=1e-6))
+
+
+def compared(plain: dict[str, Any]) -> dict[frozenset[str], Any]:
+    """The comparisons by their two arms, which of two equal ones is the first is decided by their costs."""
+    found = plain.pop("comparisons")
+    return {frozenset((one["a"], one["b"])): [abs(one["difference"]), one["p"], one["p_holm"]] for one in found}
+
+
+def files_of(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if "__" not in path.name)
+
+
+def require_same(
+    task: Path, result: StudyResult, other: Path, expected: StudyResult, *, by_costs: bool = False
+) -> None:
+    """Verdict, figures, answers and files are those of another study of the same rows. `by_costs`: the verdict hangs on
+    seconds that were measured.
+    """
+    own, plain = folder_of(task, result), folder_of(other, expected)
+    assert [(arm.status, arm.why) for arm in result.arms] == [("done", None)] * len(result.arms)
+    found, right = (json.loads((folder / "study.json").read_text()) for folder in (own, plain))
+    assert compared(found) == what_was_found(compared(right))
+    if by_costs:
+        del found["verdict"], right["verdict"]
+    assert without_times(found) == what_was_found(right)
+    for arm in result.arms:
+        answers, others = (load_answers(folder / "arms" / arm.arm / "answers.parquet") for folder in (own, plain))
+        assert [(one.item_id, one.seed, one.answer, one.score) for one in answers] == [
+            (one.item_id, one.seed, one.answer, one.score) for one in others
+        ]
+        assert [one.probability for one in answers] == what_was_found([one.probability for one in others])
+    assert files_of(own) == files_of(plain)
+
+
+def beside(folder: Path, name: str) -> Path:
+    (folder / name).mkdir()
+    return folder / name
+
+
+def in_folders(tmp_path: Path, model: Path, arms: list[str], **more: Any) -> tuple[Path, Path]:
+    """The same task twice."""
+    plain, own = (write_task(beside(tmp_path, name), model, arms, **more) for name in ("plain", "cluster"))
+    return plain, own
+
+
+def worker_of(task: Path, job: str) -> int:
+    """The process that does a job."""
+    end = time.monotonic() + WAIT
+    while time.monotonic() < end:
+        for file in (task.parent / ".trimtab").glob(f"studies/*/workers/{job}/.holder"):
+            return int(file.read_text().split()[1])
+        time.sleep(0.02)
+    raise TimeoutError(job)
+
+
+def test_the_verdict_is_that_of_one_machine(tmp_path: Path, tiny_model_folder: Path, machines: Cluster) -> None:
+    arms = ["quick", "prompt"]
+    more = {"task": CLASSIFY, "data": LABELLED, "more": QUICK, "study": "seeds = 2"}
+    plain, own = in_folders(tmp_path, tiny_model_folder, arms, **more)
+    expected, told = study(plain, listeners=[]), list[dict[str, Any]]()
+    require_same(own, study(own, machines=machines, listeners=[told.append]), plain, expected)
+    folder = folder_of(own)
+    by_workers = [event for event in events(folder) if "worker" in event]
+    assert {event["worker"].rpartition("-")[0] for event in by_workers if event["stage"] == "begin"} == {
+        *(f"make-{arm}-0" for arm in arms),
+        "make-quick-1",
+        *(f"answer-{arm}-{seed}" for arm in arms for seed in range(2)),
+    }
+    assert not [event for event in events(folder) if event["stage"] in ("train", "answer") and "worker" not in event]
+    assert not [event for event in by_workers if event["stage"] == "latency"]  # timed here, one arm at a time
+    assert [event for event in told if "worker" in event] == by_workers
+    assert len((own.parent / ".trimtab" / "openings.jsonl").read_text().splitlines()) == 1
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert [one["cores_each"] for one in manifest["machines"]] == [1] * NODES
+    assert manifest["test_openings"] == 1
+
+
+def test_what_is_searched_on_dev_is_found_alike(tmp_path: Path, tiny_model_folder: Path, machines: Cluster) -> None:
+    from study_tasks import begin_with_time
+
+    plain, own = in_folders(
+        tmp_path, tiny_model_folder, ["prompt", "few-shot"], task=CLASSIFY, data=LABELLED, effort="standard"
+    )
+    for task in (plain, own):
+        begin_with_time(task)
+    results = [
+        study(plain, resume="latest", listeners=[]),
+        study(own, resume="latest", machines=machines, listeners=[]),
+    ]
+    require_same(own, results[1], plain, results[0])
+    lines = [(folder_of(task) / "search.jsonl").read_text().splitlines() for task in (plain, own)]
+    scores = [[(json.loads(line)["context"], json.loads(line)["scores"]) for line in each] for each in lines]
+    assert scores[0] == scores[1]  # each context once, by one job for all arms
+    assert scores[0]
+
+
+SCORER = """
+import json, pathlib, sys, time
+for line in sys.stdin:
+    row = json.loads(line)
+    while pathlib.Path("hold").exists():
+        time.sleep(0.02)
+    right = row["reference"] if isinstance(row["reference"], str) else row["reference"][0]
+    print(json.dumps({"id": row["id"], "score": float(row["answer"][:1] == right[:1])}), flush=True)
+"""
+
+
+def test_a_process_is_killed_in_training_and_a_node_in_answering(
+    tmp_path: Path, tiny_model_folder: Path, nodes: Any, machines: Cluster
+) -> None:
+    arms = ["slow", "prompt"]
+    program = f'metric = "scorer"\nscorer = ["{sys.executable}", "scorer.py"]'
+    scored = f'kind = "generate"\noutput_tokens = 6\n{program}'
+    plain, own = in_folders(tmp_path, tiny_model_folder, arms, more=SLOW, task=scored)
+    for task in (plain, own):
+        (task.parent / "scorer.py").write_text(SCORER)
+    expected = study(plain, allow_commands=True, listeners=[])
+    killed: list[str] = []
+    (hold := own.parent / "hold").unlink(missing_ok=True)
+
+    def kill_a_node() -> None:
+        """The node whose process answers, once it does."""
+        process = psutil.Process(worker_of(own, "answer-prompt-0"))
+        raylet = next(one for one in process.parents() if one.name() == "raylet")
+        # the first node has the records of the cluster
+        is_first = raylet.pid == nodes.head_node.all_processes["raylet"][0].process.pid
+        for victim in [process] if is_first else [*raylet.children(recursive=True), raylet]:
+            victim.kill()
+        hold.unlink()
+
+    looked: set[str] = set()
+
+    def watch(event: dict[str, Any]) -> None:
+        worker = str(event.get("worker"))
+        if event["stage"] == "dev" and worker.startswith("make-slow"):
+            looked.add(worker)  # then a checkpoint is there
+        if event["stage"] == "train" and worker in looked and not killed:
+            killed.append(worker)
+            os.kill(worker_of(own, "make-slow-0"), signal.SIGKILL)
+        if str(event.get("note")).startswith("answering") and len(killed) == 1:
+            killed.append("answer")
+            hold.touch()
+            threading.Thread(target=kill_a_node, daemon=True).start()
+
+    result = study(own, allow_commands=True, machines=machines, listeners=[watch])
+    assert len(killed) == 2
+    require_same(own, result, plain, expected, by_costs=True)
+    found = events(folder_of(own))
+    notes = [event["note"] for event in found if "begun again" in event.get("note", "")]
+    assert [note.split(":")[0] for note in notes][:1] == ["arm slow"]
+    assert any(note.startswith("arm prompt") for note in notes[1:])
+    workers = {event["worker"] for event in found if event.get("worker", "").startswith("make-slow-0")}
+    assert len(workers) == 2
+    trained = [event for event in found if event["stage"] == "train"]
+    first = {name: min(event["step"] for event in trained if event["worker"] == name) for name in workers}
+    assert first.pop(killed[0]) == 1
+    assert min(first.values()) > 1  # it went on from a checkpoint
+
+
+@contextmanager
+def started(task: Path, *more: str) -> Iterator[subprocess.Popen[str]]:
+    """A study as a process of its own, which does not outlive the test."""
+    command = [sys.executable, "-c", "from trimtab.cli.main import run; run()", "study", "--task", str(task), *more]
+    quiet = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=quiet) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def until(found: Callable[[], Any], process: subprocess.Popen[str]) -> Any:
+    end = time.monotonic() + WAIT
+    while time.monotonic() < end:
+        if value := found():
+            return value
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.05)
+    raise TimeoutError
+
+
+def test_a_study_that_was_stopped_and_killed_goes_on_here(
+    tmp_path: Path, tiny_model_folder: Path, machines: Cluster
+) -> None:
+    arms = ["slow", "prompt"]
+    plain, own = in_folders(tmp_path, tiny_model_folder, arms, more=SLOW)
+    expected = study(plain, listeners=[])
+
+    def steps() -> int:
+        files = own.parent.glob(".trimtab/studies/*/workers/make-slow-0/*.jsonl")
+        return sum(file.read_text().count('"stage": "train"') for file in files)
+
+    with started(own, "--on", "auto") as head:
+        until(steps, head)
+        head.send_signal(signal.SIGINT)
+        _, told = head.communicate(timeout=WAIT)
+    assert head.returncode == 3, told
+    assert f"study --resume {folder_of(own).name} --on auto" in told.splitlines()[-1]
+    before = steps()
+    with started(own, "--resume", "--on", "auto") as head:
+        until(lambda: steps() > before, head)
+        head.kill()
+        head.communicate(timeout=WAIT)
+    with started(own, "--resume", "--on", "local") as head:
+        _, told = head.communicate(timeout=WAIT)
+    result = read_result(folder_of(own))
+    assert result is not None, told
+    require_same(own, result, plain, expected, by_costs=True)
+    found = events(folder_of(own))
+    begun = [event for event in found if event["stage"] == "begin" and event.get("worker", "").startswith("make-slow")]
+    assert len(begun) == 3
+    lines = [json.dumps(event) for event in found if "worker" in event]
+    assert len(lines) == len(set(lines))  # no event is passed on twice
+
+
+# ---- bad input: one line each, before anything is spent
+
+
+def refused(task: Path, machines: Cluster) -> str:
+    with pytest.raises(InputError) as caught:
+        study(task, machines=machines, listeners=[])
+    assert not list((task.parent / ".trimtab" / "studies").glob("2*"))
+    assert not list((task.parent / ".trimtab" / "studies").glob(".seen*"))
+    return str(caught.value)
+
+
+def with_distribution(folder: Path, version: str) -> dict[str, str]:
+    """The environment of a node on which another version of Trimtab is installed."""
+    told = folder / f"trimtab-{version}.dist-info"
+    told.mkdir(parents=True)
+    (told / "METADATA").write_text(f"Metadata-Version: 2.1\nName: trimtab\nVersion: {version}\n")
+    return {"PYTHONPATH": os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])}
+
+
+def test_a_node_that_differs_is_told_before_anything_is_spent(
+    tmp_path: Path, tiny_model_folder: Path, nodes: Any, machines: Cluster
+) -> None:
+    """Another version of Trimtab; without the model, which it looks for in a cache of its own."""
+    task = write_task(tmp_path, tiny_model_folder, ["prompt"])
+    small = {"num_cpus": 1, "object_store_memory": 80 << 20}
+    other = nodes.add_node(**small, env_vars=with_distribution(tmp_path / "site", "9.9.9"))
+    told = refused(task, machines)
+    assert "has trimtab 9.9.9, this one" in told
+    assert told.endswith("install the same versions on all machines")
+    nodes.remove_node(other)
+    named = "smollm2-135m-q4"
+    for name in ("here", "there"):
+        (tmp_path / name / "models").mkdir(parents=True)
+    shutil.copytree(tiny_model_folder, here := tmp_path / "here" / "models" / named)
+    (here / "trimtab-model.json").write_text("{}")
+    without = nodes.add_node(**small, env_vars={"TRIMTAB_CACHE": str(tmp_path / "there")})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRIMTAB_CACHE", str(tmp_path / "here"))
+        told = refused(write_task(tmp_path, named, ["prompt"]), machines)
+    nodes.remove_node(without)
+    assert told.startswith("--on: machine ")
+    assert f"model {named} is not in the cache; fetch it with: trimtab pull {named}" in told
+
+
+HIDING = """
+mount -t tmpfs tmpfs "$0" &&
+exec "$1" -c 'from ray.scripts.scripts import main; main()' start --address="$2" --num-cpus=1 --block
+"""
+
+
+@contextmanager
+def a_node_without(folder: Path, address: str) -> Iterator[None]:
+    """One more node, which has another file system at the place of `folder`."""
+    import ray
+
+    before = len(ray.nodes())
+    command = ["unshare", "--mount", "sh", "-c", HIDING, str(folder), sys.executable, address]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    try:
+        end = time.monotonic() + WAIT
+        while len(ray.nodes()) == before and time.monotonic() < end:
+            if process.poll() is not None:
+                pytest.skip("this user may not mount a file system")
+            time.sleep(0.1)
+        yield
+    finally:
+        own = psutil.Process(process.pid) if process.poll() is None else None
+        for one in [*(own.children(recursive=True) if own else ()), *([own] if own else ())]:
+            one.kill()
+        process.wait()
+
+
+def test_a_folder_that_not_all_see_is_told(
+    tmp_path: Path, tiny_model_folder: Path, nodes: Any, machines: Cluster
+) -> None:
+    (here := tmp_path / "here").mkdir()
+    task = write_task(here, tiny_model_folder, ["prompt"])
+    with a_node_without(here, nodes.address):
+        told = refused(task, machines)
+    studies = here / ".trimtab" / "studies"
+    assert f"does not see {studies}; put the task's folder where all machines have it under the same path" in told
+
+
+def test_a_gpu_that_no_node_has_is_told(tmp_path: Path, tiny_model_folder: Path, machines: Cluster) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("trimtab.scale.cluster._has_gpu", lambda: True)
+        told = refused(write_task(tmp_path, tiny_model_folder, ["prompt"]), machines)
+    assert told == (
+        "--on: no machine of the cluster has a GPU, as this one has, on which the plan is timed; "
+        "add one, or start the study elsewhere"
+    )
+
+
+def test_a_function_cannot_go_to_other_machines(tmp_path: Path, tiny_model_folder: Path, machines: Cluster) -> None:
+    task = write_task(tmp_path, tiny_model_folder, ["prompt"])
+    with pytest.raises(InputError, match="a function cannot go to other machines; name a program"):
+        study(task, machines=machines, scorer=lambda asked, right, answer: 1.0, listeners=[])

@@ -1,0 +1,72 @@
+"""What is foretold of machines: how many cores a job gets, how many run at once, and when the last one ends."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trimtab.scale.schedule import Room, cores_each, end_times
+from trimtab.studies.elsewhere import Job
+
+SECONDS = st.lists(st.floats(0.0, 1e4, allow_nan=False), min_size=1, max_size=12)
+
+
+def jobs_of(seconds: list[float]) -> list[Job]:
+    return [Job(name=str(number), stage="make", arms=("a",), seconds=each) for number, each in enumerate(seconds)]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "slots", "wall"),
+    [([60.0] * 4, 1, 240.0), ([60.0] * 4, 2, 120.0), ([60.0] * 4, 8, 60.0), ([90.0, 60.0, 30.0], 2, 90.0)],
+)
+def test_jobs_end_when_counted_by_hand(seconds: list[float], slots: int, wall: float) -> None:
+    assert max(end_times(jobs_of(seconds), slots).values()) == wall
+
+
+def test_a_job_waits_for_the_one_before_it() -> None:
+    first, other = jobs_of([10.0, 4.0])
+    seed = Job(name="seed", stage="make", arms=("a",), seed=1, seconds=7.0, after="0")
+    assert end_times([first, seed, other], 3) == {"0": 10.0, "seed": 17.0, "1": 4.0}
+    assert end_times([seed, other], 1) == {"seed": 7.0, "1": 11.0}  # what it waits for was done before
+
+
+@given(SECONDS, st.integers(1, 6))
+def test_no_schedule_is_shorter_than_its_work_or_longer_than_grahams_bound(seconds: list[float], slots: int) -> None:
+    ends = end_times(jobs_of(seconds), slots)
+    wall, least = max(ends.values()), max(max(seconds), sum(seconds) / slots)
+    assert len(ends) == len(seconds)
+    assert wall >= least * (1 - 1e-9)
+    assert wall <= (2 - 1 / slots) * least * (1 + 1e-9)
+
+
+@pytest.mark.parametrize(
+    ("rooms", "jobs", "cores"),
+    [
+        ([16, 16, 16], 4, 8),
+        ([16, 16, 16], 3, 16),
+        ([16, 16, 16], 1, 16),
+        ([2], 2, 1),
+        ([2], 9, 1),
+        ([8, 4], 3, 4),
+        ([1, 1, 1], 2, 1),
+    ],
+)
+def test_cores_are_shared_out_so_that_as_many_run_as_can(rooms: list[int], jobs: int, cores: int) -> None:
+    assert cores_each([Room(cores=one) for one in rooms], jobs) == cores
+
+
+@given(st.lists(st.integers(1, 64), min_size=1, max_size=5), st.integers(1, 20))
+def test_one_more_core_for_each_would_stop_a_job(rooms: list[int], jobs: int) -> None:
+    found = [Room(cores=one) for one in rooms]
+    cores, at_once = cores_each(found, jobs), min(jobs, sum(rooms))
+    assert sum(room.slots(cores) for room in found) >= at_once
+    assert sum(room.slots(cores + 1) for room in found) < at_once or cores == max(rooms)
+
+
+def test_memory_and_gpus_bound_what_runs_at_once() -> None:
+    assert Room(cores=8).slots(2) == 4
+    assert Room(cores=8, gpus=1).slots(2) == 1
+    assert Room(cores=8, gpus=0).slots(2) == 0
+    assert Room(cores=8, memory_mb=16_000).slots(2, 5_000) == 3
+    assert Room(cores=8, memory_mb=16_000).slots(2, 99_000) == 1  # a prediction alone makes no machine useless

@@ -1,0 +1,1 @@
+"""A study on several machines, by an existing engine."""

@@ -1,0 +1,408 @@
+"""A Ray cluster as the machines of a study: `open_cluster` connects, checks what every machine has, and does jobs.
+
+Ray decides where and when a job runs. Jobs leave their results in the study's folder, which all machines see.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import socket
+import threading
+import uuid
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from trimtab.base.cgroups import cores
+from trimtab.base.errors import InputError, PackageError, TrimtabError
+from trimtab.base.files import read_json_lines, write_atomic
+from trimtab.base.grammar import method_of
+from trimtab.base.machine import versions
+from trimtab.base.progress import STOP_SIGNALS, Progress
+from trimtab.base.sanitize import one_line, visible
+from trimtab.base.task import Task
+from trimtab.scale.schedule import Room, cores_each, end_times
+from trimtab.scale.tasks import Outcome, Sight, do_job, look
+from trimtab.studies.elsewhere import WORKERS, Job, Order
+from trimtab.studies.record import EVENTS
+
+LOCAL = "local"
+CONNECT_SECONDS = 5.0  # for an address to answer
+LOOK_SECONDS = 300.0  # for a machine to tell what it has: it imports the libraries first
+STOP_SECONDS = 20.0  # for running jobs to save a checkpoint
+POLL_SECONDS = 0.5
+NEW_MACHINE_SECONDS = 60.0  # to wait for a machine if the last one was lost
+ATTEMPTS = 3  # how often a job is begun again
+LETTERS = 300  # of an error of Ray's
+STORE_BYTES = 80 << 20  # Ray's least: no result goes through its object store
+
+
+@contextmanager
+def open_cluster(address: str) -> Iterator[Cluster]:
+    """Context manager: yields the machines of a Ray cluster, for `study(machines=…)`.
+
+    `address`: `local` for processes on this machine, `auto` for the cluster that this machine belongs to (or that
+    RAY_ADDRESS names), or `ray://HOST:PORT`. Raises PackageError without Ray, and InputError for an address where
+    nothing listens, or a cluster of another version of Ray or Python.
+    """
+    ray = _import_ray()
+    _require_listener(address)
+    former = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    try:
+        _connect(ray, address)
+        _restore(former)  # Ray ends the process at SIGTERM
+        yield Cluster(ray, address)
+    finally:
+        with suppress(Exception):
+            ray.shutdown()
+        _restore(former)
+
+
+def _import_ray() -> Any:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent to anybody
+    os.environ.setdefault("RAY_worker_niceness", "0")  # of processes here; Ray's own 15 yields to any other program
+    try:
+        import ray
+    except ImportError:
+        raise PackageError("ray", "ray", "a study on other machines") from None
+    return ray
+
+
+def _restore(handlers: Mapping[signal.Signals, Any]) -> None:
+    if threading.current_thread() is threading.main_thread():
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def _require_listener(address: str) -> None:
+    """Raise InputError for an address of another form, or where nothing listens."""
+    if address == LOCAL:
+        return
+    named = os.environ.get("RAY_ADDRESS", "") if address == "auto" else address
+    if not named or named == "auto":
+        return
+    parts = urlsplit(named if "://" in named else f"//{named}")
+    try:
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host = port = None
+    if not host or not port or parts.scheme not in ("ray", "") or (address != "auto" and parts.scheme != "ray"):
+        raise InputError(f"{named!r} is no address", "use local, auto, or ray://HOST:PORT", field="--on")
+    try:
+        socket.create_connection((host, port), CONNECT_SECONDS).close()
+    except OSError as error:
+        raise InputError(
+            f"nothing answers at {named} ({one_line(error)})",
+            "start Ray there (`ray start --head`), or correct the address",
+            field="--on",
+        ) from None
+
+
+def _connect(ray: Any, address: str) -> None:
+    quiet = {"log_to_driver": False, "logging_level": "CRITICAL"}
+    here = {"num_cpus": cores(), "include_dashboard": False, "object_store_memory": STORE_BYTES}
+    try:
+        ray.init(address=address, **quiet, **(here if address == LOCAL else {}))
+    except ConnectionError as error:
+        remedy = "start Ray on this machine (`ray start --head`), or name its address: --on ray://HOST:PORT"
+        if address.startswith("ray://"):
+            remedy = "check that this is the client port; where the cluster asks for a token, set RAY_AUTH_MODE=token"
+        raise InputError(f"no Ray cluster was found ({one_line(error)})", remedy, field="--on") from None
+    except ImportError as error:  # of what the client alone needs
+        raise PackageError(error.name or "grpcio", "ray", "a ray:// address") from None
+    except RuntimeError as error:
+        problem, remedy = f"Ray cannot be used ({one_line(error)})", "see `ray logs cluster`"
+        if "ersion" in str(error):
+            problem = f"the cluster has another version of Ray or Python ({one_line(error)})"
+            remedy = "install the same versions on all machines"
+        raise InputError(problem, remedy, field="--on") from None
+
+
+class Cluster:
+    """The machines of a connected Ray cluster."""
+
+    def __init__(self, ray: Any, address: str) -> None:
+        self._ray, self.address = ray, address
+        self.gpu = False  # True: jobs that run the base model get a GPU each
+        self._sights: dict[str, Sight] = {}  # by the name of a machine
+        self._cores = 1  # of each job
+
+    @property
+    def option(self) -> str:
+        """Return the command-line option that names these machines."""
+        return f"--on {self.address}"
+
+    # ---- before anything is spent
+
+    def require_ready(self, task: Task, folder: Path) -> None:
+        """Raise InputError unless every machine sees `folder` and has the versions and models of this one."""
+        self.gpu = any(method_of(arm).uses_base for arm in task.arms) and _has_gpu()
+        folder.mkdir(parents=True, exist_ok=True)
+        token, words = folder / f".seen-{uuid.uuid4().hex}", secrets.token_hex(16)
+        write_atomic(token, words)
+        try:
+            asked = {name: self._ask(node, task, token, words) for name, node in self._nodes().items()}
+            seen = {name: self._sight(name, reference) for name, reference in asked.items()}
+            self._sights = {name: sight for name, sight in seen.items() if sight is not None}
+        finally:
+            token.unlink(missing_ok=True)
+        for name, sight in self._sights.items():
+            _require_fit(name, sight, folder)
+        if not self._rooms():
+            lacks = "has a GPU, as this one has, on which the plan is timed" if self.gpu else "offers a core"
+            remedy = "add one, or start the study elsewhere"
+            raise InputError(f"no machine of the cluster {lacks}", remedy, field="--on")
+
+    def _nodes(self) -> dict[str, Mapping[str, Any]]:
+        """Return the machines that are up and offer a core, by host name, which several nodes of one host extend."""
+        found = [node for node in self._ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
+        hosts = Counter(node["NodeManagerHostname"] for node in found)
+        return {
+            node["NodeManagerHostname"]
+            + (f"/{node['NodeID'][:8]}" if hosts[node["NodeManagerHostname"]] > 1 else ""): node
+            for node in found
+        }
+
+    def _ask(self, node: Mapping[str, Any], task: Task, token: Path, words: str) -> Any:
+        """Ask one machine what it has. Return Ray's reference to its `Sight`."""
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        there = NodeAffinitySchedulingStrategy(node_id=node["NodeID"], soft=False)
+        return self._ray.remote(num_cpus=1, max_retries=0, scheduling_strategy=there)(look).remote(task, token, words)
+
+    def _sight(self, name: str, reference: Any) -> Sight | None:
+        """Return what a machine has, None if it is gone. Raises InputError if it does not tell."""
+        try:
+            sight: Sight = self._ray.get(reference, timeout=LOOK_SECONDS)
+        except self._ray.exceptions.GetTimeoutError:
+            problem = f"machine {name} did not answer within {LOOK_SECONDS:.0f} s"
+            raise InputError(problem, "see `ray status`: is it busy, or gone?", field="--on") from None
+        except (self._ray.exceptions.TaskUnschedulableError, self._ray.exceptions.NodeDiedError):
+            return None
+        except self._ray.exceptions.RayError as error:
+            problem, remedy = f"machine {name}: {_last_line(error)}", "see `ray status`"
+            if "No module named" in str(error):
+                problem = f"machine {name} cannot run Trimtab ({_last_line(error)})"
+                remedy = f"install trimtab=={versions()['trimtab']} there"
+            raise InputError(problem, remedy, field="--on") from None
+        return sight
+
+    def _rooms(self) -> list[Room]:
+        """Return what each machine offers to jobs; those without a GPU are left out where one is needed."""
+        offered = [node["Resources"] for node in self._nodes().values()]
+        return [
+            Room(
+                cores=int(one["CPU"]),
+                gpus=int(one.get("GPU", 0)) if self.gpu else None,
+                memory_mb=one["memory"] / 1e6 if "memory" in one else None,
+            )
+            for one in offered
+            if not self.gpu or one.get("GPU", 0) >= 1
+        ]
+
+    # ---- what is foretold
+
+    def share_out(self, jobs: int) -> int:
+        """Divide the cores of the machines among so many jobs at once. Return the cores of each."""
+        self._cores = cores_each(self._rooms(), jobs)
+        return self._cores
+
+    def forecast(self, jobs: Sequence[Job]) -> str:
+        """Return the predicted wall time of jobs in words."""
+        rooms = self._rooms()
+        memory = max((job.memory_mb or 0.0 for job in jobs), default=0.0)
+        slots = sum(room.slots(self._cores, memory) for room in rooms)
+        wall = max(end_times(jobs, slots).values(), default=0.0)
+        whole = sum(job.seconds for job in jobs)
+        what = "building" if jobs[0].stage == "make" else "answering the test questions:"
+        count = f"{len(jobs)} run{'s' * (len(jobs) > 1)} of arms"
+        where = f"{len(rooms)} machine{'s' * (len(rooms) > 1)}"
+        share = f"{min(slots, len(jobs))} at once with {self._cores} core{'s' * (self._cores > 1)} each"
+        return f"{what} {count} on {where}, {share}: about {_minutes(wall)} (one after another {_minutes(whole)})"
+
+    def describe(self) -> list[dict[str, Any]]:
+        """Return the machines, for the manifest: their names, processors, cores and memory, and the cores of a job."""
+        return [{"name": name, **sight.machine, "cores_each": self._cores} for name, sight in self._sights.items()]
+
+    # ---- the work
+
+    def run(self, order: Order, jobs: Sequence[Job], progress: Progress) -> Mapping[str, str]:
+        """Do all jobs. Return why arms failed, by name. Events of the workers are passed on as they come.
+
+        A job whose process or machine is lost is begun again, at most ATTEMPTS times; it goes on from its last
+        checkpoint. Raises TrimtabError if no job can go on, or no machine is left.
+        """
+        return _Run(self, self._ray, order, jobs, progress).finish()
+
+    def submit(self, order: Order, job: Job, worker: str) -> Any:
+        """Give a job to Ray. Return Ray's reference to its outcome."""
+        options: dict[str, Any] = {"num_cpus": self._cores, "max_retries": 0, "scheduling_strategy": "SPREAD"}
+        rooms = self._rooms()
+        if job.memory_mb and any(room.memory_mb for room in rooms):
+            # more than the largest machine has would never be scheduled
+            options["memory"] = int(min(job.memory_mb, max(room.memory_mb or 0.0 for room in rooms)) * 1e6)
+        gpu = self.gpu and any(method_of(arm).uses_base for arm in order.task.arms if arm.name in job.arms)
+        if gpu:
+            options |= {"num_gpus": 1, "max_calls": 1}  # only the end of its process frees a GPU's memory
+        return self._ray.remote(**options)(do_job).remote(order, job, worker, cores=self._cores, gpu=gpu)
+
+    def has_room(self) -> bool:
+        """True if a machine is up that takes a job."""
+        return any(room.slots(self._cores) for room in self._rooms())
+
+
+def _has_gpu() -> bool:
+    """True if this machine has a GPU: the plan is timed on it, so that every job needs one."""
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def _require_fit(name: str, sight: Sight, folder: Path) -> None:
+    """Raise InputError if a machine lacks what a study needs."""
+    if not sight.sees:
+        raise InputError(
+            f"machine {name} does not see {folder}",
+            "put the task's folder where all machines have it under the same path",
+            field="--on",
+        )
+    own = versions()
+    other = next((what for what in own if sight.versions.get(what) != own[what]), None)
+    if other is not None:
+        raise InputError(
+            f"machine {name} has {other} {sight.versions.get(other, 'not at all')}, this one {own[other]}",
+            "install the same versions on all machines",
+            field="--on",
+        )
+    if sight.lacks is not None:
+        raise InputError(f"machine {name}: {sight.lacks}", "do it on that machine", field="--on")
+
+
+class _Run:
+    """The jobs of one call of `Cluster.run`: waiting, running, or lost so many times."""
+
+    def __init__(self, cluster: Cluster, ray: Any, order: Order, jobs: Sequence[Job], progress: Progress) -> None:
+        self.cluster, self.ray, self.order, self.progress = cluster, ray, order, progress
+        self.waiting, self.unfinished = list(jobs), {job.name for job in jobs}
+        self.running: dict[Any, Job] = {}
+        self.lost: Counter[str] = Counter()
+        self.failures: dict[str, str] = {}
+        self.events = WorkerEvents(order.folder, progress)
+        self.stranded = 0.0  # seconds without a machine
+
+    def finish(self) -> Mapping[str, str]:
+        try:
+            while self.waiting or self.running:
+                self._submit_ready()
+                self._collect()
+                self.events.relay_new()
+        except BaseException as error:
+            self._stop()
+            if isinstance(error, ConnectionError | self.ray.exceptions.RaySystemError):
+                raise TrimtabError(f"the cluster was lost ({_last_line(error)}); go on with --resume") from error
+            raise
+        return self.failures
+
+    def _submit_ready(self) -> None:
+        for job in [job for job in self.waiting if job.after not in self.unfinished]:
+            self.waiting.remove(job)
+            if set(job.arms) <= self.failures.keys():  # the run before it failed
+                self.unfinished.discard(job.name)
+                continue
+            worker = f"{job.name}-{uuid.uuid4().hex[:8]}"
+            self.running[self.cluster.submit(self.order, job, worker)] = job
+
+    def _collect(self) -> None:
+        """Wait a moment for jobs that end, and take note of how they ended."""
+        if not self.running:
+            return
+        ended, _ = self.ray.wait(list(self.running), num_returns=1, timeout=POLL_SECONDS)
+        for reference in ended:
+            job, outcome = self.running.pop(reference), self._outcome(reference)
+            if isinstance(outcome, str):
+                self._begin_again(job, outcome)
+                continue
+            if outcome.stop is not None:
+                raise TrimtabError(outcome.stop)
+            self.failures |= outcome.failures
+            self.unfinished.discard(job.name)
+        self.stranded = 0.0 if ended or self.cluster.has_room() else self.stranded + POLL_SECONDS
+        if self.stranded > NEW_MACHINE_SECONDS:
+            raise TrimtabError("no machine of the cluster is left; finished work is kept, go on with --resume")
+
+    def _outcome(self, reference: Any) -> Outcome | str:
+        """Return the outcome of a job that ended, or in words how its process was lost."""
+        errors = self.ray.exceptions
+        try:
+            outcome: Outcome = self.ray.get(reference)
+        except errors.RayTaskError:
+            raise
+        except errors.OutOfMemoryError:
+            return "its machine ran out of memory"
+        except errors.NodeDiedError:
+            return "its machine was lost"
+        except errors.RaySystemError:
+            raise
+        except errors.RayError as error:
+            return f"its process was lost ({type(error).__name__})"
+        return outcome
+
+    def _begin_again(self, job: Job, why: str) -> None:
+        self.lost[job.name] += 1
+        names = ", ".join(job.arms)
+        if self.lost[job.name] <= ATTEMPTS:
+            note = f"arm {names}: {why}; begun again, from what it saved"
+            self.progress.emit("plan", note=note, stays=True)
+            self.waiting.append(job)
+            return
+        text = f"{why}, {self.lost[job.name]} times; --resume tries this arm again"
+        self.progress.emit("failed", note=f"arm {names} failed: {text}", stays=True)
+        self.failures |= dict.fromkeys(job.arms, text)
+        self.unfinished.discard(job.name)
+
+    def _stop(self) -> None:
+        """Have running jobs save a checkpoint and end."""
+        with suppress(Exception):  # a cluster that is lost has nothing to stop
+            for reference in self.running:
+                self.ray.cancel(reference)
+            self.ray.wait(list(self.running), num_returns=max(1, len(self.running)), timeout=STOP_SECONDS)
+        self.events.relay_new()
+
+
+class WorkerEvents:
+    """The events of workers, each of which writes a file of its own, passed on to a study's progress once each."""
+
+    def __init__(self, folder: Path, progress: Progress) -> None:
+        self._folder, self._progress = folder / WORKERS, progress
+        known = read_json_lines(folder / EVENTS)
+        self._passed = Counter(event["worker"] for event in known if isinstance(event, dict) and "worker" in event)
+        self._sizes: dict[Path, int] = {}
+
+    def relay_new(self) -> None:
+        """Pass on what was written since the last call, in the order of its time."""
+        new = []
+        for file in sorted(self._folder.glob("*/*.jsonl")):
+            size = file.stat().st_size
+            if self._sizes.get(file) == size:
+                continue
+            self._sizes[file] = size
+            events = [event for event in read_json_lines(file) if event.get("worker") == file.stem]
+            new += events[self._passed[file.stem] :]
+            self._passed[file.stem] = max(self._passed[file.stem], len(events))
+        for event in sorted(new, key=lambda event: str(event["time"])):
+            self._progress.relay(event)
+
+
+def _last_line(error: BaseException) -> str:
+    """Return the last line of an error's text, where Ray puts the cause below a traceback."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return visible(lines[-1][:LETTERS]) if lines else type(error).__name__
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"

@@ -1,0 +1,125 @@
+"""What a process on another machine does: it looks what is there, and does one job of a study."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from trimtab.arms.fingerprint import uses_embedding
+from trimtab.arms.planning.plan import load_plan
+from trimtab.arms.search.context_search import SEARCHES
+from trimtab.arms.teacher import teachers
+from trimtab.base.errors import InputError, TrimtabError
+from trimtab.base.files import locked
+from trimtab.base.grammar import imitates_teacher, is_trained, learns_from_rewards, method_of
+from trimtab.base.machine import describe_machine, versions
+from trimtab.base.task import Task
+from trimtab.studies.arm_work import ArmWork
+from trimtab.studies.elsewhere import WORKERS, Job, Order
+from trimtab.studies.paths import PLAN, require_same_dependencies
+from trimtab.studies.planning import with_test_questions
+from trimtab.studies.run_context import RunContext, run_context
+
+PATIENCE = 120.0  # seconds to wait for a process that was lost, and may not know it yet
+INDEXING = 3600.0  # seconds to wait for another job that builds the index
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sight:
+    """What a machine has. `sees`: True if the study's folder is there. `lacks`: in one line, a model that is not."""
+
+    versions: Mapping[str, str]
+    machine: Mapping[str, Any]
+    sees: bool
+    lacks: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """The end of a job. `failures`: why arms failed, by name. `stop`: why no job can go on, in one line."""
+
+    failures: Mapping[str, str] = field(default_factory=dict)
+    stop: str | None = None
+
+
+def look(task: Task, token: Path, words: str) -> Sight:
+    """Return what this machine has. `token`: a file in the study's folder, with these words in it."""
+    try:
+        sees = token.read_text(encoding="utf-8") == words
+    except OSError:
+        sees = False
+    return Sight(versions=versions(), machine=describe_machine(), sees=sees, lacks=_lacking_model(task))
+
+
+def _lacking_model(task: Task) -> str | None:
+    """Return in one line which of the models that the task's arms use is not on this machine."""
+    from trimtab.model.catalog import resolve
+
+    wanted = [(task.base.model, task.base.revision)] * any(method_of(arm).uses_base for arm in task.arms)
+    wanted += [(task.base.embedding, None)] * any(map(uses_embedding, task.arms))
+    if task.base.reranker and any(arm.retrieves for arm in task.arms):
+        wanted.append((task.base.reranker, None))
+    if task.teacher.model and any(map(imitates_teacher, task.arms)):
+        wanted.append((task.teacher.model, task.teacher.revision))
+    for name, revision in wanted:
+        try:
+            resolve(name, revision, near=task.folder)
+        except TrimtabError as error:
+            return str(error)
+    return None
+
+
+def do_job(order: Order, job: Job, worker: str, *, cores: int, gpu: bool) -> Outcome:
+    """Do a job of a study with `cores` threads, and keep what it made in the study's folder. `worker`: its name in
+    events. `gpu`: False if a GPU of this machine is not to be used.
+
+    What is done already is recognised, and what was begun goes on from its last checkpoint.
+    """
+    import torch
+
+    if not gpu:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # read when a GPU is first asked for
+    torch.set_num_threads(cores)
+    try:
+        with (
+            locked(order.folder / WORKERS / job.name, PATIENCE),
+            run_context(
+                order.task,
+                order.task.arms,
+                listeners=(),
+                allow=order.allow,
+                allow_commands=order.allow_commands,
+                rewards=any(map(learns_from_rewards, order.task.arms)),
+                teachers=teachers(order.task, order.task.arms),
+            ) as ctx,
+        ):
+            return Outcome(failures=_done(ctx, order, job, worker))
+    except TrimtabError as error:
+        return Outcome(stop=str(error))
+
+
+def _done(ctx: RunContext, order: Order, job: Job, worker: str) -> Mapping[str, str]:
+    """Do a job. Return why arms failed, by name."""
+    plan = load_plan(order.folder / PLAN)
+    if plan is None:
+        raise InputError("is missing", "go on with --resume where the study was started", file=order.folder / PLAN)
+    session = ctx.session(plan.precision)
+    depends = require_same_dependencies(session, order.folder)
+    session.proposals, session.retriever.patience = order.proposals, INDEXING
+    if plan.test_rows is not None:
+        session.workspace = with_test_questions(session.workspace, plan.test_rows)
+    arms = [arm for arm in order.task.arms if arm.name in job.arms]
+    own = order.folder / WORKERS / job.name
+    progress = replace(ctx.progress(own / f"{worker}.jsonl"), worker=worker)
+    # the base model's dev scores are those of one job, which alone writes them
+    searches = own / SEARCHES if any(map(is_trained, arms)) else order.folder / SEARCHES
+    work = ArmWork(ctx, session, order.folder, depends, progress, searches)
+    for arm in arms:
+        if job.stage == "make":
+            work.build_run(arm, plan, job.seed, without=job.without)
+        else:
+            work.answer_run(arm, plan, job.seed)
+    return work.failures
