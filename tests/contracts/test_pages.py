@@ -25,7 +25,7 @@ def blocks(page: Path, language: str) -> list[str]:
 
 def commands(page: Path) -> Iterator[list[str]]:
     """Arguments of every `trimtab …` of the page's shell blocks, also of those behind another program's own words."""
-    for line in "".join(blocks(page, "sh")).splitlines():
+    for line in "".join(blocks(page, "sh")).replace("\\\n", " ").splitlines():
         for part in line.split("&&"):
             words = shlex.split(part.partition(" < ")[0].partition(" > ")[0], comments=True)
             if "trimtab" in words[:1] or (words[:2] == ["docker", "run"] and "trimtab" in words):

@@ -22,6 +22,7 @@ from trimtab.training.parallel import divided_by_size
 
 pytestmark = [
     pytest.mark.no_kernels,
+    pytest.mark.any_processor,  # processes are compared with each other
     pytest.mark.skipif(not hasattr(os, "fork"), reason="the processes are forked"),
 ]
 

@@ -7,7 +7,7 @@ here does anything. Collectives run over gloo on a CPU, and over NCCL between GP
 
 from __future__ import annotations
 
-import io
+import json
 import os
 import signal
 import threading
@@ -265,9 +265,7 @@ def exchange(value: Value) -> list[Value]:
 
     if _member is None:
         return [value]
-    buffer = io.BytesIO()
-    torch.save(value, buffer)
-    own_B = torch.frombuffer(bytearray(buffer.getvalue()), dtype=torch.uint8)
+    own_B = torch.frombuffer(bytearray(_packed(value)), dtype=torch.uint8)
     lengths = [torch.zeros(1, dtype=torch.long) for _ in range(size())]
     torch.distributed.all_gather(lengths, torch.tensor([len(own_B)]))
     longest = max(map(int, lengths))
@@ -276,7 +274,48 @@ def exchange(value: Value) -> list[Value]:
     found = [torch.empty_like(padded_B) for _ in lengths]
     torch.distributed.all_gather(found, padded_B)
     texts = (one[: int(length)].numpy().tobytes() for one, length in zip(found, lengths, strict=True))
-    return [torch.load(io.BytesIO(text), map_location="cpu", weights_only=True) for text in texts]
+    return list(map(_unpacked, texts))
+
+
+def _packed(value: object) -> bytes:
+    """Return plain data as bytes: safetensors, of which one has the JSON of all but the tensors."""
+    import torch
+    from safetensors.torch import save
+
+    tensors: dict[str, Tensor] = {}
+
+    def plain(one: object) -> object:
+        if isinstance(one, torch.Tensor):
+            tensors[str(len(tensors))] = one.detach().cpu().clone(memory_format=torch.contiguous_format)
+            return {"tensor": str(len(tensors) - 1)}
+        if isinstance(one, dict):
+            return {"dict": [[plain(key), plain(held)] for key, held in one.items()]}
+        if isinstance(one, list | tuple):
+            return {type(one).__name__: list(map(plain, one))}
+        return one
+
+    text = json.dumps(plain(value)).encode()
+    content: bytes = save({**tensors, "": torch.frombuffer(bytearray(text), dtype=torch.uint8)})
+    return content
+
+
+def _unpacked(content: bytes) -> Any:
+    """Return what `_packed` made bytes of, with its tensors on the CPU."""
+    from safetensors.torch import load
+
+    tensors = load(content)
+
+    def built(one: Any) -> Any:
+        if not isinstance(one, dict):
+            return one
+        ((kind, held),) = one.items()
+        if kind == "tensor":
+            return tensors[held]
+        if kind == "dict":
+            return {built(key): built(value) for key, value in held}
+        return (tuple if kind == "tuple" else list)(map(built, held))
+
+    return built(json.loads(tensors[""].numpy().tobytes()))
 
 
 def from_first(value: Callable[[], Value]) -> Value:

@@ -78,7 +78,8 @@ class LanceTable:
         """See PassageTable. Rows that were written in pieces are first made one, and the pieces deleted.
 
         Vectors are quantised to one bit a dimension (RaBitQ), and those of the best candidates are then compared whole:
-        of 100,000 as many were found so as with product quantisation, built in a fortieth of the time.
+        of 100,000 as many were found so as with product quantisation, for a build of 2 seconds of the processor
+        instead of 94.
         """
         from lancedb.index import FTS, BTree, IvfRq
 
