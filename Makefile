@@ -14,13 +14,14 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 # The rooms whose results hang on the processor and its kernels.
 KERNEL_ROOMS := tests/model tests/training tests/inference
 
-.PHONY: help demo serve test test-fast test-processors check docs tutorials package env models clean
+.PHONY: help demo serve test test-cluster test-fast test-processors check docs tutorials package env models clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo    the main job on a bundled example, within minutes: verdict and report"
 	@echo "make serve   the example behind an API, with a page to talk to; ARMS=all for every arm that make demo measured"
 	@echo "make test    every test, the real small model included"
+	@echo "make test-cluster  studies on a cluster whose processes and machines are killed; some minutes"
 	@echo "make test-fast  tests without a model, quick ones: data, measurement, decision, reports, command line"
 	@echo "make test-processors  tests of model, training and inference again: without a C compiler, with AVX2 alone, without AMX"
 	@echo "make check   lint, format, strict types, layering, generated documentation"
@@ -39,11 +40,15 @@ serve: env models
 	@$(BIN)/trimtab serve $(ARMS) --task trimtab-demo-handbook/demo.toml
 
 test: env models
-	@$(PYTEST) $(PYTEST_ARGS)
+	@$(PYTEST) $(PYTEST_ARGS) -m "not cluster"
+
+# A Ray cluster on this machine, whose processes and nodes are killed: some minutes.
+test-cluster: env
+	@$(PYTEST) -m cluster tests/scale
 
 # Without those marked `slow` (tests/conftest.py): no model has to be pulled.
 test-fast: env
-	@$(PYTEST) $(PYTEST_ARGS) -m "not slow"
+	@$(PYTEST) $(PYTEST_ARGS) -m "not slow and not cluster"
 
 # The code that other machines run: plain torch where there is no C compiler; kernels and torch for AVX2 alone; and, on a processor
 # with AMX, the kernels that are built where there is none, in the room that they lie in. What is the same on every processor is left

@@ -184,6 +184,7 @@ for line in sys.stdin:
 """
 
 
+@pytest.mark.cluster
 def test_a_process_is_killed_in_training_and_a_node_in_answering(
     tmp_path: Path, tiny_model_folder: Path, nodes: Any, machines: Cluster
 ) -> None:
@@ -258,6 +259,7 @@ def until(found: Callable[[], Any], process: subprocess.Popen[str]) -> Any:
     raise TimeoutError
 
 
+@pytest.mark.cluster
 def test_a_study_that_was_stopped_and_killed_goes_on_here(
     tmp_path: Path, tiny_model_folder: Path, machines: Cluster
 ) -> None:
@@ -304,22 +306,24 @@ def refused(task: Path, machines: Cluster) -> str:
 
 
 def with_distribution(folder: Path, version: str) -> dict[str, str]:
-    """The environment of a node on which another version of Trimtab is installed."""
-    told = folder / f"trimtab-{version}.dist-info"
+    """The environment of a node on which another version of SciPy is installed. Not of Trimtab: beside a checkout that
+    is installed in place lies its own description, which is found first.
+    """
+    told = folder / f"scipy-{version}.dist-info"
     told.mkdir(parents=True)
-    (told / "METADATA").write_text(f"Metadata-Version: 2.1\nName: trimtab\nVersion: {version}\n")
+    (told / "METADATA").write_text(f"Metadata-Version: 2.1\nName: scipy\nVersion: {version}\n")
     return {"PYTHONPATH": os.pathsep.join([str(folder), *filter(None, [os.environ.get("PYTHONPATH")])])}
 
 
 def test_a_node_that_differs_is_told_before_anything_is_spent(
     tmp_path: Path, tiny_model_folder: Path, nodes: Any, machines: Cluster
 ) -> None:
-    """Another version of Trimtab; without the model, which it looks for in a cache of its own."""
+    """Another version of a library; without the model, which it looks for in a cache of its own."""
     task = write_task(tmp_path, tiny_model_folder, ["prompt"])
     small = {"num_cpus": 1, "object_store_memory": 80 << 20}
     other = nodes.add_node(**small, env_vars=with_distribution(tmp_path / "site", "9.9.9"))
     told = refused(task, machines)
-    assert "has trimtab 9.9.9, this one" in told
+    assert "has scipy 9.9.9, this one" in told
     assert told.endswith("install the same versions on all machines")
     nodes.remove_node(other)
     named = "smollm2-135m-q4"
