@@ -10,6 +10,7 @@ from made_answers import made_answer
 from trimtab.base.records import Answer
 from trimtab.base.task import Task
 from trimtab.decision.over_time import over_time_sentence
+from trimtab.decision.summary import way
 from trimtab.measurement.over_time import newest_against_earlier
 
 TASK = Task.model_validate(
@@ -38,7 +39,7 @@ def test_a_fall_is_shown_and_said() -> None:
     found = newest_against_earlier("rag", timed([0.9, 0.6]), TASK)
     assert found is not None
     assert found.high < 0
-    assert "rag scores 0.600, on the older half 0.900" in over_time_sentence(found)
+    assert f"{way('rag')} scores 0.600, on the older half 0.900" in over_time_sentence(found)
     assert "shown to get worse with time" in over_time_sentence(found)
 
 

@@ -19,6 +19,7 @@ from trimtab.base.config import (
     CostTable,
     DataTable,
     Effort,
+    RetrievalTable,
     SplitTable,
     StudyTable,
     TargetTable,
@@ -74,6 +75,7 @@ class TaskKeywords(TypedDict, total=False):
     learning_curve: bool
     base: str | BaseTable
     target: float | TargetTable
+    retrieval: RetrievalTable
     teacher: TeacherTable
     arm: Mapping[str, ArmTable]
     api: Mapping[str, ApiTable]
