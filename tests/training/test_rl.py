@@ -219,8 +219,8 @@ def test_what_earns_is_said_more_often(name, dtype, tmp_path):
     first, last = (sum(event["reward"] for event in part) / 4 for part in (steps[:4], steps[-4:]))
     assert last > first + 0.2
     assert {"kl", "length", "entropy"} <= steps[0].keys()
-    assert steps[-1]["kl"] > steps[0]["kl"] >= 0
-    assert steps[0]["kl"] == pytest.approx(0.0, abs=1e-4)  # the policy is the reference still
+    assert steps[-1]["kl"] > steps[0]["kl"]
+    assert steps[0]["kl"] == pytest.approx(0.0, abs=1e-4)  # the policy is the reference still, but for rounding
 
 
 def test_in_float32_answers_were_drawn_as_likely_as_they_are():
