@@ -22,10 +22,10 @@ from trimtab.model import process_group
 from trimtab.model.adapters.apply import attach, trainable_parameters
 from trimtab.model.adapters.base import adapter_layers
 from trimtab.model.attention import ATTENTION, PackedSequences
-from trimtab.model.divided import own_part
 from trimtab.model.footprint import activation_width
 from trimtab.model.load import Base
 from trimtab.model.sharded import shard
+from trimtab.model.sharded_parameters import local_shard
 from trimtab.training.optim import Optimizer
 
 RESULT = Path(__file__).resolve().parent / "results" / "sharded_memory.json"
@@ -89,7 +89,7 @@ def allocated(size: str, method: str, processes: int) -> float:
             one.grad = torch.empty_like(one)
         gradients = sum(one.grad.nbytes for one in optimizer.masters.values() if one.grad is not None)
         moments = 2 * trained  # AdamW's two, of the masters' shape and type
-        return round((sum(own_part(one).nbytes for one in frozen) + trained + gradients + moments) / 1e9, 2)
+        return round((sum(local_shard(one).nbytes for one in frozen) + trained + gradients + moments) / 1e9, 2)
     finally:
         process_group._member = None
         dist.destroy_process_group()

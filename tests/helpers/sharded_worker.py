@@ -22,8 +22,8 @@ from trimtab.base.progress import Progress
 from trimtab.model import process_group
 from trimtab.model.adapters.apply import attach, save_adapter
 from trimtab.model.classifier import ClassificationHead
-from trimtab.model.divided import saved_value
 from trimtab.model.sharded import shard
+from trimtab.model.sharded_parameters import gathered_value
 from trimtab.training import batch as batches_of
 from trimtab.training import loop
 from trimtab.training.classification import ClassificationObjective, label_rows
@@ -127,7 +127,7 @@ def train(group, case):
     save_adapter(base, folder / "adapter")
     parameters = objective.parameters(base)
     found = {
-        "weights": {name: saved_value(base, value).flatten().tolist() for name, value in parameters.items()},
+        "weights": {name: gathered_value(base, value).flatten().tolist() for name, value in parameters.items()},
         "losses": [(one["loss"], one["gradient_norm"]) for one in events if "loss" in one],
         "dev": [[one.dev_loss, *one.rows] for one in result.readings],
         "steps": result.steps,

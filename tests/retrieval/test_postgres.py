@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import psycopg
 import pytest
+from interrupted import interrupted
 from postgres_server import execute, server_of
 
 from trimtab.base.errors import RemoteError
@@ -85,17 +86,8 @@ def test_a_writer_that_died_changed_nothing_and_leaves_its_batches(
 ) -> None:
     monkeypatch.setattr(index_module, "APPROXIMATE_FROM", 300)
     monkeypatch.setattr(index_module, "BATCH", 100)
-    encode = encoder.encode
-
-    def stops(texts):
-        if texts and len(encoder.encoded) == 200:
-            raise KeyboardInterrupt
-        return encode(texts)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(encoder, "encode", stops)
-        with pytest.raises(KeyboardInterrupt):
-            Index.open(tmp_path / "one", encoder, store=store).update(documents)
+    with interrupted(encoder, monkeypatch, after=200):
+        Index.open(tmp_path / "one", encoder, store=store).update(documents)
     index = Index.open(tmp_path / "other", encoder, store=store)
     index.update(documents)
     assert len(encoder.encoded) == len(set(encoder.encoded)) == 400

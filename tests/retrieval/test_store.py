@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
+from interrupted import interrupted
+from s3_server import s3_server, set_s3_variables
 
 from trimtab.base.errors import InputError, RemoteError
 from trimtab.retrieval import index as index_module
@@ -18,48 +17,20 @@ from trimtab.retrieval.index import Changes, Index
 from trimtab.retrieval.search import hybrid_search
 
 pytestmark = pytest.mark.slow
-NEEDED = ("moto", "flask", "flask_cors")  # moto's server is an application of Flask
 KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
     """The address of an S3 server that has the bucket `passages`."""
-    for name in NEEDED:
-        pytest.importorskip(name, reason=f"no S3 server here: {name} is not installed (pip install 'trimtab[dev]')")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    words = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    address = f"http://127.0.0.1:{port}"
-    bucket = urllib.request.Request(f"{address}/passages", method="PUT", headers={"Host": f"127.0.0.1:{port}"})
-    try:
-        until = time.monotonic() + 120
-        while True:
-            try:
-                urllib.request.urlopen(bucket, timeout=5).close()
-                break
-            except OSError:
-                assert process.poll() is None
-                assert time.monotonic() < until
-                time.sleep(0.2)
+    with s3_server("passages") as address:
         yield address
-    finally:
-        process.terminate()
-        process.wait(60)
 
 
 @pytest.fixture
 def store(server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
     """An address below the bucket, with the surroundings that a user of S3 sets."""
-    for name in KEYS:
-        monkeypatch.setenv(name, "anyone")
-    monkeypatch.setenv("AWS_ENDPOINT_URL", server)
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
-        monkeypatch.setenv(name, str(tmp_path / "none"))
+    set_s3_variables(monkeypatch, server, tmp_path)
     return f"s3://passages/{tmp_path.name}"
 
 
@@ -117,17 +88,8 @@ def test_a_large_index_in_a_store_changes_and_is_copied(store, tmp_path, encoder
 
 def test_a_writer_that_died_leaves_its_batches_to_the_next(store, tmp_path, encoder, documents, monkeypatch) -> None:
     monkeypatch.setattr(index_module, "BATCH", 100)
-    encode = encoder.encode
-
-    def stops(texts):
-        if texts and len(encoder.encoded) == 200:
-            raise KeyboardInterrupt
-        return encode(texts)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(encoder, "encode", stops)
-        with pytest.raises(KeyboardInterrupt):
-            Index.open(tmp_path / "one", encoder, store=store).update(documents)
+    with interrupted(encoder, monkeypatch, after=200):
+        Index.open(tmp_path / "one", encoder, store=store).update(documents)
     Index.open(tmp_path / "other", encoder, store=store).update(documents)
     assert len(encoder.encoded) == len(set(encoder.encoded)) == 400
 
@@ -152,3 +114,23 @@ def test_a_store_that_cannot_be_used_is_one_line(
         Index.open(tmp_path, encoder, store=place).update(documents)
     assert str(caught.value).startswith(words)
     assert "\n" not in str(caught.value)
+
+
+class _Forbids(BaseHTTPRequestHandler):
+    """A store that refuses everything."""
+
+    def do_GET(self) -> None:
+        self.send_response(403)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+def test_a_store_that_denies_access_is_told_as_such(store, tmp_path, encoder, monkeypatch) -> None:
+    with HTTPServer(("127.0.0.1", 0), _Forbids) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
+        with pytest.raises(RemoteError, match="access is denied; check the credentials"):
+            Index.open(tmp_path / "one", encoder, store=store)
+        server.shutdown()

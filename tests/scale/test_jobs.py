@@ -16,7 +16,7 @@ from trimtab.base.task import Task
 from trimtab.measurement.evaluate import load_answers
 from trimtab.scale.cluster import WorkerEvents
 from trimtab.scale.tasks import do_job
-from trimtab.studies.elsewhere import Job, Order
+from trimtab.studies.jobs import Job, JobContext
 from trimtab.studies.study import study
 
 
@@ -31,22 +31,22 @@ class ThisProcess:
     def require_ready(self, task: Task, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
 
-    def share_out(self, jobs: int) -> int:
+    def divide_cores(self, jobs: int) -> int:
         return 1
 
     def forecast(self, jobs: Sequence[Job]) -> str:
         return f"{len(jobs)} jobs"
 
-    def run(self, order: Order, jobs: Sequence[Job], progress: Progress) -> Mapping[str, str]:
+    def run(self, context: JobContext, jobs: Sequence[Job], progress: Progress) -> Mapping[str, str]:
         failures: dict[str, str] = {}
         for job in sorted(jobs, key=lambda job: job.seed):
             if job.arms[0] in failures:
                 continue
-            outcome = do_job(order, job, f"{job.name}-{len(self.done)}", cores=1, gpu=False)
+            outcome = do_job(context, job, f"{job.name}-{len(self.done)}", cores=1, gpu=False)
             assert outcome.stop is None
             failures |= outcome.failures
             self.done.append(job.name)
-        WorkerEvents(order.folder, progress).relay_new()
+        WorkerEvents(context.folder, progress).relay_new()
         return failures
 
     def describe(self) -> list[dict[str, Any]]:
@@ -119,7 +119,7 @@ def test_a_job_goes_by_the_fingerprint_of_its_study(tmp_path: Path, tiny_model_f
     from trimtab.base.task import load_task
 
     job = Job(name="make-prompt-0", stage="make", arms=("prompt",))
-    outcome = do_job(Order(task=load_task(task), folder=folder), job, "one", cores=1, gpu=False)
+    outcome = do_job(JobContext(task=load_task(task), folder=folder), job, "one", cores=1, gpu=False)
     assert "changed since this was begun: version of torch (was 0.1, is " in str(outcome.stop)
 
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trimtab.scale.schedule import Room, cores_each, end_times
-from trimtab.studies.elsewhere import Job
+from trimtab.scale.schedule import MachineCapacity, cores_each, end_times
+from trimtab.studies.jobs import Job
 
 SECONDS = st.lists(st.floats(0.0, 1e4, allow_nan=False), min_size=1, max_size=12)
 
@@ -41,7 +41,7 @@ def test_no_schedule_is_shorter_than_its_work_or_longer_than_grahams_bound(secon
 
 
 @pytest.mark.parametrize(
-    ("rooms", "jobs", "cores"),
+    ("machines", "jobs", "cores"),
     [
         ([16, 16, 16], 4, 8),
         ([16, 16, 16], 3, 16),
@@ -52,21 +52,23 @@ def test_no_schedule_is_shorter_than_its_work_or_longer_than_grahams_bound(secon
         ([1, 1, 1], 2, 1),
     ],
 )
-def test_cores_are_shared_out_so_that_as_many_run_as_can(rooms: list[int], jobs: int, cores: int) -> None:
-    assert cores_each([Room(cores=one) for one in rooms], jobs) == cores
+def test_cores_are_shared_out_so_that_as_many_run_as_can(machines: list[int], jobs: int, cores: int) -> None:
+    assert cores_each([MachineCapacity(cores=one) for one in machines], jobs) == cores
 
 
 @given(st.lists(st.integers(1, 64), min_size=1, max_size=5), st.integers(1, 20))
-def test_one_more_core_for_each_would_stop_a_job(rooms: list[int], jobs: int) -> None:
-    found = [Room(cores=one) for one in rooms]
-    cores, at_once = cores_each(found, jobs), min(jobs, sum(rooms))
-    assert sum(room.slots(cores) for room in found) >= at_once
-    assert sum(room.slots(cores + 1) for room in found) < at_once or cores == max(rooms)
+def test_one_more_core_for_each_would_stop_a_job(machines: list[int], jobs: int) -> None:
+    found = [MachineCapacity(cores=one) for one in machines]
+    cores, at_once = cores_each(found, jobs), min(jobs, sum(machines))
+    assert sum(machine.slots(cores) for machine in found) >= at_once
+    assert sum(machine.slots(cores + 1) for machine in found) < at_once or cores == max(machines)
 
 
 def test_memory_and_gpus_bound_what_runs_at_once() -> None:
-    assert Room(cores=8).slots(2) == 4
-    assert Room(cores=8, gpus=1).slots(2) == 1
-    assert Room(cores=8, gpus=0).slots(2) == 0
-    assert Room(cores=8, memory_mb=16_000).slots(2, 5_000) == 3
-    assert Room(cores=8, memory_mb=16_000).slots(2, 99_000) == 1  # a prediction alone makes no machine useless
+    assert MachineCapacity(cores=8).slots(2) == 4
+    assert MachineCapacity(cores=8, gpus=1).slots(2) == 1
+    assert MachineCapacity(cores=8, gpus=0).slots(2) == 0
+    assert MachineCapacity(cores=8, memory_mb=16_000).slots(2, 5_000) == 3
+    assert (
+        MachineCapacity(cores=8, memory_mb=16_000).slots(2, 99_000) == 1
+    )  # a prediction alone makes no machine useless

@@ -19,7 +19,7 @@ from trimtab.base.files import write_json
 from trimtab.serving import shared_limits as limits
 from trimtab.serving.access import ApiKey, ApiKeys, key_digest
 from trimtab.serving.metrics import RequestLog
-from trimtab.serving.shared_limits import Exchange, shared_limits
+from trimtab.serving.shared_limits import LimitExchange, shared_limits
 
 __all__ = ["server"]
 
@@ -52,7 +52,7 @@ class Server:
     def __init__(self, database: Database, clock: Clock) -> None:
         self.key = ApiKey(name="team-a", sha256="a" * 64, per_minute=PER_MINUTE)
         self.keys = ApiKeys([self.key], clock)
-        self.exchange = Exchange(database, self.keys)
+        self.exchange = LimitExchange(database, self.keys)
 
     def asked(self, times: int) -> int:
         """How many of so many requests are let through now."""

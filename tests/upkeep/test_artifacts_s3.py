@@ -3,53 +3,25 @@ installed."""
 
 from __future__ import annotations
 
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from registered import Add, collect_one_of_three
+from s3_server import s3_server, set_s3_variables
 
 from trimtab.base.errors import InputError, MissingError, TrimtabError
 from trimtab.base.task import Task
 from trimtab.upkeep.registry import registry
 
 pytestmark = pytest.mark.slow
-NEEDED = ("s3fs", "moto", "flask", "flask_cors")  # moto's server is an application of Flask
 
 
 @pytest.fixture(scope="module")
 def s3() -> Iterator[str]:
     """The address of an S3 server that has the bucket `versions`."""
-    for name in NEEDED:
-        pytest.importorskip(name, reason=f"no S3 server here: {name} is not installed (pip install 'trimtab[dev]')")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    words = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    address = f"http://127.0.0.1:{port}"
-    try:
-        until = time.monotonic() + 120
-        while True:
-            try:
-                made = urllib.request.Request(
-                    f"{address}/versions", method="PUT", headers={"Host": f"127.0.0.1:{port}"}
-                )
-                urllib.request.urlopen(made, timeout=5).close()
-                break
-            except OSError:
-                assert process.poll() is None
-                assert time.monotonic() < until
-                time.sleep(0.2)
+    with s3_server("versions", "s3fs") as address:
         yield address
-    finally:
-        process.terminate()
-        process.wait(60)
 
 
 @pytest.fixture
@@ -58,13 +30,7 @@ def bucket(s3: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
     import s3fs
 
     s3fs.S3FileSystem.clear_instance_cache()
-    monkeypatch.setenv("AWS_ENDPOINT_URL", s3)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "anyone")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    set_s3_variables(monkeypatch, s3, tmp_path)
     return f"s3://versions/{tmp_path.name}"
 
 

@@ -76,7 +76,7 @@ class Session:
         if process_group.size() == 1:
             return accelerate(load_base(self.base_folder, self._requested_precision))
         device, requested = process_group.device().type, self._requested_precision
-        precision = process_group.from_first(lambda: choose_precision(requested, device))
+        precision = process_group.broadcast(lambda: choose_precision(requested, device))
         return load_base(self.base_folder, precision, "cpu")
 
     def release_base(self) -> None:

@@ -78,8 +78,8 @@ def prepare_base(session: Session, plan: Recipe, begin: Path | None = None) -> N
         shard(base)
 
 
-def require_divisible(arm: Arm) -> None:
-    """Raise InputError for an arm whose training cannot be divided among processes, with the reason."""
+def require_shardable(arm: Arm) -> None:
+    """Raise InputError, with the reason, for an arm that several processes cannot train together."""
     alone = {
         "linear": "its features are fitted at once",
         "qlora": "4-bit weights are not divided",
@@ -357,7 +357,7 @@ class _WeightTrainer:
 
 
 def _result_at_step(result: TrainResult, step: int) -> TrainResult:
-    """Return the result of a run as it was at an earlier step."""
+    """Return the result that a run had after `step` steps; its seconds and epochs in proportion."""
     if result.steps <= step:
         return result
     return replace(

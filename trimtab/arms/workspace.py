@@ -316,7 +316,7 @@ def write_refusals(folder: Path, refusals: tuple[Refusal, ...]) -> None:
 
     Of a group of processes the first one writes.
     """
-    if not process_group.is_first():
+    if not process_group.is_main_process():
         return
     write_atomic(
         folder / "refused.jsonl",

@@ -104,9 +104,9 @@ class Display:
         if training is not None:
             parts += [f"{name} {value:.3g}" for name, value in training.figures.items()]
         if left is not None:
-            parts.append(f"about {_duration(left)} left")
+            parts.append(f"about {duration_in_words(left)} left")
         elif training is not None and (rest := training.seconds_left(event, now)) is not None:
-            parts.append(f"ends in about {_duration(rest)}")
+            parts.append(f"ends in about {duration_in_words(rest)}")
         if event.get("note"):
             parts.append(str(event["note"]))
         return parts
@@ -165,7 +165,7 @@ def _means(values: Sequence[float], count: int) -> list[float]:
     return [sum(part) / len(part) for part in parts]
 
 
-def _duration(seconds: float) -> str:
+def duration_in_words(seconds: float) -> str:
     """Return a duration in words: whole minutes, or tens of seconds if a minute would be too coarse."""
     return f"{seconds / 60:.0f} min" if seconds >= 150 else f"{max(10, round(seconds, -1)):.0f} s"
 

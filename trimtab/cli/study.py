@@ -28,7 +28,7 @@ from trimtab.cli.options import (
 from trimtab.cli.output import Output
 
 if TYPE_CHECKING:
-    from trimtab.studies.elsewhere import Machines
+    from trimtab.studies.jobs import Machines
 
 
 def _checked_budget(value: str | None) -> str | None:

@@ -212,8 +212,10 @@ def _beside_others(study: Evidence, chosen: ArmResult, best: ArmResult, fitting:
 
 
 def _others(study: Evidence, told: Sequence[ArmResult], priced: ArmResult | None = None) -> str:
-    """Return the scores and costs of the arms that were measured, without those of `told`, light to heavy; empty for
-    none. `priced`: one whose cost has been told."""
+    """Return a sentence with the scores and costs of the measured arms, the lightest first; empty without any.
+
+    `told`: arms to leave out. `priced`: an arm whose cost is left out.
+    """
     others = [arm for arm in study.done if arm not in told]
     if not others:
         return ""

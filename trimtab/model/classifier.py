@@ -66,7 +66,7 @@ def save_head(base: Base, head: ClassificationHead, folder: Path, *, scored_toke
     padding token must differ. In a group of processes all must call it, and the first one writes.
     """
     save_adapter(base, folder)
-    if not process_group.is_first():
+    if not process_group.is_main_process():
         return
     for name in (FULL_MODEL_FILE, LABELS_FILE):
         remove_partial(folder, f"{name}.*")

@@ -107,7 +107,7 @@ def size() -> int:
     return 1 if _member is None else _member.launch.size
 
 
-def is_first() -> bool:
+def is_main_process() -> bool:
     """True for rank 0, which alone writes records, and for a process outside of a group."""
     return rank() == 0
 
@@ -243,7 +243,7 @@ def _leave() -> None:
 
 def require_same(values: Mapping[str, str]) -> None:
     """Raise InputError, on all processes, if one of them has another value than rank 0."""
-    everyone = exchange(dict(values))
+    everyone = all_gather(dict(values))
     for number, other in enumerate(everyone):
         for name in dict.fromkeys((*everyone[0], *other)):
             if other.get(name) != everyone[0].get(name):
@@ -255,7 +255,7 @@ def _shown(value: str | None) -> str:
     return "missing" if value is None else value if len(value) <= 60 else f"{value[:24]}…"
 
 
-def exchange(value: Value) -> list[Value]:
+def all_gather(value: Value) -> list[Value]:
     """Return every process's `value`, by rank: plain data, that is numbers, texts, tensors, and tuples, lists and
     dictionaries of them.
 
@@ -318,22 +318,22 @@ def _unpacked(content: bytes) -> Any:
     return built(json.loads(tensors[""].numpy().tobytes()))
 
 
-def from_first(value: Callable[[], Value]) -> Value:
+def broadcast(value: Callable[[], Value]) -> Value:
     """Return what rank 0 computes, plain data, on every process."""
-    return exchange(value() if is_first() else None)[0]  # type: ignore[return-value]
+    return all_gather(value() if is_main_process() else None)[0]  # type: ignore[return-value]
 
 
-def first_before_others(action: Callable[[], Value]) -> Value:
+def main_process_first(action: Callable[[], Value]) -> Value:
     """Run an action on rank 0, whose files the others then find, and afterwards on the others; return its result."""
-    if is_first():
+    if is_main_process():
         found = action()
-        exchange(None)
+        all_gather(None)
         return found
-    exchange(None)
+    all_gather(None)
     return action()
 
 
-def any_of(*flags: bool) -> tuple[bool, ...]:
+def any_process(*flags: bool) -> tuple[bool, ...]:
     """Return for each flag whether it is set on any process."""
     import torch
 
@@ -344,7 +344,7 @@ def any_of(*flags: bool) -> tuple[bool, ...]:
     return tuple(map(bool, found.tolist()))
 
 
-def sum_over_processes(values: Tensor) -> Tensor:
+def all_reduce_sum(values: Tensor) -> Tensor:
     """Return the sum of a tensor over all processes, the same bits on each; the input may be overwritten."""
     import torch
 

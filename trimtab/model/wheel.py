@@ -172,7 +172,9 @@ def _require_space(folder: Path, needed: int) -> None:
 
 
 def _trusted() -> ssl.SSLContext:
-    """The system's and certifi's authorities, and those of the bundle that the user's tools are told to trust."""
+    """Return a TLS context that trusts the system's and certifi's authorities, and the user's own bundle if an
+    environment variable names one.
+    """
     import certifi
 
     context = ssl.create_default_context()

@@ -391,7 +391,7 @@ _CAUSES = {  # what a client's message holds, what it means, and what to do
         "no credentials are found",
         "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or those of your store",
     ),
-    "403": ("access is denied", "check the credentials, and that they may read and write there"),
+    "status: 403": ("access is denied", "check the credentials, and that they may read and write there"),
     "HttpError": ("cannot be reached", "check the network and the endpoint"),
 }
 

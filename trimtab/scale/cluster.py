@@ -19,6 +19,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from trimtab.base.cgroups import cores
+from trimtab.base.display import duration_in_words
 from trimtab.base.errors import InputError, PackageError, TrimtabError
 from trimtab.base.files import read_json_lines, write_atomic
 from trimtab.base.grammar import method_of
@@ -26,9 +27,9 @@ from trimtab.base.machine import versions
 from trimtab.base.progress import STOP_SIGNALS, Progress
 from trimtab.base.sanitize import one_line, visible
 from trimtab.base.task import Task
-from trimtab.scale.schedule import Room, cores_each, end_times
-from trimtab.scale.tasks import Outcome, Sight, do_job, look
-from trimtab.studies.elsewhere import WORKERS, Job, Order
+from trimtab.scale.schedule import MachineCapacity, cores_each, end_times
+from trimtab.scale.tasks import JobOutcome, MachineReport, do_job, inspect_machine
+from trimtab.studies.jobs import WORKERS, Job, JobContext
 from trimtab.studies.record import EVENTS
 
 LOCAL = "local"
@@ -129,7 +130,7 @@ class Cluster:
     def __init__(self, ray: Any, address: str) -> None:
         self._ray, self.address = ray, address
         self.gpu = False  # True: jobs that run the base model get a GPU each
-        self._sights: dict[str, Sight] = {}  # by the name of a machine
+        self._reports: dict[str, MachineReport] = {}  # by the name of a machine
         self._cores = 1  # of each job
 
     @property
@@ -147,13 +148,13 @@ class Cluster:
         write_atomic(token, words)
         try:
             asked = {name: self._ask(node, task, token, words) for name, node in self._nodes().items()}
-            seen = {name: self._sight(name, reference) for name, reference in asked.items()}
-            self._sights = {name: sight for name, sight in seen.items() if sight is not None}
+            seen = {name: self._report(name, reference) for name, reference in asked.items()}
+            self._reports = {name: report for name, report in seen.items() if report is not None}
         finally:
             token.unlink(missing_ok=True)
-        for name, sight in self._sights.items():
-            _require_fit(name, sight, folder)
-        if not self._rooms():
+        for name, report in self._reports.items():
+            _require_fit(name, report, folder)
+        if not self._capacities():
             lacks = "has a GPU, as this one has, on which the plan is timed" if self.gpu else "offers a core"
             remedy = "add one, or start the study elsewhere"
             raise InputError(f"no machine of the cluster {lacks}", remedy, field="--on")
@@ -169,16 +170,18 @@ class Cluster:
         }
 
     def _ask(self, node: Mapping[str, Any], task: Task, token: Path, words: str) -> Any:
-        """Ask one machine what it has. Return Ray's reference to its `Sight`."""
+        """Ask one machine what it has. Return Ray's reference to its `MachineReport`."""
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         there = NodeAffinitySchedulingStrategy(node_id=node["NodeID"], soft=False)
-        return self._ray.remote(num_cpus=1, max_retries=0, scheduling_strategy=there)(look).remote(task, token, words)
+        return self._ray.remote(num_cpus=1, max_retries=0, scheduling_strategy=there)(inspect_machine).remote(
+            task, token, words
+        )
 
-    def _sight(self, name: str, reference: Any) -> Sight | None:
+    def _report(self, name: str, reference: Any) -> MachineReport | None:
         """Return what a machine has, None if it is gone. Raises InputError if it does not tell."""
         try:
-            sight: Sight = self._ray.get(reference, timeout=LOOK_SECONDS)
+            report: MachineReport = self._ray.get(reference, timeout=LOOK_SECONDS)
         except self._ray.exceptions.GetTimeoutError:
             problem = f"machine {name} did not answer within {LOOK_SECONDS:.0f} s"
             raise InputError(problem, "see `ray status`: is it busy, or gone?", field="--on") from None
@@ -190,13 +193,13 @@ class Cluster:
                 problem = f"machine {name} cannot run Trimtab ({_last_line(error)})"
                 remedy = f"install trimtab=={versions()['trimtab']} there"
             raise InputError(problem, remedy, field="--on") from None
-        return sight
+        return report
 
-    def _rooms(self) -> list[Room]:
+    def _capacities(self) -> list[MachineCapacity]:
         """Return what each machine offers to jobs; those without a GPU are left out where one is needed."""
         offered = [node["Resources"] for node in self._nodes().values()]
         return [
-            Room(
+            MachineCapacity(
                 cores=int(one["CPU"]),
                 gpus=int(one.get("GPU", 0)) if self.gpu else None,
                 memory_mb=one["memory"] / 1e6 if "memory" in one else None,
@@ -207,53 +210,54 @@ class Cluster:
 
     # ---- what is foretold
 
-    def share_out(self, jobs: int) -> int:
+    def divide_cores(self, jobs: int) -> int:
         """Divide the cores of the machines among so many jobs at once. Return the cores of each."""
-        self._cores = cores_each(self._rooms(), jobs)
+        self._cores = cores_each(self._capacities(), jobs)
         return self._cores
 
     def forecast(self, jobs: Sequence[Job]) -> str:
         """Return the predicted wall time of jobs in words."""
-        rooms = self._rooms()
+        machines = self._capacities()
         memory = max((job.memory_mb or 0.0 for job in jobs), default=0.0)
-        slots = sum(room.slots(self._cores, memory) for room in rooms)
+        slots = sum(machine.slots(self._cores, memory) for machine in machines)
         wall = max(end_times(jobs, slots).values(), default=0.0)
         whole = sum(job.seconds for job in jobs)
         what = "building" if jobs[0].stage == "make" else "answering the test questions:"
         count = f"{len(jobs)} run{'s' * (len(jobs) > 1)} of arms"
-        where = f"{len(rooms)} machine{'s' * (len(rooms) > 1)}"
+        where = f"{len(machines)} machine{'s' * (len(machines) > 1)}"
         share = f"{min(slots, len(jobs))} at once with {self._cores} core{'s' * (self._cores > 1)} each"
-        return f"{what} {count} on {where}, {share}: about {_minutes(wall)} (one after another {_minutes(whole)})"
+        times = f"about {duration_in_words(wall)} (one after another {duration_in_words(whole)})"
+        return f"{what} {count} on {where}, {share}: {times}"
 
     def describe(self) -> list[dict[str, Any]]:
         """Return the machines, for the manifest: their names, processors, cores and memory, and the cores of a job."""
-        return [{"name": name, **sight.machine, "cores_each": self._cores} for name, sight in self._sights.items()]
+        return [{"name": name, **report.machine, "cores_each": self._cores} for name, report in self._reports.items()]
 
     # ---- the work
 
-    def run(self, order: Order, jobs: Sequence[Job], progress: Progress) -> Mapping[str, str]:
+    def run(self, context: JobContext, jobs: Sequence[Job], progress: Progress) -> Mapping[str, str]:
         """Do all jobs. Return why arms failed, by name. Events of the workers are passed on as they come.
 
         A job whose process or machine is lost is begun again, at most ATTEMPTS times; it goes on from its last
         checkpoint. Raises TrimtabError if no job can go on, or no machine is left.
         """
-        return _Run(self, self._ray, order, jobs, progress).finish()
+        return _Run(self, self._ray, context, jobs, progress).finish()
 
-    def submit(self, order: Order, job: Job, worker: str) -> Any:
+    def submit(self, context: JobContext, job: Job, worker: str) -> Any:
         """Give a job to Ray. Return Ray's reference to its outcome."""
         options: dict[str, Any] = {"num_cpus": self._cores, "max_retries": 0, "scheduling_strategy": "SPREAD"}
-        rooms = self._rooms()
-        if job.memory_mb and any(room.memory_mb for room in rooms):
+        machines = self._capacities()
+        if job.memory_mb and any(machine.memory_mb for machine in machines):
             # more than the largest machine has would never be scheduled
-            options["memory"] = int(min(job.memory_mb, max(room.memory_mb or 0.0 for room in rooms)) * 1e6)
-        gpu = self.gpu and any(method_of(arm).uses_base for arm in order.task.arms if arm.name in job.arms)
+            options["memory"] = int(min(job.memory_mb, max(machine.memory_mb or 0.0 for machine in machines)) * 1e6)
+        gpu = self.gpu and any(method_of(arm).uses_base for arm in context.task.arms if arm.name in job.arms)
         if gpu:
             options |= {"num_gpus": 1, "max_calls": 1}  # only the end of its process frees a GPU's memory
-        return self._ray.remote(**options)(do_job).remote(order, job, worker, cores=self._cores, gpu=gpu)
+        return self._ray.remote(**options)(do_job).remote(context, job, worker, cores=self._cores, gpu=gpu)
 
     def has_room(self) -> bool:
         """True if a machine is up that takes a job."""
-        return any(room.slots(self._cores) for room in self._rooms())
+        return any(machine.slots(self._cores) for machine in self._capacities())
 
 
 def _has_gpu() -> bool:
@@ -263,36 +267,38 @@ def _has_gpu() -> bool:
     return torch.cuda.is_available()
 
 
-def _require_fit(name: str, sight: Sight, folder: Path) -> None:
+def _require_fit(name: str, report: MachineReport, folder: Path) -> None:
     """Raise InputError if a machine lacks what a study needs."""
-    if not sight.sees:
+    if not report.sees_folder:
         raise InputError(
             f"machine {name} does not see {folder}",
             "put the task's folder where all machines have it under the same path",
             field="--on",
         )
     own = versions()
-    other = next((what for what in own if sight.versions.get(what) != own[what]), None)
+    other = next((what for what in own if report.versions.get(what) != own[what]), None)
     if other is not None:
         raise InputError(
-            f"machine {name} has {other} {sight.versions.get(other, 'not at all')}, this one {own[other]}",
+            f"machine {name} has {other} {report.versions.get(other, 'not at all')}, this one {own[other]}",
             "install the same versions on all machines",
             field="--on",
         )
-    if sight.lacks is not None:
-        raise InputError(f"machine {name}: {sight.lacks}", "do it on that machine", field="--on")
+    if report.missing_model is not None:
+        raise InputError(f"machine {name}: {report.missing_model}", "do it on that machine", field="--on")
 
 
 class _Run:
-    """The jobs of one call of `Cluster.run`: waiting, running, or lost so many times."""
+    """Runs the jobs of one call of `Cluster.run`, and begins those again whose process is lost."""
 
-    def __init__(self, cluster: Cluster, ray: Any, order: Order, jobs: Sequence[Job], progress: Progress) -> None:
-        self.cluster, self.ray, self.order, self.progress = cluster, ray, order, progress
+    def __init__(
+        self, cluster: Cluster, ray: Any, context: JobContext, jobs: Sequence[Job], progress: Progress
+    ) -> None:
+        self.cluster, self.ray, self.context, self.progress = cluster, ray, context, progress
         self.waiting, self.unfinished = list(jobs), {job.name for job in jobs}
         self.running: dict[Any, Job] = {}
         self.lost: Counter[str] = Counter()
         self.failures: dict[str, str] = {}
-        self.events = WorkerEvents(order.folder, progress)
+        self.events = WorkerEvents(context.folder, progress)
         self.stranded = 0.0  # seconds without a machine
 
     def finish(self) -> Mapping[str, str]:
@@ -315,7 +321,7 @@ class _Run:
                 self.unfinished.discard(job.name)
                 continue
             worker = f"{job.name}-{uuid.uuid4().hex[:8]}"
-            self.running[self.cluster.submit(self.order, job, worker)] = job
+            self.running[self.cluster.submit(self.context, job, worker)] = job
 
     def _collect(self) -> None:
         """Wait a moment for jobs that end, and take note of how they ended."""
@@ -335,11 +341,11 @@ class _Run:
         if self.stranded > NEW_MACHINE_SECONDS:
             raise TrimtabError("no machine of the cluster is left; finished work is kept, go on with --resume")
 
-    def _outcome(self, reference: Any) -> Outcome | str:
+    def _outcome(self, reference: Any) -> JobOutcome | str:
         """Return the outcome of a job that ended, or in words how its process was lost."""
         errors = self.ray.exceptions
         try:
-            outcome: Outcome = self.ray.get(reference)
+            outcome: JobOutcome = self.ray.get(reference)
         except errors.RayTaskError:
             raise
         except errors.OutOfMemoryError:
@@ -402,7 +408,3 @@ def _last_line(error: BaseException) -> str:
     """Return the last line of an error's text, where Ray puts the cause below a traceback."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return visible(lines[-1][:LETTERS]) if lines else type(error).__name__
-
-
-def _minutes(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"

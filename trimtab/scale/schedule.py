@@ -1,4 +1,4 @@
-"""Predicts what machines do with the jobs of a study: how many at once, and when the last one ends."""
+"""Predicts how many jobs of a study run at once on given machines, and when each job ends."""
 
 from __future__ import annotations
 
@@ -6,19 +6,21 @@ import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from trimtab.studies.elsewhere import Job
+from trimtab.studies.jobs import Job
 
 
 @dataclass(frozen=True, kw_only=True)
-class Room:
-    """What one machine offers. `gpus`: None if the jobs need none. `memory_mb`: None if unknown."""
+class MachineCapacity:
+    """The cores, GPUs and memory that one machine offers to jobs. `gpus`: None if the jobs need none. `memory_mb`: None
+    if unknown.
+    """
 
     cores: int
     gpus: int | None = None
     memory_mb: float | None = None
 
     def slots(self, cores: int, memory_mb: float | None = None) -> int:
-        """Return how many jobs of so many cores and so much memory it takes at once."""
+        """Return how many jobs run on it at once, each with `cores` cores and `memory_mb` of memory."""
         limits = [self.cores // cores]
         if self.gpus is not None:
             limits.append(self.gpus)
@@ -27,11 +29,11 @@ class Room:
         return min(limits)
 
 
-def cores_each(rooms: Sequence[Room], jobs: int) -> int:
-    """Return the most cores that each of so many jobs can have while as many of them run at once as with one core."""
-    at_once = min(jobs, sum(room.slots(1) for room in rooms))
-    most = max((room.cores for room in rooms), default=1)
-    fitting = (cores for cores in range(most, 0, -1) if sum(room.slots(cores) for room in rooms) >= at_once)
+def cores_each(machines: Sequence[MachineCapacity], jobs: int) -> int:
+    """Return the largest number of cores per job at which as many jobs run at once as with one core per job."""
+    at_once = min(jobs, sum(machine.slots(1) for machine in machines))
+    most = max((machine.cores for machine in machines), default=1)
+    fitting = (cores for cores in range(most, 0, -1) if sum(machine.slots(cores) for machine in machines) >= at_once)
     return next(fitting, 1)
 
 

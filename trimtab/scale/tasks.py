@@ -1,4 +1,4 @@
-"""What a process on another machine does: it looks what is there, and does one job of a study."""
+"""Runs in a process on another machine: reports what the machine has, and does one job of a study."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from trimtab.base.grammar import imitates_teacher, is_trained, learns_from_rewar
 from trimtab.base.machine import describe_machine, versions
 from trimtab.base.task import Task
 from trimtab.studies.arm_work import ArmWork
-from trimtab.studies.elsewhere import WORKERS, Job, Order
+from trimtab.studies.jobs import WORKERS, Job, JobContext
 from trimtab.studies.paths import PLAN, require_same_dependencies
 from trimtab.studies.planning import with_test_questions
 from trimtab.studies.run_context import RunContext, run_context
@@ -28,33 +28,39 @@ INDEXING = 3600.0  # seconds to wait for another job that builds the index
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sight:
-    """What a machine has. `sees`: True if the study's folder is there. `lacks`: in one line, a model that is not."""
+class MachineReport:
+    """A machine's report on itself: the versions of its libraries, its hardware, whether it sees the study's folder,
+    and the error of the first model that is not in its cache.
+    """
 
     versions: Mapping[str, str]
     machine: Mapping[str, Any]
-    sees: bool
-    lacks: str | None = None
+    sees_folder: bool
+    missing_model: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """The end of a job. `failures`: why arms failed, by name. `stop`: why no job can go on, in one line."""
+class JobOutcome:
+    """How a job ended. `failures`: the reason of each arm that failed, by name. `stop`: a reason that stops the whole
+    study, in one line.
+    """
 
     failures: Mapping[str, str] = field(default_factory=dict)
     stop: str | None = None
 
 
-def look(task: Task, token: Path, words: str) -> Sight:
-    """Return what this machine has. `token`: a file in the study's folder, with these words in it."""
+def inspect_machine(task: Task, token: Path, words: str) -> MachineReport:
+    """Return this machine's report. `token`: a file in the study's folder, which must hold `words`."""
     try:
         sees = token.read_text(encoding="utf-8") == words
     except OSError:
         sees = False
-    return Sight(versions=versions(), machine=describe_machine(), sees=sees, lacks=_lacking_model(task))
+    return MachineReport(
+        versions=versions(), machine=describe_machine(), sees_folder=sees, missing_model=_missing_model(task)
+    )
 
 
-def _lacking_model(task: Task) -> str | None:
+def _missing_model(task: Task) -> str | None:
     """Return in one line which of the models that the task's arms use is not on this machine."""
     from trimtab.model.catalog import resolve
 
@@ -72,7 +78,7 @@ def _lacking_model(task: Task) -> str | None:
     return None
 
 
-def do_job(order: Order, job: Job, worker: str, *, cores: int, gpu: bool) -> Outcome:
+def do_job(context: JobContext, job: Job, worker: str, *, cores: int, gpu: bool) -> JobOutcome:
     """Do a job of a study with `cores` threads, and keep what it made in the study's folder. `worker`: its name in
     events. `gpu`: False if a GPU of this machine is not to be used.
 
@@ -85,38 +91,38 @@ def do_job(order: Order, job: Job, worker: str, *, cores: int, gpu: bool) -> Out
     torch.set_num_threads(cores)
     try:
         with (
-            locked(order.folder / WORKERS / job.name, PATIENCE),
+            locked(context.folder / WORKERS / job.name, PATIENCE),
             run_context(
-                order.task,
-                order.task.arms,
+                context.task,
+                context.task.arms,
                 listeners=(),
-                allow=order.allow,
-                allow_commands=order.allow_commands,
-                rewards=any(map(learns_from_rewards, order.task.arms)),
-                teachers=teachers(order.task, order.task.arms),
+                allow=context.allow,
+                allow_commands=context.allow_commands,
+                rewards=any(map(learns_from_rewards, context.task.arms)),
+                teachers=teachers(context.task, context.task.arms),
             ) as ctx,
         ):
-            return Outcome(failures=_done(ctx, order, job, worker))
+            return JobOutcome(failures=_done(ctx, context, job, worker))
     except TrimtabError as error:
-        return Outcome(stop=str(error))
+        return JobOutcome(stop=str(error))
 
 
-def _done(ctx: RunContext, order: Order, job: Job, worker: str) -> Mapping[str, str]:
+def _done(ctx: RunContext, context: JobContext, job: Job, worker: str) -> Mapping[str, str]:
     """Do a job. Return why arms failed, by name."""
-    plan = load_plan(order.folder / PLAN)
+    plan = load_plan(context.folder / PLAN)
     if plan is None:
-        raise InputError("is missing", "go on with --resume where the study was started", file=order.folder / PLAN)
+        raise InputError("is missing", "go on with --resume where the study was started", file=context.folder / PLAN)
     session = ctx.session(plan.precision)
-    depends = require_same_dependencies(session, order.folder)
-    session.proposals, session.retriever.patience = order.proposals, INDEXING
+    depends = require_same_dependencies(session, context.folder)
+    session.proposals, session.retriever.patience = context.proposals, INDEXING
     if plan.test_rows is not None:
         session.workspace = with_test_questions(session.workspace, plan.test_rows)
-    arms = [arm for arm in order.task.arms if arm.name in job.arms]
-    own = order.folder / WORKERS / job.name
+    arms = [arm for arm in context.task.arms if arm.name in job.arms]
+    own = context.folder / WORKERS / job.name
     progress = replace(ctx.progress(own / f"{worker}.jsonl"), worker=worker)
     # the base model's dev scores are those of one job, which alone writes them
-    searches = own / SEARCHES if any(map(is_trained, arms)) else order.folder / SEARCHES
-    work = ArmWork(ctx, session, order.folder, depends, progress, searches)
+    searches = own / SEARCHES if any(map(is_trained, arms)) else context.folder / SEARCHES
+    work = ArmWork(ctx, session, context.folder, depends, progress, searches)
     for arm in arms:
         if job.stage == "make":
             work.build_run(arm, plan, job.seed, without=job.without)

@@ -543,7 +543,7 @@ def require_answering(silent: Mapping[str, str]) -> None:
 
 
 def require_equal(equal: Mapping[str, float | None], least: float) -> None:
-    """Raise InputError if an arm does not answer as it was measured."""
+    """Raise InputError for an arm that reproduces less than `least` (0 to 1) of its stored answers."""
     low = {arm: share for arm, share in equal.items() if share is not None and share < least}
     if low:
         words = ", ".join(f"{share:.0%} of {arm}" for arm, share in low.items())

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from trimtab.base.database import Database, DatabaseSchema, is_address
+from trimtab.base.errors import TrimtabError
 from trimtab.base.sanitize import one_line
 from trimtab.serving.access import ApiKeys
 from trimtab.serving.metrics import RequestLog
@@ -44,9 +45,11 @@ def shared_limits(store: str | None, keys: ApiKeys, log: RequestLog) -> Iterator
     if store is None or not is_address(store):
         yield
         return
+    from sqlalchemy.exc import SQLAlchemyError
+
     ending = threading.Event()
     with Database(store, _SCHEMA) as database:
-        exchange = Exchange(database, keys)
+        exchange = LimitExchange(database, keys)
         exchange.run()  # now, so that what the others let through from here on is deducted
 
         def work() -> None:
@@ -55,7 +58,7 @@ def shared_limits(store: str | None, keys: ApiKeys, log: RequestLog) -> Iterator
                 try:
                     exchange.run()
                     last = ""
-                except Exception as error:  # noqa: BLE001  (limits are then those of this server)
+                except (TrimtabError, OSError, SQLAlchemyError) as error:  # limits are then those of this server
                     why = one_line(error, LONGEST_LINE)
                     if why != last:
                         log.line("limits_not_shared", why=why)
@@ -70,8 +73,8 @@ def shared_limits(store: str | None, keys: ApiKeys, log: RequestLog) -> Iterator
             thread.join(CLOSE_SECONDS)
 
 
-class Exchange:
-    """What one server has told of its keys, and what it knows of the others."""
+class LimitExchange:
+    """Exchanges with the other servers of a store how many requests of each key were let through."""
 
     def __init__(self, database: Database, keys: ApiKeys) -> None:
         self._database, self._keys, self._name = database, keys, uuid4().hex

@@ -54,16 +54,16 @@ from trimtab.model.threads import threads
 from trimtab.reports.page import write_report
 from trimtab.studies.arm_work import SURVIVED, ArmWork
 from trimtab.studies.decide import decide_study, with_labels
-from trimtab.studies.elsewhere import (
+from trimtab.studies.jobs import (
     WORKERS,
-    Elsewhere,
     Job,
+    JobContext,
     Machines,
-    Order,
+    RemoteExecution,
     answering_jobs,
     making_jobs,
+    runs_locally,
     seed_job,
-    stays_here,
 )
 from trimtab.studies.paths import (
     PLAN,
@@ -178,7 +178,7 @@ def _resuming(folder: Path, machines: Machines | None, allow: Sequence[str], all
 
 def _elsewhere(
     machines: Machines | None, allow: Sequence[str], allow_commands: bool, *functions: object
-) -> Elsewhere | None:
+) -> RemoteExecution | None:
     """Return the machines with what may be done there, None without any. Raises InputError if a study on other machines
     was given a function.
     """
@@ -188,7 +188,7 @@ def _elsewhere(
         raise InputError(
             "a function cannot go to other machines", "name a program in the task file instead", field="scorer, reward"
         )
-    return Elsewhere(machines=machines, allow=tuple(allow), allow_commands=allow_commands)
+    return RemoteExecution(machines=machines, allow=tuple(allow), allow_commands=allow_commands)
 
 
 class _StudyRun(ArmWork):
@@ -199,11 +199,11 @@ class _StudyRun(ArmWork):
         ctx: RunContext,
         folder: Path,
         selected: Fingerprint,
-        elsewhere: Elsewhere | None = None,
+        elsewhere: RemoteExecution | None = None,
         *,
         resumed: bool,
     ) -> None:
-        self.display, self.kept_plan, self.elsewhere = ctx.display, load_plan(folder / PLAN), elsewhere
+        self.display, self.kept_plan, self.remote = ctx.display, load_plan(folder / PLAN), elsewhere
         session = ctx.session(self.kept_plan.precision if self.kept_plan else None)
         depends = dependencies(session, folder, selected, resumed=resumed)
         super().__init__(ctx, session, folder, depends, ctx.progress(folder / EVENTS))
@@ -228,14 +228,14 @@ class _StudyRun(ArmWork):
             self.progress.emit("data", note=self.workspace.sample.sentence, stays=True)
         place = {name: number for number, name in enumerate(plan.order)}
         in_order = sorted(arms, key=lambda arm: place.get(arm.name, len(place)))
-        plan = self._made_elsewhere(in_order, plan)
+        plan = self._make_remotely(in_order, plan)
         for arm in in_order:
             plan = self._replanned_for(plan, arm)
             self._make(arm, plan)
         plan = self._retrain_cut_arms(plan)
         self._more_seeds(plan)
         openings = count_opening(self.workspace, self.folder.name)
-        self._answer_elsewhere(arms, plan)
+        self._answer_remotely(arms, plan)
         for arm in arms:
             self._show_time_left(plan)
             self._measure(arm, plan)
@@ -255,7 +255,7 @@ class _StudyRun(ArmWork):
             self.measured,
             self._variation(),
             self.usages,
-            self.elsewhere.machines.describe() if self.elsewhere else (),
+            self.remote.machines.describe() if self.remote else (),
         )
         write_json(self.folder / "manifest.json", seen)
         write_json(self.folder / STUDY_FILE, to_plain(result))
@@ -275,16 +275,16 @@ class _StudyRun(ArmWork):
 
     def _cores_elsewhere(self) -> int | None:
         """Return the cores that a job on another machine gets, which the plan is timed with; None without machines."""
-        if self.elsewhere is None:
+        if self.remote is None:
             return None
-        jobs = sum(not stays_here(self.task, arm) for arm in self.task.arms) * self.task.study.seeds
-        return self.elsewhere.machines.share_out(jobs)
+        jobs = sum(not runs_locally(self.task, arm) for arm in self.task.arms) * self.task.study.seeds
+        return self.remote.machines.divide_cores(jobs)
 
-    def _made_elsewhere(self, arms: Sequence[Arm], plan: Plan) -> Plan:
+    def _make_remotely(self, arms: Sequence[Arm], plan: Plan) -> Plan:
         """Have the arms that are to be built built by the other machines, if there are any. Return the plan, in which
         their allowances are fixed: they are built at the same time.
         """
-        if self.elsewhere is None:
+        if self.remote is None:
             return plan
         self._cores_elsewhere()
         wanted = []
@@ -294,37 +294,37 @@ class _StudyRun(ArmWork):
             finished = kept is not None and kept.digest == self._digest(arm, plan)
             if not finished and arm.name not in (*plan.left_out, *self.found):
                 wanted.append(arm)
-        self._do_elsewhere(making_jobs(self.task, wanted, plan))
+        self._run_jobs(making_jobs(self.task, wanted, plan))
         return plan
 
-    def _answer_elsewhere(self, arms: Sequence[Arm], plan: Plan) -> None:
+    def _answer_remotely(self, arms: Sequence[Arm], plan: Plan) -> None:
         """Have the test questions answered by the other machines, if there are any."""
-        if self.elsewhere is None:
+        if self.remote is None:
             return
         asked = [arm for arm in arms if arm.name in self.artifacts and arm.name not in self.found]
         for arm in asked:
             self.hand_over(arm, self.artifacts[arm.name], plan)
-        for name in self._do_elsewhere(answering_jobs(self.task, asked, self.artifacts, plan)):
+        for name in self._run_jobs(answering_jobs(self.task, asked, self.artifacts, plan)):
             self.artifacts.pop(name, None)
             self.measured.pop(name, None)
         for arm in asked:
             if arm.name in self.measured:
                 self.measured[arm.name] = seconds_in(self.folder / EVENTS, arm.name) - self.former.get(arm.name, 0.0)
 
-    def _do_elsewhere(self, jobs: Sequence[Job], *, optional: bool = False) -> Mapping[str, str]:
+    def _run_jobs(self, jobs: Sequence[Job], *, optional: bool = False) -> Mapping[str, str]:
         """Have jobs done by the other machines. Return why arms failed, which are then failed unless `optional`."""
-        if self.elsewhere is None or not jobs:
+        if self.remote is None or not jobs:
             return {}
-        machines = self.elsewhere.machines
+        machines = self.remote.machines
         self.progress.emit("plan", note=machines.forecast(jobs), stays=True)
-        order = Order(
+        context = JobContext(
             task=self.task,
             folder=self.folder,
-            allow=self.elsewhere.allow,
-            allow_commands=self.elsewhere.allow_commands,
+            allow=self.remote.allow,
+            allow_commands=self.remote.allow_commands,
             proposals=self.session.proposals,
         )
-        failed = machines.run(order, jobs, self.progress)
+        failed = machines.run(context, jobs, self.progress)
         if not optional:
             self.found |= {name: ArmResult(arm=name, status="failed", why=why) for name, why in failed.items()}
         return failed
@@ -399,10 +399,10 @@ class _StudyRun(ArmWork):
 
     def _make_and_measure(self, arm: Arm, plan: Plan, *, measured: bool = True) -> None:
         """Train a single arm, and measure it if `measured`."""
-        self._made_elsewhere([arm], plan)
+        self._make_remotely([arm], plan)
         self._make(arm, plan)
         if measured:
-            self._answer_elsewhere([arm], plan)
+            self._answer_remotely([arm], plan)
             self._measure(arm, plan)
 
     def _time_later_passes(self) -> None:
@@ -501,7 +501,7 @@ class _StudyRun(ArmWork):
         if more and not plan.more_seeds:
             save_plan(self.folder / PLAN, replace(plan, more_seeds=more))
         wanted = {arm.name: arm for arm in self.task.arms if more.get(arm.name, 1) > 1 and arm.name in self.artifacts}
-        for name in self._more_seeds_elsewhere(wanted.values(), more, plan):
+        for name in self._train_seeds_remotely(wanted.values(), more, plan):
             del wanted[name]
         for arm in wanted.values():
             seeds, folder = more[arm.name], self.folder / "arms" / arm.name
@@ -512,18 +512,18 @@ class _StudyRun(ArmWork):
                 first = read_built(folder, self._digest(arm, plan), seeds) or self.artifacts[arm.name]
                 self.artifacts[arm.name] = self.runner.with_seeds(arm, first, folder, allowance)
 
-    def _more_seeds_elsewhere(self, arms: Collection[Arm], more: Mapping[str, int], plan: Plan) -> Mapping[str, str]:
+    def _train_seeds_remotely(self, arms: Collection[Arm], more: Mapping[str, int], plan: Plan) -> Mapping[str, str]:
         """Have more seeds trained by the other machines, if there are any. Return why arms go on without."""
-        if self.elsewhere is None:
+        if self.remote is None:
             return {}
         planned, jobs = {one.arm: one for one in plan.arms}, list[Job]()
         for arm in arms:
-            if stays_here(self.task, arm):
+            if runs_locally(self.task, arm):
                 continue
             self.hand_over(arm, self.artifacts[arm.name], plan)
             seeds = range(len(self.artifacts[arm.name].folders), more[arm.name])
             jobs += [seed_job(arm, seed, planned.get(arm.name), without="more seeds") for seed in seeds]
-        return self._do_elsewhere(jobs, optional=True)
+        return self._run_jobs(jobs, optional=True)
 
     def _records(self) -> dict[str, ArmRecord]:
         """Return the arms that were finished before."""

@@ -26,7 +26,7 @@ from trimtab.arms.recipe import recipe_for
 from trimtab.arms.session import Session
 from trimtab.arms.store import RunRecord, read_run, write_run
 from trimtab.arms.teacher import teachers
-from trimtab.arms.trainer import require_divisible, train_weights
+from trimtab.arms.trainer import require_shardable, train_weights
 from trimtab.arms.workspace import Workspace
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.files import existing_folder, locked, new_folder
@@ -108,7 +108,7 @@ def train(
     chosen = parse_arm(arm, own)
     launch = process_group.launch_of(os.environ)
     if launch is not None:
-        require_divisible(chosen)
+        require_shardable(chosen)
     first = launch is None or launch.rank == 0
     with (
         run_context(
@@ -144,7 +144,7 @@ def train(
             progress = ctx.progress(folder / "metrics.jsonl" if first else None, chosen.name)
             progress.seed = record.seed
             if chosen.retrieves:
-                process_group.first_before_others(partial(session.retriever.index_of, context.words))
+                process_group.main_process_first(partial(session.retriever.index_of, context.words))
             trained = train_weights(
                 *(session, chosen, context, folder, progress),
                 seed=record.seed,
@@ -193,8 +193,8 @@ def _common_folder(ctx: RunContext, arm: Arm, seed: int, resume: str | None) -> 
     """Return the folder of the run, which the first process of a group makes; raises InputError on one that does not
     see it.
     """
-    workspace = process_group.first_before_others(lambda: ctx.workspace)
-    path = process_group.from_first(lambda: str(_run_folder(workspace, arm, seed, resume).resolve()))
+    workspace = process_group.main_process_first(lambda: ctx.workspace)
+    path = process_group.broadcast(lambda: str(_run_folder(workspace, arm, seed, resume).resolve()))
     folder = Path(path)
     if not folder.is_dir():
         problem = f"rank 0 keeps the run there, and rank {process_group.rank()} does not see it"
@@ -235,7 +235,7 @@ def _begin_record(session: Session, arm: Arm, folder: Path, seed: int, saved: Ru
     if saved is not None:
         require_unchanged(folder, saved.depends, record.depends, session.task.command(f"train {arm.name}"))
     process_group.require_same(record.depends)
-    if process_group.is_first():
+    if process_group.is_main_process():
         write_run(folder, record)
     return record
 

@@ -36,13 +36,13 @@ class Checkpoint:
     """Everything that a resumed run needs; the order of rows follows from `state["step"]`, and nothing else is
     random.
 
-    `divided`: names of the weights of which this process has some rows only; a checkpoint that was read has whole ones.
+    `sharded`: names of the weights of which this process has some rows only; a checkpoint that was read has whole ones.
     """
 
     weights: Mapping[str, Tensor]
     moments: Mapping[str, Tensor]
     state: Mapping[str, Any]
-    divided: Collection[str] = frozenset()
+    sharded: Collection[str] = frozenset()
 
 
 def save(folder: Path, checkpoint: Checkpoint, *, best: int | None = None) -> None:
@@ -53,13 +53,13 @@ def save(folder: Path, checkpoint: Checkpoint, *, best: int | None = None) -> No
 
     In a group of processes all must call it; those without rows of their own have nothing to write.
     """
-    if not (process_group.is_first() or checkpoint.divided):
+    if not (process_group.is_main_process() or checkpoint.sharded):
         return
     step, previous = checkpoint.state["step"], _latest_name(folder)
     name = _name(step)
     try:
         _write(folder, name, checkpoint, best)
-        if process_group.is_first():
+        if process_group.is_main_process():
             write_atomic(folder / LATEST, name)
             _prune(folder, {name, previous, None if best is None else _name(best)})
     except (OSError, SafetensorError) as error:
@@ -108,15 +108,15 @@ def load_step(folder: Path, step: int) -> Checkpoint:
 
 
 def _write(folder: Path, name: str, checkpoint: Checkpoint, best: int | None) -> None:
-    temporary, first = folder / f".{name}.part", process_group.is_first()
+    temporary, first = folder / f".{name}.part", process_group.is_main_process()
     if first:
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
-    if checkpoint.divided:
-        process_group.exchange(None)  # the folder is there
+    if checkpoint.sharded:
+        process_group.all_gather(None)  # the folder is there
     hashes = _write_tensors(temporary, checkpoint)
-    if checkpoint.divided:
-        hashes = {file: found for one in process_group.exchange(hashes) for file, found in one.items()}
+    if checkpoint.sharded:
+        hashes = {file: found for one in process_group.all_gather(hashes) for file, found in one.items()}
     if not first:
         return
     write_json(temporary / STATE, dict(checkpoint.state))
@@ -131,7 +131,7 @@ def _write_tensors(folder: Path, checkpoint: Checkpoint) -> dict[str, str]:
     """Write what this process holds and return the hash of each file."""
     hashes = {}
     for file, tensors in ((WEIGHTS, checkpoint.weights), (MOMENTS, checkpoint.moments)):
-        name = _part_name(file) if checkpoint.divided else file
+        name = _part_name(file) if checkpoint.sharded else file
         kept = {key: value.contiguous() for key, value in tensors.items() if _is_written(key, value, checkpoint)}
         save_file(kept, folder / name)
         sync(folder / name)
@@ -141,8 +141,8 @@ def _write_tensors(folder: Path, checkpoint: Checkpoint) -> dict[str, str]:
 
 def _is_written(key: str, value: Tensor, checkpoint: Checkpoint) -> bool:
     """True for what this process alone holds; the first process writes what all have, as the count of steps."""
-    is_part = key in checkpoint.divided or key.rpartition("/")[0] in checkpoint.divided
-    return process_group.is_first() or (is_part and value.dim() > 0)
+    is_part = key in checkpoint.sharded or key.rpartition("/")[0] in checkpoint.sharded
+    return process_group.is_main_process() or (is_part and value.dim() > 0)
 
 
 def _part_name(file: str) -> str:

@@ -190,8 +190,8 @@ def train_model(job: TrainingJob, until: int | None = None) -> TrainResult:
                 _evaluate(job, state)
                 state.seconds = before + time.monotonic() - began
                 stopped_early = should_stop(state.readings, settings.patience)
-            is_due = process_group.is_first() and time.monotonic() - last_save > SAVE_SECONDS
-            must_stop, is_due = process_group.any_of(bool(stop), is_due)
+            is_due = process_group.is_main_process() and time.monotonic() - last_save > SAVE_SECONDS
+            must_stop, is_due = process_group.any_process(bool(stop), is_due)
             if evaluated or must_stop or state.step == last or is_due:
                 _save(job, optimizer, state)
                 last_save = time.monotonic()
@@ -202,7 +202,7 @@ def train_model(job: TrainingJob, until: int | None = None) -> TrainResult:
 
 def _one_writer(folder: Path) -> AbstractContextManager[None]:
     """Context manager: this process, the first of its group, is the folder's only writer."""
-    return locked(folder) if process_group.is_first() else nullcontext()
+    return locked(folder) if process_group.is_main_process() else nullcontext()
 
 
 @contextmanager
@@ -348,10 +348,10 @@ def _save(job: TrainingJob, optimizer: Optimizer, state: _State) -> None:
         weights=optimizer.weights(),
         moments=optimizer.moments(),
         state={**named, **state.to_json()},
-        divided=optimizer.divided,
+        sharded=optimizer.sharded,
     )
     checkpoints.save(job.checkpoints, kept, best=best_of(state.readings).step if state.readings else None)
-    process_group.exchange(None)  # it is there for all of them
+    process_group.all_gather(None)  # it is there for all of them
     state.last_checkpoint = state.step
 
 
@@ -383,9 +383,9 @@ def _resume(job: TrainingJob, optimizer: Optimizer) -> _State:
 def _newest_checkpoint(job: TrainingJob) -> Checkpoint | None:
     """Return the newest intact checkpoint; the processes of a group take the one that the first finds."""
     found: Checkpoint | None = None
-    if process_group.is_first():
+    if process_group.is_main_process():
         found = checkpoints.load(job.checkpoints, lambda line: job.progress.emit("train", note=line, stays=True))
-    step = process_group.from_first(lambda: None if found is None else int(found.state["step"]))
+    step = process_group.broadcast(lambda: None if found is None else int(found.state["step"]))
     if found is None and step is not None:
         return checkpoints.load_step(job.checkpoints, step)
     return found

@@ -18,8 +18,8 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.utils.hooks import RemovableHandle
 
 from trimtab.model import process_group
-from trimtab.model.divided import is_divided, own_part, own_rows
 from trimtab.model.kernels.build import call, supports
+from trimtab.model.sharded_parameters import is_sharded, local_shard, shard_rows
 
 WARMUP, DECAY = 0.05, 0.2  # shares of the steps; the second as in Hägele et al. 2024 (arXiv 2405.18392)
 WARMUP_STEPS = 10  # at most, with the "constant" schedule
@@ -94,7 +94,7 @@ class Optimizer:
 
     def __init__(self, parameters: Mapping[str, nn.Parameter], *, weight_decay: float = 0.0, clip: float = 1.0) -> None:
         self.parameters = dict(parameters)
-        self.divided = frozenset(name for name, value in self.parameters.items() if is_divided(value))
+        self.sharded = frozenset(name for name, value in self.parameters.items() if is_sharded(value))
         self.masters = {name: _master(value) for name, value in self.parameters.items()}
         self._copied = {name for name, value in self.parameters.items() if value.dtype != torch.float32}
         self.clip, self._scale = clip, 1.0
@@ -132,13 +132,13 @@ class Optimizer:
     def _norm(self) -> Tensor:
         """Return the norm of all gradients together, over all processes."""
         whole, own = (
-            [one.grad for name, one in self.masters.items() if (name in self.divided) is part and one.grad is not None]
+            [one.grad for name, one in self.masters.items() if (name in self.sharded) is part and one.grad is not None]
             for part in (False, True)
         )
         norm = get_total_norm(whole)
-        if not self.divided:
+        if not self.sharded:
             return norm
-        return (norm.square() + process_group.sum_over_processes(get_total_norm(own).square())).sqrt()
+        return (norm.square() + process_group.all_reduce_sum(get_total_norm(own).square())).sqrt()
 
     def step(self, learning_rate: float) -> None:
         """Update the weights and clear the gradients."""
@@ -207,7 +207,7 @@ class Optimizer:
 
     def _own(self, name: str, whole: Tensor) -> Tensor:
         """Return what this process holds of a saved tensor: the rows of a divided one."""
-        return whole[own_rows(self.parameters[name])] if name in self.divided and whole.dim() else whole
+        return whole[shard_rows(self.parameters[name])] if name in self.sharded and whole.dim() else whole
 
     def _publish(self, names: Iterable[str]) -> None:
         with torch.no_grad():
@@ -217,8 +217,8 @@ class Optimizer:
 
 def _master(value: nn.Parameter) -> nn.Parameter:
     """Return the float32 master of a parameter: itself, or its own rows, if these are float32; else a copy."""
-    if is_divided(value):
-        return nn.Parameter(own_part(value))
+    if is_sharded(value):
+        return nn.Parameter(local_shard(value))
     return value if value.dtype == torch.float32 else nn.Parameter(value.detach().float())
 
 
@@ -339,12 +339,12 @@ class _GroupGradientSums:
         for parameter, master in zip(self._parameters, self._masters, strict=True):
             if parameter.grad is None:  # on all processes alike: each has made a pass
                 continue
-            if is_divided(parameter.grad):
-                master.grad = own_part(parameter.grad)
+            if is_sharded(parameter.grad):
+                master.grad = local_shard(parameter.grad)
             else:
                 master.grad = parameter.grad.float()
                 whole.append(master.grad)
         if whole:
-            flat = process_group.sum_over_processes(torch.cat([one.flatten() for one in whole]))
+            flat = process_group.all_reduce_sum(torch.cat([one.flatten() for one in whole]))
             for total, part in zip(whole, torch.split(flat, [one.numel() for one in whole]), strict=True):
                 total.copy_(part.view_as(total))

@@ -63,7 +63,7 @@ def map_microbatches(
 
     `then` makes a result final, for example by its backward pass; its last argument is False for a result that does not
     count. `size`: the tokens of an item, by which the processes of a group divide the items; results are plain data
-    there (`process_group.exchange`), and all processes must call this alike.
+    there (`process_group.all_gather`), and all processes must call this alike.
 
     An item that is left over, or alone, gets all threads. Gradients are enabled in the lanes if they are enabled in the
     caller. If one call fails, those that are running end first. Inside a lane the items run one after another.
@@ -101,7 +101,7 @@ def _map_over_processes(
             result = then(items[number], result, counts)
         if counts:
             found[number] = result
-    everyone = {number: result for part in process_group.exchange(found) for number, result in part.items()}
+    everyone = {number: result for part in process_group.all_gather(found) for number, result in part.items()}
     yield from (everyone[number] for number in range(len(items)))
 
 

@@ -25,9 +25,9 @@ from trimtab.model.adapters.lora import LoraLinear
 from trimtab.model.adapters.peft_format import EXTRA_FILES, attach_as_saved, extra_files, peft_config, peft_tensors
 from trimtab.model.adapters.registry import LAYER_METHODS, VIRTUAL_TOKEN_METHODS, WEIGHT_METHODS
 from trimtab.model.adapters.saved_adapter import CONFIG_FILE
-from trimtab.model.divided import saved_value
 from trimtab.model.load import Base, linear_layers
 from trimtab.model.prompt_tuning import add_virtual_tokens, detach_virtual_tokens, virtual_tokens_of
+from trimtab.model.sharded_parameters import gathered_value
 
 ADAPTER_FILE, TRAINED_FILE = "adapter_model.safetensors", "moved.safetensors"
 FULL_MODEL_FILE = "model.safetensors"  # fully trained weights with a classification head
@@ -136,10 +136,10 @@ def save_adapter(base: Base, folder: Path) -> None:
     has_adapter = bool(adapter_layers(base.model)) or virtual_tokens_of(base.model) is not None
     trained: dict[str, Tensor] = {}
     for name, parameter in () if has_adapter else trainable_parameters(base.model).items():
-        value = saved_value(base, parameter)
-        if process_group.is_first():  # the others keep no copy
+        value = gathered_value(base, parameter)
+        if process_group.is_main_process():  # the others keep no copy
             trained[name] = value
-    if not process_group.is_first():
+    if not process_group.is_main_process():
         return
     for name in (TRAINED_FILE, ADAPTER_FILE, CONFIG_FILE, *EXTRA_FILES):
         remove_partial(folder, f"{name}.*")

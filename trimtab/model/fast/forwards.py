@@ -63,7 +63,7 @@ def accelerated_class(kind: type, by: type[Accelerated]) -> type:
 
 
 def original_class(module: nn.Module) -> type:
-    """Return a module's class as it was before `accelerate`."""
+    """Return the class that a module had before `accelerate` replaced it."""
     return _ORIGINALS.get(type(module), type(module))
 
 

@@ -52,7 +52,7 @@ def accelerate(base: Base) -> Base:
 
 
 def decelerate(base: Base) -> Base:
-    """Take off what `accelerate` put on: every module is of its own class again; return the same base."""
+    """Undo `accelerate`: give every module its original class again. Return the same base."""
     for part in base.model.modules():
         part.__class__ = original_class(part)
     return base

@@ -1,4 +1,4 @@
-"""The parts of a study that other machines can take: which jobs there are, and what a study asks of the machines."""
+"""Divides a study into jobs that other machines can do, and defines the interface of such machines."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ class Job:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Order:
-    """What a process on another machine needs to work on a study: the task, its folder, and what was allowed."""
+class JobContext:
+    """The inputs that all jobs of a study share: the task, the study's folder, and what the user allowed."""
 
     task: Task
     folder: Path
@@ -48,7 +48,7 @@ class Order:
 
 
 class Machines(Protocol):
-    """Machines that take jobs of a study."""
+    """Protocol of the machines that do jobs of a study."""
 
     @property
     def option(self) -> str:
@@ -57,13 +57,13 @@ class Machines(Protocol):
     def require_ready(self, task: Task, folder: Path) -> None:
         """Raise InputError unless every machine sees `folder` and has what the task needs. Nothing is spent before."""
 
-    def share_out(self, jobs: int) -> int:
+    def divide_cores(self, jobs: int) -> int:
         """Divide the cores among so many jobs at once. Return the cores of each."""
 
     def forecast(self, jobs: Sequence[Job]) -> str:
         """Return the predicted wall time of jobs in words."""
 
-    def run(self, order: Order, jobs: Sequence[Job], progress: Progress) -> Mapping[str, str]:
+    def run(self, context: JobContext, jobs: Sequence[Job], progress: Progress) -> Mapping[str, str]:
         """Do all jobs. Return why arms failed, by name."""
 
     def describe(self) -> list[dict[str, Any]]:
@@ -71,15 +71,15 @@ class Machines(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Elsewhere:
-    """The machines of a study, and what may be done there."""
+class RemoteExecution:
+    """The machines that do a study's jobs, and what the user allowed them."""
 
     machines: Machines
     allow: tuple[str, ...] = ()
     allow_commands: bool = False
 
 
-def stays_here(task: Task, arm: Arm) -> bool:
+def runs_locally(task: Task, arm: Arm) -> bool:
     """True if an arm asks an endpoint: its key stays where the study was started, and it needs no machine."""
     return arm.endpoint is not None or (imitates_teacher(arm) and task.teacher.api is not None)
 
@@ -93,7 +93,7 @@ def making_jobs(task: Task, arms: Sequence[Arm], plan: Plan) -> list[Job]:
     planned = {one.arm: one for one in plan.arms}
     groups: dict[str, list[Arm]] = {}
     for arm in arms:
-        if not stays_here(task, arm):
+        if not runs_locally(task, arm):
             groups.setdefault(_shared(arm, plan) or arm.name, []).append(arm)
     jobs = []
     for group in groups.values():
@@ -154,7 +154,7 @@ def answering_jobs(task: Task, arms: Sequence[Arm], artifacts: Mapping[str, ArmA
             memory_mb=planned[arm.name].memory_mb if arm.name in planned else None,
         )
         for arm in arms
-        if arm.name in artifacts and not stays_here(task, arm)
+        if arm.name in artifacts and not runs_locally(task, arm)
         for seed in range(len(artifacts[arm.name].folders))
     ]
     return sorted(jobs, key=lambda job: -job.seconds)
