@@ -486,6 +486,13 @@ def installation() -> str:
     return "\n".join([*lines, "", said])
 
 
+def verdict_short() -> str:
+    """The same as `verdict` without what is not known and the figures, which a line of dots stands for."""
+    table, sentences, report = verdict().split("\n\n")
+    choice, _, _ = sentences.partition("\nNot known or weak:")
+    return "\n\n".join((table, f"{choice}\n…", report))
+
+
 def verdict() -> str:
     """The end of the spam example's study as the command prints it."""
     names = {field.name for field in fields(StudyResult)}
@@ -1224,7 +1231,7 @@ PAGES = {
         "staleness-kinds": staleness_kinds,
     },
     "docs/start/install.md": {"installation": installation},
-    "README.md": {"verdict": verdict, "studies-short": studies_short, "speed-short": speed_short},
+    "README.md": {"verdict": verdict_short, "studies-short": studies_short, "speed-short": speed_short},
     "docs/benchmarks/quality.md": {
         "studies": studies,
         "documents": documents,

@@ -1,4 +1,4 @@
-"""A process that is stopped while it embeds."""
+"""A process that is stopped while it embeds, or before it records what it wrote."""
 
 from __future__ import annotations
 
@@ -21,5 +21,18 @@ def interrupted(encoder: Any, monkeypatch: pytest.MonkeyPatch, after: int) -> It
 
     with monkeypatch.context() as patch:
         patch.setattr(encoder, "encode", stops)
+        with pytest.raises(KeyboardInterrupt):
+            yield
+
+
+@contextmanager
+def interrupted_before_record(store: type, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Context manager: an update of an index is stopped where it would record the new state in a store of this type."""
+
+    def stops(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "write", stops)
         with pytest.raises(KeyboardInterrupt):
             yield

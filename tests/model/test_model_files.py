@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from edited_models import change, set_in
 from safetensors.torch import load_file, save_file
 
 from trimtab.arms.fingerprint import weights_digest
@@ -28,16 +29,6 @@ EMBEDDING = "model.embed_tokens.weight"
 def folder(tmp_path: Path, tiny_model_folder: Path) -> Path:
     shutil.copytree(tiny_model_folder, tmp_path / "model")
     return tmp_path / "model"
-
-
-def change(folder: Path, edit: Callable[[dict[str, Any]], object]) -> None:
-    tensors = load_file(folder / SINGLE)
-    edit(tensors)
-    save_file(tensors, folder / SINGLE, metadata={"format": "pt"})
-
-
-def set_in(file: Path, **values: Any) -> None:
-    file.write_text(json.dumps({**json.loads(file.read_text()), **values}))
 
 
 def lose_a_tensor(folder: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from edited_models import change, set_in
 
 from trimtab.base.errors import InputError
 from trimtab.model.model_files import SINGLE
@@ -22,16 +22,6 @@ from trimtab.retrieval.embed import Embedder
 @pytest.fixture
 def folder(tmp_path: Path, tiny_embedding_folder: Path) -> Path:
     return shutil.copytree(tiny_embedding_folder, tmp_path / "model")
-
-
-def change(folder: Path, edit: Callable[[dict[str, Any]], object]) -> None:
-    tensors = load_file(folder / SINGLE)
-    edit(tensors)
-    save_file(tensors, folder / SINGLE, metadata={"format": "pt"})
-
-
-def set_in(file: Path, **values: Any) -> None:
-    file.write_text(json.dumps({**json.loads(file.read_text()), **values}))
 
 
 def set_module(folder: Path, number: int, **values: Any) -> None:

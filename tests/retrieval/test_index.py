@@ -6,6 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from interrupted import interrupted_before_record
 
 from trimtab.base.errors import BusyError, InputError
 from trimtab.base.files import locked
@@ -111,13 +112,8 @@ def test_a_crash_before_the_end_leaves_the_old_state(tmp_path, encoder, document
     index.update(documents)
     edited = [make_document("leave.md", "Leave lasts twenty days."), *documents[1:]]
 
-    def crash(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(LanceStore, "write", crash)
-        with pytest.raises(KeyboardInterrupt):
-            index.update(edited)
+    with interrupted_before_record(LanceStore, monkeypatch):
+        index.update(edited)
     again = Index.open(tmp_path, encoder)
     assert texts_of(again, "leave days", 1) == [FACTS["leave.md"]]
     assert again.update(edited) == Changes(changed=1)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from interrupted import interrupted_before_record
 
 from trimtab.base.errors import BusyError
 from trimtab.base.records import Document
@@ -166,13 +167,8 @@ def test_a_crash_while_rows_are_changed_leaves_the_old_state(
 ) -> None:
     changed = [*documents[1:], make_document("new.md", "zebra of group3")]
 
-    def crash(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(LanceStore, "write", crash)
-        with pytest.raises(KeyboardInterrupt):
-            index.update(changed)
+    with interrupted_before_record(LanceStore, monkeypatch):
+        index.update(changed)
     again = Index.open(tmp_path, encoder)
     assert names(again, "word0 of group0 and kind0", 1) == ["0.md#0"]
     assert "zebra" not in names(again, "zebra", 1)[0]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import psycopg
 import pytest
-from interrupted import interrupted
+from interrupted import interrupted, interrupted_before_record
 from postgres_server import execute, server_of
 
 from trimtab.base.errors import RemoteError
@@ -92,15 +92,10 @@ def test_a_writer_that_died_changed_nothing_and_leaves_its_batches(
     index.update(documents)
     assert len(encoder.encoded) == len(set(encoder.encoded)) == 400
 
-    def crash(*_: object) -> None:
-        raise KeyboardInterrupt
-
     changed = [*documents[1:], make_document("new.md", "zebra")]
     writer = Index.open(tmp_path / "one", encoder, store=store)
-    with monkeypatch.context() as patch:
-        patch.setattr(type(writer._store), "write", crash)
-        with pytest.raises(KeyboardInterrupt):
-            writer.update(changed)
+    with interrupted_before_record(type(writer._store), monkeypatch):
+        writer.update(changed)
     writer._store._connection.close()  # as when its process ends
     assert "0.md#0" in names(index, "word0", 1, 0)
     assert index.update(changed) == Changes(added=1, removed=1)
