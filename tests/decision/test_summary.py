@@ -161,6 +161,14 @@ def test_a_cost_that_counts_as_equal_is_called_so_and_another_one_is_an_amount()
     assert "counts as equal" not in apart
 
 
+def test_costs_far_apart_that_count_as_equal_come_with_the_reason() -> None:
+    task = a_task(0.8)
+    wide = costing("lora+rag", 540.0, task, low=60.0, high=600.0)
+    text = verdict([costing("rag", 80.0, task), wide], task, usages={}).sentence
+    assert "for 540 USD (the ranges of the two costs overlap, so that they count as equal)" in text
+    assert "which counts as equal" not in text
+
+
 def test_costs_in_hours_and_in_money_are_alike_at_the_price_that_their_totals_give() -> None:
     task = a_task(0.8, machine_hour=None)
     used = {

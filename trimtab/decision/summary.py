@@ -11,7 +11,7 @@ from trimtab.base.records import Arm
 from trimtab.base.results import ArmResult, Comparison, Cost, Estimate
 from trimtab.base.task import Task
 from trimtab.decision.cost import MACHINE_SECONDS
-from trimtab.decision.cost_order import alike
+from trimtab.decision.cost_order import ALIKE, alike
 from trimtab.decision.evidence import SHARES, Evidence, score_of
 
 STEP = 0.01  # between the targets that are tried
@@ -400,8 +400,12 @@ def _beside_next_best(study: Evidence, chosen: ArmResult) -> str:
 def _and_costs(one: Cost | None, other: Cost | None) -> str:
     if one is None:
         return ", at a cost that is not known"
-    equal = other is not None and one.currency == other.currency and alike(other, one)
-    return f", for {amount(one)}{', which counts as equal' if equal else ''}"
+    if other is None or one.currency != other.currency or not alike(other, one):
+        return f", for {amount(one)}"
+    less, more = sorted((one.total, other.total))
+    if more <= (1 + ALIKE) * less:
+        return f", for {amount(one)}, which counts as equal"
+    return f", for {amount(one)} (the ranges of the two costs overlap, so that they count as equal)"
 
 
 def _even_price(study: Evidence, one: ArmResult, other: ArmResult) -> str:
