@@ -644,8 +644,8 @@ def passages() -> str:
         )
     loads = [one[step]["load"] for _, one in sizes for step in ("build", "search")]
     parts.append(
-        f"Processor: {found['machine']['processor']}, {found['machine']['cores']} cores that others used, too: the "
-        f"load was {min(loads):.0f} to {max(loads):.0f}, so wall times are several times those of a machine of its own."
+        f"Processor: {found['machine']['processor']}, {found['machine']['cores']} cores; the load was {min(loads):.0f} "
+        f"to {max(loads):.0f} processes."
     )
     return "\n\n".join(parts)
 
