@@ -1,5 +1,5 @@
-"""Partial forward passes: start after the frozen layers, stop after a given layer, or finish the last layer only at
-chosen tokens.
+"""Partial forward passes: start after the frozen layers, stop after a given layer, finish the last layer only at
+chosen tokens, or keep the layers' inputs alone for the backward pass (activation checkpointing).
 
 Shapes: N tokens of the flat row, M of them wanted, D hidden size.
 """
@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from trimtab.model import process_group
 from trimtab.model.attention import Layout
@@ -93,8 +94,20 @@ def hidden_at(
     if ends:
         number = len(base.model.base_model.layers) - 1
         forwards[number] = partial(_ended, base.model.base_model.layers[number], wanted_M)
+    if base.activation_checkpointing and torch.is_grad_enabled():
+        for number in range(above[0] if above else 0, len(base.model.base_model.layers)):
+            own = forwards.get(number, base.model.base_model.layers[number].forward)
+            forwards[number] = partial(_checkpointed, own)
     hidden_XD = (_with_forwards(base, forwards) if forwards else base).hidden(ids_N, positions_N, layout)
     return hidden_XD if ends else hidden_XD.index_select(0, wanted_M)
+
+
+def _checkpointed(forward: Callable[..., Any], *args: Any, **named: Any) -> Any:
+    """Run a layer's forward and keep its inputs alone; the backward pass runs it again.
+
+    No state of a random generator is restored: the model is in evaluation mode, and no adapter drops anything out.
+    """
+    return checkpoint(forward, *args, use_reentrant=False, preserve_rng_state=False, **named)
 
 
 def _may_end(base: Base, wanted: int, tokens: int) -> bool:
