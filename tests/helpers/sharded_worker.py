@@ -25,9 +25,8 @@ from trimtab.model.adapters.apply import attach, save_adapter
 from trimtab.model.classifier import ClassificationHead
 from trimtab.model.sharded import shard
 from trimtab.model.sharded_parameters import gathered_value
-from trimtab.training import activation_memory
+from trimtab.training import activation_memory, loop
 from trimtab.training import batch as batches_of
-from trimtab.training import loop
 from trimtab.training.classification import ClassificationObjective, label_rows
 from trimtab.training.loop import LoopSettings, TrainingJob, evaluate_objective, train_model
 from trimtab.training.preference import JudgedAnswers, PreferenceObjective
@@ -133,7 +132,7 @@ def train(group, case):
         "weights": {name: gathered_value(base, value).flatten().tolist() for name, value in parameters.items()},
         "losses": [(one["loss"], one["gradient_norm"]) for one in events if "loss" in one],
         "dev": [[one.dev_loss, *one.rows] for one in result.readings],
-        "notes": sum("note" in one for one in events),
+        "notes": sum("activation checkpointing" in one.get("note", "") for one in events),
         "steps": result.steps,
         "finished": result.finished,
     }

@@ -1,6 +1,7 @@
 """Activation checkpointing: passes whose activations do not fit compute their layers again, with the same losses and
 weights to the bit, and keep less; it is said once, in the run's events and in the plan."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -179,7 +180,7 @@ def test_the_plan_foretells_less_memory_and_times_the_same_passes(free, checkpoi
     assert all(checkpointed)
 
 
-@pytest.mark.skipif(not hasattr(torch.distributed, "is_available"), reason="torch without processes")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="the processes are forked")
 def test_two_processes_checkpoint_and_train_as_one_that_does_not(tmp_path):
     cases = ("lora:sft:llama", "full:sft:qwen2", "lora:dpo:llama", "full:head:llama")
     alone, plain, less = (

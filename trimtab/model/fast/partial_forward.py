@@ -6,7 +6,6 @@ Shapes: N tokens of the flat row, M of them wanted, D hidden size.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -97,12 +96,12 @@ def hidden_at(
     if base.activation_checkpointing and torch.is_grad_enabled():
         for number in range(above[0] if above else 0, len(base.model.base_model.layers)):
             own = forwards.get(number, base.model.base_model.layers[number].forward)
-            forwards[number] = partial(_checkpointed, own)
+            forwards[number] = partial(checkpointed, own)
     hidden_XD = (_with_forwards(base, forwards) if forwards else base).hidden(ids_N, positions_N, layout)
     return hidden_XD if ends else hidden_XD.index_select(0, wanted_M)
 
 
-def _checkpointed(forward: Callable[..., Any], *args: Any, **named: Any) -> Any:
+def checkpointed(forward: Callable[..., Any], *args: Any, **named: Any) -> Any:
     """Run a layer's forward and keep its inputs alone; the backward pass runs it again.
 
     No state of a random generator is restored: the model is in evaluation mode, and no adapter drops anything out.
@@ -141,7 +140,7 @@ def _with_forwards(base: Base, forwards: Mapping[int, Callable[..., Any]]) -> Ba
     """Return a base over the same modules in which some layers, by index, run another forward; others do not see it."""
     layers = list(base.model.base_model.layers)
     for number, forward in forwards.items():
-        layers[number] = copy.copy(layers[number])
+        layers[number] = _copied(layers[number])
         layers[number].forward = forward
     model = _beside(base.model)
     inner = _beside(model.base_model)
@@ -150,8 +149,17 @@ def _with_forwards(base: Base, forwards: Mapping[int, Callable[..., Any]]) -> Ba
     return replace(base, model=model)
 
 
+def _copied(module: Any) -> Any:
+    """Return a shallow copy of a module, with its hooks. Classes of FSDP cannot be copied by `copy`: they make another
+    class's instance.
+    """
+    twin = object.__new__(type(module))
+    twin.__dict__ = dict(module.__dict__)
+    return twin
+
+
 def _beside(module: Any) -> Any:
     """Return a shallow copy of a module whose submodules can be replaced."""
-    twin = copy.copy(module)
+    twin = _copied(module)
     twin._modules = dict(module._modules)
     return twin
