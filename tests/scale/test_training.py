@@ -115,12 +115,11 @@ def test_a_killed_process_is_begun_again_with_all_others_from_the_last_checkpoin
     assert len(killed) == 1
     alone = train(load_task(plain), "long", listeners=())
     assert_same_weights(found.folder, alone.folder)
-    (note,) = [event["note"] for event in told if "begin again" in event.get("note", "")]
-    assert note.startswith("rank 1: its process was lost")
-    steps = [event["step"] for event in told if "loss" in event]
-    again = next(number for number in range(1, len(steps)) if steps[number] <= steps[number - 1])
-    assert steps[again] > 1  # from a checkpoint
-    assert steps[-1] == found.steps
+    (at,) = [number for number, event in enumerate(told) if "begin again" in event.get("note", "")]
+    assert told[at]["note"].startswith("rank 1: its process was lost")
+    before, after = ([event["step"] for event in part if "loss" in event] for part in (told[:at], told[at:]))
+    assert 1 < after[0] <= before[-1] + 1  # from a checkpoint
+    assert after[-1] == found.steps
 
 
 def test_what_cannot_go_on_ends_in_one_line(tmp_path: Path, tiny_model_folder: Path, machines: Cluster) -> None:
