@@ -1208,6 +1208,20 @@ def sharded_memory() -> str:
     return _table_of(head, rows)
 
 
+def sharded_speed() -> str:
+    """Tokens a second of several processes beside those of one, with the same cores in all."""
+    found = load("sharded_speed")
+    if not found:
+        return "Not measured yet (`benchmarks/sharded_speed.py`)."
+    rows = []
+    for work in found["works"]:
+        for way, speed in work["tokens_per_second"].items():
+            low, high = (pick(one["tokens_per_second"] for one in work["runs"][way]) for pick in (min, max))
+            share = work["of_one_process"][way]
+            rows.append([f"`{work['method']}`, {way}", f"{speed:,.0f} ({low:,.0f} to {high:,.0f})", f"{share:.2f}"])
+    return _table_of(["", "tokens a second (runs)", "of one process"], rows)
+
+
 def _moved(cell: dict[str, Any]) -> str:
     text = f"{cell['difference']:+.3f} ({cell['low']:+.3f} to {cell['high']:+.3f})"
     return f"**{text}**" if cell["p_holm"] < 0.05 else text
@@ -1224,7 +1238,7 @@ def _positions(name: str, found: dict[str, Any]) -> str:
 
 
 PAGES = {
-    "docs/how-to/many-gpus.md": {"sharded-memory": sharded_memory},
+    "docs/how-to/many-gpus.md": {"sharded-memory": sharded_memory, "sharded-speed": sharded_speed},
     "docs/how-to/surface-coverage.md": {"coverage-judging": coverage_judging, "surface-tactics": surface_tactics},
     "docs/how-to/surface-audit.md": {"surface-checks": surface_checks},
     "docs/how-to/surface-access.md": {"agents": agents, "crawl": crawls},
