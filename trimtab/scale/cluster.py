@@ -125,10 +125,11 @@ def _connect(ray: Any, address: str) -> None:
 
 
 class Cluster:
-    """The machines of a connected Ray cluster."""
+    """The machines of a connected Ray cluster. `ray`: the module, connected."""
 
     def __init__(self, ray: Any, address: str) -> None:
-        self._ray, self.address = ray, address
+        self.ray = ray
+        self.address = address
         self.gpu = False  # True: jobs that run the base model get a GPU each
         self._reports: dict[str, MachineReport] = {}  # by the name of a machine
         self._cores = 1  # of each job
@@ -161,7 +162,7 @@ class Cluster:
 
     def _nodes(self) -> dict[str, Mapping[str, Any]]:
         """Return the machines that are up and offer a core, by host name, which several nodes of one host extend."""
-        found = [node for node in self._ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
+        found = [node for node in self.ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
         hosts = Counter(node["NodeManagerHostname"] for node in found)
         return {
             node["NodeManagerHostname"]
@@ -174,20 +175,20 @@ class Cluster:
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         there = NodeAffinitySchedulingStrategy(node_id=node["NodeID"], soft=False)
-        return self._ray.remote(num_cpus=1, max_retries=0, scheduling_strategy=there)(inspect_machine).remote(
+        return self.ray.remote(num_cpus=1, max_retries=0, scheduling_strategy=there)(inspect_machine).remote(
             task, token, words
         )
 
     def _report(self, name: str, reference: Any) -> MachineReport | None:
         """Return what a machine has, None if it is gone. Raises InputError if it does not tell."""
         try:
-            report: MachineReport = self._ray.get(reference, timeout=LOOK_SECONDS)
-        except self._ray.exceptions.GetTimeoutError:
+            report: MachineReport = self.ray.get(reference, timeout=LOOK_SECONDS)
+        except self.ray.exceptions.GetTimeoutError:
             problem = f"machine {name} did not answer within {LOOK_SECONDS:.0f} s"
             raise InputError(problem, "see `ray status`: is it busy, or gone?", field="--on") from None
-        except (self._ray.exceptions.TaskUnschedulableError, self._ray.exceptions.NodeDiedError):
+        except (self.ray.exceptions.TaskUnschedulableError, self.ray.exceptions.NodeDiedError):
             return None
-        except self._ray.exceptions.RayError as error:
+        except self.ray.exceptions.RayError as error:
             problem, remedy = f"machine {name}: {_last_line(error)}", "see `ray status`"
             if "No module named" in str(error):
                 problem = f"machine {name} cannot run Trimtab ({_last_line(error)})"
@@ -241,7 +242,7 @@ class Cluster:
         A job whose process or machine is lost is begun again, at most ATTEMPTS times; it goes on from its last
         checkpoint. Raises TrimtabError if no job can go on, or no machine is left.
         """
-        return _Run(self, self._ray, context, jobs, progress).finish()
+        return _Run(self, self.ray, context, jobs, progress).finish()
 
     def submit(self, context: JobContext, job: Job, worker: str) -> Any:
         """Give a job to Ray. Return Ray's reference to its outcome."""
@@ -253,7 +254,19 @@ class Cluster:
         gpu = self.gpu and any(method_of(arm).uses_base for arm in context.task.arms if arm.name in job.arms)
         if gpu:
             options |= {"num_gpus": 1, "max_calls": 1}  # only the end of its process frees a GPU's memory
-        return self._ray.remote(**options)(do_job).remote(context, job, worker, cores=self._cores, gpu=gpu)
+        return self.ray.remote(**options)(do_job).remote(context, job, worker, cores=self._cores, gpu=gpu)
+
+    def offers(self) -> list[dict[str, float]]:
+        """Return what Ray gives to each process of one training: a GPU with its share of its machine's cores, or all
+        cores of a machine where no machine has a GPU.
+        """
+        found = [node["Resources"] for node in self._nodes().values()]
+        by_gpu = [
+            {"CPU": float(max(1, int(one["CPU"]) // int(one["GPU"]))), "GPU": 1.0}
+            for one in found
+            for _ in range(int(one.get("GPU", 0)))
+        ]
+        return by_gpu or [{"CPU": float(int(one["CPU"]))} for one in found]
 
     def has_room(self) -> bool:
         """True if a machine is up that takes a job."""
@@ -308,9 +321,10 @@ class _Run:
                 self._collect()
                 self.events.relay_new()
         except BaseException as error:
-            self._stop()
-            if isinstance(error, ConnectionError | self.ray.exceptions.RaySystemError):
-                raise TrimtabError(f"the cluster was lost ({_last_line(error)}); go on with --resume") from error
+            stop_tasks(self.ray, list(self.running))
+            self.events.relay_new()
+            if (lost := cluster_lost(self.ray, error)) is not None:
+                raise lost from error
             raise
         return self.failures
 
@@ -329,7 +343,8 @@ class _Run:
             return
         ended, _ = self.ray.wait(list(self.running), num_returns=1, timeout=POLL_SECONDS)
         for reference in ended:
-            job, outcome = self.running.pop(reference), self._outcome(reference)
+            job = self.running.pop(reference)
+            outcome: JobOutcome | str = outcome_of(self.ray, reference)
             if isinstance(outcome, str):
                 self._begin_again(job, outcome)
                 continue
@@ -340,23 +355,6 @@ class _Run:
         self.stranded = 0.0 if ended or self.cluster.has_room() else self.stranded + POLL_SECONDS
         if self.stranded > NEW_MACHINE_SECONDS:
             raise TrimtabError("no machine of the cluster is left; finished work is kept, go on with --resume")
-
-    def _outcome(self, reference: Any) -> JobOutcome | str:
-        """Return the outcome of a job that ended, or in words how its process was lost."""
-        errors = self.ray.exceptions
-        try:
-            outcome: JobOutcome = self.ray.get(reference)
-        except errors.RayTaskError:
-            raise
-        except errors.OutOfMemoryError:
-            return "its machine ran out of memory"
-        except errors.NodeDiedError:
-            return "its machine was lost"
-        except errors.RaySystemError:
-            raise
-        except errors.RayError as error:
-            return f"its process was lost ({type(error).__name__})"
-        return outcome
 
     def _begin_again(self, job: Job, why: str) -> None:
         self.lost[job.name] += 1
@@ -371,13 +369,37 @@ class _Run:
         self.failures |= dict.fromkeys(job.arms, text)
         self.unfinished.discard(job.name)
 
-    def _stop(self) -> None:
-        """Have running jobs save a checkpoint and end."""
-        with suppress(Exception):  # a cluster that is lost has nothing to stop
-            for reference in self.running:
-                self.ray.cancel(reference)
-            self.ray.wait(list(self.running), num_returns=max(1, len(self.running)), timeout=STOP_SECONDS)
-        self.events.relay_new()
+
+def outcome_of(ray: Any, reference: Any) -> Any:
+    """Return what a task that ended returned, or in words, a string, how its process was lost."""
+    errors = ray.exceptions
+    try:
+        return ray.get(reference)
+    except errors.RayTaskError:
+        raise
+    except errors.OutOfMemoryError:
+        return "its machine ran out of memory"
+    except errors.NodeDiedError:
+        return "its machine was lost"
+    except errors.RaySystemError:
+        raise
+    except errors.RayError as error:
+        return f"its process was lost ({type(error).__name__})"
+
+
+def stop_tasks(ray: Any, references: Sequence[Any]) -> None:
+    """Have running tasks save a checkpoint and end."""
+    with suppress(Exception):  # a cluster that is lost has nothing to stop
+        for reference in references:
+            ray.cancel(reference)
+        ray.wait(list(references), num_returns=max(1, len(references)), timeout=STOP_SECONDS)
+
+
+def cluster_lost(ray: Any, error: BaseException) -> TrimtabError | None:
+    """Return the error to raise if this one says that the cluster itself is gone, else None."""
+    if not isinstance(error, ConnectionError | ray.exceptions.RaySystemError):
+        return None
+    return TrimtabError(f"the cluster was lost ({_last_line(error)}); go on with --resume")
 
 
 class WorkerEvents:
