@@ -11,6 +11,7 @@ import pytest
 from study_tasks import CLASSIFY, LABELLED, QUICK, arm_of, begin_with_time, events, folder_of, rows_of, write_task
 
 from trimtab.arms.run import ArmRunner
+from trimtab.base.config import CostTable
 from trimtab.base.progress import Progress
 from trimtab.base.task import Task
 from trimtab.measurement.evaluate import load_answers
@@ -34,8 +35,8 @@ class ThisProcess:
     def divide_cores(self, jobs: int) -> int:
         return 1
 
-    def forecast(self, jobs: Sequence[Job]) -> str:
-        return f"{len(jobs)} jobs"
+    def forecast(self, jobs: Sequence[Job], cost: CostTable) -> Sequence[str]:
+        return [f"{len(jobs)} jobs"]
 
     def run(self, context: JobContext, jobs: Sequence[Job], progress: Progress) -> Mapping[str, str]:
         failures: dict[str, str] = {}

@@ -19,6 +19,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from trimtab.base.cgroups import cores
+from trimtab.base.config import CostTable
 from trimtab.base.display import duration_in_words
 from trimtab.base.errors import InputError, PackageError, TrimtabError
 from trimtab.base.files import read_json_lines, write_atomic
@@ -27,10 +28,18 @@ from trimtab.base.machine import versions
 from trimtab.base.progress import STOP_SIGNALS, Progress
 from trimtab.base.sanitize import one_line, visible
 from trimtab.base.task import Task
-from trimtab.scale.schedule import MachineCapacity, cores_each, end_times
+from trimtab.model.devices import gpu_count
 from trimtab.scale.tasks import JobOutcome, MachineReport, do_job, inspect_machine
 from trimtab.studies.jobs import WORKERS, Job, JobContext
 from trimtab.studies.record import EVENTS
+from trimtab.studies.schedule import (
+    WORTH_SECONDS,
+    MachineCapacity,
+    cores_each,
+    end_times,
+    waits_in_words,
+    wall_times,
+)
 
 LOCAL = "local"
 CONNECT_SECONDS = 5.0  # for an address to answer
@@ -129,7 +138,7 @@ class Cluster:
 
     def __init__(self, ray: Any, address: str) -> None:
         self._ray, self.address = ray, address
-        self.gpu = False  # True: jobs that run the base model get a GPU each
+        self.gpu = False  # True: jobs that run the base model get a GPU each, as the plan is timed on one here
         self._reports: dict[str, MachineReport] = {}  # by the name of a machine
         self._cores = 1  # of each job
 
@@ -142,7 +151,7 @@ class Cluster:
 
     def require_ready(self, task: Task, folder: Path) -> None:
         """Raise InputError unless every machine sees `folder` and has the versions and models of this one."""
-        self.gpu = any(method_of(arm).uses_base for arm in task.arms) and _has_gpu()
+        self.gpu = any(method_of(arm).uses_base for arm in task.arms) and gpu_count() > 0
         folder.mkdir(parents=True, exist_ok=True)
         token, words = folder / f".seen-{uuid.uuid4().hex}", secrets.token_hex(16)
         write_atomic(token, words)
@@ -215,8 +224,10 @@ class Cluster:
         self._cores = cores_each(self._capacities(), jobs)
         return self._cores
 
-    def forecast(self, jobs: Sequence[Job]) -> str:
-        """Return the predicted wall time of jobs in words."""
+    def forecast(self, jobs: Sequence[Job], cost: CostTable) -> Sequence[str]:
+        """Return in sentences the predicted wall time of jobs and, with the user's price, what the machines cost: here
+        and, for what takes long to build, on other numbers of such machines, and what waits for what.
+        """
         machines = self._capacities()
         memory = max((job.memory_mb or 0.0 for job in jobs), default=0.0)
         slots = sum(machine.slots(self._cores, memory) for machine in machines)
@@ -227,7 +238,26 @@ class Cluster:
         where = f"{len(machines)} machine{'s' * (len(machines) > 1)}"
         share = f"{min(slots, len(jobs))} at once with {self._cores} core{'s' * (self._cores > 1)} each"
         times = f"about {duration_in_words(wall)} (one after another {duration_in_words(whole)})"
-        return f"{what} {count} on {where}, {share}: {times}"
+        hour = cost.machine_hour.price if cost.machine_hour else None
+        price = "" if hour is None else f", {_amount(len(machines) * wall / 3600 * hour, cost)}"
+        sentences = [f"{what} {count} on {where}, {share}: {times}{price}"]
+        if jobs[0].stage == "make" and whole >= WORTH_SECONDS:
+            sentences += self._elsewhere(jobs, machines, cost, hour)
+        return sentences
+
+    def _elsewhere(
+        self, jobs: Sequence[Job], machines: Sequence[MachineCapacity], cost: CostTable, hour: float | None
+    ) -> Iterator[str]:
+        """Yield what building takes on other numbers of machines like these, and what waits for what."""
+        others = [
+            f"{one.machines}: about {duration_in_words(one.seconds)}"
+            + (f", {_amount(one.cost, cost)}" if one.cost is not None else "")
+            for one in wall_times([jobs], machines, self._cores, hour_price=hour)
+            if one.machines != len(machines)
+        ]
+        if others:
+            yield f"on other numbers of such machines: {'; '.join(others)}"
+        yield "; ".join(waits_in_words(jobs))
 
     def describe(self) -> list[dict[str, Any]]:
         """Return the machines, for the manifest: their names, processors, cores and memory, and the cores of a job."""
@@ -260,11 +290,8 @@ class Cluster:
         return any(machine.slots(self._cores) for machine in self._capacities())
 
 
-def _has_gpu() -> bool:
-    """True if this machine has a GPU: the plan is timed on it, so that every job needs one."""
-    import torch
-
-    return torch.cuda.is_available()
+def _amount(value: float, cost: CostTable) -> str:
+    return f"{value:.2g} {cost.currency}"
 
 
 def _require_fit(name: str, report: MachineReport, folder: Path) -> None:
