@@ -29,7 +29,7 @@ from trimtab.base.progress import STOP_SIGNALS, Progress
 from trimtab.base.sanitize import one_line, visible
 from trimtab.base.task import Task
 from trimtab.model.devices import gpu_count
-from trimtab.scale.tasks import JobOutcome, MachineReport, do_job, inspect_machine
+from trimtab.scale.tasks import JobOutcome, MachineReport, do_job_of_node, inspect_machine, node_file
 from trimtab.studies.jobs import WORKERS, Job, JobContext
 from trimtab.studies.record import EVENTS
 from trimtab.studies.schedule import (
@@ -48,6 +48,7 @@ STOP_SECONDS = 20.0  # for running jobs to save a checkpoint
 POLL_SECONDS = 0.5
 NEW_MACHINE_SECONDS = 60.0  # to wait for a machine if the last one was lost
 ATTEMPTS = 3  # how often a job is begun again
+MACHINE_LOST = "its machine was lost"
 LETTERS = 300  # of an error of Ray's
 STORE_BYTES = 80 << 20  # Ray's least: no result goes through its object store
 
@@ -283,7 +284,11 @@ class Cluster:
         gpu = self.gpu and any(method_of(arm).uses_base for arm in context.task.arms if arm.name in job.arms)
         if gpu:
             options |= {"num_gpus": 1, "max_calls": 1}  # only the end of its process frees a GPU's memory
-        return self._ray.remote(**options)(do_job).remote(context, job, worker, cores=self._cores, gpu=gpu)
+        return self._ray.remote(**options)(do_job_of_node).remote(context, job, worker, cores=self._cores, gpu=gpu)
+
+    def lost_nodes(self) -> set[str]:
+        """Return Ray's names of the nodes that are lost."""
+        return {node["NodeID"] for node in self._ray.nodes() if not node["Alive"]}
 
     def has_room(self) -> bool:
         """True if a machine is up that takes a job."""
@@ -322,7 +327,7 @@ class _Run:
     ) -> None:
         self.cluster, self.ray, self.context, self.progress = cluster, ray, context, progress
         self.waiting, self.unfinished = list(jobs), {job.name for job in jobs}
-        self.running: dict[Any, Job] = {}
+        self.running: dict[Any, tuple[Job, str]] = {}  # a job and its worker
         self.lost: Counter[str] = Counter()
         self.failures: dict[str, str] = {}
         self.events = WorkerEvents(context.folder, progress)
@@ -348,7 +353,7 @@ class _Run:
                 self.unfinished.discard(job.name)
                 continue
             worker = f"{job.name}-{uuid.uuid4().hex[:8]}"
-            self.running[self.cluster.submit(self.context, job, worker)] = job
+            self.running[self.cluster.submit(self.context, job, worker)] = job, worker
 
     def _collect(self) -> None:
         """Wait a moment for jobs that end, and take note of how they ended."""
@@ -356,7 +361,7 @@ class _Run:
             return
         ended, _ = self.ray.wait(list(self.running), num_returns=1, timeout=POLL_SECONDS)
         for reference in ended:
-            job, outcome = self.running.pop(reference), self._outcome(reference)
+            (job, _), outcome = self.running.pop(reference), self._outcome(reference)
             if isinstance(outcome, str):
                 self._begin_again(job, outcome)
                 continue
@@ -364,9 +369,21 @@ class _Run:
                 raise TrimtabError(outcome.stop)
             self.failures |= outcome.failures
             self.unfinished.discard(job.name)
+        self._give_up_lost()
         self.stranded = 0.0 if ended or self.cluster.has_room() else self.stranded + POLL_SECONDS
         if self.stranded > NEW_MACHINE_SECONDS:
             raise TrimtabError("no machine of the cluster is left; finished work is kept, go on with --resume")
+
+    def _give_up_lost(self) -> None:
+        """Begin the jobs of lost nodes again. Ray itself waits minutes for the answer of a machine without power, whose
+        connections nobody closed.
+        """
+        lost = self.cluster.lost_nodes()
+        for reference, (job, worker) in list(self.running.items()) if lost else ():
+            with suppress(OSError):  # not there before the job begins
+                if node_file(self.context.folder, job, worker).read_text(encoding="utf-8") in lost:
+                    del self.running[reference]
+                    self._begin_again(job, MACHINE_LOST)
 
     def _outcome(self, reference: Any) -> JobOutcome | str:
         """Return the outcome of a job that ended, or in words how its process was lost."""
@@ -378,7 +395,7 @@ class _Run:
         except errors.OutOfMemoryError:
             return "its machine ran out of memory"
         except errors.NodeDiedError:
-            return "its machine was lost"
+            return MACHINE_LOST
         except errors.RaySystemError:
             raise
         except errors.RayError as error:

@@ -78,6 +78,21 @@ def _missing_model(task: Task) -> str | None:
     return None
 
 
+def do_job_of_node(context: JobContext, job: Job, worker: str, *, cores: int, gpu: bool) -> JobOutcome:
+    """Do a job as `do_job` does, in a process of Ray's. What runs it is told first: the study's `node_file`."""
+    import ray
+
+    file = node_file(context.folder, job, worker)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(ray.get_runtime_context().get_node_id(), encoding="utf-8")
+    return do_job(context, job, worker, cores=cores, gpu=gpu)
+
+
+def node_file(folder: Path, job: Job, worker: str) -> Path:
+    """Return the file of a study's folder with Ray's name of the node that does a job."""
+    return folder / WORKERS / job.name / f"{worker}.node"
+
+
 def do_job(context: JobContext, job: Job, worker: str, *, cores: int, gpu: bool) -> JobOutcome:
     """Do a job of a study with `cores` threads, and keep what it made in the study's folder. `worker`: its name in
     events. `gpu`: False if a GPU of this machine is not to be used.
