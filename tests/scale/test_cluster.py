@@ -307,6 +307,18 @@ def test_a_gpu_that_no_node_has_is_told(tmp_path: Path, tiny_model_folder: Path,
     )
 
 
+def test_a_gpu_that_is_not_there_is_told(
+    tmp_path: Path, tiny_model_folder: Path, nodes: Any, machines: Cluster
+) -> None:
+    """Ray believes what it is started with."""
+    claims = nodes.add_node(num_cpus=1, num_gpus=1, object_store_memory=80 << 20)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("trimtab.scale.cluster.gpu_count", lambda: 1)
+        told = refused(write_task(tmp_path, tiny_model_folder, ["prompt"]), machines)
+    nodes.remove_node(claims)
+    assert "offers a GPU to Ray, and PyTorch finds none there; install the GPU's driver" in told
+
+
 def test_a_function_cannot_go_to_other_machines(tmp_path: Path, tiny_model_folder: Path, machines: Cluster) -> None:
     task = write_task(tmp_path, tiny_model_folder, ["prompt"])
     with pytest.raises(InputError, match="a function cannot go to other machines; name a program"):

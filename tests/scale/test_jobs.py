@@ -15,7 +15,7 @@ from trimtab.base.config import CostTable
 from trimtab.base.progress import Progress
 from trimtab.base.task import Task
 from trimtab.measurement.evaluate import load_answers
-from trimtab.scale.cluster import WorkerEvents
+from trimtab.scale.job_run import WorkerEvents
 from trimtab.scale.tasks import do_job
 from trimtab.studies.jobs import Job, JobContext
 from trimtab.studies.study import study

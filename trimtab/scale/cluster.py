@@ -21,17 +21,17 @@ from urllib.parse import urlsplit
 from trimtab.base.cgroups import cores
 from trimtab.base.config import CostTable
 from trimtab.base.display import duration_in_words
-from trimtab.base.errors import InputError, PackageError, TrimtabError
-from trimtab.base.files import read_json_lines, write_atomic
+from trimtab.base.errors import InputError, PackageError
+from trimtab.base.files import write_atomic
 from trimtab.base.grammar import method_of
 from trimtab.base.machine import versions
 from trimtab.base.progress import STOP_SIGNALS, Progress
-from trimtab.base.sanitize import one_line, visible
+from trimtab.base.sanitize import one_line
 from trimtab.base.task import Task
 from trimtab.model.devices import gpu_count
-from trimtab.scale.tasks import JobOutcome, MachineReport, do_job_of_node, inspect_machine, node_file
-from trimtab.studies.jobs import WORKERS, Job, JobContext
-from trimtab.studies.record import EVENTS
+from trimtab.scale.job_run import JobRun, last_line
+from trimtab.scale.tasks import MachineReport, do_job_of_node, inspect_machine
+from trimtab.studies.jobs import Job, JobContext
 from trimtab.studies.schedule import (
     WORTH_SECONDS,
     MachineCapacity,
@@ -44,12 +44,6 @@ from trimtab.studies.schedule import (
 LOCAL = "local"
 CONNECT_SECONDS = 5.0  # for an address to answer
 LOOK_SECONDS = 300.0  # for a machine to tell what it has: it imports the libraries first
-STOP_SECONDS = 20.0  # for running jobs to save a checkpoint
-POLL_SECONDS = 0.5
-NEW_MACHINE_SECONDS = 60.0  # to wait for a machine if the last one was lost
-ATTEMPTS = 3  # how often a job is begun again
-MACHINE_LOST = "its machine was lost"
-LETTERS = 300  # of an error of Ray's
 STORE_BYTES = 80 << 20  # Ray's least: no result goes through its object store
 
 
@@ -157,13 +151,14 @@ class Cluster:
         token, words = folder / f".seen-{uuid.uuid4().hex}", secrets.token_hex(16)
         write_atomic(token, words)
         try:
-            asked = {name: self._ask(node, task, token, words) for name, node in self._nodes().items()}
+            nodes = self._nodes()
+            asked = {name: self._ask(node, task, token, words) for name, node in nodes.items()}
             seen = {name: self._report(name, reference) for name, reference in asked.items()}
             self._reports = {name: report for name, report in seen.items() if report is not None}
         finally:
             token.unlink(missing_ok=True)
         for name, report in self._reports.items():
-            _require_fit(name, report, folder)
+            _require_fit(name, report, folder, gpu=self._needs_gpu_of(nodes[name]))
         if not self._capacities():
             lacks = "has a GPU, as this one has, on which the plan is timed" if self.gpu else "offers a core"
             remedy = "add one, or start the study elsewhere"
@@ -183,10 +178,15 @@ class Cluster:
         """Ask one machine what it has. Return Ray's reference to its `MachineReport`."""
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        there = NodeAffinitySchedulingStrategy(node_id=node["NodeID"], soft=False)
-        return self._ray.remote(num_cpus=1, max_retries=0, scheduling_strategy=there)(inspect_machine).remote(
-            task, token, words
-        )
+        options: dict[str, Any] = {"num_cpus": 1, "max_retries": 0}
+        options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(node_id=node["NodeID"], soft=False)
+        if self._needs_gpu_of(node):
+            options |= {"num_gpus": 1, "max_calls": 1}
+        return self._ray.remote(**options)(inspect_machine).remote(task, token, words)
+
+    def _needs_gpu_of(self, node: Mapping[str, Any]) -> bool:
+        """True if jobs will use a GPU of this node."""
+        return self.gpu and node["Resources"].get("GPU", 0) >= 1
 
     def _report(self, name: str, reference: Any) -> MachineReport | None:
         """Return what a machine has, None if it is gone. Raises InputError if it does not tell."""
@@ -198,9 +198,9 @@ class Cluster:
         except (self._ray.exceptions.TaskUnschedulableError, self._ray.exceptions.NodeDiedError):
             return None
         except self._ray.exceptions.RayError as error:
-            problem, remedy = f"machine {name}: {_last_line(error)}", "see `ray status`"
+            problem, remedy = f"machine {name}: {last_line(error)}", "see `ray status`"
             if "No module named" in str(error):
-                problem = f"machine {name} cannot run Trimtab ({_last_line(error)})"
+                problem = f"machine {name} cannot run Trimtab ({last_line(error)})"
                 remedy = f"install trimtab=={versions()['trimtab']} there"
             raise InputError(problem, remedy, field="--on") from None
         return report
@@ -269,10 +269,10 @@ class Cluster:
     def run(self, context: JobContext, jobs: Sequence[Job], progress: Progress) -> Mapping[str, str]:
         """Do all jobs. Return why arms failed, by name. Events of the workers are passed on as they come.
 
-        A job whose process or machine is lost is begun again, at most ATTEMPTS times; it goes on from its last
+        A job whose process or machine is lost is begun again, three times at most; it goes on from its last
         checkpoint. Raises TrimtabError if no job can go on, or no machine is left.
         """
-        return _Run(self, self._ray, context, jobs, progress).finish()
+        return JobRun(self, self._ray, context, jobs, progress).finish()
 
     def submit(self, context: JobContext, job: Job, worker: str) -> Any:
         """Give a job to Ray. Return Ray's reference to its outcome."""
@@ -299,7 +299,7 @@ def _amount(value: float, cost: CostTable) -> str:
     return f"{value:.2g} {cost.currency}"
 
 
-def _require_fit(name: str, report: MachineReport, folder: Path) -> None:
+def _require_fit(name: str, report: MachineReport, folder: Path, *, gpu: bool) -> None:
     """Raise InputError if a machine lacks what a study needs."""
     if not report.sees_folder:
         raise InputError(
@@ -315,140 +315,11 @@ def _require_fit(name: str, report: MachineReport, folder: Path) -> None:
             "install the same versions on all machines",
             field="--on",
         )
+    if gpu and not report.gpus:
+        raise InputError(
+            f"machine {name} offers a GPU to Ray, and PyTorch finds none there",
+            "install the GPU's driver and a PyTorch for it, or start Ray there with --num-gpus=0",
+            field="--on",
+        )
     if report.missing_model is not None:
         raise InputError(f"machine {name}: {report.missing_model}", "do it on that machine", field="--on")
-
-
-class _Run:
-    """Runs the jobs of one call of `Cluster.run`, and begins those again whose process is lost."""
-
-    def __init__(
-        self, cluster: Cluster, ray: Any, context: JobContext, jobs: Sequence[Job], progress: Progress
-    ) -> None:
-        self.cluster, self.ray, self.context, self.progress = cluster, ray, context, progress
-        self.waiting, self.unfinished = list(jobs), {job.name for job in jobs}
-        self.running: dict[Any, tuple[Job, str]] = {}  # a job and its worker
-        self.lost: Counter[str] = Counter()
-        self.failures: dict[str, str] = {}
-        self.events = WorkerEvents(context.folder, progress)
-        self.stranded = 0.0  # seconds without a machine
-
-    def finish(self) -> Mapping[str, str]:
-        try:
-            while self.waiting or self.running:
-                self._submit_ready()
-                self._collect()
-                self.events.relay_new()
-        except BaseException as error:
-            self._stop()
-            if isinstance(error, ConnectionError | self.ray.exceptions.RaySystemError):
-                raise TrimtabError(f"the cluster was lost ({_last_line(error)}); go on with --resume") from error
-            raise
-        return self.failures
-
-    def _submit_ready(self) -> None:
-        for job in [job for job in self.waiting if job.after not in self.unfinished]:
-            self.waiting.remove(job)
-            if set(job.arms) <= self.failures.keys():  # the run before it failed
-                self.unfinished.discard(job.name)
-                continue
-            worker = f"{job.name}-{uuid.uuid4().hex[:8]}"
-            self.running[self.cluster.submit(self.context, job, worker)] = job, worker
-
-    def _collect(self) -> None:
-        """Wait a moment for jobs that end, and take note of how they ended."""
-        if not self.running:
-            return
-        ended, _ = self.ray.wait(list(self.running), num_returns=1, timeout=POLL_SECONDS)
-        for reference in ended:
-            (job, _), outcome = self.running.pop(reference), self._outcome(reference)
-            if isinstance(outcome, str):
-                self._begin_again(job, outcome)
-                continue
-            if outcome.stop is not None:
-                raise TrimtabError(outcome.stop)
-            self.failures |= outcome.failures
-            self.unfinished.discard(job.name)
-        self._give_up_lost()
-        self.stranded = 0.0 if ended or self.cluster.has_room() else self.stranded + POLL_SECONDS
-        if self.stranded > NEW_MACHINE_SECONDS:
-            raise TrimtabError("no machine of the cluster is left; finished work is kept, go on with --resume")
-
-    def _give_up_lost(self) -> None:
-        """Begin the jobs of lost nodes again. Ray itself waits minutes for the answer of a machine without power, whose
-        connections nobody closed.
-        """
-        lost = self.cluster.lost_nodes()
-        for reference, (job, worker) in list(self.running.items()) if lost else ():
-            with suppress(OSError):  # not there before the job begins
-                if node_file(self.context.folder, job, worker).read_text(encoding="utf-8") in lost:
-                    del self.running[reference]
-                    self._begin_again(job, MACHINE_LOST)
-
-    def _outcome(self, reference: Any) -> JobOutcome | str:
-        """Return the outcome of a job that ended, or in words how its process was lost."""
-        errors = self.ray.exceptions
-        try:
-            outcome: JobOutcome = self.ray.get(reference)
-        except errors.RayTaskError:
-            raise
-        except errors.OutOfMemoryError:
-            return "its machine ran out of memory"
-        except errors.NodeDiedError:
-            return MACHINE_LOST
-        except errors.RaySystemError:
-            raise
-        except errors.RayError as error:
-            return f"its process was lost ({type(error).__name__})"
-        return outcome
-
-    def _begin_again(self, job: Job, why: str) -> None:
-        self.lost[job.name] += 1
-        names = ", ".join(job.arms)
-        if self.lost[job.name] <= ATTEMPTS:
-            note = f"arm {names}: {why}; begun again, from what it saved"
-            self.progress.emit("plan", note=note, stays=True)
-            self.waiting.append(job)
-            return
-        text = f"{why}, {self.lost[job.name]} times; --resume tries this arm again"
-        self.progress.emit("failed", note=f"arm {names} failed: {text}", stays=True)
-        self.failures |= dict.fromkeys(job.arms, text)
-        self.unfinished.discard(job.name)
-
-    def _stop(self) -> None:
-        """Have running jobs save a checkpoint and end."""
-        with suppress(Exception):  # a cluster that is lost has nothing to stop
-            for reference in self.running:
-                self.ray.cancel(reference)
-            self.ray.wait(list(self.running), num_returns=max(1, len(self.running)), timeout=STOP_SECONDS)
-        self.events.relay_new()
-
-
-class WorkerEvents:
-    """The events of workers, each of which writes a file of its own, passed on to a study's progress once each."""
-
-    def __init__(self, folder: Path, progress: Progress) -> None:
-        self._folder, self._progress = folder / WORKERS, progress
-        known = read_json_lines(folder / EVENTS)
-        self._passed = Counter(event["worker"] for event in known if isinstance(event, dict) and "worker" in event)
-        self._sizes: dict[Path, int] = {}
-
-    def relay_new(self) -> None:
-        """Pass on what was written since the last call, in the order of its time."""
-        new = []
-        for file in sorted(self._folder.glob("*/*.jsonl")):
-            size = file.stat().st_size
-            if self._sizes.get(file) == size:
-                continue
-            self._sizes[file] = size
-            events = [event for event in read_json_lines(file) if event.get("worker") == file.stem]
-            new += events[self._passed[file.stem] :]
-            self._passed[file.stem] = max(self._passed[file.stem], len(events))
-        for event in sorted(new, key=lambda event: str(event["time"])):
-            self._progress.relay(event)
-
-
-def _last_line(error: BaseException) -> str:
-    """Return the last line of an error's text, where Ray puts the cause below a traceback."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return visible(lines[-1][:LETTERS]) if lines else type(error).__name__

@@ -385,8 +385,9 @@ def _on_machines(plan: Plan, task: Task) -> dict[str, Any]:
         return {}
     gpus = gpu_count() if any(method_of(arm).uses_base for arm in arms) else 0
     here = MachineCapacity(cores=cores(), gpus=gpus or None, memory_mb=memory_use().total / 1e6)
-    price, curves = task.cost.machine_hour, sum(one.curve_seconds for one in included.values())
-    found = wall_times([making, answering], [here], here.cores, alone=curves, hour_price=price and price.price)
+    curves = sum(one.curve_seconds for one in included.values())
+    price = task.cost.machine_hour.price if task.cost.machine_hour else None
+    found = wall_times([making, answering], [here], here.cores, alone=curves, hour_price=price)
     return {"wall_times": found, "waits": tuple(waits_in_words(making))}
 
 
