@@ -23,15 +23,8 @@ from trimtab.base.grammar import learns_from_rewards
 from trimtab.base.progress import Listener, Progress
 from trimtab.base.task import Task, parse_arm, with_arms
 from trimtab.model.process_group import Launch
-from trimtab.scale.cluster import (
-    ATTEMPTS,
-    NEW_MACHINE_SECONDS,
-    POLL_SECONDS,
-    Cluster,
-    cluster_lost,
-    outcome_of,
-    stop_tasks,
-)
+from trimtab.scale.cluster import Cluster
+from trimtab.scale.job_run import ATTEMPTS, NEW_MACHINE_SECONDS, POLL_SECONDS, lost_cluster, outcome_of, stop_tasks
 from trimtab.studies.run_context import RunContext, resolve_task, run_context
 from trimtab.studies.train import TrainedRun, require_trainable, train
 
@@ -154,8 +147,8 @@ class _Training:
         except BaseException as error:
             stop_tasks(self.ray, references)
             self._relay()
-            if (gone := cluster_lost(self.ray, error)) is not None:
-                raise gone from error
+            if isinstance(error, ConnectionError | self.ray.exceptions.RaySystemError):
+                raise lost_cluster(error) from error
             raise
         finally:
             remove_placement_group(group)
