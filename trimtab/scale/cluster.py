@@ -12,7 +12,7 @@ import socket
 import threading
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,9 @@ from trimtab.base.machine import versions
 from trimtab.base.progress import STOP_SIGNALS, Progress
 from trimtab.base.sanitize import one_line, visible
 from trimtab.base.task import Task
+from trimtab.retrieval.embed import Encoder
+from trimtab.retrieval.index import KeepVectors
+from trimtab.scale.embedding import EmbeddingPool
 from trimtab.scale.schedule import MachineCapacity, cores_each, end_times
 from trimtab.scale.tasks import JobOutcome, MachineReport, do_job, inspect_machine
 from trimtab.studies.jobs import WORKERS, Job, JobContext
@@ -219,7 +222,7 @@ class Cluster:
         """Return the predicted wall time of jobs in words."""
         machines = self._capacities()
         memory = max((job.memory_mb or 0.0 for job in jobs), default=0.0)
-        slots = sum(machine.slots(self._cores, memory) for machine in machines)
+        slots = self._slots(memory)
         wall = max(end_times(jobs, slots).values(), default=0.0)
         whole = sum(job.seconds for job in jobs)
         what = "building" if jobs[0].stage == "make" else "answering the test questions:"
@@ -242,6 +245,29 @@ class Cluster:
         checkpoint. Raises TrimtabError if no job can go on, or no machine is left.
         """
         return _Run(self, self._ray, context, jobs, progress).finish()
+
+    def embed(
+        self,
+        load: Callable[[], Encoder],
+        digest: str,
+        batches: Iterator[list[str]],
+        keep: KeepVectors,
+        tell: Callable[[int], None],
+    ) -> float:
+        """Embed batches of texts, as many at once as jobs would run; return the seconds of all processes.
+
+        `load`: returns the embedding model on any machine, `digest` identifies it. `keep` gets each batch with its
+        vectors and seconds, `tell` the number of texts that are done. Raises TrimtabError if a machine lacks the model,
+        or the cluster is lost.
+        """
+        pool = EmbeddingPool(self._ray, load, digest, cores=self._cores, slots=lambda: self._slots(), attempts=ATTEMPTS)
+        try:
+            return pool.embed(batches, keep, tell)
+        except (ConnectionError, self._ray.exceptions.RaySystemError) as error:
+            raise _lost_cluster(error) from error
+
+    def _slots(self, memory_mb: float = 0.0) -> int:
+        return sum(machine.slots(self._cores, memory_mb) for machine in self._capacities())
 
     def submit(self, context: JobContext, job: Job, worker: str) -> Any:
         """Give a job to Ray. Return Ray's reference to its outcome."""
@@ -310,7 +336,7 @@ class _Run:
         except BaseException as error:
             self._stop()
             if isinstance(error, ConnectionError | self.ray.exceptions.RaySystemError):
-                raise TrimtabError(f"the cluster was lost ({_last_line(error)}); go on with --resume") from error
+                raise _lost_cluster(error) from error
             raise
         return self.failures
 
@@ -402,6 +428,10 @@ class WorkerEvents:
             self._passed[file.stem] = max(self._passed[file.stem], len(events))
         for event in sorted(new, key=lambda event: str(event["time"])):
             self._progress.relay(event)
+
+
+def _lost_cluster(error: BaseException) -> TrimtabError:
+    return TrimtabError(f"the cluster was lost ({_last_line(error)}); go on with --resume")
 
 
 def _last_line(error: BaseException) -> str:

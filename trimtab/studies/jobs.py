@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -14,6 +14,8 @@ from trimtab.base.grammar import imitates_teacher, is_trained, method_of
 from trimtab.base.progress import Progress
 from trimtab.base.records import Arm
 from trimtab.base.task import Task
+from trimtab.retrieval.embed import Encoder
+from trimtab.retrieval.index import KeepVectors
 
 WORKERS = "workers"  # folder in a study's: the events of workers, until the study is finished
 
@@ -62,6 +64,20 @@ class Machines(Protocol):
 
     def forecast(self, jobs: Sequence[Job]) -> str:
         """Return the predicted wall time of jobs in words."""
+
+    def embed(
+        self,
+        load: Callable[[], Encoder],
+        digest: str,
+        batches: Iterator[list[str]],
+        keep: KeepVectors,
+        tell: Callable[[int], None],
+    ) -> float:
+        """Embed batches of texts with the model that `load` returns; return the seconds of all processes.
+
+        `digest`: of the model. `keep` gets each batch with its vectors and seconds, `tell` the number of texts that are
+        done.
+        """
 
     def run(self, context: JobContext, jobs: Sequence[Job], progress: Progress) -> Mapping[str, str]:
         """Do all jobs. Return why arms failed, by name."""
