@@ -260,7 +260,15 @@ class Cluster:
         vectors and seconds, `tell` the number of texts that are done. Raises TrimtabError if a machine lacks the model,
         or the cluster is lost.
         """
-        pool = EmbeddingPool(self._ray, load, digest, cores=self._cores, slots=lambda: self._slots(), attempts=ATTEMPTS)
+        pool = EmbeddingPool(
+            self._ray,
+            load,
+            digest,
+            cores=self._cores,
+            slots=self._slots,
+            attempts=ATTEMPTS,
+            patience=NEW_MACHINE_SECONDS,
+        )
         try:
             return pool.embed(batches, keep, tell)
         except (ConnectionError, self._ray.exceptions.RaySystemError) as error:

@@ -69,6 +69,7 @@ class EmbeddingPool:
     """Workers on a cluster, as many as have room at once, each with one batch at a time.
 
     `slots`: returns how many have room now. `attempts`: how often a batch whose process is lost is begun again.
+    `patience`: seconds to wait for a machine if there is none.
     """
 
     def __init__(
@@ -80,9 +81,10 @@ class EmbeddingPool:
         cores: int,
         slots: Callable[[], int],
         attempts: int,
+        patience: float,
     ) -> None:
         self._ray, self._load, self._digest, self._cores = ray, load, digest, cores
-        self._slots, self._attempts = slots, attempts
+        self._slots, self._attempts, self._patience, self._stranded = slots, attempts, patience, 0.0
         self._idle: list[Any] = []
         self._running: dict[Any, tuple[Any, list[str]]] = {}  # by Ray's reference to the outcome
         self._lost: Counter[str] = Counter()  # by the first text of a batch
@@ -129,6 +131,9 @@ class EmbeddingPool:
     def _ended(self, waiting: _Queue) -> Iterator[tuple[list[str], EmbeddedBatch]]:
         """Wait a moment, and yield the batches that were embedded; those of lost processes wait again."""
         ended, _ = self._ray.wait(list(self._running), num_returns=1, timeout=POLL_SECONDS)
+        self._stranded = 0.0 if ended or self._slots() else self._stranded + POLL_SECONDS
+        if self._stranded > self._patience:
+            raise TrimtabError("no machine of the cluster is left; what was embedded is kept, go on with --resume")
         for reference in ended:
             worker, texts = self._running.pop(reference)
             try:

@@ -273,8 +273,11 @@ class _StudyRun(ArmWork):
         """Return the plan of a resumed study, else a new one, saved."""
         if self.kept_plan is not None:
             return self.kept_plan
+        cores = self._cores_elsewhere()
+        if self.task.budget_seconds is None:  # otherwise an arm may not fit
+            self._embed_remotely(self.task.arms)
         self.progress.emit("plan", note="timing a few steps of every arm")
-        with threads(self._cores_elsewhere()):
+        with threads(cores):
             plan = plan_study(self.session, self.progress)
         save_plan(self.folder / PLAN, plan)
         return plan
