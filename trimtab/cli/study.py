@@ -37,13 +37,15 @@ def _checked_budget(value: str | None) -> str | None:
     return value
 
 
-def _machines(address: str | None) -> AbstractContextManager[Machines | None]:
+def _machines(address: str | None, store: str | None) -> AbstractContextManager[Machines | None]:
     """Return the machines at an address; none without one."""
     if address is None:
+        if store is not None:
+            raise typer.BadParameter("is for the machines that --on names; add it", param_hint="--store")
         return nullcontext()
     from trimtab.scale.cluster import open_cluster
 
-    return open_cluster(address)
+    return open_cluster(address, store)
 
 
 def command(
@@ -79,6 +81,15 @@ def command(
             "ray://HOST:PORT.",
         ),
     ] = None,
+    store: Annotated[
+        str | None,
+        typer.Option(
+            "--store",
+            metavar="ADDRESS",
+            help="With --on, where machines share no folder: the study's files go through an object store, such as "
+            "s3://BUCKET/FOLDER.",
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Run every arm, print the verdict, write the report.
@@ -103,7 +114,7 @@ def command(
         from trimtab.studies.study import study
 
         chosen = None if arms is None else [name.strip() for name in arms.split(",") if name.strip()]
-        with _machines(on) as machines:
+        with _machines(on, store) as machines:
             result = study(
                 own,
                 resume=resume,

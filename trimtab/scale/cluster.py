@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import os
 import secrets
+import shlex
 import signal
 import socket
 import threading
+import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,6 +20,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from trimtab.arms.workspace import FOLDER
 from trimtab.base.cgroups import cores
 from trimtab.base.display import duration_in_words
 from trimtab.base.errors import InputError, PackageError, TrimtabError
@@ -31,6 +34,8 @@ from trimtab.retrieval.embed import Encoder
 from trimtab.retrieval.index import KeepVectors
 from trimtab.scale.embedding import EmbeddingPool
 from trimtab.scale.schedule import MachineCapacity, cores_each, end_times
+from trimtab.scale.stored_job import StoredStudy, do_stored_job, fetch_study
+from trimtab.scale.study_store import StudyStore
 from trimtab.scale.tasks import JobOutcome, MachineReport, do_job, inspect_machine
 from trimtab.studies.jobs import WORKERS, Job, JobContext
 from trimtab.studies.record import EVENTS
@@ -40,6 +45,7 @@ CONNECT_SECONDS = 5.0  # for an address to answer
 LOOK_SECONDS = 300.0  # for a machine to tell what it has: it imports the libraries first
 STOP_SECONDS = 20.0  # for running jobs to save a checkpoint
 POLL_SECONDS = 0.5
+LOOK_EVERY_SECONDS = 2.0  # for events in a store
 NEW_MACHINE_SECONDS = 60.0  # to wait for a machine if the last one was lost
 ATTEMPTS = 3  # how often a job is begun again
 LETTERS = 300  # of an error of Ray's
@@ -47,20 +53,23 @@ STORE_BYTES = 80 << 20  # Ray's least: no result goes through its object store
 
 
 @contextmanager
-def open_cluster(address: str) -> Iterator[Cluster]:
+def open_cluster(address: str, store: str | None = None) -> Iterator[Cluster]:
     """Context manager: yields the machines of a Ray cluster, for `study(machines=…)`.
 
     `address`: `local` for processes on this machine, `auto` for the cluster that this machine belongs to (or that
-    RAY_ADDRESS names), or `ray://HOST:PORT`. Raises PackageError without Ray, and InputError for an address where
-    nothing listens, or a cluster of another version of Ray or Python.
+    RAY_ADDRESS names), or `ray://HOST:PORT`. `store`: the address of an object store (`s3://BUCKET/FOLDER`) through
+    which a study's files go where machines share no folder. Raises PackageError without Ray, and InputError for an
+    address where nothing listens, a cluster of another version of Ray or Python, or what is no address of a store.
     """
     ray = _import_ray()
+    if store is not None:
+        StudyStore(store)
     _require_listener(address)
     former = {number: signal.getsignal(number) for number in STOP_SIGNALS}
     try:
         _connect(ray, address)
         _restore(former)  # Ray ends the process at SIGTERM
-        yield Cluster(ray, address)
+        yield Cluster(ray, address, store)
     finally:
         with suppress(Exception):
             ray.shutdown()
@@ -130,33 +139,31 @@ def _connect(ray: Any, address: str) -> None:
 class Cluster:
     """The machines of a connected Ray cluster."""
 
-    def __init__(self, ray: Any, address: str) -> None:
-        self._ray, self.address = ray, address
+    def __init__(self, ray: Any, address: str, store: str | None = None) -> None:
+        self._ray, self.address, self.store = ray, address, store
         self.gpu = False  # True: jobs that run the base model get a GPU each
         self._reports: dict[str, MachineReport] = {}  # by the name of a machine
         self._cores = 1  # of each job
 
     @property
     def option(self) -> str:
-        """Return the command-line option that names these machines."""
-        return f"--on {self.address}"
+        """Return the command-line options that name these machines."""
+        return f"--on {self.address}" + (f" --store {shlex.quote(self.store)}" if self.store else "")
 
     # ---- before anything is spent
 
     def require_ready(self, task: Task, folder: Path) -> None:
-        """Raise InputError unless every machine sees `folder` and has the versions and models of this one."""
+        """Raise InputError unless every machine sees `folder`, or the store, and has the versions and models of this
+        one. Raises an error of the store if this machine cannot use it.
+        """
         self.gpu = any(method_of(arm).uses_base for arm in task.arms) and _has_gpu()
         folder.mkdir(parents=True, exist_ok=True)
-        token, words = folder / f".seen-{uuid.uuid4().hex}", secrets.token_hex(16)
-        write_atomic(token, words)
-        try:
-            asked = {name: self._ask(node, task, token, words) for name, node in self._nodes().items()}
+        with self._token(task, folder, secrets.token_hex(16)) as ask:
+            asked = {name: ask(node) for name, node in self._nodes().items()}
             seen = {name: self._report(name, reference) for name, reference in asked.items()}
             self._reports = {name: report for name, report in seen.items() if report is not None}
-        finally:
-            token.unlink(missing_ok=True)
         for name, report in self._reports.items():
-            _require_fit(name, report, folder)
+            _require_fit(name, report, folder, self.store)
         if not self._capacities():
             lacks = "has a GPU, as this one has, on which the plan is timed" if self.gpu else "offers a core"
             remedy = "add one, or start the study elsewhere"
@@ -172,14 +179,31 @@ class Cluster:
             for node in found
         }
 
-    def _ask(self, node: Mapping[str, Any], task: Task, token: Path, words: str) -> Any:
-        """Ask one machine what it has. Return Ray's reference to its `MachineReport`."""
+    @contextmanager
+    def _token(self, task: Task, folder: Path, words: str) -> Iterator[Callable[[Mapping[str, Any]], Any]]:
+        """Context manager: writes words where all machines should see them; yields a function that asks a machine what
+        it has, and returns Ray's reference to its `MachineReport`.
+        """
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        there = NodeAffinitySchedulingStrategy(node_id=node["NodeID"], soft=False)
-        return self._ray.remote(num_cpus=1, max_retries=0, scheduling_strategy=there)(inspect_machine).remote(
-            task, token, words
-        )
+        store, name = StudyStore(self.store) if self.store else None, f".seen-{uuid.uuid4().hex}"
+        token = name if store else str(folder / name)
+
+        def ask(node: Mapping[str, Any]) -> Any:
+            there = NodeAffinitySchedulingStrategy(node_id=node["NodeID"], soft=False)
+            inspect = self._ray.remote(num_cpus=1, max_retries=0, scheduling_strategy=there)(inspect_machine)
+            return inspect.remote(task, token, words, self.store)
+
+        try:
+            if store:
+                store.write_text(name, words)
+            else:
+                write_atomic(folder / name, words)
+            yield ask
+        finally:
+            if store:
+                store.remove(name)
+            (folder / name).unlink(missing_ok=True)
 
     def _report(self, name: str, reference: Any) -> MachineReport | None:
         """Return what a machine has, None if it is gone. Raises InputError if it does not tell."""
@@ -210,6 +234,11 @@ class Cluster:
             for one in offered
             if not self.gpu or one.get("GPU", 0) >= 1
         ]
+
+    def fetch_study(self, task: Task, study: str) -> None:
+        """Bring the folder of a study that was begun on another machine from the store, if it is not here."""
+        if self.store and not (task.folder / FOLDER / "studies" / study).exists():
+            fetch_study(self.store, task, study)
 
     # ---- what is foretold
 
@@ -287,7 +316,11 @@ class Cluster:
         gpu = self.gpu and any(method_of(arm).uses_base for arm in context.task.arms if arm.name in job.arms)
         if gpu:
             options |= {"num_gpus": 1, "max_calls": 1}  # only the end of its process frees a GPU's memory
-        return self._ray.remote(**options)(do_job).remote(context, job, worker, cores=self._cores, gpu=gpu)
+        given = context, job, worker
+        if self.store:
+            do = self._ray.remote(**options)(do_stored_job)
+            return do.remote(*given, store=self.store, cores=self._cores, gpu=gpu)
+        return self._ray.remote(**options)(do_job).remote(*given, cores=self._cores, gpu=gpu)
 
     def has_room(self) -> bool:
         """True if a machine is up that takes a job."""
@@ -301,12 +334,15 @@ def _has_gpu() -> bool:
     return torch.cuda.is_available()
 
 
-def _require_fit(name: str, report: MachineReport, folder: Path) -> None:
+def _require_fit(name: str, report: MachineReport, folder: Path, store: str | None) -> None:
     """Raise InputError if a machine lacks what a study needs."""
-    if not report.sees_folder:
+    if report.unseen is not None and store:
+        problem = f"machine {name} cannot use the store ({report.unseen})"
+        raise InputError(problem, "set there what this machine uses it with", field="--store")
+    if report.unseen is not None:
         raise InputError(
             f"machine {name} does not see {folder}",
-            "put the task's folder where all machines have it under the same path",
+            "put the task's folder where all machines have it under the same path, or name a store with --store",
             field="--on",
         )
     own = versions()
@@ -329,7 +365,9 @@ class _Run:
     ) -> None:
         self.cluster, self.ray, self.context, self.progress = cluster, ray, context, progress
         self.waiting, self.unfinished = list(jobs), {job.name for job in jobs}
-        self.running: dict[Any, Job] = {}
+        self.running: dict[Any, tuple[Job, str]] = {}  # with the worker's name, by Ray's reference to the outcome
+        self.stored = StoredStudy(cluster.store, context) if cluster.store else None
+        self.looked = 0.0  # when the events of running jobs were brought from the store
         self.lost: Counter[str] = Counter()
         self.failures: dict[str, str] = {}
         self.events = WorkerEvents(context.folder, progress)
@@ -337,10 +375,12 @@ class _Run:
 
     def finish(self) -> Mapping[str, str]:
         try:
+            if self.stored:
+                self.stored.send()
             while self.waiting or self.running:
                 self._submit_ready()
                 self._collect()
-                self.events.relay_new()
+                self._relay_events()
         except BaseException as error:
             self._stop()
             if isinstance(error, ConnectionError | self.ray.exceptions.RaySystemError):
@@ -355,7 +395,14 @@ class _Run:
                 self.unfinished.discard(job.name)
                 continue
             worker = f"{job.name}-{uuid.uuid4().hex[:8]}"
-            self.running[self.cluster.submit(self.context, job, worker)] = job
+            self.running[self.cluster.submit(self.context, job, worker)] = job, worker
+
+    def _relay_events(self) -> None:
+        if self.stored and time.monotonic() - self.looked > LOOK_EVERY_SECONDS:
+            for job, worker in self.running.values():
+                self.stored.look(job, worker)
+            self.looked = time.monotonic()
+        self.events.relay_new()
 
     def _collect(self) -> None:
         """Wait a moment for jobs that end, and take note of how they ended."""
@@ -363,7 +410,9 @@ class _Run:
             return
         ended, _ = self.ray.wait(list(self.running), num_returns=1, timeout=POLL_SECONDS)
         for reference in ended:
-            job, outcome = self.running.pop(reference), self._outcome(reference)
+            (job, worker), outcome = self.running.pop(reference), self._outcome(reference)
+            if self.stored and not isinstance(outcome, str):
+                self.stored.collect(job, worker)
             if isinstance(outcome, str):
                 self._begin_again(job, outcome)
                 continue
@@ -411,6 +460,9 @@ class _Run:
             for reference in self.running:
                 self.ray.cancel(reference)
             self.ray.wait(list(self.running), num_returns=max(1, len(self.running)), timeout=STOP_SECONDS)
+            if self.stored:
+                for job, worker in self.running.values():
+                    self.stored.collect(job, worker)
         self.events.relay_new()
 
 

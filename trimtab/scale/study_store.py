@@ -94,12 +94,20 @@ class StudyStore:
         return StoredFolder(files=value["files"], number=value["number"])
 
     def push(
-        self, name: str, folder: Path, paths: Iterable[Path], *, but: Mapping[str, str] | None = None, number: int = 0
+        self,
+        name: str,
+        folder: Path,
+        paths: Iterable[Path],
+        *,
+        but: Mapping[str, str] | None = None,
+        number: int = 0,
+        still: Callable[[], bool] = lambda: True,
     ) -> None:
         """Keep these files of a folder under a name, in place of what was kept there.
 
         `but`: SHA-256 of files by their paths, which are left out if they are the same. `number`: the least one.
-        Raises ChangedError for a file that changed, FileNotFoundError for one that vanished meanwhile.
+        `still`: True if the folder has not changed, when all is sent. Raises ChangedError if it has, FileNotFoundError
+        for a file that vanished.
         """
         before = self.read(name)
         held, files = set(before.files.values()) if before else set(), dict[str, str]()
@@ -114,6 +122,8 @@ class StudyStore:
                 held.add(sha256)
         if before is not None and before.files == files:
             return
+        if not still():
+            raise ChangedError(str(folder))
         number = max(number, before.number if before else 0) + 1
         self.write_text(f"{name}/{LIST}", json.dumps({"files": files, "number": number}))
         for sha256 in held - set(files.values()):

@@ -56,6 +56,9 @@ class Machines(Protocol):
     def option(self) -> str:
         """Return the command-line option that names them."""
 
+    def fetch_study(self, task: Task, study: str) -> None:
+        """Bring the folder of a study that was begun on another machine, if it is not here and they keep it."""
+
     def require_ready(self, task: Task, folder: Path) -> None:
         """Raise InputError unless every machine sees `folder` and has what the task needs. Nothing is spent before."""
 

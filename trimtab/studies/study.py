@@ -136,12 +136,10 @@ def study(
     own = resolve_task(task, listeners, given, folder)
     if budget is not None:
         own = with_budget(own, budget)
-    if arms is None and resume is not None:
-        arms = selection(folder_to_resume(own, resume))
+    if resume is not None:
+        arms, rows = _as_begun(own, resume, arms, rows, machines)
     if arms is not None:
         own = with_arms(own, arms)
-    if rows is None and resume is not None:
-        rows = requested_rows(folder_to_resume(own, resume))
     own = with_rows(own, rows)
     elsewhere = _elsewhere(machines, allow, allow_commands, scorer, reward)
     with run_context(
@@ -173,6 +171,16 @@ def study(
                     "a resumed study keeps its plan", "leave it out, or start a new study", field="--budget"
                 )
             return _StudyRun(ctx, folder, selected, elsewhere, resumed=resume is not None).run()
+
+
+def _as_begun(
+    task: Task, resume: str, arms: Sequence[str] | None, rows: int | None, machines: Machines | None
+) -> tuple[Sequence[str] | None, int | None]:
+    """Return the arms and the number of rows of a study that is resumed, as it was begun unless they are given."""
+    if machines is not None and resume not in ("", "latest"):
+        machines.fetch_study(task, resume)
+    folder = folder_to_resume(task, resume)
+    return selection(folder) if arms is None else arms, requested_rows(folder) if rows is None else rows
 
 
 def _resuming(folder: Path, machines: Machines | None, allow: Sequence[str], allow_commands: bool) -> str:
