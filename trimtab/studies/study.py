@@ -45,7 +45,7 @@ from trimtab.base.machine import is_busy
 from trimtab.base.progress import Listener
 from trimtab.base.records import Answer, Arm
 from trimtab.base.results import ArmRecord, ArmResult, StudyResult, Usage
-from trimtab.base.task import with_arms, with_budget, with_rows
+from trimtab.base.task import Task, with_arms, with_budget, with_rows
 from trimtab.decision.cost import volume_of
 from trimtab.measurement.clusters import group_count
 from trimtab.measurement.evaluate import load_answers, save_answers
