@@ -1,10 +1,10 @@
-"""Four equal arms with one core each: one worker against two, and against a study without Ray.
+"""Four equal arms with one core each: one worker against two and four, and what the model of the schedule foretells.
 
-Run: python benchmarks/cluster.py  →  benchmarks/results/cluster.json, in some minutes on two cores, alone on the
-machine. A random Llama of four layers is fine-tuned with LoRA by four arms that differ in their name alone. Each run
-is a process of its own, bound to as many cores as it has workers, in the order A B B A. Wall seconds of building the
-arms (from the first `begin` of an arm to the last event before the test questions), of the whole command, and of what
-it spent beside the arms. Linux, whose processes can be bound to cores.
+Run: python benchmarks/cluster.py  →  benchmarks/results/cluster.json and the tables of docs/scale.md, in some minutes
+on two cores, alone on the machine. A random Llama of four layers is fine-tuned with LoRA by four arms that differ in
+their name alone, on a Ray cluster of one, two and four nodes with a core each. Study and cluster are bound to as many
+cores as there are nodes, two at most, in the order A B C B A. Wall seconds of building the arms, from where building is
+foretold to the last event of a worker, and of the whole command. Linux, whose processes can be bound to cores.
 """
 
 from __future__ import annotations
@@ -13,18 +13,23 @@ import argparse
 import json
 import os
 import random
+import secrets
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
-from statistics import median
+from statistics import mean
 from typing import Any
 
 import torch
+from schedule_model import StageTimes, checked
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -55,8 +60,19 @@ arms = {arms}
 effort = "none"
 """
 ARM = '[arm.{name}]\nweights = "lora"\nepochs = {epochs}\n'
-ORDER = ("one worker", "two workers", "two workers", "one worker", "without Ray", "without Ray")
-CORES = {"one worker": 1, "two workers": 2, "without Ray": 1}
+ORDER = (1, 2, 4, 2, 1)  # workers
+CORES = 2  # of the machine, at most; as many as workers
+HEAD = """
+import sys
+from ray.cluster_utils import Cluster
+sizes = {"num_cpus": 1, "object_store_memory": 80 << 20}
+made = Cluster(initialize_head=True, head_node_args={**sizes, "include_dashboard": False})
+for _ in range(int(sys.argv[1]) - 1):
+    made.add_node(**sizes)
+print(made.address, flush=True)
+sys.stdin.read()
+made.shutdown()
+"""
 
 
 def write_model(folder: Path) -> None:
@@ -94,63 +110,91 @@ def write_task(folder: Path, rows: int, epochs: float) -> Path:
     return folder / "trimtab.toml"
 
 
-def run(task: Path, way: str) -> dict[str, float]:
-    """The wall seconds of one study."""
+@contextmanager
+def cluster(workers: int, cores: Sequence[int]) -> Iterator[dict[str, str]]:
+    """A cluster of as many nodes as workers, each of which offers a core; all of it is bound to `cores`. What a study
+    needs in its environment.
+    """
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(16)}
+    quiet = {**os.environ, **token, "OMP_NUM_THREADS": "1", "RAY_worker_niceness": "0", "RAY_USAGE_STATS_ENABLED": "0"}
+    command = [*bound(cores), sys.executable, "-c", HEAD, str(workers)]
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen(command, text=True, env=quiet, **pipes) as head:
+        try:
+            yield {**quiet, "RAY_ADDRESS": head.stdout.readline().strip()}  # type: ignore[union-attr]
+        finally:
+            head.communicate()
+
+
+def bound(cores: Sequence[int]) -> list[str]:
+    return ["taskset", "-c", ",".join(map(str, cores))]
+
+
+def run(task: Path, workers: int) -> dict[str, Any]:
+    """What one study took: wall seconds, and those of its stages."""
     shutil.rmtree(task.parent / ".trimtab", ignore_errors=True)
-    on = [] if way == "without Ray" else ["--on", "local"]
-    command = [sys.executable, "-m", "trimtab", "study", "--task", str(task), *on]
-    cores = sorted(os.sched_getaffinity(0))[: CORES[way]]
-    began = time.perf_counter()
-    done = subprocess.run(
-        ["taskset", "-c", ",".join(map(str, cores)), *command],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-    )
-    whole = time.perf_counter() - began
+    cores = sorted(os.sched_getaffinity(0))[: min(workers, CORES)]
+    with cluster(workers, cores) as environment:
+        command = [*bound(cores), sys.executable, "-m", "trimtab", "study", "--task", str(task), "--on", "auto"]
+        began = time.perf_counter()
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        whole = time.perf_counter() - began
     if done.returncode > 1:
         raise RuntimeError(done.stderr)
     (file,) = task.parent.glob(".trimtab/studies/*/events.jsonl")
-    return {"building": building_seconds(list(read_json_lines(file))), "whole": whole}
+    events = list(read_json_lines(file))
+    made, answered = (stage_times(events, note) for note in ("building ", "answering the test questions: "))
+    seconds = {"building": made.seconds, "whole": whole}
+    return {"seconds": seconds, "building": asdict(made), "answering": asdict(answered), "whole": whole}
 
 
-def building_seconds(events: Sequence[dict[str, Any]]) -> float:
-    """The seconds from the first `begin` of an arm to its last training step or look at dev."""
-    of_arms = [event for event in events if event["stage"] in ("begin", "train", "dev")]
-    trained = [event for event in of_arms if event["stage"] != "begin"]
-    at = [datetime.fromisoformat(event["time"]).timestamp() for event in (of_arms[0], trained[-1])]
-    return at[1] - at[0]
+def stage_times(events: Sequence[dict[str, Any]], note: str) -> StageTimes:
+    """The times of a stage, from its prediction to its last event: until its first job begins, and from there to where
+    the next job begins. With several workers only the sum of them says something.
+    """
+    at = [datetime.fromisoformat(event["time"]).timestamp() for event in events]
+    first = next(number for number, event in enumerate(events) if event.get("note", "").startswith(note))
+    rest = range(first + 1, len(events))
+    ends = (number for number in rest if not {"worker", "note"} & events[number].keys())
+    until = next(ends, len(events))
+    own = range(first + 1, until)
+    begun = sorted(at[number] for number in own if events[number]["stage"] == "begin")
+    times = [*begun, max(at[number] for number in own)]
+    return StageTimes(start=times[0] - at[first], jobs=tuple(later - one for one, later in pairwise(times)))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, default=400)
+    parser.add_argument("--rows", type=int, default=300)
     parser.add_argument("--epochs", type=float, default=8.0)
     parser.add_argument("--out", type=Path, default=RESULT)
     options = parser.parse_args()
+    load = os.getloadavg()
     with tempfile.TemporaryDirectory() as folder:
         task = write_task(Path(folder) / "task", options.rows, options.epochs)
-        runs: dict[str, list[dict[str, float]]] = {way: [] for way in CORES}
-        for way in ORDER:
-            runs[way].append(run(task, way))
-            print(way, runs[way][-1], flush=True)
-    medians = {way: {what: median(one[what] for one in each) for what in each[0]} for way, each in runs.items()}
-    one, two = medians["one worker"], medians["two workers"]
-    ratios = {what: one[what] / two[what] for what in one}
-    write_json(
-        options.out,
-        {
-            "machine": describe_machine(),
-            "versions": versions(),
-            "load": os.getloadavg(),
-            "rows": options.rows,
-            "epochs": options.epochs,
-            "runs": runs,
-            "medians": medians,
-            "one_over_two": ratios,
-        },
-    )
-    print(ratios)
+        runs: dict[str, list[dict[str, Any]]] = {str(workers): [] for workers in sorted(set(ORDER))}
+        for workers in ORDER:
+            runs[str(workers)].append(run(task, workers))
+            print(workers, runs[str(workers)][-1], flush=True)
+    means = {
+        workers: {what: mean(one["seconds"][what] for one in each) for what in each[0]["seconds"]}
+        for workers, each in runs.items()
+    }
+    measured = {
+        "machine": describe_machine(),
+        "versions": versions(),
+        "load": load,
+        "rows": options.rows,
+        "epochs": options.epochs,
+        "cores": CORES,
+        "runs": runs,
+        "means": means,
+        "one_over_two": {what: means["1"][what] / means["2"][what] for what in means["1"]},
+    }
+    write_json(options.out, {**measured, "model": checked(measured)})
+    print(json.dumps({"one_over_two": measured["one_over_two"], "model": checked(measured)}, indent=1))
+    if options.out == RESULT:
+        subprocess.run([sys.executable, str(RESULT.parents[1] / "scale_model.py"), "write"], check=True)
 
 
 if __name__ == "__main__":

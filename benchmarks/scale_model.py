@@ -33,6 +33,7 @@ from trimtab.base.machine import describe_machine, versions
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 RESULT = RESULTS / "scale_model.json"
+CLUSTER = RESULTS / "cluster.json"  # the schedule of several workers, measured and simulated
 PAGE = ROOT / "docs" / "scale.md"
 
 ROWS = (4_000, 16_000, 64_000, 128_000)  # sizes at which reading, checking and splitting is measured
@@ -388,6 +389,7 @@ def modelled(measured: dict[str, Any]) -> dict[str, Any]:
     }
     return {
         "measured": measured,
+        "schedule": read_json(CLUSTER)["model"] if CLUSTER.is_file() else [],
         "from": {name: [file, *map(str, keys)] for name, (file, keys) in RATES.items()},
         "assumed": {name: {"value": value, "why": why} for name, (value, why) in ASSUMED.items()},
         "rates": rate,
@@ -446,6 +448,13 @@ def tables(result: dict[str, Any]) -> str:
     for one in result["checks"]:
         seconds = f"{one['model_seconds']:.0f} | {one['measured_seconds']:.0f}"
         parts.append(f"| {one['study']} | {one['arms']} | {seconds} | {one['error']:+.0%} |")
+    if result["schedule"]:
+        parts += ["", "| workers | cores | what | modelled s | measured s | error |"]
+        parts.append("| ---: | ---: | --- | ---: | ---: | ---: |")
+    for one in result["schedule"]:
+        seconds = f"{one['model_seconds']:.0f} | {one['measured_seconds']:.0f}"
+        what = "building four arms" if one["what"] == "building" else "the whole study"
+        parts.append(f"| {one['workers']} | {one['cores']} | {what} | {seconds} | {one['error']:+.0%} |")
     return "\n".join(parts)
 
 

@@ -17,12 +17,11 @@ from typing import Any
 
 import psutil
 import pytest
+from same_study import SCORED, SCORER, SLOW, in_folders, require_same
 from study_tasks import CLASSIFY, LABELLED, QUICK, events, folder_of, write_task
 
 from trimtab.arms.store import read_result
 from trimtab.base.errors import InputError
-from trimtab.base.results import StudyResult
-from trimtab.measurement.evaluate import load_answers
 from trimtab.scale.cluster import Cluster, open_cluster
 from trimtab.studies.study import study
 
@@ -30,17 +29,6 @@ pytest.importorskip("ray", reason="Ray is not installed: pip install 'trimtab[ra
 
 NODES = 3
 WAIT = 600.0  # seconds for what comes at once on a quiet machine
-# Figures of a clock or of a process, and the study's own name.
-OF_THE_RUN = {
-    *("train_seconds", "evaluation_seconds", "seconds_per_question", "processor_share", "peak_memory_mb", "cost"),
-    *("latency_p50_ms", "latency_p95_ms", "latency_p95_high_ms", "prefill_seconds", "decode_seconds"),
-    *("seconds", "study", "report", "sentence", "stored_bytes", "busy_machine", "flips"),
-}
-SLOW = """
-[arm.slow]
-weights = "full"
-epochs = 60
-"""
 
 
 @pytest.fixture(scope="module")
@@ -63,63 +51,6 @@ def nodes() -> Iterator[Any]:
 def machines(nodes: Any) -> Iterator[Cluster]:
     with open_cluster("auto") as found:
         yield found
-
-
-def without_times(value: Any, figure: Callable[[float], Any] = float) -> Any:
-    """A result without what a clock decides."""
-    if isinstance(value, dict):
-        return {name: without_times(one, figure) for name, one in value.items() if name not in OF_THE_RUN}
-    if isinstance(value, list):
-        return [without_times(one, figure) for one in value]
-    return figure(value) if isinstance(value, float) else value
-
-
-def what_was_found(value: Any) -> Any:
-    """The same, to compare with: its figures to float32's rounding, which depends on the threads."""
-    return without_times(value, lambda figure: pytest.approx(figure, rel=1e-5, abs=1e-6))
-
-
-def compared(plain: dict[str, Any]) -> dict[frozenset[str], Any]:
-    """The comparisons by their two arms, which of two equal ones is the first is decided by their costs."""
-    found = plain.pop("comparisons")
-    return {frozenset((one["a"], one["b"])): [abs(one["difference"]), one["p"], one["p_holm"]] for one in found}
-
-
-def files_of(folder: Path) -> list[str]:
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if "__" not in path.name)
-
-
-def require_same(
-    task: Path, result: StudyResult, other: Path, expected: StudyResult, *, by_costs: bool = False
-) -> None:
-    """Verdict, figures, answers and files are those of another study of the same rows. `by_costs`: the verdict hangs on
-    seconds that were measured.
-    """
-    own, plain = folder_of(task, result), folder_of(other, expected)
-    assert [(arm.status, arm.why) for arm in result.arms] == [("done", None)] * len(result.arms)
-    found, right = (json.loads((folder / "study.json").read_text()) for folder in (own, plain))
-    assert compared(found) == what_was_found(compared(right))
-    if by_costs:
-        del found["verdict"], right["verdict"]
-    assert without_times(found) == what_was_found(right)
-    for arm in result.arms:
-        answers, others = (load_answers(folder / "arms" / arm.arm / "answers.parquet") for folder in (own, plain))
-        assert [(one.item_id, one.seed, one.answer, one.score) for one in answers] == [
-            (one.item_id, one.seed, one.answer, one.score) for one in others
-        ]
-        assert [one.probability for one in answers] == what_was_found([one.probability for one in others])
-    assert files_of(own) == files_of(plain)
-
-
-def beside(folder: Path, name: str) -> Path:
-    (folder / name).mkdir()
-    return folder / name
-
-
-def in_folders(tmp_path: Path, model: Path, arms: list[str], **more: Any) -> tuple[Path, Path]:
-    """The same task twice."""
-    plain, own = (write_task(beside(tmp_path, name), model, arms, **more) for name in ("plain", "cluster"))
-    return plain, own
 
 
 def worker_of(task: Path, job: str) -> int:
@@ -173,25 +104,12 @@ def test_what_is_searched_on_dev_is_found_alike(tmp_path: Path, tiny_model_folde
     assert scores[0]
 
 
-SCORER = """
-import json, pathlib, sys, time
-for line in sys.stdin:
-    row = json.loads(line)
-    while pathlib.Path("hold").exists():
-        time.sleep(0.02)
-    right = row["reference"] if isinstance(row["reference"], str) else row["reference"][0]
-    print(json.dumps({"id": row["id"], "score": float(row["answer"][:1] == right[:1])}), flush=True)
-"""
-
-
 @pytest.mark.cluster
 def test_a_process_is_killed_in_training_and_a_node_in_answering(
     tmp_path: Path, tiny_model_folder: Path, nodes: Any, machines: Cluster
 ) -> None:
     arms = ["slow", "prompt"]
-    program = f'metric = "scorer"\nscorer = ["{sys.executable}", "scorer.py"]'
-    scored = f'kind = "generate"\noutput_tokens = 6\n{program}'
-    plain, own = in_folders(tmp_path, tiny_model_folder, arms, more=SLOW, task=scored)
+    plain, own = in_folders(tmp_path, tiny_model_folder, arms, more=SLOW, task=SCORED)
     for task in (plain, own):
         (task.parent / "scorer.py").write_text(SCORER)
     expected = study(plain, allow_commands=True, listeners=[])
@@ -381,12 +299,24 @@ def test_a_folder_that_not_all_see_is_told(
 
 def test_a_gpu_that_no_node_has_is_told(tmp_path: Path, tiny_model_folder: Path, machines: Cluster) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("trimtab.scale.cluster._has_gpu", lambda: True)
+        patch.setattr("trimtab.scale.cluster.gpu_count", lambda: 1)
         told = refused(write_task(tmp_path, tiny_model_folder, ["prompt"]), machines)
     assert told == (
         "--on: no machine of the cluster has a GPU, as this one has, on which the plan is timed; "
         "add one, or start the study elsewhere"
     )
+
+
+def test_a_gpu_that_is_not_there_is_told(
+    tmp_path: Path, tiny_model_folder: Path, nodes: Any, machines: Cluster
+) -> None:
+    """Ray believes what it is started with."""
+    claims = nodes.add_node(num_cpus=1, num_gpus=1, object_store_memory=80 << 20)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("trimtab.scale.cluster.gpu_count", lambda: 1)
+        told = refused(write_task(tmp_path, tiny_model_folder, ["prompt"]), machines)
+    nodes.remove_node(claims)
+    assert "offers a GPU to Ray, and PyTorch finds none there; install the GPU's driver" in told
 
 
 def test_a_function_cannot_go_to_other_machines(tmp_path: Path, tiny_model_folder: Path, machines: Cluster) -> None:

@@ -11,10 +11,11 @@ import pytest
 from study_tasks import CLASSIFY, LABELLED, QUICK, arm_of, begin_with_time, events, folder_of, rows_of, write_task
 
 from trimtab.arms.run import ArmRunner
+from trimtab.base.config import CostTable
 from trimtab.base.progress import Progress
 from trimtab.base.task import Task
 from trimtab.measurement.evaluate import load_answers
-from trimtab.scale.cluster import WorkerEvents
+from trimtab.scale.job_run import WorkerEvents
 from trimtab.scale.tasks import do_job
 from trimtab.studies.jobs import Job, JobContext
 from trimtab.studies.study import study
@@ -34,8 +35,8 @@ class ThisProcess:
     def divide_cores(self, jobs: int) -> int:
         return 1
 
-    def forecast(self, jobs: Sequence[Job]) -> str:
-        return f"{len(jobs)} jobs"
+    def forecast(self, jobs: Sequence[Job], cost: CostTable) -> Sequence[str]:
+        return [f"{len(jobs)} jobs"]
 
     def run(self, context: JobContext, jobs: Sequence[Job], progress: Progress) -> Mapping[str, str]:
         failures: dict[str, str] = {}

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from study_tasks import CITIES, THINGS, rows_of, write_task
+from study_tasks import CITIES, QUICK, THINGS, rows_of, write_task
 
 from trimtab.arms.search.context_search import TrialPlan
 from trimtab.arms.workspace import open_workspace, require_sound
@@ -18,6 +18,7 @@ from trimtab.base.task import load_task
 from trimtab.cli.check_page import draw, draw_data_audit, draw_rest
 from trimtab.measurement.power import assumed, smallest_difference
 from trimtab.studies.check import CheckResult, Forecast, MaskRun, TokenStatistics, check
+from trimtab.studies.schedule import WallTime
 
 KEYED = '[api.big]\nurl = "http://127.0.0.1:9/v1"\nmodel = "big"\nkey_env = "BIG_KEY"\n'
 
@@ -252,6 +253,33 @@ def test_what_does_not_fit_the_budget_is_added_up() -> None:
     some = (Forecast(arm="prompt", minutes=2.0), none[0], Forecast(arm="api-big", problem="not timed"))
     told = drawn(replace(EMPTY, forecasts=some, minutes=2.0))
     assert "What fits takes about 2 min; all arms would take about 42 min" in told
+
+
+def test_what_more_machines_take_is_told_of_long_studies() -> None:
+    walls = (WallTime(machines=1, seconds=5700.0, cost=0.634), WallTime(machines=2, seconds=3000.0, cost=0.667))
+    shown = drawn(replace(EMPTY, wall_times=walls, waits=("lora waits",), currency="EUR"))
+    lines = [line.split() for line in shown.splitlines()]
+    assert ["machines", "minutes", "cost", "EUR"] in lines
+    assert ["1", "95", "0.63"] in lines
+    assert ["2", "50", "0.67"] in lines
+    assert "lora waits" in shown
+    short = tuple(replace(one, seconds=one.seconds / 10) for one in walls)
+    assert "--on" not in drawn(replace(EMPTY, wall_times=short, waits=("lora waits",)))
+
+
+def test_more_machines_are_predicted_from_the_plan(tmp_path: Path, tiny_model_folder: Path) -> None:
+    priced = """
+[cost]
+machine_hour = { price = 3600.0, as_of = 2026-01-01, source = "x" }
+"""
+    file = write_task(tmp_path, tiny_model_folder, ["prompt", "quick"], study="seeds = 2", more=QUICK + priced)
+    result = check(file)
+    assert [one.machines for one in result.wall_times][:1] == [1]
+    for one in result.wall_times:
+        assert one.cost == pytest.approx(one.machines * one.seconds)
+    assert result.waits[0] == "1 more seed of quick waits for its first run"
+    alone = write_task(tmp_path, tiny_model_folder, ["prompt"])
+    assert check(alone).wall_times == ()
 
 
 def test_a_budget_that_no_arm_fits_bars_a_study(tmp_path: Path, tiny_model_folder: Path) -> None:

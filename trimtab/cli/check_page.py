@@ -10,6 +10,7 @@ from rich.text import Text
 
 from trimtab.arms.search.context_search import RATES
 from trimtab.measurement.power import GUESSED_DISCORDANCE
+from trimtab.studies.schedule import WORTH_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -157,9 +158,26 @@ def _draw_plan(result: CheckResult, console: Console) -> None:
     console.print(table)
     if result.minutes is not None:
         console.print(Text(_total_sentence(result)))
+    _draw_machines(result, console)
     _draw_search(result, console)
     for cut in result.cuts:
         console.print(Text(f"To fit the budget: {cut}", style="yellow"))
+
+
+def _draw_machines(result: CheckResult, console: Console) -> None:
+    """Draw what a long study takes on several machines, and what waits for what there."""
+    if len(result.wall_times) < 2 or result.wall_times[0].seconds < WORTH_SECONDS:
+        return
+    console.print(Text("With --on, on machines like this one:"))
+    table = Table(box=None, pad_edge=False)
+    for name in ("machines", "minutes", *([f"cost {result.currency}"] if result.currency else [])):
+        table.add_column(name, justify="right", no_wrap=True)
+    for one in result.wall_times:
+        cost = [f"{one.cost:.2g}"] if one.cost is not None else []
+        table.add_row(f"{one.machines}", f"{one.seconds / 60:.0f}", *cost)
+    console.print(table)
+    for sentence in result.waits:
+        console.print(Text(f"  {sentence}"))
 
 
 def _draw_search(result: CheckResult, console: Console) -> None:

@@ -26,6 +26,13 @@ class Compute:
     kernels: bool
 
 
+def gpu_count() -> int:
+    """Return the number of GPUs that torch can use."""
+    import torch
+
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
 def inspect_compute() -> Compute:
     """Ask torch, and measure for half a second."""
     import torch

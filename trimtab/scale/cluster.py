@@ -11,7 +11,6 @@ import shlex
 import signal
 import socket
 import threading
-import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,33 +21,36 @@ from urllib.parse import urlsplit
 
 from trimtab.arms.workspace import FOLDER
 from trimtab.base.cgroups import cores
+from trimtab.base.config import CostTable
 from trimtab.base.display import duration_in_words
-from trimtab.base.errors import InputError, PackageError, TrimtabError
-from trimtab.base.files import read_json_lines, write_atomic
+from trimtab.base.errors import InputError, PackageError
+from trimtab.base.files import write_atomic
 from trimtab.base.grammar import method_of
 from trimtab.base.machine import versions
 from trimtab.base.progress import STOP_SIGNALS, Progress
-from trimtab.base.sanitize import one_line, visible
+from trimtab.base.sanitize import one_line
 from trimtab.base.task import Task
+from trimtab.model.devices import gpu_count
 from trimtab.retrieval.embed import Encoder
 from trimtab.retrieval.index import KeepVectors
 from trimtab.scale.embedding import EmbeddingPool
-from trimtab.scale.schedule import MachineCapacity, cores_each, end_times
-from trimtab.scale.stored_job import StoredStudy, do_stored_job, fetch_study
+from trimtab.scale.job_run import ATTEMPTS, NEW_MACHINE_SECONDS, JobRun, last_line, lost_cluster
+from trimtab.scale.stored_job import do_stored_job, fetch_study
 from trimtab.scale.study_store import StudyStore
-from trimtab.scale.tasks import JobOutcome, MachineReport, do_job, inspect_machine
-from trimtab.studies.jobs import WORKERS, Job, JobContext
-from trimtab.studies.record import EVENTS
+from trimtab.scale.tasks import MachineReport, do_job_of_node, inspect_machine
+from trimtab.studies.jobs import Job, JobContext
+from trimtab.studies.schedule import (
+    WORTH_SECONDS,
+    MachineCapacity,
+    cores_each,
+    end_times,
+    waits_in_words,
+    wall_times,
+)
 
 LOCAL = "local"
 CONNECT_SECONDS = 5.0  # for an address to answer
 LOOK_SECONDS = 300.0  # for a machine to tell what it has: it imports the libraries first
-STOP_SECONDS = 20.0  # for running jobs to save a checkpoint
-POLL_SECONDS = 0.5
-LOOK_EVERY_SECONDS = 2.0  # for events in a store
-NEW_MACHINE_SECONDS = 60.0  # to wait for a machine if the last one was lost
-ATTEMPTS = 3  # how often a job is begun again
-LETTERS = 300  # of an error of Ray's
 STORE_BYTES = 80 << 20  # Ray's least: no result goes through its object store
 
 
@@ -141,7 +143,7 @@ class Cluster:
 
     def __init__(self, ray: Any, address: str, store: str | None = None) -> None:
         self._ray, self.address, self.store = ray, address, store
-        self.gpu = False  # True: jobs that run the base model get a GPU each
+        self.gpu = False  # True: jobs that run the base model get a GPU each, as the plan is timed on one here
         self._reports: dict[str, MachineReport] = {}  # by the name of a machine
         self._cores = 1  # of each job
 
@@ -156,14 +158,15 @@ class Cluster:
         """Raise InputError unless every machine sees `folder`, or the store, and has the versions and models of this
         one. Raises an error of the store if this machine cannot use it.
         """
-        self.gpu = any(method_of(arm).uses_base for arm in task.arms) and _has_gpu()
+        self.gpu = any(method_of(arm).uses_base for arm in task.arms) and gpu_count() > 0
         folder.mkdir(parents=True, exist_ok=True)
+        nodes = self._nodes()
         with self._token(task, folder, secrets.token_hex(16)) as ask:
-            asked = {name: ask(node) for name, node in self._nodes().items()}
+            asked = {name: ask(node) for name, node in nodes.items()}
             seen = {name: self._report(name, reference) for name, reference in asked.items()}
             self._reports = {name: report for name, report in seen.items() if report is not None}
         for name, report in self._reports.items():
-            _require_fit(name, report, folder, self.store)
+            _require_fit(name, report, folder, self.store, gpu=self._needs_gpu_of(nodes[name]))
         if not self._capacities():
             lacks = "has a GPU, as this one has, on which the plan is timed" if self.gpu else "offers a core"
             remedy = "add one, or start the study elsewhere"
@@ -190,9 +193,11 @@ class Cluster:
         token = name if store else str(folder / name)
 
         def ask(node: Mapping[str, Any]) -> Any:
-            there = NodeAffinitySchedulingStrategy(node_id=node["NodeID"], soft=False)
-            inspect = self._ray.remote(num_cpus=1, max_retries=0, scheduling_strategy=there)(inspect_machine)
-            return inspect.remote(task, token, words, self.store)
+            options: dict[str, Any] = {"num_cpus": 1, "max_retries": 0}
+            options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(node_id=node["NodeID"], soft=False)
+            if self._needs_gpu_of(node):
+                options |= {"num_gpus": 1, "max_calls": 1}
+            return self._ray.remote(**options)(inspect_machine).remote(task, token, words, self.store)
 
         try:
             if store:
@@ -205,6 +210,10 @@ class Cluster:
                 store.remove(name)
             (folder / name).unlink(missing_ok=True)
 
+    def _needs_gpu_of(self, node: Mapping[str, Any]) -> bool:
+        """True if jobs will use a GPU of this node."""
+        return self.gpu and node["Resources"].get("GPU", 0) >= 1
+
     def _report(self, name: str, reference: Any) -> MachineReport | None:
         """Return what a machine has, None if it is gone. Raises InputError if it does not tell."""
         try:
@@ -215,9 +224,9 @@ class Cluster:
         except (self._ray.exceptions.TaskUnschedulableError, self._ray.exceptions.NodeDiedError):
             return None
         except self._ray.exceptions.RayError as error:
-            problem, remedy = f"machine {name}: {_last_line(error)}", "see `ray status`"
+            problem, remedy = f"machine {name}: {last_line(error)}", "see `ray status`"
             if "No module named" in str(error):
-                problem = f"machine {name} cannot run Trimtab ({_last_line(error)})"
+                problem = f"machine {name} cannot run Trimtab ({last_line(error)})"
                 remedy = f"install trimtab=={versions()['trimtab']} there"
             raise InputError(problem, remedy, field="--on") from None
         return report
@@ -247,8 +256,10 @@ class Cluster:
         self._cores = cores_each(self._capacities(), jobs)
         return self._cores
 
-    def forecast(self, jobs: Sequence[Job]) -> str:
-        """Return the predicted wall time of jobs in words."""
+    def forecast(self, jobs: Sequence[Job], cost: CostTable) -> Sequence[str]:
+        """Return in sentences the predicted wall time of jobs and, with the user's price, what the machines cost: here
+        and, for what takes long to build, on other numbers of such machines, and what waits for what.
+        """
         machines = self._capacities()
         memory = max((job.memory_mb or 0.0 for job in jobs), default=0.0)
         slots = self._slots(memory)
@@ -259,7 +270,26 @@ class Cluster:
         where = f"{len(machines)} machine{'s' * (len(machines) > 1)}"
         share = f"{min(slots, len(jobs))} at once with {self._cores} core{'s' * (self._cores > 1)} each"
         times = f"about {duration_in_words(wall)} (one after another {duration_in_words(whole)})"
-        return f"{what} {count} on {where}, {share}: {times}"
+        hour = cost.machine_hour.price if cost.machine_hour else None
+        price = "" if hour is None else f", {_amount(len(machines) * wall / 3600 * hour, cost)}"
+        sentences = [f"{what} {count} on {where}, {share}: {times}{price}"]
+        if jobs[0].stage == "make" and whole >= WORTH_SECONDS:
+            sentences += self._elsewhere(jobs, machines, cost, hour)
+        return sentences
+
+    def _elsewhere(
+        self, jobs: Sequence[Job], machines: Sequence[MachineCapacity], cost: CostTable, hour: float | None
+    ) -> Iterator[str]:
+        """Yield what building takes on other numbers of machines like these, and what waits for what."""
+        others = [
+            f"{one.machines}: about {duration_in_words(one.seconds)}"
+            + (f", {_amount(one.cost, cost)}" if one.cost is not None else "")
+            for one in wall_times([jobs], machines, self._cores, hour_price=hour)
+            if one.machines != len(machines)
+        ]
+        if others:
+            yield f"on other numbers of such machines: {'; '.join(others)}"
+        yield "; ".join(waits_in_words(jobs))
 
     def describe(self) -> list[dict[str, Any]]:
         """Return the machines, for the manifest: their names, processors, cores and memory, and the cores of a job."""
@@ -270,10 +300,10 @@ class Cluster:
     def run(self, context: JobContext, jobs: Sequence[Job], progress: Progress) -> Mapping[str, str]:
         """Do all jobs. Return why arms failed, by name. Events of the workers are passed on as they come.
 
-        A job whose process or machine is lost is begun again, at most ATTEMPTS times; it goes on from its last
+        A job whose process or machine is lost is begun again, three times at most; it goes on from its last
         checkpoint. Raises TrimtabError if no job can go on, or no machine is left.
         """
-        return _Run(self, self._ray, context, jobs, progress).finish()
+        return JobRun(self, self._ray, context, jobs, progress).finish()
 
     def embed(
         self,
@@ -301,7 +331,7 @@ class Cluster:
         try:
             return pool.embed(batches, keep, tell)
         except (ConnectionError, self._ray.exceptions.RaySystemError) as error:
-            raise _lost_cluster(error) from error
+            raise lost_cluster(error) from error
 
     def _slots(self, memory_mb: float = 0.0) -> int:
         return sum(machine.slots(self._cores, memory_mb) for machine in self._capacities())
@@ -320,21 +350,22 @@ class Cluster:
         if self.store:
             do = self._ray.remote(**options)(do_stored_job)
             return do.remote(*given, store=self.store, cores=self._cores, gpu=gpu)
-        return self._ray.remote(**options)(do_job).remote(*given, cores=self._cores, gpu=gpu)
+        return self._ray.remote(**options)(do_job_of_node).remote(*given, cores=self._cores, gpu=gpu)
+
+    def lost_nodes(self) -> set[str]:
+        """Return Ray's names of the nodes that are lost."""
+        return {node["NodeID"] for node in self._ray.nodes() if not node["Alive"]}
 
     def has_room(self) -> bool:
         """True if a machine is up that takes a job."""
         return any(machine.slots(self._cores) for machine in self._capacities())
 
 
-def _has_gpu() -> bool:
-    """True if this machine has a GPU: the plan is timed on it, so that every job needs one."""
-    import torch
-
-    return torch.cuda.is_available()
+def _amount(value: float, cost: CostTable) -> str:
+    return f"{value:.2g} {cost.currency}"
 
 
-def _require_fit(name: str, report: MachineReport, folder: Path, store: str | None) -> None:
+def _require_fit(name: str, report: MachineReport, folder: Path, store: str | None, *, gpu: bool) -> None:
     """Raise InputError if a machine lacks what a study needs."""
     if report.unseen is not None and store:
         problem = f"machine {name} cannot use the store ({report.unseen})"
@@ -353,148 +384,11 @@ def _require_fit(name: str, report: MachineReport, folder: Path, store: str | No
             "install the same versions on all machines",
             field="--on",
         )
+    if gpu and not report.gpus:
+        raise InputError(
+            f"machine {name} offers a GPU to Ray, and PyTorch finds none there",
+            "install the GPU's driver and a PyTorch for it, or start Ray there with --num-gpus=0",
+            field="--on",
+        )
     if report.missing_model is not None:
         raise InputError(f"machine {name}: {report.missing_model}", "do it on that machine", field="--on")
-
-
-class _Run:
-    """Runs the jobs of one call of `Cluster.run`, and begins those again whose process is lost."""
-
-    def __init__(
-        self, cluster: Cluster, ray: Any, context: JobContext, jobs: Sequence[Job], progress: Progress
-    ) -> None:
-        self.cluster, self.ray, self.context, self.progress = cluster, ray, context, progress
-        self.waiting, self.unfinished = list(jobs), {job.name for job in jobs}
-        self.running: dict[Any, tuple[Job, str]] = {}  # with the worker's name, by Ray's reference to the outcome
-        self.stored = StoredStudy(cluster.store, context) if cluster.store else None
-        self.looked = 0.0  # when the events of running jobs were brought from the store
-        self.lost: Counter[str] = Counter()
-        self.failures: dict[str, str] = {}
-        self.events = WorkerEvents(context.folder, progress)
-        self.stranded = 0.0  # seconds without a machine
-
-    def finish(self) -> Mapping[str, str]:
-        try:
-            if self.stored:
-                self.stored.send()
-            while self.waiting or self.running:
-                self._submit_ready()
-                self._collect()
-                self._relay_events()
-        except BaseException as error:
-            self._stop()
-            if isinstance(error, ConnectionError | self.ray.exceptions.RaySystemError):
-                raise _lost_cluster(error) from error
-            raise
-        return self.failures
-
-    def _submit_ready(self) -> None:
-        for job in [job for job in self.waiting if job.after not in self.unfinished]:
-            self.waiting.remove(job)
-            if set(job.arms) <= self.failures.keys():  # the run before it failed
-                self.unfinished.discard(job.name)
-                continue
-            worker = f"{job.name}-{uuid.uuid4().hex[:8]}"
-            self.running[self.cluster.submit(self.context, job, worker)] = job, worker
-
-    def _relay_events(self) -> None:
-        if self.stored and time.monotonic() - self.looked > LOOK_EVERY_SECONDS:
-            for job, worker in self.running.values():
-                self.stored.look(job, worker)
-            self.looked = time.monotonic()
-        self.events.relay_new()
-
-    def _collect(self) -> None:
-        """Wait a moment for jobs that end, and take note of how they ended."""
-        if not self.running:
-            return
-        ended, _ = self.ray.wait(list(self.running), num_returns=1, timeout=POLL_SECONDS)
-        for reference in ended:
-            (job, worker), outcome = self.running.pop(reference), self._outcome(reference)
-            if self.stored and not isinstance(outcome, str):
-                self.stored.collect(job, worker)
-            if isinstance(outcome, str):
-                self._begin_again(job, outcome)
-                continue
-            if outcome.stop is not None:
-                raise TrimtabError(outcome.stop)
-            self.failures |= outcome.failures
-            self.unfinished.discard(job.name)
-        self.stranded = 0.0 if ended or self.cluster.has_room() else self.stranded + POLL_SECONDS
-        if self.stranded > NEW_MACHINE_SECONDS:
-            raise TrimtabError("no machine of the cluster is left; finished work is kept, go on with --resume")
-
-    def _outcome(self, reference: Any) -> JobOutcome | str:
-        """Return the outcome of a job that ended, or in words how its process was lost."""
-        errors = self.ray.exceptions
-        try:
-            outcome: JobOutcome = self.ray.get(reference)
-        except errors.RayTaskError:
-            raise
-        except errors.OutOfMemoryError:
-            return "its machine ran out of memory"
-        except errors.NodeDiedError:
-            return "its machine was lost"
-        except errors.RaySystemError:
-            raise
-        except errors.RayError as error:
-            return f"its process was lost ({type(error).__name__})"
-        return outcome
-
-    def _begin_again(self, job: Job, why: str) -> None:
-        self.lost[job.name] += 1
-        names = ", ".join(job.arms)
-        if self.lost[job.name] <= ATTEMPTS:
-            note = f"arm {names}: {why}; begun again, from what it saved"
-            self.progress.emit("plan", note=note, stays=True)
-            self.waiting.append(job)
-            return
-        text = f"{why}, {self.lost[job.name]} times; --resume tries this arm again"
-        self.progress.emit("failed", note=f"arm {names} failed: {text}", stays=True)
-        self.failures |= dict.fromkeys(job.arms, text)
-        self.unfinished.discard(job.name)
-
-    def _stop(self) -> None:
-        """Have running jobs save a checkpoint and end."""
-        with suppress(Exception):  # a cluster that is lost has nothing to stop
-            for reference in self.running:
-                self.ray.cancel(reference)
-            self.ray.wait(list(self.running), num_returns=max(1, len(self.running)), timeout=STOP_SECONDS)
-            if self.stored:
-                for job, worker in self.running.values():
-                    self.stored.collect(job, worker)
-        self.events.relay_new()
-
-
-class WorkerEvents:
-    """The events of workers, each of which writes a file of its own, passed on to a study's progress once each."""
-
-    def __init__(self, folder: Path, progress: Progress) -> None:
-        self._folder, self._progress = folder / WORKERS, progress
-        known = read_json_lines(folder / EVENTS)
-        self._passed = Counter(event["worker"] for event in known if isinstance(event, dict) and "worker" in event)
-        self._sizes: dict[Path, int] = {}
-
-    def relay_new(self) -> None:
-        """Pass on what was written since the last call, in the order of its time."""
-        new = []
-        for file in sorted(self._folder.glob("*/*.jsonl")):
-            size = file.stat().st_size
-            if self._sizes.get(file) == size:
-                continue
-            self._sizes[file] = size
-            events = [event for event in read_json_lines(file) if event.get("worker") == file.stem]
-            new += events[self._passed[file.stem] :]
-            self._passed[file.stem] = max(self._passed[file.stem], len(events))
-        for event in sorted(new, key=lambda event: str(event["time"])):
-            self._progress.relay(event)
-
-
-def _lost_cluster(error: BaseException) -> TrimtabError:
-    return TrimtabError(f"the cluster was lost ({_last_line(error)}); go on with --resume")
-
-
-def _last_line(error: BaseException) -> str:
-    """Return the last line of an error's text, where Ray puts the cause below a traceback."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return visible(lines[-1][:LETTERS]) if lines else type(error).__name__

@@ -17,10 +17,11 @@ from trimtab.base.files import cache_root
 from trimtab.base.task import Task
 from trimtab.scale.study_files import files_for_jobs, whole_files
 from trimtab.scale.study_store import ChangedError, StoredFolder, StudyStore, folder_stamps
-from trimtab.scale.tasks import JobOutcome, do_job
-from trimtab.studies.jobs import WORKERS, Job, JobContext
+from trimtab.scale.tasks import JobOutcome, do_job_of_node, node_file
+from trimtab.studies.jobs import Job, JobContext
 
 PUSH_SECONDS = 5.0  # between two moments at which a job keeps its folder in the store
+FIRST_SECONDS = 1.0  # before it does so first: the node that does the job is in the folder
 STORE_SECONDS = 120.0  # for a store that cannot be reached
 FORGOTTEN_SECONDS = 7 * 24 * 3600.0  # after which a machine deletes what a study left there
 _PASSING = (ChangedError, MissingError, RemoteError, OSError)  # the next time goes better
@@ -47,7 +48,7 @@ def do_stored_job(context: JobContext, job: Job, worker: str, *, store: str, cor
             folder=folder / FOLDER / "studies" / context.folder.name,
         )
         with KeptInStore(there, _of_worker(context, job, worker), folder, own.folder, inputs, found):
-            return do_job(own, job, worker, cores=cores, gpu=gpu)
+            return do_job_of_node(own, job, worker, cores=cores, gpu=gpu)
     except TrimtabError as error:
         return JobOutcome(stop=str(error))
     finally:
@@ -116,8 +117,10 @@ class KeptInStore:
             time.sleep(1.0)
 
     def _push_often(self) -> None:
-        while not self._ended.wait(PUSH_SECONDS):
+        pause = FIRST_SECONDS
+        while not self._ended.wait(pause):
             self._push()
+            pause = PUSH_SECONDS
 
     def _push(self) -> bool:
         """Keep the folder as it is at one moment; False if it changed meanwhile, or the store cannot be reached."""
@@ -150,10 +153,12 @@ class StoredStudy:
         self._store.push(_inputs(self._context.folder.name), self._home, files)
 
     def look(self, job: Job, worker: str) -> None:
-        """Bring the events of a job that runs, if the store can be reached."""
-        events = f"/{WORKERS}/{job.name}/{worker}.jsonl"
+        """Bring the events of a job that runs, and on which node it does, if the store can be reached."""
+        about = node_file(self._context.folder, job, worker).with_suffix("")
+        begins = about.relative_to(self._home).as_posix()
         with suppress(*_PASSING):
-            self._store.pull(_of_worker(self._context, job, worker), self._home, wanted=lambda name: events in name)
+            name = _of_worker(self._context, job, worker)
+            self._store.pull(name, self._home, wanted=lambda path: path.startswith(f"{begins}."))
 
     def collect(self, job: Job, worker: str) -> None:
         """Bring what a job made, and keep it in the store for all other jobs."""

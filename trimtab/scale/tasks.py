@@ -18,6 +18,7 @@ from trimtab.base.grammar import imitates_teacher, is_trained, learns_from_rewar
 from trimtab.base.machine import describe_machine, versions
 from trimtab.base.sanitize import one_line
 from trimtab.base.task import Task
+from trimtab.model.devices import gpu_count
 from trimtab.scale.study_store import StudyStore
 from trimtab.studies.arm_work import ArmWork
 from trimtab.studies.jobs import WORKERS, Job, JobContext
@@ -32,12 +33,14 @@ INDEXING = 3600.0  # seconds to wait for another job that builds the index
 @dataclass(frozen=True, kw_only=True)
 class MachineReport:
     """A machine's report on itself: the versions of its libraries, its hardware, why it does not see the study's folder
-    or store (None if it does), and the error of the first model that is not in its cache.
+    or store (None if it does), the number of GPUs that the task's process could use, and the error of the first model
+    that is not in its cache.
     """
 
     versions: Mapping[str, str]
     machine: Mapping[str, Any]
     unseen: str | None = None
+    gpus: int = 0
     missing_model: str | None = None
 
 
@@ -59,6 +62,7 @@ def inspect_machine(task: Task, token: str, words: str, store: str | None = None
         versions=versions(),
         machine=describe_machine(),
         unseen=_unseen(token, words, store),
+        gpus=gpu_count(),
         missing_model=_missing_model(task),
     )
 
@@ -88,6 +92,21 @@ def _missing_model(task: Task) -> str | None:
         except TrimtabError as error:
             return str(error)
     return None
+
+
+def do_job_of_node(context: JobContext, job: Job, worker: str, *, cores: int, gpu: bool) -> JobOutcome:
+    """Do a job as `do_job` does, in a process of Ray's. What runs it is told first: the study's `node_file`."""
+    import ray
+
+    file = node_file(context.folder, job, worker)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(ray.get_runtime_context().get_node_id(), encoding="utf-8")
+    return do_job(context, job, worker, cores=cores, gpu=gpu)
+
+
+def node_file(folder: Path, job: Job, worker: str) -> Path:
+    """Return the file of a study's folder with Ray's name of the node that does a job."""
+    return folder / WORKERS / job.name / f"{worker}.node"
 
 
 def do_job(context: JobContext, job: Job, worker: str, *, cores: int, gpu: bool) -> JobOutcome:

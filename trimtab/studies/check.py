@@ -11,7 +11,7 @@ from inspect import signature
 from itertools import groupby
 from pathlib import Path
 from statistics import median
-from typing import Unpack
+from typing import Any, Unpack
 
 from trimtab.arms.answerers import missing_api_keys
 from trimtab.arms.contexts import Context, PromptBuilder, context_for
@@ -23,6 +23,7 @@ from trimtab.arms.search.proposals import proposing_endpoints
 from trimtab.arms.session import Session, open_session
 from trimtab.arms.teacher import teachers
 from trimtab.arms.workspace import Workspace, open_workspace, sampled_splits
+from trimtab.base.cgroups import cores, memory_use
 from trimtab.base.errors import InputError, MissingError, UnknownModelError
 from trimtab.base.grammar import DISTILL, HEAD, method_of
 from trimtab.base.progress import Listener, Progress
@@ -43,9 +44,12 @@ from trimtab.measurement.power import (
     items_for_difference,
     smallest_difference,
 )
+from trimtab.model.devices import gpu_count
 from trimtab.studies.consent import request_of
+from trimtab.studies.jobs import answering_jobs, making_jobs
 from trimtab.studies.planning import detectable_difference
 from trimtab.studies.run_context import resolve_task, run_context
+from trimtab.studies.schedule import MachineCapacity, WallTime, waits_in_words, wall_times
 from trimtab.studies.settings import TaskKeywords, refuse_unknown
 from trimtab.studies.sources import DataSource
 
@@ -117,6 +121,8 @@ class CheckResult(Shown):
     cuts: tuple[str, ...]
     effort: str = "none"
     search_seconds: float = 0.0  # seconds for the trials of every arm
+    wall_times: tuple[WallTime, ...] = ()  # on machines like this one, if there is more than one run of an arm
+    waits: tuple[str, ...] = ()  # what waits for what on these, in words
     judged: Mapping[str, int] = field(default_factory=dict)  # judged answers in each split
     # the better and the worse answer of one preference
     judged_example: Mapping[str, tuple[MaskRun, ...]] = field(default_factory=dict)
@@ -365,7 +371,24 @@ def _with_plan(
         minutes=plan.seconds / 60,
         cuts=plan.cuts,
         search_seconds=plan.allowance.search_seconds,
+        **_on_machines(plan, task),
     )
+
+
+def _on_machines(plan: Plan, task: Task) -> dict[str, Any]:
+    """Return what a study takes on several machines like this one: the fields `wall_times` and `waits`."""
+    included = {one.arm: one for one in plan.included if not one.problem}
+    arms = [arm for arm in task.arms if arm.name in included]
+    making = making_jobs(task, arms, plan)
+    answering = answering_jobs(task, arms, {name: plan.allowance_of(name).seeds for name in included}, plan)
+    if len(answering) < 2:
+        return {}
+    gpus = gpu_count() if any(method_of(arm).uses_base for arm in arms) else 0
+    here = MachineCapacity(cores=cores(), gpus=gpus or None, memory_mb=memory_use().total / 1e6)
+    curves = sum(one.curve_seconds for one in included.values())
+    price = task.cost.machine_hour.price if task.cost.machine_hour else None
+    found = wall_times([making, answering], [here], here.cores, alone=curves, hour_price=price)
+    return {"wall_times": found, "waits": tuple(waits_in_words(making))}
 
 
 def _longest_answer(session: Session) -> int:

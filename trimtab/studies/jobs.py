@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from trimtab.arms.artifacts import ArmArtifact
 from trimtab.arms.planning.plan import ArmPlan, Plan
 from trimtab.arms.search.proposals import Proposals
+from trimtab.base.config import CostTable
 from trimtab.base.grammar import imitates_teacher, is_trained, method_of
 from trimtab.base.progress import Progress
 from trimtab.base.records import Arm
@@ -65,8 +65,8 @@ class Machines(Protocol):
     def divide_cores(self, jobs: int) -> int:
         """Divide the cores among so many jobs at once. Return the cores of each."""
 
-    def forecast(self, jobs: Sequence[Job]) -> str:
-        """Return the predicted wall time of jobs in words."""
+    def forecast(self, jobs: Sequence[Job], cost: CostTable) -> Sequence[str]:
+        """Return in sentences the predicted wall time of jobs and, with the user's price, what the machines cost."""
 
     def embed(
         self,
@@ -160,8 +160,10 @@ def seed_job(arm: Arm, seed: int, planned: ArmPlan | None, *, after: str | None 
     )
 
 
-def answering_jobs(task: Task, arms: Sequence[Arm], artifacts: Mapping[str, ArmArtifact], plan: Plan) -> list[Job]:
-    """Return the jobs that answer the test questions with every run of these arms, the longest first."""
+def answering_jobs(task: Task, arms: Sequence[Arm], runs: Mapping[str, int], plan: Plan) -> list[Job]:
+    """Return the jobs that answer the test questions with every run of these arms, the longest first. `runs`: the
+    number of runs by the name of an arm.
+    """
     planned = {one.arm: one for one in plan.arms}
     jobs = [
         Job(
@@ -173,7 +175,7 @@ def answering_jobs(task: Task, arms: Sequence[Arm], artifacts: Mapping[str, ArmA
             memory_mb=planned[arm.name].memory_mb if arm.name in planned else None,
         )
         for arm in arms
-        if arm.name in artifacts and not runs_locally(task, arm)
-        for seed in range(len(artifacts[arm.name].folders))
+        if not runs_locally(task, arm)
+        for seed in range(runs.get(arm.name, 0))
     ]
     return sorted(jobs, key=lambda job: -job.seconds)

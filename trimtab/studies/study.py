@@ -345,7 +345,8 @@ class _StudyRun(ArmWork):
         asked = [arm for arm in arms if arm.name in self.artifacts and arm.name not in self.found]
         for arm in asked:
             self.hand_over(arm, self.artifacts[arm.name], plan)
-        for name in self._run_jobs(answering_jobs(self.task, asked, self.artifacts, plan)):
+        runs = {arm.name: len(self.artifacts[arm.name].folders) for arm in asked}
+        for name in self._run_jobs(answering_jobs(self.task, asked, runs, plan)):
             self.artifacts.pop(name, None)
             self.measured.pop(name, None)
         for arm in asked:
@@ -357,7 +358,8 @@ class _StudyRun(ArmWork):
         if self.remote is None or not jobs:
             return {}
         machines = self.remote.machines
-        self.progress.emit("plan", note=machines.forecast(jobs), stays=True)
+        for sentence in machines.forecast(jobs, self.task.cost):
+            self.progress.emit("plan", note=sentence, stays=True)
         context = JobContext(
             task=self.task,
             folder=self.folder,

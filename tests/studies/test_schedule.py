@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trimtab.scale.schedule import MachineCapacity, cores_each, end_times
 from trimtab.studies.jobs import Job
+from trimtab.studies.schedule import MachineCapacity, cores_each, end_times, waits_in_words, wall_times
 
 SECONDS = st.lists(st.floats(0.0, 1e4, allow_nan=False), min_size=1, max_size=12)
 
@@ -72,3 +75,43 @@ def test_memory_and_gpus_bound_what_runs_at_once() -> None:
     assert (
         MachineCapacity(cores=8, memory_mb=16_000).slots(2, 99_000) == 1
     )  # a prediction alone makes no machine useless
+
+
+def planned(seconds: list[float], **more: Any) -> list[Job]:
+    return [replace(job, **more) for job in jobs_of(seconds)]
+
+
+def test_wall_time_and_cost_of_more_machines_until_these_are_no_gain() -> None:
+    """Three runs of an hour on both cores of a machine, and of six minutes each for their answers."""
+    stages = [planned([3600.0] * 3), planned([360.0] * 3)]
+    found = wall_times(stages, [MachineCapacity(cores=2)], 2, hour_price=0.5, alone=40.0)
+    # 1: one core each, two at once, so two rounds of twice the time; 2: three at once with a core each
+    assert [(one.machines, one.seconds) for one in found] == [(1, 15_880.0), (2, 7_960.0), (4, 4_000.0)]
+    assert [one.cost for one in found] == pytest.approx([15_880 / 7200, 2 * 7_960 / 7200, 4 * 4_000 / 7200])
+    assert all(one.cost is None for one in wall_times(stages, [MachineCapacity(cores=2)], 2))
+
+
+def test_a_gpu_is_no_faster_for_more_cores_and_machines_alternate() -> None:
+    (one, two, four) = wall_times([planned([60.0] * 4)], [MachineCapacity(cores=16, gpus=1)], 16)
+    assert [one.seconds, two.seconds, four.seconds] == [240.0, 120.0, 60.0]
+    kinds = [MachineCapacity(cores=2), MachineCapacity(cores=1)]
+    assert [each.seconds for each in wall_times([planned([60.0] * 3)], kinds, 1)] == [120.0, 60.0]
+
+
+@given(SECONDS, st.integers(1, 8))
+def test_more_machines_are_told_as_long_as_they_gain(seconds: list[float], cores: int) -> None:
+    found = wall_times([jobs_of(seconds)], [MachineCapacity(cores=cores)], cores)
+    walls = [one.seconds for one in found]
+    assert walls == sorted(walls, reverse=True)
+    assert walls[-1] >= max(seconds) * (1 - 1e-9)
+
+
+def test_what_waits_is_told() -> None:
+    first, many = jobs_of([100.0, 200.0])
+    many = replace(many, arms=("prompt", "few-shot"))
+    seeds = [Job(name=f"s{n}", stage="make", arms=("a",), seed=n, seconds=150.0, after="0") for n in (1, 2)]
+    assert list(waits_in_words([many, *seeds, first])) == [
+        "prompt, few-shot are built one after another, as they share what they find",
+        "2 more seeds of a wait for its first run",
+        "no number of machines builds a in less than 4 min",
+    ]

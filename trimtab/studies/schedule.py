@@ -1,0 +1,122 @@
+"""Predicts how many jobs of a study run at once on given machines, when each job ends, and what the machines cost."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import cycle, islice
+
+from trimtab.base.display import duration_in_words
+from trimtab.studies.jobs import Job
+
+NUMBERS = (1, 2, 4, 8)  # of machines for which wall time is predicted
+WORTH_SECONDS = 600.0  # of a study; a shorter one needs no second machine
+LEAST_GAIN = 0.95  # share of the wall time at which more machines are no gain
+
+
+@dataclass(frozen=True, kw_only=True)
+class MachineCapacity:
+    """The cores, GPUs and memory that one machine offers to jobs. `gpus`: None if the jobs need none. `memory_mb`: None
+    if unknown.
+    """
+
+    cores: int
+    gpus: int | None = None
+    memory_mb: float | None = None
+
+    def slots(self, cores: int, memory_mb: float | None = None) -> int:
+        """Return how many jobs run on it at once, each with `cores` cores and `memory_mb` of memory."""
+        limits = [self.cores // cores]
+        if self.gpus is not None:
+            limits.append(self.gpus)
+        if self.memory_mb is not None and memory_mb:
+            limits.append(max(1, int(self.memory_mb // memory_mb)))  # a prediction alone makes no machine useless
+        return min(limits)
+
+
+def cores_each(machines: Sequence[MachineCapacity], jobs: int) -> int:
+    """Return the largest number of cores per job at which as many jobs run at once as with one core per job."""
+    at_once = min(jobs, sum(machine.slots(1) for machine in machines))
+    most = max((machine.cores for machine in machines), default=1)
+    fitting = (cores for cores in range(most, 0, -1) if sum(machine.slots(cores) for machine in machines) >= at_once)
+    return next(fitting, 1)
+
+
+def end_times(jobs: Sequence[Job], slots: int) -> dict[str, float]:
+    """Return the second at which each job ends, by name, if they begin in this order, each as soon as one of `slots`
+    is free and the job before it (`after`) is done: a list schedule (Graham 1966, "Bounds for certain multiprocessing
+    anomalies").
+    """
+    free, ends, waiting = [0.0] * max(1, slots), dict[str, float](), list(jobs)
+    names = {job.name for job in jobs}
+    while waiting:
+        at = heapq.heappop(free)
+        ready = [job for job in waiting if job.after not in names or ends.get(job.after or "", at + 1) <= at]
+        if ready:
+            waiting.remove(ready[0])
+            ends[ready[0].name] = at + ready[0].seconds
+            heapq.heappush(free, ends[ready[0].name])
+        else:  # all wait for jobs that run: the slot stays free until the first of these ends
+            heapq.heappush(free, min(end for end in ends.values() if end > at))
+    return ends
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WallTime:
+    """The predicted wall time of a study on a number of machines. `cost`: of these machines for that time, in the
+    task's currency; None without a price.
+    """
+
+    machines: int
+    seconds: float
+    cost: float | None = None
+
+
+def wall_times(
+    stages: Sequence[Sequence[Job]],
+    kinds: Sequence[MachineCapacity],
+    cores: int,
+    *,
+    alone: float = 0.0,
+    hour_price: float | None = None,
+) -> tuple[WallTime, ...]:
+    """Return the predicted wall time on 1, 2, 4 and 8 machines of these kinds in turn, up to the number from which
+    more are no gain.
+
+    `stages`: the jobs of a stage begin when those of the stage before it are done. `cores`: the cores with which the
+    seconds of the jobs were predicted; a job with fewer cores is taken to last longer in proportion, and one with more
+    to last as long. `alone`: seconds of what runs on one machine when all jobs are done.
+    """
+    found: list[WallTime] = []
+    for number in NUMBERS:
+        machines = list(islice(cycle(kinds), number))
+        each = cores_each(machines, max(map(len, stages), default=1))
+        seconds = alone + sum(_wall(jobs, machines, each, cores) for jobs in stages)
+        if found and seconds >= LEAST_GAIN * found[-1].seconds:
+            break
+        cost = None if hour_price is None else number * seconds / 3600 * hour_price
+        found.append(WallTime(machines=number, seconds=seconds, cost=cost))
+    return tuple(found)
+
+
+def _wall(jobs: Sequence[Job], machines: Sequence[MachineCapacity], each: int, cores: int) -> float:
+    """Return the second at which the last of the jobs ends, with `each` cores a job."""
+    longer = max(1.0, cores / each) if all(machine.gpus is None for machine in machines) else 1.0
+    memory = max((job.memory_mb or 0.0 for job in jobs), default=0.0)
+    slots = sum(machine.slots(each, memory) for machine in machines)
+    return max(end_times([replace(job, seconds=longer * job.seconds) for job in jobs], slots).values(), default=0.0)
+
+
+def waits_in_words(jobs: Sequence[Job]) -> Iterator[str]:
+    """Yield in words what waits for what while arms are built, and what no number of machines shortens."""
+    for job in jobs:
+        if len(job.arms) > 1:
+            yield f"{', '.join(job.arms)} are built one after another, as they share what they find"
+    for job in jobs:
+        later = sum(other.after == job.name for other in jobs)
+        if later:
+            yield f"{later} more seed{'s' * (later > 1)} of {job.arms[0]} wait{'s' * (later == 1)} for its first run"
+    ends = end_times(jobs, len(jobs))
+    longest = max(jobs, key=lambda job: ends[job.name])
+    yield f"no number of machines builds {longest.arms[0]} in less than {duration_in_words(ends[longest.name])}"
