@@ -36,6 +36,7 @@ from trimtab.retrieval.index import KeepVectors
 from trimtab.scale.embedding import EmbeddingPool
 from trimtab.scale.job_run import ATTEMPTS, NEW_MACHINE_SECONDS, JobRun, last_line, lost_cluster
 from trimtab.scale.stored_job import do_stored_job, fetch_study
+from trimtab.scale.study_files import require_inside
 from trimtab.scale.study_store import StudyStore
 from trimtab.scale.tasks import MachineReport, do_job_of_node, inspect_machine
 from trimtab.studies.jobs import Job, JobContext
@@ -159,6 +160,8 @@ class Cluster:
         one. Raises an error of the store if this machine cannot use it.
         """
         self.gpu = any(method_of(arm).uses_base for arm in task.arms) and gpu_count() > 0
+        if self.store:
+            require_inside(task)
         folder.mkdir(parents=True, exist_ok=True)
         nodes = self._nodes()
         with self._token(task, folder, secrets.token_hex(16)) as ask:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,9 +15,17 @@ from trimtab.data.sources import resolve_pattern
 
 
 def files_for_jobs(task: Task, study: Path) -> list[Path]:
-    """Return the files below the task's folder that jobs of a study read. Raises InputError for data outside of it."""
+    """Return the files below the task's folder that jobs of a study read."""
     inside = [task.file, *_data_files(task), *_program_files(task), *_kept_files(task)]
     return list(dict.fromkeys([*inside, *whole_files(study)]))
+
+
+def require_inside(task: Task) -> None:
+    """Raise InputError for data that lie outside the task's folder."""
+    for file in _data_files(task):
+        if ".." in Path(os.path.relpath(file, task.folder)).parts:
+            remedy = "move it there, so that other machines get it"
+            raise InputError("lies outside the task's folder", remedy, file=file, field="--store")
 
 
 def whole_files(folder: Path) -> list[Path]:
@@ -32,11 +41,7 @@ def _data_files(task: Task) -> Iterator[Path]:
         if is_dataset_id(pattern) and not (task.folder / pattern).exists():
             continue  # in each machine's cache
         for path, _ in resolve_pattern(task.folder, pattern, suffixes, "data"):
-            file = split_sheet(path)[0]
-            if not file.resolve().is_relative_to(task.folder.resolve()) or ".." in file.relative_to(task.folder).parts:
-                remedy = "move it there, so that other machines get it"
-                raise InputError("lies outside the task's folder", remedy, file=file, field="--store")
-            yield file
+            yield split_sheet(path)[0]
 
 
 def _program_files(task: Task) -> Iterator[Path]:

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
+import uuid
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from trimtab.base.errors import InputError, MissingError, RemoteError
-from trimtab.base.files import replacing, sha256_file
+from trimtab.base.files import replacing, sha256_file, sync
 from trimtab.base.object_store import open_store_files, store_errors
 
 LIST = "files.json"
@@ -49,6 +51,7 @@ class StudyStore:
         self._client, root = open_store_files(self.address, purpose="a study's store", field=_FIELD)
         self._root = str(root).rstrip("/")
         self._hashes: dict[tuple[Path, int, int], str] = {}  # by path, time and size
+        self._superseded: dict[str, set[str]] = {}  # by name, the files that its list does not need any more
 
     # ---- single values
 
@@ -126,8 +129,10 @@ class StudyStore:
             raise ChangedError(str(folder))
         number = max(number, before.number if before else 0) + 1
         self.write_text(f"{name}/{LIST}", json.dumps({"files": files, "number": number}))
-        for sha256 in held - set(files.values()):
+        # those that the list before needed stay for who reads it now
+        for sha256 in self._superseded.get(name, set()) - set(files.values()):
             self._forget(f"{name}/{sha256}")
+        self._superseded[name] = held - set(files.values())
 
     def pull(
         self,
@@ -194,11 +199,17 @@ class StudyStore:
             self._download(name, sha256, place)
 
     def _download(self, name: str, sha256: str, place: Path) -> None:
-        with replacing(place) as beside:
+        beside = place.with_name(f".{place.name}.{uuid.uuid4().hex}.part")
+        beside.parent.mkdir(parents=True, exist_ok=True)
+        try:
             with store_errors(self.address):
                 self._client.get_file(self._place(name), str(beside))
             if sha256_file(beside) != sha256:
                 raise RemoteError(f"{self._told(name)}: is damaged: its content has another hash than its name")
+            sync(beside)
+            os.replace(beside, place)
+        finally:
+            beside.unlink(missing_ok=True)
 
     def _forget(self, name: str) -> None:
         with store_errors(self.address):
