@@ -117,7 +117,7 @@ def test_the_verdict_is_that_of_one_machine(
     base: Path, caches: list[Path], tiny_model_folder: Path, tiny_embedding_folder: Path, machines: Cluster
 ) -> None:
     plain, own = in_folders(
-        *(base, "same", tiny_model_folder, ["quick", "prompt", "rag"]),
+        *(base, "same", tiny_model_folder, ["quick", "rag"]),
         task=CLASSIFY,
         data=f'{LABELLED}\ndocuments = ["documents/"]',
         base=f'embedding = "{tiny_embedding_folder}"',
@@ -127,7 +127,7 @@ def test_the_verdict_is_that_of_one_machine(
     expected = study(plain, listeners=[])
     require_same(own, result := study(own, machines=machines, listeners=[]), plain, expected)
     by_workers = {str(event["worker"]).rpartition("-")[0] for event in events(folder_of(own)) if "worker" in event}
-    assert {f"make-{arm}-0" for arm in ("quick", "prompt", "rag")} < by_workers
+    assert {f"make-{arm}-0" for arm in ("quick", "rag")} < by_workers
     store = StudyStore("s3://studies/all")
     assert store.names(result.study) == ["inputs"]  # what jobs kept is here
     assert all(list(cache.glob(f"studies/{result.study}/files/*")) for cache in caches)  # both did some
@@ -251,7 +251,7 @@ def test_data_outside_the_folder_are_told(base: Path, tiny_model_folder: Path, m
     _, task = in_folders(base, "outside", tiny_model_folder, ["prompt"])
     shutil.move(task.parent / "rows.jsonl", base / "outside" / "rows.jsonl")
     task.write_text(task.read_text().replace('"rows.jsonl"', '"../rows.jsonl"'))
-    with pytest.raises(InputError, match=r"rows\.jsonl, --store: lies outside the task's folder; move it there"):
+    with pytest.raises(InputError, match=r"rows\.jsonl:--store: lies outside the task's folder; move it there"):
         study(task, machines=machines, allow=[str(base / "outside" / "rows.jsonl")], listeners=[])
     assert not list((task.parent / ".trimtab" / "studies").glob("2*"))
 

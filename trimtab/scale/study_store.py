@@ -25,6 +25,7 @@ SCHEMES = ("s3", "gs", "az")  # which show a file when it is whole
 _SMALL = 8 << 20  # bytes of a file that is read at once, as it may be appended to
 _TRIES = 3  # a list is read again if a file of it was replaced meanwhile
 _FIELD = "--store"
+Stamp = tuple[Path, int, int, int]  # of a file: path, time, size and number; another one is another content
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +51,7 @@ class StudyStore:
             raise InputError(f"{address!r} is no address of an object store", remedy, field=_FIELD)
         self._client, root = open_store_files(self.address, purpose="a study's store", field=_FIELD)
         self._root = str(root).rstrip("/")
-        self._hashes: dict[tuple[Path, int, int], str] = {}  # by path, time and size
+        self._hashes: dict[Stamp, str] = {}
         self._superseded: dict[str, set[str]] = {}  # by name, the files that its list does not need any more
 
     # ---- single values
@@ -161,11 +162,15 @@ class StudyStore:
         return None
 
     def _content(self, path: Path) -> tuple[str, bytes | None]:
-        """Return the SHA-256 of a file, and what it holds if that is not much: it may grow."""
-        if path.stat().st_size > _SMALL:
+        """Return the SHA-256 of a file and, if it was read now and is small, what it holds: it may grow meanwhile."""
+        stamp = _stamp(path)
+        if stamp in self._hashes or stamp[2] > _SMALL:
             return self._hash(path), None
         content = path.read_bytes()
-        return hashlib.sha256(content).hexdigest(), content
+        sha256 = hashlib.sha256(content).hexdigest()
+        if _stamp(path) == stamp:
+            self._hashes[stamp] = sha256
+        return sha256, content
 
     def _hash(self, path: Path) -> str:
         key = _stamp(path)
@@ -222,13 +227,13 @@ class StudyStore:
         return f"{self.address}/{name}"
 
 
-def _stamp(path: Path) -> tuple[Path, int, int]:
+def _stamp(path: Path) -> Stamp:
     found = path.stat()
-    return path, found.st_mtime_ns, found.st_size
+    return path, found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def folder_stamps(paths: Iterable[Path]) -> dict[Path, Any]:
-    """Return the time and size of files, to see whether they changed; those that vanished are left out."""
+    """Return the time, size and number of files, to see whether they changed; those that vanished are left out."""
     found = {}
     for path in paths:
         try:
