@@ -62,7 +62,9 @@ def compared(plain: dict[str, Any]) -> dict[frozenset[str], Any]:
 
 
 def files_of(folder: Path) -> list[str]:
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if "__" not in path.name)
+    """All but locks, which stay where the work was done."""
+    found = (path for path in folder.rglob("*") if "__" not in path.name and path.name not in (".lock", ".holder"))
+    return sorted(str(path.relative_to(folder)) for path in found)
 
 
 def require_same(

@@ -17,7 +17,7 @@ from trimtab.model.catalog import resolve
 from trimtab.retrieval.chunk import WORDS
 from trimtab.retrieval.embed import Embedder
 from trimtab.retrieval.extract import Extractor
-from trimtab.retrieval.index import Index
+from trimtab.retrieval.index import EmbedBatches, Index
 from trimtab.retrieval.rerank import Reranker
 from trimtab.retrieval.search import EQUAL_WEIGHT, hybrid_search
 
@@ -43,7 +43,7 @@ class Retriever:
     @cached_property
     def embedder(self) -> Embedder:
         """Return the embedding model."""
-        return Embedder(resolve(self._task.base.embedding, near=self._task.folder))
+        return load_embedder(self._task.base.embedding, self._task.folder)
 
     @cached_property
     def reranker(self) -> Reranker | None:
@@ -99,6 +99,13 @@ class Retriever:
                 index.update(documents)
         self._indexes.update(indexes)
         self.forget_hits()
+
+    def embed_ahead(self, chunk_words: int, embed: EmbedBatches, *, least: int, seconds: float) -> int:
+        """Have the texts that the index over passages of about `chunk_words` words lacks embedded by `embed`, and
+        return their number; see `Index.embed_ahead`. The index takes their vectors when it is built or updated.
+        """
+        index = self._opened_index(chunk_words, self.embedder)
+        return index.embed_ahead(self._documents, embed, least=least, seconds=seconds)
 
     def _opened_index(self, chunk_words: int, embedder: Embedder) -> Index:
         folder, store = self.index_folder(chunk_words), self._task.retrieval.store
@@ -167,3 +174,8 @@ class Retriever:
     def texts_to_embed(self, chunk_words: int = WORDS) -> list[str]:
         """Return the texts that an update of the index would embed."""
         return self._opened_index(chunk_words, self.embedder).texts_to_embed(self._documents)
+
+
+def load_embedder(name: str, folder: Path) -> Embedder:
+    """Return the embedding model of this name; a path is relative to `folder`. Raises MissingError without one."""
+    return Embedder(resolve(name, near=folder))

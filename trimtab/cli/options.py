@@ -164,13 +164,15 @@ def task_from_options(path: Path, source: str | None = None, **columns: str | No
         return task_at(location, {**columns_given, **_ask_columns(error)}, _print_note)
 
 
-def machines_at(address: str | None) -> AbstractContextManager[Cluster | None]:
-    """Return the machines at an address; none without one."""
+def machines_at(address: str | None, store: str | None = None) -> AbstractContextManager[Cluster | None]:
+    """Return the machines at an address, whose files go through a store if one is named; none without an address."""
     if address is None:
+        if store is not None:
+            raise typer.BadParameter("is for the machines that --on names; add it", param_hint="--store")
         return nullcontext()
     from trimtab.scale.cluster import open_cluster
 
-    return open_cluster(address)
+    return open_cluster(address, store)
 
 
 def say_loading() -> None:

@@ -67,6 +67,15 @@ def command(
             "ray://HOST:PORT.",
         ),
     ] = None,
+    store: Annotated[
+        str | None,
+        typer.Option(
+            "--store",
+            metavar="ADDRESS",
+            help="With --on, where machines share no folder: the study's files go through an object store, such as "
+            "s3://BUCKET/FOLDER.",
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Run every arm, print the verdict, write the report.
@@ -91,7 +100,7 @@ def command(
         from trimtab.studies.study import study
 
         chosen = None if arms is None else [name.strip() for name in arms.split(",") if name.strip()]
-        with machines_at(on) as machines:
+        with machines_at(on, store) as machines:
             result = study(
                 own,
                 resume=resume,

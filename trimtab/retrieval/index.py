@@ -8,7 +8,7 @@ adds and removes rows, until DRIFT of them are not those that the index was buil
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, ValuesView
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, ValuesView
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -36,6 +36,7 @@ from trimtab.retrieval.tables import (
     SearchParams,
     State,
 )
+from trimtab.retrieval.vector_parts import VectorParts
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -44,8 +45,12 @@ LAYOUT_VERSION = 4  # raised when columns, chunking or embedding change; older t
 APPROXIMATE_FROM = 100_000  # passages; an exact scan of as many vectors takes about 50 ms
 DRIFT = 0.05  # share of the rows that may be added or removed before the indexes are built anew; added ones are scanned
 BATCH = 4096  # passages that are embedded and written at a time; a killed process loses at most one batch
+PART = 256  # of these, texts that are embedded at a time by one of several processes
 OLD_VERSIONS = timedelta(hours=1)
 _CACHED = 20_000  # passages of a table that are held in memory
+
+KeepVectors = Callable[[Sequence[str], NDArray[np.float32], float], None]
+EmbedBatches = Callable[[Iterator[list[str]], int, KeepVectors], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +85,7 @@ class Index:
         )
         self._name = f"passages_{settings[:16]}"
         self._store = open_store(store or str(folder), self._name)
+        self._ahead = VectorParts(folder / f"embedded_{sha256_text(encoder.digest)[:16]}")
         self._stamp: object = None
         self._state: State | None = None
         self._is_pinned = False
@@ -162,13 +168,50 @@ class Index:
         copy._store.note_unfinished(None)
 
     def texts_to_embed(self, documents: Sequence[Document]) -> list[str]:
-        """Return the texts that an update to `documents` would embed."""
+        """Return the texts that an update to `documents` would embed, each once."""
+        return list(self._texts_to_embed(documents))
+
+    def _texts_to_embed(self, documents: Sequence[Document]) -> Iterator[str]:
         if not _diff_digests(self._digests, {document.id: document.digest for document in documents}):
-            return []
+            return
         sources = [one for one in (self.table, self._store.unfinished()) if one is not None]
         held = {digest for table in sources for digest in table.select(["digest"])["digest"].to_pylist()}
-        texts = (embedded_text(passage) for passage in self._chunk_documents(documents))
-        return [text for text in dict.fromkeys(texts) if _text_digest(text) not in held]
+        held.update(self._ahead.digests())
+        for passage in self._chunk_documents(documents):
+            text = embedded_text(passage)
+            digest = _text_digest(text)
+            if digest not in held:
+                held.add(digest)
+                yield text
+
+    def embed_ahead(
+        self, documents: Sequence[Document], embed: EmbedBatches, *, least: int = 1, seconds: float = 0.0
+    ) -> int:
+        """Have the texts that an update to `documents` would embed embedded by `embed`, unless they are fewer than
+        `least`, and keep their vectors for that update, also after a crash. Return their number, 0 if nothing was done.
+
+        `embed` is given batches of at most PART texts of about the same length, the number of all texts, and a function
+        that it calls with each batch, its vectors [N, D] and the seconds that these took, in any order. `seconds`: as
+        in `update`. Raises BusyError while another process updates the index.
+        """
+        with locked(self.folder, seconds):
+            self.refresh()
+            count = sum(1 for _ in self._texts_to_embed(documents))
+            if count < least:
+                return 0
+            embed(self._parts_to_embed(documents), count, self._keep_vectors)
+        return count
+
+    def _parts_to_embed(self, documents: Sequence[Document]) -> Iterator[list[str]]:
+        """Yield the texts to embed as one process would batch them: by length, among as many as it embeds at a time."""
+        texts = self._texts_to_embed(documents)
+        while batch := sorted(islice(texts, BATCH), key=len, reverse=True):
+            for start in range(0, len(batch), PART):
+                yield batch[start : start + PART]
+
+    def _keep_vectors(self, texts: Sequence[str], vectors: NDArray[np.float32], seconds: float) -> None:
+        each = seconds / max(1, sum(map(len, texts)))
+        self._ahead.write([_text_digest(text) for text in texts], vectors, [each * len(text) for text in texts])
 
     def vectors(self, names: Sequence[str]) -> dict[str, NDArray[np.float32]]:
         """Return the vectors [D] of the passages with these ids, in the open version."""
@@ -274,6 +317,7 @@ class Index:
         state, scratch = extended or (self._rebuilt(documents, wanted), "")
         self._store.write(state)
         self._store.note_unfinished(None)
+        self._ahead.remove()
         if scratch:
             self._store.drop(scratch)
 
@@ -334,7 +378,8 @@ class Index:
         unfinished = self._store.unfinished()
         table = unfinished if unfinished is not None and unfinished.name == name else None
         written = table.select(["id", "digest"]) if table else None
-        sources = [one for one in (self.table, unfinished) if one is not None and one is not table]
+        tables = [one for one in (self.table, unfinished) if one is not None and one is not table]
+        ahead = [self._ahead] if self._ahead.digests() else []
         at, seconds, passages = 0, 0.0, self._chunk_documents(documents)
         while (batch := list(islice(passages, BATCH))) or table is None:
             digests = [_text_digest(embedded_text(passage)) for passage in batch]
@@ -343,7 +388,7 @@ class Index:
                     self._store.note_unfinished(None)
                     return self._fill(documents)
             else:
-                rows, spent = self._embed(batch, digests, [*sources, *([table] if table else [])])
+                rows, spent = self._embed(batch, digests, [*tables, *([table] if table else []), *ahead])
                 table, seconds = self._added(name, table, rows), seconds + spent
             at += len(batch)
         return table, seconds
@@ -358,7 +403,7 @@ class Index:
         return table
 
     def _embed(
-        self, batch: Sequence[Passage], digests: Sequence[str], sources: Sequence[PassageTable]
+        self, batch: Sequence[Passage], digests: Sequence[str], sources: Sequence[PassageTable | VectorParts]
     ) -> tuple[pa.Table, float]:
         """Return the rows of passages, and the seconds of embedding those whose text is in none of the sources.
 

@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import os
 import secrets
+import shlex
 import signal
 import socket
 import threading
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from trimtab.arms.workspace import FOLDER
 from trimtab.base.cgroups import cores
 from trimtab.base.config import CostTable
 from trimtab.base.display import duration_in_words
@@ -29,7 +31,13 @@ from trimtab.base.progress import STOP_SIGNALS, Progress
 from trimtab.base.sanitize import one_line, visible
 from trimtab.base.task import Task
 from trimtab.model.devices import gpu_count
-from trimtab.scale.job_run import JobRun, last_line
+from trimtab.retrieval.embed import Encoder
+from trimtab.retrieval.index import KeepVectors
+from trimtab.scale.embedding import EmbeddingPool
+from trimtab.scale.job_run import ATTEMPTS, NEW_MACHINE_SECONDS, JobRun, last_line, lost_cluster
+from trimtab.scale.stored_job import do_stored_job, fetch_study
+from trimtab.scale.study_files import require_inside
+from trimtab.scale.study_store import StudyStore
 from trimtab.scale.tasks import MachineReport, do_job_of_node, inspect_machine
 from trimtab.studies.jobs import Job, JobContext
 from trimtab.studies.schedule import (
@@ -48,20 +56,23 @@ STORE_BYTES = 80 << 20  # Ray's least: no result goes through its object store
 
 
 @contextmanager
-def open_cluster(address: str) -> Iterator[Cluster]:
+def open_cluster(address: str, store: str | None = None) -> Iterator[Cluster]:
     """Context manager: yields the machines of a Ray cluster, for `study(machines=…)`.
 
     `address`: `local` for processes on this machine, `auto` for the cluster that this machine belongs to (or that
-    RAY_ADDRESS names), or `ray://HOST:PORT`. Raises PackageError without Ray, and InputError for an address where
-    nothing listens, or a cluster of another version of Ray or Python.
+    RAY_ADDRESS names), or `ray://HOST:PORT`. `store`: the address of an object store (`s3://BUCKET/FOLDER`) through
+    which a study's files go where machines share no folder. Raises PackageError without Ray, and InputError for an
+    address where nothing listens, a cluster of another version of Ray or Python, or what is no address of a store.
     """
     ray = _import_ray()
+    if store is not None:
+        StudyStore(store)
     _require_listener(address)
     former = {number: signal.getsignal(number) for number in STOP_SIGNALS}
     try:
         _connect(ray, address)
         _restore(former)  # Ray ends the process at SIGTERM
-        yield Cluster(ray, address)
+        yield Cluster(ray, address, store)
     finally:
         with suppress(Exception):
             ray.shutdown()
@@ -135,34 +146,34 @@ def _connect(ray: Any, address: str) -> None:
 class Cluster:
     """The machines of a connected Ray cluster. `ray`: the module, connected."""
 
-    def __init__(self, ray: Any, address: str) -> None:
-        self.ray, self.address = ray, address
+    def __init__(self, ray: Any, address: str, store: str | None = None) -> None:
+        self.ray, self.address, self.store = ray, address, store
         self.gpu = False  # True: jobs that run the base model get a GPU each, as the plan is timed on one here
         self._reports: dict[str, MachineReport] = {}  # by the name of a machine
         self._cores = 1  # of each job
 
     @property
     def option(self) -> str:
-        """Return the command-line option that names these machines."""
-        return f"--on {self.address}"
+        """Return the command-line options that name these machines."""
+        return f"--on {self.address}" + (f" --store {shlex.quote(self.store)}" if self.store else "")
 
     # ---- before anything is spent
 
     def require_ready(self, task: Task, folder: Path) -> None:
-        """Raise InputError unless every machine sees `folder` and has the versions and models of this one."""
+        """Raise InputError unless every machine sees `folder`, or the store, and has the versions and models of this
+        one. Raises an error of the store if this machine cannot use it.
+        """
         self.gpu = any(method_of(arm).uses_base for arm in task.arms) and gpu_count() > 0
+        if self.store:
+            require_inside(task)
         folder.mkdir(parents=True, exist_ok=True)
-        token, words = folder / f".seen-{uuid.uuid4().hex}", secrets.token_hex(16)
-        write_atomic(token, words)
-        try:
-            nodes = self._nodes()
-            asked = {name: self._ask(node, task, token, words) for name, node in nodes.items()}
+        nodes = self._nodes()
+        with self._token(task, folder, secrets.token_hex(16)) as ask:
+            asked = {name: ask(node) for name, node in nodes.items()}
             seen = {name: self._report(name, reference) for name, reference in asked.items()}
             self._reports = {name: report for name, report in seen.items() if report is not None}
-        finally:
-            token.unlink(missing_ok=True)
         for name, report in self._reports.items():
-            _require_fit(name, report, folder, gpu=self._needs_gpu_of(nodes[name]))
+            _require_fit(name, report, folder, self.store, gpu=self._needs_gpu_of(nodes[name]))
         if not self._capacities():
             lacks = "has a GPU, as this one has, on which the plan is timed" if self.gpu else "offers a core"
             remedy = "add one, or start the study elsewhere"
@@ -178,15 +189,33 @@ class Cluster:
             for node in found
         }
 
-    def _ask(self, node: Mapping[str, Any], task: Task, token: Path, words: str) -> Any:
-        """Ask one machine what it has. Return Ray's reference to its `MachineReport`."""
+    @contextmanager
+    def _token(self, task: Task, folder: Path, words: str) -> Iterator[Callable[[Mapping[str, Any]], Any]]:
+        """Context manager: writes words where all machines should see them; yields a function that asks a machine what
+        it has, and returns Ray's reference to its `MachineReport`.
+        """
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        options: dict[str, Any] = {"num_cpus": 1, "max_retries": 0}
-        options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(node_id=node["NodeID"], soft=False)
-        if self._needs_gpu_of(node):
-            options |= {"num_gpus": 1, "max_calls": 1}
-        return self.ray.remote(**options)(inspect_machine).remote(task, token, words)
+        store, name = StudyStore(self.store) if self.store else None, f".seen-{uuid.uuid4().hex}"
+        token = name if store else str(folder / name)
+
+        def ask(node: Mapping[str, Any]) -> Any:
+            options: dict[str, Any] = {"num_cpus": 1, "max_retries": 0}
+            options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(node_id=node["NodeID"], soft=False)
+            if self._needs_gpu_of(node):
+                options |= {"num_gpus": 1, "max_calls": 1}
+            return self.ray.remote(**options)(inspect_machine).remote(task, token, words, self.store)
+
+        try:
+            if store:
+                store.write_text(name, words)
+            else:
+                write_atomic(folder / name, words)
+            yield ask
+        finally:
+            if store:
+                store.remove(name)
+            (folder / name).unlink(missing_ok=True)
 
     def _needs_gpu_of(self, node: Mapping[str, Any]) -> bool:
         """True if jobs will use a GPU of this node."""
@@ -222,6 +251,11 @@ class Cluster:
             if not self.gpu or one.get("GPU", 0) >= 1
         ]
 
+    def fetch_study(self, task: Task, study: str) -> None:
+        """Bring the folder of a study that was begun on another machine from the store, if it is not here."""
+        if self.store and not (task.folder / FOLDER / "studies" / study).exists():
+            fetch_study(self.store, task, study)
+
     # ---- what is foretold
 
     def divide_cores(self, jobs: int) -> int:
@@ -235,7 +269,7 @@ class Cluster:
         """
         machines = self._capacities()
         memory = max((job.memory_mb or 0.0 for job in jobs), default=0.0)
-        slots = sum(machine.slots(self._cores, memory) for machine in machines)
+        slots = self._slots(memory)
         wall = max(end_times(jobs, slots).values(), default=0.0)
         whole = sum(job.seconds for job in jobs)
         what = "building" if jobs[0].stage == "make" else "answering the test questions:"
@@ -278,6 +312,37 @@ class Cluster:
         """
         return JobRun(self, self.ray, context, jobs, progress).finish()
 
+    def embed(
+        self,
+        load: Callable[[], Encoder],
+        digest: str,
+        batches: Iterator[list[str]],
+        keep: KeepVectors,
+        tell: Callable[[int], None],
+    ) -> float:
+        """Embed batches of texts, as many at once as jobs would run; return the seconds of all processes.
+
+        `load`: returns the embedding model on any machine, `digest` identifies it. `keep` gets each batch with its
+        vectors and seconds, `tell` the number of texts that are done. Raises TrimtabError if a machine lacks the model,
+        or the cluster is lost.
+        """
+        pool = EmbeddingPool(
+            self.ray,
+            load,
+            digest,
+            cores=self._cores,
+            slots=self._slots,
+            attempts=ATTEMPTS,
+            patience=NEW_MACHINE_SECONDS,
+        )
+        try:
+            return pool.embed(batches, keep, tell)
+        except (ConnectionError, self.ray.exceptions.RaySystemError) as error:
+            raise lost_cluster(error) from error
+
+    def _slots(self, memory_mb: float = 0.0) -> int:
+        return sum(machine.slots(self._cores, memory_mb) for machine in self._capacities())
+
     def submit(self, context: JobContext, job: Job, worker: str) -> Any:
         """Give a job to Ray. Return Ray's reference to its outcome."""
         options: dict[str, Any] = {"num_cpus": self._cores, "max_retries": 0, "scheduling_strategy": "SPREAD"}
@@ -288,7 +353,11 @@ class Cluster:
         gpu = self.gpu and any(method_of(arm).uses_base for arm in context.task.arms if arm.name in job.arms)
         if gpu:
             options |= {"num_gpus": 1, "max_calls": 1}  # only the end of its process frees a GPU's memory
-        return self.ray.remote(**options)(do_job_of_node).remote(context, job, worker, cores=self._cores, gpu=gpu)
+        given = context, job, worker
+        if self.store:
+            do = self.ray.remote(**options)(do_stored_job)
+            return do.remote(*given, store=self.store, cores=self._cores, gpu=gpu)
+        return self.ray.remote(**options)(do_job_of_node).remote(*given, cores=self._cores, gpu=gpu)
 
     def offers(self) -> list[dict[str, float]]:
         """Return what Ray gives to each process of one training: a GPU with its share of its machine's cores, or all
@@ -315,12 +384,15 @@ def _amount(value: float, cost: CostTable) -> str:
     return f"{value:.2g} {cost.currency}"
 
 
-def _require_fit(name: str, report: MachineReport, folder: Path, *, gpu: bool) -> None:
+def _require_fit(name: str, report: MachineReport, folder: Path, store: str | None, *, gpu: bool) -> None:
     """Raise InputError if a machine lacks what a study needs."""
-    if not report.sees_folder:
+    if report.unseen is not None and store:
+        problem = f"machine {name} cannot use the store ({report.unseen})"
+        raise InputError(problem, "set there what this machine uses it with", field="--store")
+    if report.unseen is not None:
         raise InputError(
             f"machine {name} does not see {folder}",
-            "put the task's folder where all machines have it under the same path",
+            "put the task's folder where all machines have it under the same path, or name a store with --store",
             field="--on",
         )
     own = versions()

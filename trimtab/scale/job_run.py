@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,7 @@ from trimtab.base.errors import TrimtabError
 from trimtab.base.files import read_json_lines
 from trimtab.base.progress import Progress
 from trimtab.base.sanitize import visible
+from trimtab.scale.stored_job import StoredStudy
 from trimtab.scale.tasks import node_file
 from trimtab.studies.jobs import WORKERS, Job, JobContext
 from trimtab.studies.record import EVENTS
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 STOP_SECONDS = 20.0  # for running jobs to save a checkpoint
 POLL_SECONDS = 0.5
+EVENTS_SECONDS = 2.0  # between two looks for events in a store
 NEW_MACHINE_SECONDS = 60.0  # to wait for a machine if the last one was lost
 ATTEMPTS = 3  # how often a job is begun again
 MACHINE_LOST = "its machine was lost"
@@ -37,6 +40,8 @@ class JobRun:
         self.cluster, self.ray, self.context, self.progress = cluster, ray, context, progress
         self.waiting, self.unfinished = list(jobs), {job.name for job in jobs}
         self.running: dict[Any, tuple[Job, str]] = {}  # a job and its worker
+        self.stored = StoredStudy(cluster.store, context) if cluster.store else None
+        self.looked = 0.0  # when the events of running jobs were last brought from the store
         self.lost: Counter[str] = Counter()
         self.failures: dict[str, str] = {}
         self.events = WorkerEvents(context.folder, progress)
@@ -45,17 +50,29 @@ class JobRun:
     def finish(self) -> Mapping[str, str]:
         """Do all jobs, as `Cluster.run` says. Return why arms failed, by name."""
         try:
+            if self.stored:
+                self.stored.send()
             while self.waiting or self.running:
                 self._submit_ready()
                 self._collect()
+                self._look()
                 self.events.relay_new()
+        except TrimtabError:
+            self._stop()
+            raise
         except BaseException as error:
-            stop_tasks(self.ray, list(self.running))
-            self.events.relay_new()
+            self._stop()
             if isinstance(error, ConnectionError | self.ray.exceptions.RaySystemError):
                 raise lost_cluster(error) from error
             raise
         return self.failures
+
+    def _look(self) -> None:
+        """Bring the events of running jobs from the store, now and then."""
+        if self.stored and time.monotonic() - self.looked > EVENTS_SECONDS:
+            for job, worker in self.running.values():
+                self.stored.look(job, worker)
+            self.looked = time.monotonic()
 
     def _submit_ready(self) -> None:
         for job in [job for job in self.waiting if job.after not in self.unfinished]:
@@ -72,10 +89,12 @@ class JobRun:
             return
         ended, _ = self.ray.wait(list(self.running), num_returns=1, timeout=POLL_SECONDS)
         for reference in ended:
-            (job, _), outcome = self.running.pop(reference), outcome_of(self.ray, reference)
+            (job, worker), outcome = self.running.pop(reference), outcome_of(self.ray, reference)
             if isinstance(outcome, str):
                 self._begin_again(job, outcome)
                 continue
+            if self.stored:
+                self.stored.collect(job, worker)
             if outcome.stop is not None:
                 raise TrimtabError(outcome.stop)
             self.failures |= outcome.failures
@@ -108,6 +127,15 @@ class JobRun:
         self.progress.emit("failed", note=f"arm {names} failed: {text}", stays=True)
         self.failures |= dict.fromkeys(job.arms, text)
         self.unfinished.discard(job.name)
+
+    def _stop(self) -> None:
+        """Have running jobs save a checkpoint and end, and bring what they left in the store."""
+        stop_tasks(self.ray, list(self.running))
+        if self.stored:
+            with suppress(Exception):  # a store that is lost has nothing to bring
+                for job, worker in self.running.values():
+                    self.stored.collect(job, worker)
+        self.events.relay_new()
 
 
 def outcome_of(ray: Any, reference: Any) -> Any:

@@ -16,8 +16,10 @@ from trimtab.base.errors import InputError, TrimtabError
 from trimtab.base.files import locked
 from trimtab.base.grammar import imitates_teacher, is_trained, learns_from_rewards, method_of
 from trimtab.base.machine import describe_machine, versions
+from trimtab.base.sanitize import one_line
 from trimtab.base.task import Task
 from trimtab.model.devices import gpu_count
+from trimtab.scale.study_store import StudyStore
 from trimtab.studies.arm_work import ArmWork
 from trimtab.studies.jobs import WORKERS, Job, JobContext
 from trimtab.studies.paths import PLAN, require_same_dependencies
@@ -30,13 +32,14 @@ INDEXING = 3600.0  # seconds to wait for another job that builds the index
 
 @dataclass(frozen=True, kw_only=True)
 class MachineReport:
-    """A machine's report on itself: the versions of its libraries, its hardware, whether it sees the study's folder,
-    the number of GPUs that the task's process could use, and the error of the first model that is not in its cache.
+    """A machine's report on itself: the versions of its libraries, its hardware, why it does not see the study's folder
+    or store (None if it does), the number of GPUs that the task's process could use, and the error of the first model
+    that is not in its cache.
     """
 
     versions: Mapping[str, str]
     machine: Mapping[str, Any]
-    sees_folder: bool
+    unseen: str | None = None
     gpus: int = 0
     missing_model: str | None = None
 
@@ -51,19 +54,26 @@ class JobOutcome:
     stop: str | None = None
 
 
-def inspect_machine(task: Task, token: Path, words: str) -> MachineReport:
-    """Return this machine's report. `token`: a file in the study's folder, which must hold `words`."""
-    try:
-        sees = token.read_text(encoding="utf-8") == words
-    except OSError:
-        sees = False
+def inspect_machine(task: Task, token: str, words: str, store: str | None = None) -> MachineReport:
+    """Return this machine's report. `token`: a file in the study's folder, or a name in the store at an address, which
+    must hold `words`.
+    """
     return MachineReport(
         versions=versions(),
         machine=describe_machine(),
-        sees_folder=sees,
+        unseen=_unseen(token, words, store),
         gpus=gpu_count(),
         missing_model=_missing_model(task),
     )
+
+
+def _unseen(token: str, words: str, store: str | None) -> str | None:
+    """Return in one line why this machine does not read `words`; None if it does."""
+    try:
+        found = StudyStore(store).read_text(token) if store else Path(token).read_text(encoding="utf-8")
+    except (TrimtabError, OSError) as error:
+        return one_line(error)
+    return None if found == words else "another file is there"
 
 
 def _missing_model(task: Task) -> str | None:

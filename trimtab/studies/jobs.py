@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -14,6 +14,8 @@ from trimtab.base.grammar import imitates_teacher, is_trained, method_of
 from trimtab.base.progress import Progress
 from trimtab.base.records import Arm
 from trimtab.base.task import Task
+from trimtab.retrieval.embed import Encoder
+from trimtab.retrieval.index import KeepVectors
 
 WORKERS = "workers"  # folder in a study's: the events of workers, until the study is finished
 
@@ -54,6 +56,9 @@ class Machines(Protocol):
     def option(self) -> str:
         """Return the command-line option that names them."""
 
+    def fetch_study(self, task: Task, study: str) -> None:
+        """Bring the folder of a study that was begun on another machine, if it is not here and they keep it."""
+
     def require_ready(self, task: Task, folder: Path) -> None:
         """Raise InputError unless every machine sees `folder` and has what the task needs. Nothing is spent before."""
 
@@ -62,6 +67,20 @@ class Machines(Protocol):
 
     def forecast(self, jobs: Sequence[Job], cost: CostTable) -> Sequence[str]:
         """Return in sentences the predicted wall time of jobs and, with the user's price, what the machines cost."""
+
+    def embed(
+        self,
+        load: Callable[[], Encoder],
+        digest: str,
+        batches: Iterator[list[str]],
+        keep: KeepVectors,
+        tell: Callable[[int], None],
+    ) -> float:
+        """Embed batches of texts with the model that `load` returns; return the seconds of all processes.
+
+        `digest`: of the model. `keep` gets each batch with its vectors and seconds, `tell` the number of texts that are
+        done.
+        """
 
     def run(self, context: JobContext, jobs: Sequence[Job], progress: Progress) -> Mapping[str, str]:
         """Do all jobs. Return why arms failed, by name."""

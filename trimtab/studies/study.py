@@ -6,8 +6,9 @@ import json
 import shlex
 import shutil
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from inspect import signature
 from pathlib import Path
 from typing import Any, Unpack
@@ -15,6 +16,7 @@ from typing import Any, Unpack
 import numpy as np
 
 from trimtab.arms.answerers import missing_api_keys
+from trimtab.arms.contexts import context_for
 from trimtab.arms.fingerprint import Fingerprint
 from trimtab.arms.planning.plan import (
     RESERVED,
@@ -26,6 +28,7 @@ from trimtab.arms.planning.plan import (
     replan,
     save_plan,
 )
+from trimtab.arms.retriever import load_embedder
 from trimtab.arms.search.proposals import propose, proposing_endpoints
 from trimtab.arms.store import ANSWERS, STUDY_FILE, find_saved, read_arm, read_built, write_arm
 from trimtab.arms.teacher import teachers
@@ -42,7 +45,7 @@ from trimtab.base.machine import is_busy
 from trimtab.base.progress import Listener
 from trimtab.base.records import Answer, Arm
 from trimtab.base.results import ArmRecord, ArmResult, StudyResult, Usage
-from trimtab.base.task import with_arms, with_budget, with_rows
+from trimtab.base.task import Task, with_arms, with_budget, with_rows
 from trimtab.decision.cost import volume_of
 from trimtab.measurement.clusters import group_count
 from trimtab.measurement.evaluate import load_answers, save_answers
@@ -52,6 +55,7 @@ from trimtab.measurement.power import Variation, observed
 from trimtab.measurement.scorer import ScorerFunction
 from trimtab.model.threads import threads
 from trimtab.reports.page import write_report
+from trimtab.retrieval.index import KeepVectors
 from trimtab.studies.arm_work import SURVIVED, ArmWork
 from trimtab.studies.decide import decide_study, with_labels
 from trimtab.studies.jobs import (
@@ -84,6 +88,8 @@ from trimtab.studies.sources import DataSource
 
 PROPOSALS = "proposals.jsonl"
 FORMER = "former"  # folder of the earlier arm while it is retrained
+LOCK_SECONDS = 120.0  # to wait for a process that was lost, and may not know it yet
+MANY_PASSAGES = 512  # several processes embed these in less time than one, which need not wait for their models
 LEAST_DEV = 20  # smallest number of dev questions answered by two arms for estimating their variation
 
 
@@ -130,12 +136,10 @@ def study(
     own = resolve_task(task, listeners, given, folder)
     if budget is not None:
         own = with_budget(own, budget)
-    if arms is None and resume is not None:
-        arms = selection(folder_to_resume(own, resume))
+    if resume is not None:
+        arms, rows = _as_begun(own, resume, arms, rows, machines)
     if arms is not None:
         own = with_arms(own, arms)
-    if rows is None and resume is not None:
-        rows = requested_rows(folder_to_resume(own, resume))
     own = with_rows(own, rows)
     elsewhere = _elsewhere(machines, allow, allow_commands, scorer, reward)
     with run_context(
@@ -167,6 +171,16 @@ def study(
                     "a resumed study keeps its plan", "leave it out, or start a new study", field="--budget"
                 )
             return _StudyRun(ctx, folder, selected, elsewhere, resumed=resume is not None).run()
+
+
+def _as_begun(
+    task: Task, resume: str, arms: Sequence[str] | None, rows: int | None, machines: Machines | None
+) -> tuple[Sequence[str] | None, int | None]:
+    """Return the arms and the number of rows of a study that is resumed, as it was begun unless they are given."""
+    if machines is not None and resume not in ("", "latest"):
+        machines.fetch_study(task, resume)
+    folder = folder_to_resume(task, resume)
+    return selection(folder) if arms is None else arms, requested_rows(folder) if rows is None else rows
 
 
 def _resuming(folder: Path, machines: Machines | None, allow: Sequence[str], allow_commands: bool) -> str:
@@ -267,8 +281,11 @@ class _StudyRun(ArmWork):
         """Return the plan of a resumed study, else a new one, saved."""
         if self.kept_plan is not None:
             return self.kept_plan
+        cores = self._cores_elsewhere()
+        if self.task.budget_seconds is None:  # otherwise an arm may not fit
+            self._embed_remotely(self.task.arms)
         self.progress.emit("plan", note="timing a few steps of every arm")
-        with threads(self._cores_elsewhere()):
+        with threads(cores):
             plan = plan_study(self.session, self.progress)
         save_plan(self.folder / PLAN, plan)
         return plan
@@ -294,8 +311,32 @@ class _StudyRun(ArmWork):
             finished = kept is not None and kept.digest == self._digest(arm, plan)
             if not finished and arm.name not in (*plan.left_out, *self.found):
                 wanted.append(arm)
+        self._embed_remotely(wanted)
         self._run_jobs(making_jobs(self.task, wanted, plan))
         return plan
+
+    def _embed_remotely(self, arms: Sequence[Arm]) -> None:
+        """Have the passages that the arms' indexes lack embedded by the other machines, and build the indexes, which
+        all jobs then find. Few passages are left to the first job that needs them.
+        """
+        if self.remote is None:
+            return
+        machines, retriever = self.remote.machines, self.session.retriever
+        load = partial(load_embedder, self.task.base.embedding, self.task.folder)
+
+        def embed(batches: Iterator[list[str]], count: int, keep: KeepVectors) -> None:
+            self.progress.emit("plan", note=f"embedding {count:,} passages first", stays=True)
+
+            def tell(done: int) -> None:
+                self.progress.emit("index", step=done, of=count)
+
+            self.retiming += machines.embed(load, retriever.embedder.digest, batches, keep, tell)
+
+        for words in sorted({context_for(arm).words for arm in arms if arm.retrieves}):
+            if retriever.embed_ahead(words, embed, least=MANY_PASSAGES, seconds=LOCK_SECONDS):
+                began = time.perf_counter()
+                retriever.index_of(words)
+                self.retiming += time.perf_counter() - began
 
     def _answer_remotely(self, arms: Sequence[Arm], plan: Plan) -> None:
         """Have the test questions answered by the other machines, if there are any."""

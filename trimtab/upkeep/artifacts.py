@@ -8,14 +8,14 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, Protocol
 from uuid import uuid4
 
-from trimtab.base.errors import InputError, MissingError, PackageError, RemoteError, TrimtabError
+from trimtab.base.errors import InputError, MissingError
 from trimtab.base.files import refuse_links, replacing, sha256_file, sync
+from trimtab.base.object_store import open_store_files, store_errors
 
 _NAME_LENGTH = 64  # of a SHA-256 in hexadecimal
 _PIECE = 1 << 20  # bytes that are read at once
@@ -101,27 +101,11 @@ class ObjectStore:
 
     def __init__(self, address: str) -> None:
         self.name = address
-        with _in_words(address):
-            import fsspec
-
-            try:
-                self._files, self._root = fsspec.core.url_to_fs(address)
-            except ImportError as error:  # says which package opens such an address
-                raise PackageError(
-                    error.name or f"for {address.partition('://')[0]}:// addresses of fsspec",
-                    None,
-                    "this store of artifacts",
-                ) from None
-            except ValueError as error:
-                raise InputError(
-                    f"no store of artifacts ({error})",
-                    "name a folder, or an address such as s3://BUCKET/FOLDER",
-                    field="--artifacts",
-                ) from None
+        self._files, self._root = open_store_files(address, purpose="this store of artifacts", field="--artifacts")
 
     def has(self, sha256: str) -> bool:
         """See ArtifactStore."""
-        with _in_words(self.name):
+        with store_errors(self.name):
             return bool(self._files.exists(self._place(sha256)))
 
     def put(self, file: Path, sha256: str) -> None:
@@ -133,7 +117,7 @@ class ObjectStore:
                     return
         _require_same(sha256_file(file), sha256, file)
         beside = self._place(f".{sha256}.{uuid4().hex}.part")
-        with _in_words(self.name):
+        with store_errors(self.name):
             if self.name.partition("://")[0] not in _BUCKETS:
                 self._files.makedirs(self._root, exist_ok=True)
             self._files.put_file(str(file), beside)
@@ -143,7 +127,7 @@ class ObjectStore:
 
     def open(self, sha256: str) -> IO[bytes]:
         """See ArtifactStore."""
-        with _in_words(self.name):
+        with store_errors(self.name):
             if not self._files.exists(self._place(sha256)):
                 raise MissingError(f"{self.name}/{sha256}: an artifact of the registry is gone; {_DAMAGED}")
             file: IO[bytes] = self._files.open(self._place(sha256), "rb")
@@ -151,7 +135,7 @@ class ObjectStore:
 
     def sizes(self) -> dict[str, int]:
         """See ArtifactStore."""
-        with _in_words(self.name):
+        with store_errors(self.name):
             self._files.invalidate_cache()
             found = self._files.ls(self._root, detail=True) if self._files.exists(self._root) else ()
             names = {str(one["name"]).rpartition("/")[2]: int(one["size"] or 0) for one in found}
@@ -159,7 +143,7 @@ class ObjectStore:
 
     def remove(self, sha256: str) -> None:
         """See ArtifactStore."""
-        with _in_words(self.name):
+        with store_errors(self.name):
             if self._files.exists(self._place(sha256)):
                 self._files.rm_file(self._place(sha256))
 
@@ -294,26 +278,3 @@ def _is_name(text: Any) -> bool:
 def _require_same(found: str, sha256: str, file: Path) -> None:
     if found != sha256:
         raise InputError("changed while it was being kept", "register the arm again", file=file)
-
-
-@contextmanager
-def _in_words(address: str) -> Iterator[None]:
-    """Context manager: raises what a store's client raises as a one-line error of Trimtab."""
-    try:
-        yield
-    except (TrimtabError, ImportError):
-        raise
-    except FileNotFoundError as error:
-        raise MissingError(f"{address}: {_line(error)}; is there such a bucket or folder?") from error
-    except PermissionError as error:
-        raise RemoteError(f"{address}: {_line(error)}; may you read and write there?") from error
-    except OSError:
-        raise
-    except Exception as error:
-        raise RemoteError(
-            f"{address}: {type(error).__name__}: {_line(error)}; is the store there, and may you write to it?"
-        ) from error
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
