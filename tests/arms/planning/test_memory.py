@@ -15,11 +15,13 @@ from trimtab.arms.planning.token_estimates import answer_tokens
 from trimtab.arms.recipe import recipe_for
 from trimtab.arms.session import open_session
 from trimtab.arms.workspace import open_workspace
+from trimtab.base.cgroups import MemoryUse
 from trimtab.base.records import Encoded
 from trimtab.base.task import load_task
 from trimtab.inference.engine import Engine, Request
 from trimtab.inference.kv_cache import KVCache, slots_for
 from trimtab.model.load import load_base
+from trimtab.training import activation_memory
 from trimtab.training.batch import MICRO_TOKENS, TrainingRow, micro_batches, pack_rows
 from trimtab.training.estimates import TrainingRate, inference_mb
 from trimtab.training.rl import GROUP
@@ -68,6 +70,20 @@ def test_a_batch_needs_more_than_the_few_questions_that_are_timed(tmp_path: Path
     plans = predict(session, session.task.arms)
     held = [plan.memory_mb for plan in plans]
     assert min(value for value in held if value is not None) > 100  # the process itself is in it
+
+
+def test_the_plan_says_that_an_arm_recomputes_its_layers(
+    tmp_path: Path, tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = open_session(open_workspace(load_task(write_task(tmp_path, tiny_model_folder, ["prompt", "lora"]))))
+    monkeypatch.setattr(activation_memory, "memory_use", lambda: MemoryUse(1 << 40, 1 << 40))
+    assert [plan.note for plan in predict(session, session.task.arms)] == [None, None]
+    monkeypatch.setattr(activation_memory, "memory_use", lambda: MemoryUse(1 << 40, 0))
+    without, lora = predict(session, session.task.arms)
+    assert without.note is None
+    assert lora.note is not None
+    assert lora.note.endswith("longer passes compute their layers again (activation checkpointing)")
+    assert lora.memory_mb is not None
 
 
 @pytest.mark.parametrize("output_tokens", [6, 200])
