@@ -28,7 +28,7 @@ from trimtab.base.files import write_atomic
 from trimtab.base.grammar import method_of
 from trimtab.base.machine import versions
 from trimtab.base.progress import STOP_SIGNALS, Progress
-from trimtab.base.sanitize import one_line
+from trimtab.base.sanitize import one_line, visible
 from trimtab.base.task import Task
 from trimtab.model.devices import gpu_count
 from trimtab.retrieval.embed import Encoder
@@ -128,13 +128,17 @@ def _connect(ray: Any, address: str) -> None:
         remedy = "start Ray on this machine (`ray start --head`), or name its address: --on ray://HOST:PORT"
         if address.startswith("ray://"):
             remedy = "check that this is the client port; where the cluster asks for a token, set RAY_AUTH_MODE=token"
-        raise InputError(f"no Ray cluster was found ({one_line(error)})", remedy, field="--on") from None
+        elif "Failed to connect" in str(error):  # there is one, for others
+            remedy = (
+                "let this machine join it (`ray start --address=…`) with the cluster's token, or use ray://HOST:PORT"
+            )
+        raise InputError(f"no Ray cluster was found ({last_line(error)})", remedy, field="--on") from None
     except ImportError as error:  # of what the client alone needs
         raise PackageError(error.name or "grpcio", "ray", "a ray:// address") from None
     except RuntimeError as error:
         problem, remedy = f"Ray cannot be used ({one_line(error)})", "see `ray logs cluster`"
         if "ersion" in str(error):
-            problem = f"the cluster has another version of Ray or Python ({one_line(error)})"
+            problem = f"the cluster has another version of Ray or Python ({visible(' '.join(str(error).split()))})"
             remedy = "install the same versions on all machines"
         raise InputError(problem, remedy, field="--on") from None
 
