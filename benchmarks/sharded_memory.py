@@ -2,7 +2,8 @@
 
 Weights and what the optimizer keeps are counted on the meta device: the real code divides a model of the real size
 among as many processes, of which this script is one, and no number is computed. What a layer keeps for its backward
-pass is counted in a real pass of one layer of the real size on the CPU. Writes results/sharded_memory.json.
+pass is counted in real passes of one layer of the real size on the CPU, without and with activation checkpointing.
+Writes results/sharded_memory.json.
 
     python benchmarks/sharded_memory.py
 """
@@ -10,6 +11,8 @@ pass is counted in a real pass of one layer of the real size on the CPU. Writes 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +23,17 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from trimtab.model import process_group
 from trimtab.model.adapters.apply import attach, trainable_parameters
-from trimtab.model.adapters.base import adapter_layers
 from trimtab.model.attention import ATTENTION, PackedSequences
-from trimtab.model.footprint import activation_width
+from trimtab.model.fast.partial_forward import checkpointed
+from trimtab.model.footprint import gathered_bytes
 from trimtab.model.load import Base
 from trimtab.model.sharded import shard
 from trimtab.model.sharded_parameters import local_shard
+from trimtab.training.activation_memory import activation_bytes
 from trimtab.training.optim import Optimizer
 
 RESULT = Path(__file__).resolve().parent / "results" / "sharded_memory.json"
-TOKENS, RANK = 1024, 16
+TOKENS, RANK = (1024, 4096, 8192), 16
 SIZES = {
     "8B": {"hidden_size": 4096, "intermediate_size": 14336, "num_hidden_layers": 32, "num_attention_heads": 32},
     "70B": {"hidden_size": 8192, "intermediate_size": 28672, "num_hidden_layers": 80, "num_attention_heads": 64},
@@ -64,12 +68,12 @@ def counts(size: str, method: str) -> dict[str, int]:
 def formula(found: dict[str, int], method: str, processes: int) -> dict[str, float]:
     """Bytes of one process, in GB."""
     kept = 16 * found["model"] if method == "full" else 2 * found["model"]
-    gathered = 2 * (found["outside"] + 2 * found["layer"])
-    reduced = 6 * max(found["outside"], found["layer"]) if method == "full" else 0
+    sizes = found["outside"], found["layer"], 2
+    gathered = gathered_bytes(*sizes, trained=False)
     parts = {
         "weights_and_optimizer": kept / processes + 16 * found["beside"],
         "gathered": gathered,
-        "gradients_of_one_group": reduced,
+        "gradients_of_one_group": gathered_bytes(*sizes, trained=method == "full") - gathered,
     }
     return {name: round(value / 1e9, 2) for name, value in parts.items()}
 
@@ -95,10 +99,27 @@ def allocated(size: str, method: str, processes: int) -> float:
         dist.destroy_process_group()
 
 
-def kept_by_a_layer(size: str, method: str) -> dict[str, float]:
-    """MB that a layer keeps of TOKENS tokens for its backward pass: by formula, and in a real pass."""
+def kept_by_a_layer(size: str, method: str) -> list[dict[str, float]]:
+    """MB that a layer keeps of a pass for its backward pass, by tokens: by formula and in a real pass, without and with
+    activation checkpointing, which computes all of it again for one layer at a time.
+    """
     base = base_with(size, method, "cpu", num_hidden_layers=1, vocab_size=32)
-    layout = PackedSequences([TOKENS])
+    layer, found = base.model.base_model.layers[0], []
+    for tokens in TOKENS:
+        whole, inputs = (
+            measured_mb(base, tokens, forward) for forward in (layer.forward, partial(checkpointed, layer.forward))
+        )
+        formula = activation_bytes(base, tokens)
+        kept = activation_bytes(base, tokens, checkpointed=True) - formula
+        both = {"formula_mb": formula, "formula_checkpointed_mb": kept}
+        rounded = {name: round(value / 1e6, 1) for name, value in both.items()}
+        found.append({"tokens": tokens, **rounded, "measured_mb": whole, "measured_checkpointed_mb": inputs})
+    return found
+
+
+def measured_mb(base: Base, tokens: int, forward: Callable[..., Any]) -> float:
+    """MB that autograd keeps of a layer's pass, weights aside."""
+    layout = PackedSequences([tokens])
     weights = {one.untyped_storage().data_ptr() for one in base.model.parameters()}
     kept: dict[int, int] = {}
 
@@ -108,19 +129,17 @@ def kept_by_a_layer(size: str, method: str) -> dict[str, float]:
             kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    hidden = torch.randn(1, TOKENS, base.model.config.hidden_size, dtype=torch.bfloat16, requires_grad=True)
+    hidden = torch.randn(1, tokens, base.model.config.hidden_size, dtype=torch.bfloat16, requires_grad=True)
     angles = base.model.base_model.rotary_emb(hidden, layout.positions_N[None])
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda one: one):
-        out = base.model.base_model.layers[0](hidden, position_embeddings=angles, layout=layout)
-    adapters = sum(one.saved_for_backward(TOKENS) for one in adapter_layers(base.model).values())
-    numbers = TOKENS * activation_width(base.model.config, fused=False) + adapters
+        out = forward(hidden, position_embeddings=angles, layout=layout)
     del out
-    return {"formula_mb": round(2 * numbers / 1e6, 1), "measured_mb": round(sum(kept.values()) / 1e6, 1)}
+    return round(sum(kept.values()) / 1e6, 1)
 
 
 def main() -> None:
     torch.set_num_threads(1)
-    found: dict[str, Any] = {"tokens": TOKENS, "rank": RANK, "torch": torch.__version__, "recipes": [], "layers": []}
+    found: dict[str, Any] = {"rank": RANK, "torch": torch.__version__, "recipes": [], "layers": []}
     for size, method, processes in RECIPES:
         numbers = counts(size, method)
         parts = formula(numbers, method, processes)
@@ -128,8 +147,9 @@ def main() -> None:
         found["recipes"].append({**row, "allocated_gb": allocated(size, method, processes)})
         print(json.dumps(found["recipes"][-1]), flush=True)
     for size, method in (("8B", "full"), ("8B", "lora"), ("70B", "lora")):
-        found["layers"].append({"model": size, "method": method, **kept_by_a_layer(size, method)})
-        print(json.dumps(found["layers"][-1]), flush=True)
+        for row in kept_by_a_layer(size, method):
+            found["layers"].append({"model": size, "method": method, **row})
+            print(json.dumps(found["layers"][-1]), flush=True)
     RESULT.write_text(json.dumps(found, indent=2) + "\n")
 
 

@@ -644,8 +644,8 @@ def passages() -> str:
         )
     loads = [one[step]["load"] for _, one in sizes for step in ("build", "search")]
     parts.append(
-        f"Processor: {found['machine']['processor']}, {found['machine']['cores']} cores that others used, too: the "
-        f"load was {min(loads):.0f} to {max(loads):.0f}, so wall times are several times those of a machine of its own."
+        f"Processor: {found['machine']['processor']}, {found['machine']['cores']} cores; the load was {min(loads):.0f} "
+        f"to {max(loads):.0f} processes."
     )
     return "\n\n".join(parts)
 
@@ -1177,24 +1177,49 @@ def sharded_memory() -> str:
     found = load("sharded_memory")
     if not found:
         return "Not measured yet (`benchmarks/sharded_memory.py`)."
-    width = {(row["model"], row["method"]): row for row in found["layers"]}
+    passes = {(row["model"], row["method"], row["tokens"]): row for row in found["layers"]}
     layers = {"8B": 32, "70B": 80}
     rows = []
     for row in found["recipes"]:
-        parts, layer = row["formula_gb"], width[row["model"], row["method"]]
-        kept = layers[row["model"]] * layer["formula_mb"] / 1000
-        measured = layers[row["model"]] * layer["measured_mb"] / 1000
+        parts, count = row["formula_gb"], layers[row["model"]]
+        by_tokens = [passes[row["model"], row["method"], tokens] for tokens in (1024, 4096, 8192)]
+        kept = [count * one["formula_mb"] / 1000 for one in by_tokens]
+        measured = [count * one["measured_mb"] / 1000 for one in by_tokens]
+        less, less_measured = (
+            [(count * one[f"{kind}_checkpointed_mb"] + one[f"{kind}_mb"]) / 1000 for one in by_tokens]
+            for kind in ("formula", "measured")
+        )
         rows.append(
             [
                 f"{row['model']} `{row['method']}`, {row['processes']} GPUs",
                 f"{parts['weights_and_optimizer']:.1f} ({row['allocated_gb']:.1f})",
                 f"{parts['gathered'] + parts['gradients_of_one_group']:.1f}",
-                f"{kept:.1f} ({measured:.1f})",
-                f"{sum(parts.values()) + kept:.0f}",
+                f"{kept[0]:.1f} ({measured[0]:.1f})",
+                *(f"{kept[at]:.0f} → {less[at]:.1f} ({less_measured[at]:.1f})" for at in (1, 2)),
+                f"{sum(parts.values()) + kept[0]:.0f}",
+                f"{sum(parts.values()) + less[2]:.0f}",
             ]
         )
-    head = ["GB of one process", "kept (allocated)", "gathered and on the way", "activations (measured)", "all"]
+    head = [
+        *("GB of one process", "kept (allocated)", "gathered and on the way", "activations, 1,024 tokens (measured)"),
+        *("4,096 → checkpointed (measured)", "8,192 → checkpointed (measured)"),
+        *("all, 1,024", "all, 8,192 checkpointed"),
+    ]
     return _table_of(head, rows)
+
+
+def sharded_speed() -> str:
+    """Tokens a second of several processes beside those of one, with the same cores in all."""
+    found = load("sharded_speed")
+    if not found:
+        return "Not measured yet (`benchmarks/sharded_speed.py`)."
+    rows = []
+    for work in found["works"]:
+        for way, speed in work["tokens_per_second"].items():
+            low, high = (pick(one["tokens_per_second"] for one in work["runs"][way]) for pick in (min, max))
+            share = work["of_one_process"][way]
+            rows.append([f"`{work['method']}`, {way}", f"{speed:,.0f} ({low:,.0f} to {high:,.0f})", f"{share:.2f}"])
+    return _table_of(["", "tokens a second (runs)", "of one process"], rows)
 
 
 def _moved(cell: dict[str, Any]) -> str:
@@ -1213,7 +1238,7 @@ def _positions(name: str, found: dict[str, Any]) -> str:
 
 
 PAGES = {
-    "docs/how-to/many-gpus.md": {"sharded-memory": sharded_memory},
+    "docs/how-to/many-gpus.md": {"sharded-memory": sharded_memory, "sharded-speed": sharded_speed},
     "docs/how-to/surface-coverage.md": {"coverage-judging": coverage_judging, "surface-tactics": surface_tactics},
     "docs/how-to/surface-audit.md": {"surface-checks": surface_checks},
     "docs/how-to/surface-access.md": {"agents": agents, "crawl": crawls},

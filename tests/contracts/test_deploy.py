@@ -20,13 +20,15 @@ from typing import Any
 import pytest
 import yaml
 from command_lines import understand
+from study_tasks import write_task
 
+from trimtab.base.task import load_task
 from trimtab.serving.access import AllowedHosts
 from trimtab.serving.middleware import OPEN_PATHS
 from trimtab.serving.server import DRAIN_SECONDS
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
-COMPOSE = DEPLOY / "compose" / "compose.yaml"
+COMPOSE, ENGINE = DEPLOY / "compose" / "compose.yaml", DEPLOY / "compose" / "engine.yaml"
 SERVE = DEPLOY / "kubernetes" / "serve.yaml"
 CLUSTER, STUDY = DEPLOY / "kuberay" / "cluster.yaml", DEPLOY / "kuberay" / "study.yaml"
 SKYPILOT, SLURM = DEPLOY / "skypilot" / "train.yaml", DEPLOY / "slurm" / "train.sbatch"
@@ -152,13 +154,14 @@ def test_the_job_runs_on_the_same_cluster_as_the_other_manifest_makes() -> None:
 # Compose
 
 
-def test_the_compose_file_has_the_published_form(tmp_path: Path) -> None:
+@pytest.mark.parametrize("file", [COMPOSE, ENGINE], ids=lambda file: file.stem)
+def test_compose_files_have_the_published_form(file: Path, tmp_path: Path) -> None:
     pytest.importorskip("check_jsonschema", reason="pip install 'trimtab[dev]'")
     check = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec"]
-    found = subprocess.run([*check, str(COMPOSE)], capture_output=True, text=True)
+    found = subprocess.run([*check, str(file)], capture_output=True, text=True)
     assert found.returncode == 0, found.stdout + found.stderr
     wrong = tmp_path / "compose.yaml"
-    wrong.write_text(COMPOSE.read_text(encoding="utf-8").replace("stop_grace_period", "stop_grace_periods"))
+    wrong.write_text(file.read_text(encoding="utf-8").replace("stop_grace_period", "stop_grace_periods"))
     assert subprocess.run([*check, str(wrong)], capture_output=True).returncode == 1
 
 
@@ -173,16 +176,34 @@ def test_the_proxy_asks_every_server_whether_it_is_ready() -> None:
     assert AllowedHosts("0.0.0.0", 8000, []).allows(host)
 
 
-def test_services_wait_for_what_is_there_and_have_the_time_to_finish() -> None:
-    composed = yaml.safe_load(COMPOSE.read_text(encoding="utf-8"))
+@pytest.mark.parametrize("file", [COMPOSE, ENGINE], ids=lambda file: file.stem)
+def test_services_wait_for_what_is_there_and_have_the_time_to_finish(file: Path) -> None:
+    composed = yaml.safe_load(file.read_text(encoding="utf-8"))
     services = composed["services"]
     for one in services.values():
         assert one.get("depends_on", {}).keys() <= services.keys()
         named = {volume.partition(":")[0] for volume in one.get("volumes", [])}
         assert {name for name in named if not name.startswith(".")} <= composed["volumes"].keys()
-    assert seconds(services["serve1"]["stop_grace_period"]) > DRAIN_SECONDS
-    (script,) = services["bucket"]["command"]
+    (server,) = [services[name] for name in ("serve1", "front") if name in services]
+    assert seconds(server["stop_grace_period"]) > DRAIN_SECONDS
+
+
+def test_the_script_that_makes_the_bucket_is_one() -> None:
+    (script,) = yaml.safe_load(COMPOSE.read_text(encoding="utf-8"))["services"]["bucket"]["command"]
     subprocess.run(["bash", "-n", "-c", script.replace("$$", "$")], check=True)
+
+
+def test_the_front_asks_the_engine_where_it_listens_for_the_model_that_it_serves(tmp_path: Path) -> None:
+    """The table that the file's head shows is that of a task file, and its address, model and key are the engine's."""
+    text = ENGINE.read_text(encoding="utf-8")
+    table = "\n".join(line.removeprefix("#   ") for line in text.splitlines() if line.startswith("#   "))
+    task = load_task(write_task(tmp_path, "nowhere", ["api-fast+rag"], data='documents = ["."]', more=table))
+    api, services = task.api["fast"], yaml.safe_load(text)["services"]
+    options = dict(word.removeprefix("--").split("=") for word in services["engine"]["command"] if "=" in word)
+    assert (api.url, api.model) == (f"http://engine:{options['port']}/v1", options["served-model-name"])
+    assert f"--allow={api.key_env}@{api.url}" in services["front"]["command"]
+    assert services["front"]["environment"][api.key_env] == services["engine"]["environment"]["VLLM_API_KEY"]
+    assert f"./model:{options['model']}:ro" in services["engine"]["volumes"]
 
 
 # Programs and their options
@@ -192,10 +213,11 @@ def served_words() -> dict[str, list[str]]:
     """The arguments of each container whose program is `trimtab`."""
     services = yaml.safe_load(COMPOSE.read_text(encoding="utf-8"))["services"]
     (container,) = objects(SERVE)["Deployment"]["spec"]["template"]["spec"]["containers"]
-    return {"compose": services["serve1"]["command"], "kubernetes": container["args"]}
+    front = yaml.safe_load(ENGINE.read_text(encoding="utf-8"))["services"]["front"]["command"]
+    return {"compose": services["serve1"]["command"], "engine": front, "kubernetes": container["args"]}
 
 
-@pytest.mark.parametrize("place", ["compose", "kubernetes"])
+@pytest.mark.parametrize("place", ["compose", "engine", "kubernetes"])
 def test_servers_are_started_with_options_that_exist(place: str) -> None:
     understand(served_words()[place])
 

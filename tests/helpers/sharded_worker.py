@@ -17,6 +17,7 @@ from pathlib import Path
 import torch
 from tiny_models import answered, base_of, random_rows
 
+from trimtab.base.cgroups import MemoryUse
 from trimtab.base.errors import InputError, StoppedError
 from trimtab.base.progress import Progress
 from trimtab.model import process_group
@@ -24,8 +25,8 @@ from trimtab.model.adapters.apply import attach, save_adapter
 from trimtab.model.classifier import ClassificationHead
 from trimtab.model.sharded import shard
 from trimtab.model.sharded_parameters import gathered_value
+from trimtab.training import activation_memory, loop
 from trimtab.training import batch as batches_of
-from trimtab.training import loop
 from trimtab.training.classification import ClassificationObjective, label_rows
 from trimtab.training.loop import LoopSettings, TrainingJob, evaluate_objective, train_model
 from trimtab.training.preference import JudgedAnswers, PreferenceObjective
@@ -42,7 +43,7 @@ class Group:
     `until`: the step to stop after. `at`, `hit` and `sends`: the step at which a rank gets a signal. `absent`: ranks
     that are never started. `versions`: what a rank begins with, where it is something else. `join_seconds`: for all to
     arrive; `silent_seconds`: for one to answer. `environment`: further variables. `patience`: seconds after which a
-    process counts as hung.
+    process counts as hung. `free_bytes`: the machine's free memory, as training sees it.
     """
 
     folder: str
@@ -58,6 +59,7 @@ class Group:
     silent_seconds: float = 60.0
     environment: dict = field(default_factory=dict)
     patience: float = 300.0
+    free_bytes: int | None = None
 
 
 def launched(*groups):
@@ -130,6 +132,7 @@ def train(group, case):
         "weights": {name: gathered_value(base, value).flatten().tolist() for name, value in parameters.items()},
         "losses": [(one["loss"], one["gradient_norm"]) for one in events if "loss" in one],
         "dev": [[one.dev_loss, *one.rows] for one in result.readings],
+        "notes": sum("activation checkpointing" in one.get("note", "") for one in events),
         "steps": result.steps,
         "finished": result.finished,
     }
@@ -158,6 +161,8 @@ def process(group, rank, port):
     os.environ |= {"WORLD_SIZE": str(group.size), "RANK": str(rank), "MASTER_ADDR": "127.0.0.1"}
     os.environ |= {"MASTER_PORT": str(port), **group.environment}
     process_group.JOIN_SECONDS, process_group.COLLECTIVE_SECONDS = group.join_seconds, group.silent_seconds
+    if group.free_bytes is not None:
+        activation_memory.memory_use = lambda: MemoryUse(group.free_bytes, group.free_bytes)
     begun_with = {"version of Trimtab": group.versions.get(str(rank), "1")}
     try:
         with process_group.joined(process_group.launch_of(os.environ), begun_with):

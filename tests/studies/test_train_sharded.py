@@ -16,7 +16,7 @@ from sharded_worker import free_port
 from study_tasks import CLASSIFY, LABELLED, write_task
 
 from trimtab.arms.store import read_run
-from trimtab.arms.trainer import require_divisible
+from trimtab.arms.trainer import require_shardable
 from trimtab.base.errors import InputError
 from trimtab.base.grammar import arm_from_name
 from trimtab.base.task import load_task
@@ -137,7 +137,7 @@ def test_a_killed_process_ends_the_other_and_the_run_is_gone_on_with(trained, tm
 )
 def test_what_one_process_must_train_is_refused_by_name(arm, why):
     with pytest.raises(InputError, match=f"{arm} is trained by one process: {why}.*start it without torchrun"):
-        require_divisible(arm_from_name(arm))
+        require_shardable(arm_from_name(arm))
 
 
 def test_nothing_is_begun_for_what_is_refused(trained, monkeypatch):

@@ -6,7 +6,7 @@ import torch
 from tiny_models import base_of, random_rows
 
 from trimtab.model.adapters.apply import attach, save_adapter, trainable_parameters
-from trimtab.training.estimates import memory_mb
+from trimtab.training.activation_memory import activation_bytes
 from trimtab.training.loop import LoopSettings, TrainingJob, evaluate_objective, train_model
 from trimtab.training.sft import SupervisedObjective
 
@@ -52,7 +52,7 @@ def test_stopped_and_gone_on_with_is_never_stopped(method, tmp_path):
 def test_memory_counts_what_changed_layers_and_virtual_tokens_keep():
     """Against the same moving numbers: the outputs that DoRA keeps, and the copies behind virtual tokens."""
     tokens = 1 << 20
-    foretold = {name: memory_mb(prepared(name), pass_tokens=tokens) for name in ("lora", *METHODS)}
+    foretold = {name: activation_bytes(prepared(name), tokens) for name in ("lora", *METHODS)}
     assert foretold["dora"] > 1.1 * foretold["lora"]
     assert foretold["bitfit"] < foretold["lora"] < foretold["pissa"]
     assert foretold["prefix"] > foretold["bitfit"]

@@ -154,7 +154,9 @@ def _draw_plan(result: CheckResult, console: Console) -> None:
         cost = [f"{row.cost:.2g}" if row.cost is not None else ""] if _has_costs(result) else []
         minutes = "" if row.minutes is None else "<0.1" if row.minutes < 0.1 else f"{row.minutes:.1f}"
         memory = f"{row.memory_mb:,.0f}" if row.memory_mb is not None else ""
-        table.add_row(Text(row.arm), minutes, memory, *cost, Text(row.left_out or row.problem or "", style="yellow"))
+        table.add_row(
+            Text(row.arm), minutes, memory, *cost, Text(row.left_out or row.problem or row.note or "", style="yellow")
+        )
     console.print(table)
     if result.minutes is not None:
         console.print(Text(_total_sentence(result)))

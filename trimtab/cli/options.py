@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +16,7 @@ from trimtab.base.errors import InputError
 if TYPE_CHECKING:
     from trimtab.base.task import Task
     from trimtab.data.columns import ColumnsError
+    from trimtab.scale.cluster import Cluster
 
 SourceArgument = Annotated[
     str | None,
@@ -160,6 +162,17 @@ def task_from_options(path: Path, source: str | None = None, **columns: str | No
         return task_at(location, columns_given, _print_note)
     except ColumnsError as error:
         return task_at(location, {**columns_given, **_ask_columns(error)}, _print_note)
+
+
+def machines_at(address: str | None, store: str | None = None) -> AbstractContextManager[Cluster | None]:
+    """Return the machines at an address, whose files go through a store if one is named; none without an address."""
+    if address is None:
+        if store is not None:
+            raise typer.BadParameter("is for the machines that --on names; add it", param_hint="--store")
+        return nullcontext()
+    from trimtab.scale.cluster import open_cluster
+
+    return open_cluster(address, store)
 
 
 def say_loading() -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -22,30 +21,17 @@ from trimtab.cli.options import (
     SourceArgument,
     TaskOption,
     TrackOption,
+    machines_at,
     say_loading,
     task_from_options,
 )
 from trimtab.cli.output import Output
-
-if TYPE_CHECKING:
-    from trimtab.studies.jobs import Machines
 
 
 def _checked_budget(value: str | None) -> str | None:
     if value is not None and not re.fullmatch(r"\d+(\.\d+)?([smh]| ?[A-Z]{3})", value):
         raise typer.BadParameter("a number and a unit, for example 90s, 30m, 2h or '20 USD'")
     return value
-
-
-def _machines(address: str | None, store: str | None) -> AbstractContextManager[Machines | None]:
-    """Return the machines at an address; none without one."""
-    if address is None:
-        if store is not None:
-            raise typer.BadParameter("is for the machines that --on names; add it", param_hint="--store")
-        return nullcontext()
-    from trimtab.scale.cluster import open_cluster
-
-    return open_cluster(address, store)
 
 
 def command(
@@ -114,7 +100,7 @@ def command(
         from trimtab.studies.study import study
 
         chosen = None if arms is None else [name.strip() for name in arms.split(",") if name.strip()]
-        with _machines(on, store) as machines:
+        with machines_at(on, store) as machines:
             result = study(
                 own,
                 resume=resume,

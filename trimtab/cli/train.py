@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -16,6 +17,7 @@ from trimtab.cli.options import (
     ResumeOption,
     TaskOption,
     TrackOption,
+    machines_at,
     required_arm,
     task_from_options,
 )
@@ -32,11 +34,20 @@ def command(
     allow: AllowOption = None,
     allow_commands: CommandsOption = False,
     track: TrackOption = None,
+    on: Annotated[
+        str | None,
+        typer.Option(
+            "--on",
+            metavar="ADDRESS",
+            help="Train with all GPUs of a Ray cluster, or all its machines where none has a GPU: local, auto (this "
+            "machine's cluster), or ray://HOST:PORT.",
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Train one arm's weights and store them as a run.
 
-    Under torchrun several processes train them together.
+    Under torchrun, or with --on, several processes train them together.
 
     \b
     Example:
@@ -45,6 +56,7 @@ def command(
       trimtab train lora --resume
       trimtab train lora --track tensorboard
       torchrun --nproc-per-node 8 -m trimtab train full
+      trimtab train full --on auto
     """
     with Output(as_json) as output:
         source, arm = required_arm(words)
@@ -54,6 +66,15 @@ def command(
         from trimtab.studies.train import train
 
         launch = launch_of(os.environ)
-        run = train(own, arm, seed=seed, resume=resume, allow=allow or (), allow_commands=allow_commands, track=track)
+        with machines_at(on) as machines:
+            if machines is None:
+                once = train
+            else:
+                from trimtab.scale.training import train_on_cluster
+
+                once = partial(train_on_cluster, machines)
+            run = once(
+                own, arm, seed=seed, resume=resume, allow=allow or (), allow_commands=allow_commands, track=track
+            )
         if launch is None or launch.rank == 0:
             output.record(run)

@@ -36,5 +36,14 @@ def activation_width(config: Any, *, fused: bool) -> int:
     return int(hidden * config.hidden_size + intermediate * _intermediate(config))
 
 
+def gathered_bytes(outside: int, layer: int, size: int, *, trained: bool) -> int:
+    """Bytes that a pass of a divided model takes beside this process's part, numbers of `size` bytes.
+
+    Parameters outside of the layers and of two layers are whole (the next one is gathered ahead); where they are
+    `trained`, gradients of one group are on their way besides, in the model's precision and in float32.
+    """
+    return size * (outside + 2 * layer) + (size + 4) * max(outside, layer) * trained
+
+
 def _intermediate(config: Any) -> int:
     return int(getattr(config, "intermediate_size", 4 * config.hidden_size))

@@ -50,7 +50,8 @@ class Base:
     """A pretrained causal model in evaluation mode, all weights frozen, and its tokenizer.
 
     `original_weights`: pretrained values of weights that are trained since, by parameter name; `detach`
-    (`model/adapters/apply.py`) restores them.
+    (`model/adapters/apply.py`) restores them. `activation_checkpointing`: passes with a gradient keep the inputs of the
+    decoder layers alone and compute the rest again in the backward pass (`model/fast/partial_forward.py`).
     """
 
     model: Any
@@ -58,6 +59,7 @@ class Base:
     precision: str
     folder: Path
     original_weights: dict[str, Tensor] = field(default_factory=dict)
+    activation_checkpointing: bool = False
 
     @property
     def device(self) -> torch.device:

@@ -42,13 +42,16 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True, kw_only=True)
 class Launch:
-    """Which of how many processes this one is, and where rank 0 is found. `local_rank`: its number on its machine."""
+    """Which of how many processes this one is, and where rank 0 is found. `local_rank`: its number on its machine,
+    which has `local_size` of them, or all if the launcher does not say.
+    """
 
     rank: int
     size: int
     local_rank: int
     address: str
     port: int
+    local_size: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +90,7 @@ def launch_of(environment: Mapping[str, str]) -> Launch | None:
         local_rank=_number(environment, "LOCAL_RANK", 0),
         address=environment["MASTER_ADDR"],
         port=_number(environment, "MASTER_PORT", 0),
+        local_size=max(1, _number(environment, "LOCAL_WORLD_SIZE", size)),
     )
 
 
@@ -105,6 +109,11 @@ def rank() -> int:
 def size() -> int:
     """Return the number of processes of the group, 1 outside of one."""
     return 1 if _member is None else _member.launch.size
+
+
+def local_size() -> int:
+    """Return the number of the group's processes on this machine, 1 outside of a group."""
+    return 1 if _member is None else _member.launch.local_size
 
 
 def is_main_process() -> bool:

@@ -144,10 +144,10 @@ def _connect(ray: Any, address: str) -> None:
 
 
 class Cluster:
-    """The machines of a connected Ray cluster."""
+    """The machines of a connected Ray cluster. `ray`: the module, connected."""
 
     def __init__(self, ray: Any, address: str, store: str | None = None) -> None:
-        self._ray, self.address, self.store = ray, address, store
+        self.ray, self.address, self.store = ray, address, store
         self.gpu = False  # True: jobs that run the base model get a GPU each, as the plan is timed on one here
         self._reports: dict[str, MachineReport] = {}  # by the name of a machine
         self._cores = 1  # of each job
@@ -181,7 +181,7 @@ class Cluster:
 
     def _nodes(self) -> dict[str, Mapping[str, Any]]:
         """Return the machines that are up and offer a core, by host name, which several nodes of one host extend."""
-        found = [node for node in self._ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
+        found = [node for node in self.ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
         hosts = Counter(node["NodeManagerHostname"] for node in found)
         return {
             node["NodeManagerHostname"]
@@ -204,7 +204,7 @@ class Cluster:
             options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(node_id=node["NodeID"], soft=False)
             if self._needs_gpu_of(node):
                 options |= {"num_gpus": 1, "max_calls": 1}
-            return self._ray.remote(**options)(inspect_machine).remote(task, token, words, self.store)
+            return self.ray.remote(**options)(inspect_machine).remote(task, token, words, self.store)
 
         try:
             if store:
@@ -224,13 +224,13 @@ class Cluster:
     def _report(self, name: str, reference: Any) -> MachineReport | None:
         """Return what a machine has, None if it is gone. Raises InputError if it does not tell."""
         try:
-            report: MachineReport = self._ray.get(reference, timeout=LOOK_SECONDS)
-        except self._ray.exceptions.GetTimeoutError:
+            report: MachineReport = self.ray.get(reference, timeout=LOOK_SECONDS)
+        except self.ray.exceptions.GetTimeoutError:
             problem = f"machine {name} did not answer within {LOOK_SECONDS:.0f} s"
             raise InputError(problem, "see `ray status`: is it busy, or gone?", field="--on") from None
-        except (self._ray.exceptions.TaskUnschedulableError, self._ray.exceptions.NodeDiedError):
+        except (self.ray.exceptions.TaskUnschedulableError, self.ray.exceptions.NodeDiedError):
             return None
-        except self._ray.exceptions.RayError as error:
+        except self.ray.exceptions.RayError as error:
             problem, remedy = f"machine {name}: {last_line(error)}", "see `ray status`"
             if "No module named" in str(error):
                 problem = f"machine {name} cannot run Trimtab ({last_line(error)})"
@@ -310,7 +310,7 @@ class Cluster:
         A job whose process or machine is lost is begun again, three times at most; it goes on from its last
         checkpoint. Raises TrimtabError if no job can go on, or no machine is left.
         """
-        return JobRun(self, self._ray, context, jobs, progress).finish()
+        return JobRun(self, self.ray, context, jobs, progress).finish()
 
     def embed(
         self,
@@ -327,7 +327,7 @@ class Cluster:
         or the cluster is lost.
         """
         pool = EmbeddingPool(
-            self._ray,
+            self.ray,
             load,
             digest,
             cores=self._cores,
@@ -337,7 +337,7 @@ class Cluster:
         )
         try:
             return pool.embed(batches, keep, tell)
-        except (ConnectionError, self._ray.exceptions.RaySystemError) as error:
+        except (ConnectionError, self.ray.exceptions.RaySystemError) as error:
             raise lost_cluster(error) from error
 
     def _slots(self, memory_mb: float = 0.0) -> int:
@@ -355,13 +355,25 @@ class Cluster:
             options |= {"num_gpus": 1, "max_calls": 1}  # only the end of its process frees a GPU's memory
         given = context, job, worker
         if self.store:
-            do = self._ray.remote(**options)(do_stored_job)
+            do = self.ray.remote(**options)(do_stored_job)
             return do.remote(*given, store=self.store, cores=self._cores, gpu=gpu)
-        return self._ray.remote(**options)(do_job_of_node).remote(*given, cores=self._cores, gpu=gpu)
+        return self.ray.remote(**options)(do_job_of_node).remote(*given, cores=self._cores, gpu=gpu)
+
+    def offers(self) -> list[dict[str, float]]:
+        """Return what Ray gives to each process of one training: a GPU with its share of its machine's cores, or all
+        cores of a machine where no machine has a GPU.
+        """
+        found = [node["Resources"] for node in self._nodes().values()]
+        by_gpu = [
+            {"CPU": float(max(1, int(one["CPU"]) // int(one["GPU"]))), "GPU": 1.0}
+            for one in found
+            for _ in range(int(one.get("GPU", 0)))
+        ]
+        return by_gpu or [{"CPU": float(int(one["CPU"]))} for one in found]
 
     def lost_nodes(self) -> set[str]:
         """Return Ray's names of the nodes that are lost."""
-        return {node["NodeID"] for node in self._ray.nodes() if not node["Alive"]}
+        return {node["NodeID"] for node in self.ray.nodes() if not node["Alive"]}
 
     def has_room(self) -> bool:
         """True if a machine is up that takes a job."""

@@ -15,7 +15,7 @@ from trimtab.base.files import read_json_lines
 from trimtab.base.progress import Progress
 from trimtab.base.sanitize import visible
 from trimtab.scale.stored_job import StoredStudy
-from trimtab.scale.tasks import JobOutcome, node_file
+from trimtab.scale.tasks import node_file
 from trimtab.studies.jobs import WORKERS, Job, JobContext
 from trimtab.studies.record import EVENTS
 
@@ -89,7 +89,7 @@ class JobRun:
             return
         ended, _ = self.ray.wait(list(self.running), num_returns=1, timeout=POLL_SECONDS)
         for reference in ended:
-            (job, worker), outcome = self.running.pop(reference), self._outcome(reference)
+            (job, worker), outcome = self.running.pop(reference), outcome_of(self.ray, reference)
             if isinstance(outcome, str):
                 self._begin_again(job, outcome)
                 continue
@@ -115,23 +115,6 @@ class JobRun:
                     del self.running[reference]
                     self._begin_again(job, MACHINE_LOST)
 
-    def _outcome(self, reference: Any) -> JobOutcome | str:
-        """Return the outcome of a job that ended, or in words how its process was lost."""
-        errors = self.ray.exceptions
-        try:
-            outcome: JobOutcome = self.ray.get(reference)
-        except errors.RayTaskError:
-            raise
-        except errors.OutOfMemoryError:
-            return "its machine ran out of memory"
-        except errors.NodeDiedError:
-            return MACHINE_LOST
-        except errors.RaySystemError:
-            raise
-        except errors.RayError as error:
-            return f"its process was lost ({type(error).__name__})"
-        return outcome
-
     def _begin_again(self, job: Job, why: str) -> None:
         self.lost[job.name] += 1
         names = ", ".join(job.arms)
@@ -146,15 +129,43 @@ class JobRun:
         self.unfinished.discard(job.name)
 
     def _stop(self) -> None:
-        """Have running jobs save a checkpoint and end."""
-        with suppress(Exception):  # a cluster that is lost has nothing to stop
-            for reference in self.running:
-                self.ray.cancel(reference)
-            self.ray.wait(list(self.running), num_returns=max(1, len(self.running)), timeout=STOP_SECONDS)
-            if self.stored:
+        """Have running jobs save a checkpoint and end, and bring what they left in the store."""
+        stop_tasks(self.ray, list(self.running))
+        if self.stored:
+            with suppress(Exception):  # a store that is lost has nothing to bring
                 for job, worker in self.running.values():
                     self.stored.collect(job, worker)
         self.events.relay_new()
+
+
+def outcome_of(ray: Any, reference: Any) -> Any:
+    """Return what a task that ended returned, or in words, a string, how its process was lost."""
+    errors = ray.exceptions
+    try:
+        return ray.get(reference)
+    except errors.RayTaskError:
+        raise
+    except errors.OutOfMemoryError:
+        return "its machine ran out of memory"
+    except errors.NodeDiedError:
+        return MACHINE_LOST
+    except errors.RaySystemError:
+        raise
+    except errors.RayError as error:
+        return f"its process was lost ({type(error).__name__})"
+
+
+def stop_tasks(ray: Any, references: Sequence[Any]) -> None:
+    """Have running tasks save a checkpoint and end."""
+    with suppress(Exception):  # a cluster that is lost has nothing to stop
+        for reference in references:
+            ray.cancel(reference)
+        ray.wait(list(references), num_returns=max(1, len(references)), timeout=STOP_SECONDS)
+
+
+def lost_cluster(error: BaseException) -> TrimtabError:
+    """Return the error for a cluster that does not answer any more."""
+    return TrimtabError(f"the cluster was lost ({last_line(error)}); go on with --resume")
 
 
 class WorkerEvents:
@@ -179,11 +190,6 @@ class WorkerEvents:
             self._passed[file.stem] = max(self._passed[file.stem], len(events))
         for event in sorted(new, key=lambda event: str(event["time"])):
             self._progress.relay(event)
-
-
-def lost_cluster(error: BaseException) -> TrimtabError:
-    """Return the error for a cluster that does not answer any more."""
-    return TrimtabError(f"the cluster was lost ({last_line(error)}); go on with --resume")
 
 
 def last_line(error: BaseException) -> str:

@@ -83,7 +83,7 @@ class Forecast:
     """The predicted cost of an arm in a study; `cost` in the task's currency if a price is given.
 
     `problem`: why it cannot run or was not timed; nothing is then predicted. `trials`: its possible trials on dev,
-    within the same time for every arm.
+    within the same time for every arm. `note`: what its training does so that it fits into memory.
     """
 
     arm: str
@@ -93,6 +93,7 @@ class Forecast:
     left_out: str | None = None
     problem: str | None = None
     trials: tuple[TrialPlan, ...] = ()
+    note: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -144,7 +145,7 @@ class CheckResult(Shown):
                 "minutes": one.minutes,
                 "memory MB": one.memory_mb,
                 f"cost {self.currency}": one.cost,
-                "": one.left_out or one.problem,
+                "": one.left_out or one.problem or one.note,
             }
             for one in self.forecasts
         ]
@@ -472,6 +473,7 @@ def _forecast(arm: Arm, plan: Plan, tokens: TokenStatistics, tests: int, task: T
         cost=seconds / 3600 * hour.price if hour else None,
         left_out=plan.left_out.get(arm.name),
         trials=planned.trials,
+        note=planned.note,
     )
 
 

@@ -125,7 +125,7 @@ def train(
         ) as ctx,
         ExitStack() as held,
     ):
-        _require_trainable(own, chosen, begin)
+        require_trainable(own, chosen, begin)
         with process_group.joined(launch, _begun_with(own, chosen, seed, resume)):
             folder = _common_folder(ctx, chosen, seed, resume)
             allowed = "".join(f" --allow {shlex.quote(what)}" for what in allow)
@@ -175,7 +175,8 @@ def train(
     )
 
 
-def _require_trainable(task: Task, arm: Arm, begin: Path | None) -> None:
+def require_trainable(task: Task, arm: Arm, begin: Path | None = None) -> None:
+    """Raise InputError for an arm without weights to train, or with a head that cannot go on from `begin`."""
     if not is_trained(arm):
         score = task.command(f"eval {arm.name}")
         raise InputError(f"arm {arm.name} has nothing to train", f"score it with: {score}")

@@ -17,10 +17,9 @@ from trimtab.model.adapters.apply import trainable_parameters
 from trimtab.model.adapters.base import adapter_layers
 from trimtab.model.fast.packed_weights import packed_bytes
 from trimtab.model.fast.partial_forward import first_trainable_layer
-from trimtab.model.fast.train_layers import trains_by_kernels
-from trimtab.model.footprint import activation_width, answering_bytes
+from trimtab.model.footprint import answering_bytes
 from trimtab.model.load import Base
-from trimtab.model.prompt_tuning import count_virtual_tokens
+from trimtab.training.activation_memory import activation_bytes, activation_room
 from trimtab.training.batch import MICRO_TOKENS, Batch, TrainingRow, batch_tokens
 from trimtab.training.optim import Optimizer, no_retained_grad
 from trimtab.training.parallel import map_microbatches, parallel_lanes
@@ -85,9 +84,11 @@ def _measured(base: Base, objective: SupervisedObjective, step_seconds: float, s
     """
     warmup_steps = objective.steps_per_epoch if objective.activation_cache else 1
     trainable = list(trainable_parameters(base.model).values())
+    room = activation_room(base, trained_bytes(base))
 
     def run_batch(batch: Batch) -> None:
-        torch.autograd.grad(objective.loss(base, batch).value, trainable, allow_unused=True)
+        loss = objective.loss(room.base_for(base, batch_tokens(batch)), batch)
+        torch.autograd.grad(loss.value, trainable, allow_unused=True)
 
     tokens, largest, step, began = 0, 0, 0, time.perf_counter()
     with no_retained_grad(trainable):  # as in training
@@ -140,25 +141,17 @@ def memory_mb(
     """Return the predicted peak memory of a training run in MB.
 
     The sum of this process's memory now, trained parameters with optimizer state (16 bytes each: float32 master,
-    gradient sum and two moments), and activations of `pass_tokens` tokens. Activations are computed from the
-    configuration (`activation_width`) per token and layer, from the first trainable layer on, plus what adapters save
-    (`AdapterLayer.saved_for_backward`) and, with virtual tokens, copies of keys and values.
+    gradient sum and two moments), and activations of `pass_tokens` tokens in all lanes (`activation_bytes`), which
+    recompute their layers if they would not fit.
 
     `measured_mb`: measured memory of steps, used if it is higher. `cached_bytes`: bytes of cached activations
     (`cache_bytes`). Memory of inference (`inference_mb`, with merged weights beside the frozen ones) counts if it is
     higher: of a dev evaluation (`dev_eval_mb`), and after training (`answer_mb`). Memory for sampling rollouts
     (`rollout_mb`) is not returned before their passes, which have to fit beside it.
     """
-    config, virtual = base.model.config, count_virtual_tokens(base.model)
-    parameter_bytes = 16 * sum(one.numel() for one in trainable_parameters(base.model).values())
-    fused = bool(adapter_layers(base.model)) and trains_by_kernels(base.model)
-    width = activation_width(config, fused=fused)
-    size = 2 if next(base.model.parameters()).dtype == torch.bfloat16 else 4
-    width += 4 * config.hidden_size if virtual else 0
-    tokens = pass_tokens + virtual
-    saved_by_adapters = sum(layer.saved_for_backward(tokens) for layer in adapter_layers(base.model).values())
-    layers = config.num_hidden_layers - first_trainable_layer(base.model)
-    activations = (tokens * layers * width + saved_by_adapters) * size
+    parameter_bytes = trained_bytes(base)
+    checkpointed = pass_tokens / parallel_lanes() > activation_room(base, parameter_bytes + cached_bytes).tokens
+    activations = activation_bytes(base, pass_tokens, checkpointed=checkpointed)
     merged = sum(layer.base.weight.nbytes for layer in adapter_layers(base.model).values())
     dev_eval_peak, rollout_peak, answer_peak = (
         merged + one * 1e6 if one else 0.0 for one in (dev_eval_mb, rollout_mb, answer_mb)
@@ -167,6 +160,11 @@ def memory_mb(
         parameter_bytes + cached_bytes + max(activations + rollout_peak, measured_mb * 1e6, dev_eval_peak), answer_peak
     )
     return float((psutil.Process().memory_info().rss + highest) / 1e6)
+
+
+def trained_bytes(base: Base) -> int:
+    """Return the bytes of float32 masters, gradients and moments of the trained parameters, 16 for each."""
+    return 16 * sum(one.numel() for one in trainable_parameters(base.model).values())
 
 
 def inference_mb(base: Base, slots: int, tokens: int, reading: int) -> float:

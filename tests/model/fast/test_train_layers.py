@@ -128,6 +128,19 @@ def test_behind_its_attention_the_last_one_goes_on_where_it_is_wanted(
     require_as_near(whole, parts, learned(replace(base, model=copy.deepcopy(base.model).double()), layout_N, wanted))
 
 
+@pytest.mark.parametrize(("family", "rank"), [("llama", 8), ("qwen2", 0)])
+def test_a_checkpointed_layer_goes_forward_once_more_and_learns_the_same(
+    family: str, rank: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base, kernels, layout = base_of(family, rank), ran(monkeypatch), LAYOUTS["tree"]
+    wanted = torch.tensor([3, 39, 39, 41, *range(60, 125)])
+    plain = learned(base, layout, wanted)
+    kernels.clear()
+    again = learned(replace(base, activation_checkpointing=True), layout, wanted)
+    assert kernels == ["learn", "learn", "learn", "learn_backward", "learn", "learn_backward"]
+    assert [name for name, one in plain.items() if not torch.equal(one, again[name])] == []
+
+
 def test_the_gradient_of_what_enters_is_given_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """In a model the first layer's input is fixed."""
     base, layout = base_of("llama"), LAYOUTS["two"]

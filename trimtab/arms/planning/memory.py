@@ -13,8 +13,9 @@ from trimtab.inference.engine import Engine
 from trimtab.inference.kv_cache import slots_for
 from trimtab.model.footprint import GAPS
 from trimtab.training.activation_cache import cache_bytes
+from trimtab.training.activation_memory import activation_room
 from trimtab.training.batch import MICRO_TOKENS
-from trimtab.training.estimates import TrainingRate, inference_mb, memory_mb
+from trimtab.training.estimates import TrainingRate, inference_mb, memory_mb, trained_bytes
 from trimtab.training.parallel import parallel_lanes
 from trimtab.training.rl import GROUP
 
@@ -51,6 +52,14 @@ def training_memory(
         rollout_mb=answering_memory(session, rate.own, GROUP * recipe.batch) if draws else 0.0,
         answer_mb=rate.memory_mb,
     )
+
+
+def checkpointing_note(session: Session, recipe: Recipe, speed: TrainingRate, each: float, kept: int) -> str | None:
+    """Return the line that says that passes of an arm recompute their layers for want of memory; None if they need
+    not. Arguments as of `training_memory`.
+    """
+    tokens = round(_pass_tokens(session, recipe, speed, each) / parallel_lanes())
+    return activation_room(session.base, trained_bytes(session.base) + kept).note(tokens)
 
 
 def kept_bytes(session: Session, stage: Stage, tokens: int) -> int:

@@ -73,7 +73,8 @@ class ArmPlan:
     """Predicted seconds of an arm: its stages and answers for one seed, and its possible trials on dev.
 
     `curve_seconds`: of its learning curve, if requested. `problem`: why nothing could be predicted. `timed`: True if
-    its own steps were timed, False if all was predicted from another arm's.
+    its own steps were timed, False if all was predicted from another arm's. `note`: what its training does so that it
+    fits into memory.
     """
 
     arm: str
@@ -85,6 +86,7 @@ class ArmPlan:
     memory_mb: float | None = None
     problem: str | None = None
     timed: bool = True
+    note: str | None = None
 
     @staticmethod
     def unshaped(plain: Mapping[str, Any]) -> dict[str, Any]:

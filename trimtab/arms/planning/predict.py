@@ -20,7 +20,7 @@ from trimtab.arms.learning_curve import curve_seconds
 from trimtab.arms.objectives import DEV_ROWS, judged_answers, training_rows
 from trimtab.arms.planning.answering_rate import AnsweringRate, decoding_share, mean_tokens, shared_seconds
 from trimtab.arms.planning.linear import plan_linear
-from trimtab.arms.planning.memory import answering_memory, kept_bytes, training_memory
+from trimtab.arms.planning.memory import answering_memory, checkpointing_note, kept_bytes, training_memory
 from trimtab.arms.planning.plan import ArmPlan, StagePlan
 from trimtab.arms.planning.token_estimates import answer_tokens, prompt_tokens, shot_tokens
 from trimtab.arms.recipe import Recipe, Stage, recipe_for
@@ -161,6 +161,7 @@ class _Profiler:
         tokens[DISTILL] = work.tokens
         asked = round(each * len(session.workspace.subset("dev", DEV_ROWS)))
         kept = {stage.name: kept_bytes(session, stage, round(tokens[stage.name])) for stage in recipe.stages}
+        held = max(kept.values()) + cache_bytes(session.base, asked) + work.bytes
         stages = [
             replace(
                 _stage_plan(stage, tokens[stage.name], speed, work, kept=bool(kept[stage.name])),
@@ -173,10 +174,9 @@ class _Profiler:
             stages=tuple(stages),
             trials=(*plan.trials, *self._training_trials(arm, recipe, context, stages)),
             curve_seconds=curve_seconds(session, recipe, stages, rate.batch_mean_seconds),
-            memory_mb=training_memory(
-                session, recipe, speed, rate, each, max(kept.values()) + cache_bytes(session.base, asked) + work.bytes
-            ),
+            memory_mb=training_memory(session, recipe, speed, rate, each, held),
             timed=rate.timed and timed,
+            note=checkpointing_note(session, recipe, speed, each, held),
         )
 
     def _fee_seconds(self, arm: Arm) -> float:

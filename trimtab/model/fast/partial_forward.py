@@ -1,12 +1,11 @@
-"""Partial forward passes: start after the frozen layers, stop after a given layer, or finish the last layer only at
-chosen tokens.
+"""Partial forward passes: start after the frozen layers, stop after a given layer, finish the last layer only at
+chosen tokens, or keep the layers' inputs alone for the backward pass (activation checkpointing).
 
 Shapes: N tokens of the flat row, M of them wanted, D hidden size.
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -14,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from trimtab.model import process_group
 from trimtab.model.attention import Layout
@@ -93,8 +93,20 @@ def hidden_at(
     if ends:
         number = len(base.model.base_model.layers) - 1
         forwards[number] = partial(_ended, base.model.base_model.layers[number], wanted_M)
+    if base.activation_checkpointing and torch.is_grad_enabled():
+        for number in range(above[0] if above else 0, len(base.model.base_model.layers)):
+            own = forwards.get(number, base.model.base_model.layers[number].forward)
+            forwards[number] = partial(checkpointed, own)
     hidden_XD = (_with_forwards(base, forwards) if forwards else base).hidden(ids_N, positions_N, layout)
     return hidden_XD if ends else hidden_XD.index_select(0, wanted_M)
+
+
+def checkpointed(forward: Callable[..., Any], *args: Any, **named: Any) -> Any:
+    """Run a layer's forward and keep its inputs alone; the backward pass runs it again.
+
+    No state of a random generator is restored: the model is in evaluation mode, and no adapter drops anything out.
+    """
+    return checkpoint(forward, *args, use_reentrant=False, preserve_rng_state=False, **named)
 
 
 def _may_end(base: Base, wanted: int, tokens: int) -> bool:
@@ -128,7 +140,7 @@ def _with_forwards(base: Base, forwards: Mapping[int, Callable[..., Any]]) -> Ba
     """Return a base over the same modules in which some layers, by index, run another forward; others do not see it."""
     layers = list(base.model.base_model.layers)
     for number, forward in forwards.items():
-        layers[number] = copy.copy(layers[number])
+        layers[number] = _copied(layers[number])
         layers[number].forward = forward
     model = _beside(base.model)
     inner = _beside(model.base_model)
@@ -137,8 +149,17 @@ def _with_forwards(base: Base, forwards: Mapping[int, Callable[..., Any]]) -> Ba
     return replace(base, model=model)
 
 
+def _copied(module: Any) -> Any:
+    """Return a shallow copy of a module, with its hooks. Classes of FSDP cannot be copied by `copy`: they make another
+    class's instance.
+    """
+    twin = object.__new__(type(module))
+    twin.__dict__ = dict(module.__dict__)
+    return twin
+
+
 def _beside(module: Any) -> Any:
     """Return a shallow copy of a module whose submodules can be replaced."""
-    twin = copy.copy(module)
+    twin = _copied(module)
     twin._modules = dict(module._modules)
     return twin
