@@ -161,12 +161,18 @@ class StoredStudy:
             self._store.pull(name, self._home, wanted=lambda path: path.startswith(f"{begins}."))
 
     def collect(self, job: Job, worker: str) -> None:
-        """Bring what a job made, and keep it in the store for all other jobs."""
-        self._store.pull(_of_worker(self._context, job, worker), self._home)
+        """Bring what a job made of the study, and keep it in the store for all other jobs."""
+        study = f"{self._context.folder.relative_to(self._home).as_posix()}/"
+        name = _of_worker(self._context, job, worker)
+        self._store.pull(name, self._home, wanted=lambda path: path.startswith(study))
         self.send()
         self._store.remove(_of_job(self._context, job))
 
 
 def fetch_study(address: str, task: Task, study: str) -> None:
-    """Bring what a store has of a study into the task's folder; files that are there stay as they are."""
-    StudyStore(address).pull(_inputs(study), task.folder, wanted=lambda name: not (task.folder / name).exists())
+    """Bring what a store has of a study beside the data of the task's folder; files that are there stay."""
+
+    def lacks(name: str) -> bool:
+        return name.startswith(f"{FOLDER}/") and not (task.folder / name).exists()
+
+    StudyStore(address).pull(_inputs(study), task.folder, wanted=lacks)
