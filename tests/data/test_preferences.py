@@ -18,7 +18,8 @@ from trimtab.base.task import load_task
 from trimtab.data.chat import SkipRow
 from trimtab.data.preferences import ReadPreferences, read_preference, read_preferences, split_preferences
 from trimtab.data.readers import RawRow
-from trimtab.data.split import SPLITS, read_ledger
+from trimtab.data.ledger import read_ledger
+from trimtab.data.split import SPLITS
 
 ASKED = (Message(role="user", content="Which city?"),)
 TURNS = [

@@ -19,7 +19,8 @@ from trimtab.data.duplicates import dedup_text, find_duplicates
 from trimtab.data.readers import SUFFIXES, RawRow, read_raw_rows
 from trimtab.data.rows import TEXT_CAP
 from trimtab.data.sources import resolve_pattern
-from trimtab.data.split import SPLITS, LedgerRow, hash_split, read_ledger, write_ledger
+from trimtab.data.ledger import LedgerRow, read_ledger, write_ledger
+from trimtab.data.split import SPLITS, hash_split
 
 CHOSEN, REJECTED = "chosen", "rejected"
 _PROMPTS = ("prompt", "question", "input")
