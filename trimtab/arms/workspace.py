@@ -24,7 +24,7 @@ from trimtab.data.formats import ReadRows, read_examples
 from trimtab.data.leakage import Overlap, drop_repeats, dropped_counts, dropped_refusal, find_overlaps, refuse_overlaps
 from trimtab.data.preferences import read_preferences, split_preferences
 from trimtab.data.privacy import Finding, count_private
-from trimtab.data.row_store import join_rows, rows_by_split
+from trimtab.data.row_store import join_rows, split_off_test
 from trimtab.data.split import assign_splits, time_notes
 from trimtab.measurement.format_check import format_checker
 from trimtab.measurement.latency import MIN_LATENCIES, latencies_needed
@@ -117,7 +117,7 @@ def open_workspace(task: Task, *, refuse_leaks: bool = True) -> Workspace:
         write_refusals(folder, refusals)
         if dropped:
             notes.append(f'data.leakage = "drop": {dropped_counts(dropped)} left out, which repeat rows held out')
-    notes += time_notes(splits)
+    notes += time_notes(splits) if "time" in task.data.columns else []
     audit = audit.with_test_ids(splits["test"])
     used, sample = sampled_splits(splits, task)
     if sample:
@@ -264,7 +264,8 @@ def _read_rows(task: Task) -> tuple[Sequence[Example], Sequence[Example], tuple[
     reports.
     """
     reads = [read_examples(task, patterns) for patterns in (task.data.examples, task.data.test) if patterns]
-    examples, fixed_test = rows_by_split(reads[0].examples)
+    first = reads[0].examples
+    examples, fixed_test = split_off_test(first) if reads[0].has_test else (first, ())
     for read in reads[1:]:
         fixed_test = join_rows(fixed_test, read.examples)
     return examples, fixed_test, tuple(reads)

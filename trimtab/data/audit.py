@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from trimtab.base.records import Document, Example, Section, Split
-from trimtab.data.duplicates import DedupTexts, DuplicateIndex, find_duplicates, normalise_text
+from trimtab.data.duplicates import DedupTexts, DuplicateIndex, dedup_text, find_duplicates, normalise_text
 from trimtab.data.privacy import FindingKind, private_kinds
 from trimtab.data.row_store import RowView, are_stored, join_rows
 
@@ -89,19 +89,23 @@ def _as_numbers(numbers: Iterable[int]) -> RowNumbers:
 def audit_rows(examples: Sequence[Example], fixed_test: Sequence[Example], documents: Sequence[Document]) -> Audit:
     """Inspect all rows and documents once: a similarity join, a pass over the texts, and a pass over the documents."""
     rows = join_rows(examples, fixed_test)
-    duplicates = find_duplicates(DedupTexts(rows), len(examples))
     private: dict[int, tuple[FindingKind, ...]] = {}
     invisible: dict[int, str] = {}
     special: dict[int, str] = {}
-    for i, row in enumerate(rows):
-        texts = (*(message.content for message in row.messages), *row.references)
-        kinds = private_kinds(texts)
-        if kinds:
-            private[i] = kinds
-        if not all(map(str.isascii, texts)) and (hit := _first_match(_INVISIBLE, [_FLAG.sub("", own) for own in texts])):
-            invisible[i] = hit
-        if hit := _first_match(_SPECIAL, texts):
-            special[i] = hit
+
+    def inspected_texts() -> Iterator[str]:
+        for i, row in enumerate(rows):
+            texts = (*(message.content for message in row.messages), *row.references)
+            if kinds := private_kinds(texts):
+                private[i] = kinds
+            others = [_FLAG.sub("", text) for text in texts if not text.isascii()]
+            if hit := _first_match(_INVISIBLE, others):
+                invisible[i] = hit
+            if hit := _first_match(_SPECIAL, texts):
+                special[i] = hit
+            yield dedup_text(row)
+
+    duplicates = find_duplicates(DedupTexts(rows), len(examples), inspected_texts())
     return Audit(
         ids={} if are_stored(rows) else {row.id: i for i, row in enumerate(examples)},
         examples=_example_duplicates(duplicates, len(examples)),

@@ -1,4 +1,4 @@
-"""Finds equal texts by their hashes, and the template that texts share, in one pass; the texts need not be in memory."""
+"""Finds equal texts by their hashes, and the template that texts share, in one pass over them."""
 
 from __future__ import annotations
 

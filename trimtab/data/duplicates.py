@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal, overload
 
@@ -200,14 +200,16 @@ class DuplicateIndex:
         )
 
 
-def find_duplicates(texts: Sequence[str], first: int = 0) -> DuplicateIndex:
+def find_duplicates(texts: Sequence[str], first: int = 0, once: Iterable[str] | None = None) -> DuplicateIndex:
     """Index the duplicates in one join; the first `first` texts can be split off by `DuplicateIndex.head`.
+
+    `once`: the same texts, read once, from where something else is looked at in the same pass.
 
     Near means a Jaccard similarity of at least `NEAR`. There are no false pairs, and no missing ones if `exact` is
     True. More than `MOST_COMPARED` different texts are joined by MinHash, with little memory each. Texts count as the
     same if their 128-bit hashes are.
     """
-    scan = _scan(texts, first)
+    scan = _scan(texts if once is None else once, first)
     rows = np.flatnonzero(scan.same_words == np.arange(len(texts)))
     head = int(np.searchsorted(rows, first))
     template = scan.finder.template(len(rows))
@@ -242,7 +244,7 @@ class _Scan:
     head_finder: TemplateFinder
 
 
-def _scan(texts: Sequence[str], first: int) -> _Scan:
+def _scan(texts: Iterable[str], first: int) -> _Scan:
     as_is, trimmed, normal = Digests(), Digests(), Digests()
     finder, head_finder = TemplateFinder(), TemplateFinder()
     words: dict[str, None] | None = {}

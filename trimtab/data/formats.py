@@ -50,11 +50,15 @@ _LABEL_COLUMNS = frozenset(("label", "category", "class", "intent", "sentiment")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadRows:
-    """The contents of a set of files: usable examples, refused rows with reasons, and notes for the user."""
+    """The contents of a set of files: usable examples, refused rows with reasons, and notes for the user.
+
+    `has_test`: the data declare some of the examples as test.
+    """
 
     examples: Sequence[Example]
     refusals: tuple[Refusal, ...]
     notes: tuple[str, ...]
+    has_test: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,11 +83,12 @@ class DetectedFormat:
 
 
 class _RowsSoFar:
-    """The rows read so far, each with an id: its own, or a hash of its content; labels are merged as they come."""
+    """The rows read so far; labels are merged as they come."""
 
     def __init__(self, task: Task) -> None:
         self.refusals: list[Refusal] = []
         self.notes: list[str] = []
+        self.has_test = False
         self._merge: Mapping[str, str] = task.labels.merge
         self._merged = Counter[str]()
         self._rows = RowWriter(task.folder / ".trimtab")
@@ -93,14 +98,11 @@ class _RowsSoFar:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def add(self, example: Example) -> None:
-        """Add a row; one without an id gets a hash of its content, before labels are merged."""
-        has_own = bool(example.id)
-        if not has_own:
-            turns = (part for message in example.messages for part in (message.role, message.content))
-            example = replace(example, id=sha256_text(*turns, "", *example.references)[:16])
+    def add(self, example: Example, *, has_own_id: bool) -> None:
+        """Add a row, whose id is its own or `content_id`."""
         self._id_hashes.append(hash(example.id))
-        self._has_own_id.append(has_own)
+        self._has_own_id.append(has_own_id)
+        self.has_test = self.has_test or example.split == "test"
         if example.references[0] in self._merge:
             self._merged[example.references[0]] += 1
             example = replace(example, references=(self._merge[example.references[0]],))
@@ -148,7 +150,9 @@ def read_examples(task: Task, patterns: Sequence[str]) -> ReadRows:
     _check_labels(examples, task)
     _check_times(examples, task)
     _check_enough(examples, found.refusals, patterns, task)
-    return ReadRows(examples=examples, refusals=tuple(found.refusals), notes=tuple(found.notes))
+    return ReadRows(
+        examples=examples, refusals=tuple(found.refusals), notes=tuple(found.notes), has_test=found.has_test
+    )
 
 
 def detect(path: Path, encoding: str = "utf-8", request: ColumnRequest = NO_REQUEST) -> DetectedFormat:
@@ -294,7 +298,8 @@ def _read_file(rows: RawRows, name: str, request: ColumnRequest, found: _RowsSoF
         except SkipRow as skip:
             found.refusals.append(row.refusal(skip.reason, skip.remedy))
             continue
-        found.add(_example(row, content, reader))
+        own_id = reader.text_of(row, "id")
+        found.add(_example(row, content, reader, own_id), has_own_id=bool(own_id))
         parts[row.part] += 1
         if request.kind == "classify":
             labels.add(content.references[0])
@@ -306,9 +311,15 @@ def _read_file(rows: RawRows, name: str, request: ColumnRequest, found: _RowsSoF
         found.notes.append(printable(f"{Path(name).name}: fields that are not used: {listed}"))
 
 
-def _example(row: RawRow, content: RowContent, reader: RowReader) -> Example:
+def _content_id(messages: Sequence[Message], references: Sequence[str]) -> str:
+    """Return the id of a row without one of its own: a hash of its content, so that ids survive reordering."""
+    turns = (part for message in messages for part in (message.role, message.content))
+    return sha256_text(*turns, "", *references)[:16]
+
+
+def _example(row: RawRow, content: RowContent, reader: RowReader, own_id: str | None) -> Example:
     return Example(
-        id=reader.text_of(row, "id") or "",
+        id=own_id or _content_id(content.messages, content.references),
         messages=content.messages,
         references=content.references,
         group=reader.text_of(row, "group"),
@@ -337,17 +348,18 @@ def _read_squad(path: Path, task: Task, found: _RowsSoFar) -> None:
             if not isinstance(question, str) or not question.strip():
                 found.refusals.append(row.refusal("no text in question", "fill it, or leave the question out"))
                 continue
-            found.add(
-                Example(
-                    id=str(row.fields.get("id") or ""),
-                    messages=(Message(role="user", content=question),),
-                    references=answers_of(row, task.task.unknown),
-                    group=paragraph.article,
-                    passages=(paragraph.id,),
-                    file=row.file,
-                    line=row.line,
-                )
+            own_id = str(row.fields.get("id") or "")
+            messages, references = (Message(role="user", content=question),), answers_of(row, task.task.unknown)
+            example = Example(
+                id=own_id or _content_id(messages, references),
+                messages=messages,
+                references=references,
+                group=paragraph.article,
+                passages=(paragraph.id,),
+                file=row.file,
+                line=row.line,
             )
+            found.add(example, has_own_id=bool(own_id))
     count = len(found) - already_read
     found.notes.append(squad_note(path, count, len(articles)))
 

@@ -41,7 +41,8 @@ def read_ledger_table(ledger: Path) -> Any:
         return pyarrow.table({name: pyarrow.array([], pyarrow.large_string()) for name in _COLUMNS})
     remedy = "restore it from a copy, or delete it to split anew (earlier scores are then not comparable)"
     try:
-        with ledger.open("rb") as file:
+        # Arrow's own file: a thread of it that reads a Python file can end the process when that exits.
+        with pyarrow.OSFile(str(ledger)) as file:
             table = pyarrow.parquet.read_table(file, columns=list(_COLUMNS), read_dictionary=["stratum", "split"])
         table = table.select(_COLUMNS)
         for at in (0, 1):
@@ -71,7 +72,11 @@ def write_ledger_tables(ledger: Path, tables: Iterable[Any]) -> None:
     import pyarrow.parquet
 
     form = pyarrow.schema([(name, pyarrow.string()) for name in _COLUMNS])
-    with replacing(ledger) as beside, pyarrow.parquet.ParquetWriter(beside, form) as writer:
+    with (
+        replacing(ledger) as beside,
+        pyarrow.OSFile(str(beside), "wb") as file,
+        pyarrow.parquet.ParquetWriter(file, form) as writer,
+    ):
         for table in tables:
             for start in range(0, table.num_rows, _ROWS_AT_ONCE):
                 writer.write_table(table.slice(start, _ROWS_AT_ONCE).cast(form))

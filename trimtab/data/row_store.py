@@ -11,6 +11,7 @@ import tempfile
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -22,14 +23,16 @@ from trimtab.base.records import Example, Message
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    RowNumbers = NDArray[np.int32]
+    RowNumbers = NDArray[np.signedinteger[Any]]
 
 IN_MEMORY = 100_000
 """Most rows of a file set that are held as objects; of more rows about 40 bytes each stay in memory: place and id."""
 BLOCK = 4096  # rows that are decoded at once
 
 _FIELDS = ("group", "slice", "weight", "source", "licence", "passages", "tests", "time", "split")
-_DEFAULTS = {name: Example.__dataclass_fields__[name].default for name in _FIELDS}
+_fields_of = attrgetter(*_FIELDS)
+_DEFAULTS = tuple(Example.__dataclass_fields__[name].default for name in _FIELDS)
+_from_json = json.JSONDecoder().raw_decode
 _to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False).encode
 
 
@@ -288,11 +291,9 @@ def join_rows(first: Sequence[Example], second: Sequence[Example]) -> Sequence[E
     return JoinedRows(first, second) if are_stored(first) or are_stored(second) else (*first, *second)
 
 
-def rows_by_split(rows: Sequence[Example]) -> tuple[Sequence[Example], Sequence[Example]]:
+def split_off_test(rows: Sequence[Example]) -> tuple[Sequence[Example], Sequence[Example]]:
     """Return the rows that the data do not declare as test, and those that they do."""
     is_test = np.fromiter((row.split == "test" for row in rows), bool, len(rows))
-    if not is_test.any():
-        return rows, ()
     sides = (np.flatnonzero(side).astype(np.int32) for side in (~is_test, is_test))
     examples, test = (select_rows(rows, side) for side in sides)
     return examples, test
@@ -313,15 +314,16 @@ def _as_arrow(numbers: RowNumbers) -> Any:
 
 
 def _row_bytes(example: Example) -> bytes:
-    """Return a row but for its id: turns, answers, place, and the fields that are not the default."""
+    """Return a row but for its id: turns, answers, place, and the other fields unless all have their default."""
     turns = [part for message in example.messages for part in (message.role, message.content)]
-    more = {name: value for name, default in _DEFAULTS.items() if (value := getattr(example, name)) != default}
+    values = _fields_of(example)
+    more = {} if values == _DEFAULTS else dict(zip(_FIELDS, values, strict=True))
     return _to_json([turns, example.references, example.file, example.line, more]).encode("utf-8", "surrogatepass")
 
 
 def _row_of(line: bytes, name: str) -> Example:
-    turns, references, file, number, more = json.loads(line.decode("utf-8", "surrogatepass"))
-    if "passages" in more:
+    (turns, references, file, number, more), _ = _from_json(line.decode("utf-8", "surrogatepass"), 0)
+    if more:
         more["passages"] = tuple(more["passages"])
     return Example(
         id=name,

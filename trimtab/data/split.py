@@ -83,10 +83,12 @@ def assign_splits(
     elif rows.is_later:
         chosen = _later_split(rows, units, plan, np.arange(len(units)))
     else:
-        chosen = _first_split(rows, units, plan)
+        chosen = _first_split(units, plan)
     chosen[is_dev] = _DEV
     _refuse_groups_in_two_splits(rows, chosen)
-    _refuse_empty(np.bincount(chosen, minlength=3) + [0, 0, len(fixed_test)], len(units))
+    counts = np.bincount(chosen, minlength=3)
+    counts[_TEST] += len(fixed_test)
+    _refuse_empty(counts, len(units))
     rows.write_ledger(units, chosen)
     return rows.parts(chosen, units, test_units)
 
@@ -217,7 +219,7 @@ class _SplitRows:
 
 
 def _last_of(values: Any, keys: Any, codes: NDArray[Any]) -> Splits:
-    """Return the code of the last of `keys` that equals each value, -1 without one; values and keys are Arrow arrays."""
+    """Return the code of the last of `keys` that equals each value, -1 without one; both are Arrow arrays."""
     import pyarrow
     import pyarrow.compute
 
@@ -229,7 +231,7 @@ def _last_of(values: Any, keys: Any, codes: NDArray[Any]) -> Splits:
     return np.where(at >= 0, codes[::-1][at], -1).astype(np.int8)
 
 
-def _first_split(rows: _SplitRows, units: Units, plan: _Plan) -> Splits:
+def _first_split(units: Units, plan: _Plan) -> Splits:
     """Split by largest remainders within each stratum; the rounding error carries over, so that totals hold too.
 
     A unit goes to the split that lacks most rows. With single rows this is the largest-remainder rule; with groups
@@ -315,7 +317,9 @@ def _refuse_other_ledger(
     np.minimum.at(oldest, units.of_row, times)
     trained = np.zeros(len(units), bool)
     trained[units.of_row[rows.known[: rows.count] == _TRAIN]] = True
-    newer = Counter((units.strata if kind == "classify" else np.zeros(len(units)))[trained & (oldest > test_from)].tolist())
+    newer = Counter(
+        (units.strata if kind == "classify" else np.zeros(len(units)))[trained & (oldest > test_from)].tolist()
+    )
     if any(count > (kind == "classify") for count in newer.values()):
         raise InputError(
             (
@@ -339,7 +343,7 @@ def _later_split(
     has_share = np.array([share > 0 for share in plan.shares])[rows.table_splits]
     groups = rows.column("group").filter(pyarrow.array(has_share))
     of_name = _last_of(rows.facts.names, groups, rows.table_splits[has_share])
-    shares = dict(zip(SPLITS, plan.shares, strict=True))
+    shares: dict[str, float] = dict(zip(SPLITS, plan.shares, strict=True))
     chosen = np.zeros(rows.count, np.int8)
     for start in range(0, len(order), BLOCK):
         block = order[start : start + BLOCK]
@@ -361,8 +365,7 @@ def _later_split(
             if target == _TRAIN:
                 trained.add(stratum)
             chosen[members] = [
-                split if split >= 0 else known_own.get(name, target)
-                for name, split in zip(name_of, known, strict=True)
+                split if split >= 0 else known_own.get(name, target) for name, split in zip(name_of, known, strict=True)
             ]
     return chosen
 
@@ -423,7 +426,9 @@ def _refuse_small_classes(rows: _SplitRows, units: Units) -> None:
     places = np.bincount(pairs // max(1, len(units)), minlength=len(names))
     small = sorted(names[code] for code in np.flatnonzero(places == 1))
     if small:
-        counts = {name: int(count) for name, count in zip(names, np.bincount(strata, minlength=len(names)), strict=True)}
+        counts = {
+            name: int(count) for name, count in zip(names, np.bincount(strata, minlength=len(names)), strict=True)
+        }
         of_first = strata[units.members] == names.index(small[0])
         first = rows.rows[int(units.members[np.flatnonzero(of_first)[0]])]
         count = counts[small[0]]

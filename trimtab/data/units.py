@@ -115,7 +115,9 @@ class Units:
         return np.diff(self.starts)
 
 
-def build_units(facts: RowFacts, names: RowNumbers, ranks: RowNumbers, parts: Sequence[int], first: int) -> Units:
+def build_units(
+    facts: RowFacts, names: RowNumbers, ranks: RowNumbers, parts: Sequence[int] | RowNumbers, first: int
+) -> Units:
     """Return the units of the rows from `first` on that `parts` counts: connected by name or component of duplicates.
 
     `names` [N] numbers the name of each row, and `ranks` orders these numbers as the names sort. Rows are numbered from
@@ -143,7 +145,7 @@ def build_units(facts: RowFacts, names: RowNumbers, ranks: RowNumbers, parts: Se
         members=members,
         starts=starts,
         leader=leader,
-        strata=_unit_strata(of_row, strata, facts.stratum_names, len(by_rank)),
+        strata=_unit_strata(of_row, strata, facts.stratum_names),
     )
 
 
@@ -172,7 +174,7 @@ def _members(of_row: RowNumbers, ids: Any, count: int) -> tuple[RowNumbers, RowN
     return members, np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32)
 
 
-def _unit_strata(of_row: RowNumbers, strata: RowNumbers, names: Sequence[str], count: int) -> RowNumbers:
+def _unit_strata(of_row: RowNumbers, strata: RowNumbers, names: Sequence[str]) -> RowNumbers:
     """Return the most common stratum of each unit [U], of equally common ones the first by name."""
     rank = np.empty(len(names), np.int64)
     rank[sorted(range(len(names)), key=names.__getitem__)] = np.arange(len(names))
@@ -180,4 +182,5 @@ def _unit_strata(of_row: RowNumbers, strata: RowNumbers, names: Sequence[str], c
     unit, stratum = np.divmod(pairs, max(1, len(names)))
     order = np.lexsort((stratum, -times, unit))
     _, first = np.unique(unit[order], return_index=True)
-    return np.argsort(rank)[stratum[order[first]]].astype(np.int32)
+    found: RowNumbers = np.argsort(rank)[stratum[order[first]]].astype(np.int32)
+    return found
