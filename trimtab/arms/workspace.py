@@ -66,7 +66,7 @@ class Workspace:
         seen = Counter(example.references[0] for example in self.splits["train"])
         return self.task.task.labels or tuple(sorted(seen))
 
-    def subset(self, split: Split, most: int) -> tuple[Example, ...]:
+    def subset(self, split: Split, most: int) -> Sequence[Example]:
         """Return at most `most` examples of a split, drawn to represent all of it."""
         return sample_rows(self.splits[split], most, self.task.task.kind)
 
@@ -77,7 +77,7 @@ class Workspace:
         """
         return MIN_LATENCIES if self.task.target.latency_p95_ms is None else latencies_needed(len(self.task.arms))
 
-    def timed_questions(self, split: Split) -> tuple[Example, ...]:
+    def timed_questions(self, split: Split) -> Sequence[Example]:
         """Return the questions that are timed alone: of the split; with a latency limit also of dev if the split has
         too few.
         """

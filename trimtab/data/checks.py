@@ -17,7 +17,7 @@ from trimtab.base.common_prefix import common_prefix_length
 from trimtab.base.records import Example, Split
 from trimtab.base.task import Task, toml_string
 from trimtab.data.audit import Audit
-from trimtab.data.duplicates import MOST_COMPARED, DuplicatePair, PairKind, ellipsize, normalise_text, row_location
+from trimtab.data.duplicates import DuplicatePair, PairKind, ellipsize, normalise_text, row_location
 from trimtab.data.row_store import join_rows, repeated_positions, select_rows
 from trimtab.data.split import SPLITS
 
@@ -328,8 +328,8 @@ def _repetition(data: _CheckInput) -> Iterator[Remark]:
 def _estimated(data: _CheckInput) -> Iterator[Remark]:
     """Yield a note if near duplicates were found by MinHash."""
     if not data.audit.rows.exact:
-        is_many = data.audit.rows.distinct > MOST_COMPARED
-        reason = f"more than {MOST_COMPARED:,} are too many" if is_many else "too many rows are alike in part"
+        are_many = data.audit.rows.are_many
+        reason = "these are too many" if are_many else "too many rows are alike in part"
         text = (
             f"Near duplicates of {len(data.rows):,} rows were looked for by MinHash, as {reason} to compare all: of "
             "nearly repeated rows about one in a thousand is missed, more where very many are alike. What repeats "

@@ -117,6 +117,11 @@ class DuplicateIndex:
         """Return the number of texts with different normalised forms."""
         return int(np.count_nonzero(self.same_words == np.arange(len(self))))
 
+    @property
+    def are_many(self) -> bool:
+        """True if there are too many different texts for the exact join."""
+        return self.distinct > MOST_COMPARED
+
     def compared_texts(self, numbers: Sequence[int]) -> list[str]:
         """Return texts as they are compared: normalised, without the template."""
         return _compared(self.texts, np.asarray(numbers), self.template)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+import weakref
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -86,6 +87,7 @@ class RowFile(Sequence[Example]):
             self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 -- open for as long as the rows are
         except OSError as error:
             raise self._unwritable(error) from error
+        weakref.finalize(self, self._file.close)
         self._starts: Any = array("q", [0])
         self._recent_ids: list[str] = []
         self._ids: Any = []
@@ -100,6 +102,7 @@ class RowFile(Sequence[Example]):
             self._file.write(line)
         except OSError as error:
             raise self._unwritable(error) from error
+        weakref.finalize(self, self._file.close)
         self._starts.append(self._starts[-1] + len(line))
         self._recent_ids.append(example.id)
         if len(self._recent_ids) == BLOCK:

@@ -145,7 +145,7 @@ def build_units(
         members=members,
         starts=starts,
         leader=leader,
-        strata=_unit_strata(of_row, strata, facts.stratum_names),
+        strata=most_common_strata(of_row, strata, facts.stratum_names),
     )
 
 
@@ -174,8 +174,8 @@ def _members(of_row: RowNumbers, ids: Any, count: int) -> tuple[RowNumbers, RowN
     return members, np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32)
 
 
-def _unit_strata(of_row: RowNumbers, strata: RowNumbers, names: Sequence[str]) -> RowNumbers:
-    """Return the most common stratum of each unit [U], of equally common ones the first by name."""
+def most_common_strata(of_row: RowNumbers, strata: RowNumbers, names: Sequence[str]) -> RowNumbers:
+    """Return the most common stratum of the rows of each unit [U], of equally common ones the first by name."""
     rank = np.empty(len(names), np.int64)
     rank[sorted(range(len(names)), key=names.__getitem__)] = np.arange(len(names))
     pairs, times = np.unique(of_row.astype(np.int64) * len(names) + rank[strata], return_counts=True)
