@@ -121,7 +121,7 @@ def sample_groups(
     rank = np.empty(len(names), np.int64)
     rank[sorted(range(len(names)), key=lambda code: sha256_text(str(seed), names[code]))] = np.arange(len(names))
     drawn = order[np.lexsort((rank[stratum[order]], quantiles))]
-    enough = int(np.searchsorted(np.cumsum(sizes[drawn]), limit)) + 1
+    enough = int(np.searchsorted(np.cumsum(sizes[drawn]) - sizes[drawn], limit))
     is_picked = np.zeros(len(sizes), bool)
     is_picked[drawn[:enough]] = True
     return select_rows(examples, np.flatnonzero(is_picked[group]).astype(np.int32))

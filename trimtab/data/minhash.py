@@ -32,7 +32,8 @@ _LEADING = 6  # minima that two keys must share: at a similarity of 0.8 all keys
 _NEIGHBOURS = 6  # texts compared on each side in a sorted list
 _KEYS_AT_ONCE = 2  # keys read from the file in one pass
 _AGREEING = 0.65  # share of equal minima from which two texts are compared; four deviations below 0.8
-_PAIRS_AT_ONCE = 20_000  # compared exactly
+_PAIRS_WAITING = 200_000  # pairs that are collected before they are compared, as a text then is read for many of them
+_PAIRS_AT_ONCE = 20_000  # pairs compared at once
 _SIGNED_AT_ONCE = 2_000  # signatures in memory while they are computed
 _EMPTY = np.uint32(2**32 - 1)
 _BASE, _MIX = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xD6E8FEB86659FD93)  # odd: multiplication is reversible
@@ -56,10 +57,16 @@ def join_by_minhash(texts: Texts, count: int, head: int, folder: Path | None = N
         first, rest = np.arange(head), np.arange(head, count)
         known = np.zeros(0, np.int64)  # pairs that are not near though they look so
         for rows, others in ((first, first), (rest, first), (rest, rest)):
+            waiting: list[Ints] = []
             for a, b in _neighbours(signed, rows, others):
                 unconnected = forest.part[a] != forest.part[b]
                 a, b = _alike(signed, a[unconnected], b[unconnected])
-                known = _compare(texts, a, b, forest, known)
+                waiting.append(np.minimum(a, b) * count + np.maximum(a, b))
+                if sum(map(len, waiting)) >= _PAIRS_WAITING:
+                    known = _compare(texts, np.concatenate(waiting), forest, known)
+                    waiting.clear()
+            if waiting:
+                known = _compare(texts, np.concatenate(waiting), forest, known)
         return forest.edges
 
 
@@ -95,11 +102,13 @@ def _alike(signed: NDArray[np.uint64], a: Ints, b: Ints) -> tuple[Ints, Ints]:
     return a[keep], b[keep]
 
 
-def _compare(texts: Texts, a: Ints, b: Ints, forest: SpanningForest, known: Ints) -> Ints:
-    """Compare pairs exactly and add the near ones to the forest; return those known to be not near, with the new."""
+def _compare(texts: Texts, pairs: Ints, forest: SpanningForest, known: Ints) -> Ints:
+    """Compare pairs exactly and add the near ones to the forest; return those known to be not near, with the new.
+
+    A pair (a < b) is the number a · N + b.
+    """
     count = len(forest.part)
-    low, high = np.minimum(a, b), np.maximum(a, b)
-    pairs = np.setdiff1d(low * count + high, known)
+    pairs = np.setdiff1d(pairs, known)
     missed = [known]
     for start in range(0, len(pairs), _PAIRS_AT_ONCE):
         part = pairs[start : start + _PAIRS_AT_ONCE]
