@@ -21,6 +21,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -132,7 +133,7 @@ def recall(kind: str, count: int) -> dict[str, Any]:
     together = [(s, estimated.components[a] == estimated.components[b]) for a, b, s in exact.near_pairs]
     found["by_similarity"] = [
         {"from": low, "pairs": len(own), "missed": len(own) - int(sum(own))}
-        for low, high in zip(BANDS, BANDS[1:], strict=False)
+        for low, high in pairwise(BANDS)
         if (own := [is_found for s, is_found in together if low <= s < high])
     ]
     return found

@@ -52,11 +52,8 @@ def test_nearly_all_near_pairs_are_found_and_no_others(by_minhash, words: int) -
     found = [estimated.components[a] == estimated.components[b] for a, b in near]
     assert np.mean(found) >= 0.98
     assert all(exact.components[a] == exact.components[b] for a, b, _ in estimated.near_pairs)
-    assert {s for *_, s in estimated.near_pairs} <= {s for *_, s in exact.near_pairs} | {
-        s
-        for a, b, s in estimated.near_pairs
-        if Shingles([texts[a], texts[b]]).near_pairs(*np.array([[0], [1]]))[2] == s
-    }
+    for a, b, similarity in estimated.near_pairs[:50]:
+        assert Shingles([texts[a], texts[b]]).near_pairs(*np.array([[0], [1]]))[2] == [similarity]
 
 
 def test_a_flood_of_near_texts_is_one_component(by_minhash) -> None:
@@ -84,7 +81,7 @@ def test_the_share_of_equal_minima_is_the_jaccard_similarity(words: int) -> None
 
 
 def test_a_signature_does_not_depend_on_the_texts_beside_it() -> None:
-    texts = texts_of(40, 12) + ["", "a", "ß ü", "x" * 5000]
+    texts = [*texts_of(40, 12), "", "a", "ß ü", "x" * 5000]
     together = signatures(texts)
     for n, text in enumerate(texts):
         assert (signatures([text])[0] == together[n]).all()
