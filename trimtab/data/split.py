@@ -1,5 +1,5 @@
 """Splits examples into train, dev and test: by group, stratified, and recorded in `splits.parquet`, so that no row ever
-moves. Rows are handled as numbers in arrays, so that ten million take about a gigabyte."""
+moves. Rows are handled as numbers in arrays, however many they are."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import random
 from array import array
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,21 +20,27 @@ from trimtab.base.files import sha256_text
 from trimtab.base.records import Example, Kind, Split
 from trimtab.base.sanitize import printable
 from trimtab.base.times import moment
-from trimtab.data.duplicates import DedupTexts, DuplicateIndex, find_duplicates, row_location
-from trimtab.data.ledger import SPLITS, read_ledger_table, write_ledger_tables
-from trimtab.data.row_store import BLOCK, RowChanges, join_rows, repeated_positions, select_rows
-from trimtab.data.units import RowFacts, Units, build_units, collect_facts, rank_names
+from trimtab.data.duplicates import DedupTexts, DuplicateIndex, find_duplicates
+from trimtab.data.ledger import SPLITS
+from trimtab.data.row_store import BLOCK
+from trimtab.data.split_refusals import (
+    refuse_declared,
+    refuse_empty,
+    refuse_groups_in_two_splits,
+    refuse_old_test,
+    refuse_same_ids,
+    refuse_small_classes,
+)
+from trimtab.data.split_rows import DEV, TEST, TRAIN, SplitRows, last_of
+from trimtab.data.units import Units
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from trimtab.data.row_store import RowNumbers
-
-    Splits = NDArray[np.int8]
+    from trimtab.data.split_rows import Splits
 
 __all__ = ["SPLITS", "assign_splits", "hash_split", "time_notes"]
-
-_TRAIN, _DEV, _TEST = range(3)  # indices in SPLITS
 
 
 def assign_splits(
@@ -62,19 +68,19 @@ def assign_splits(
 
     Raises InputError for a duplicate id, a class with a single group, a group in two splits, or an empty split.
     """
-    rows = _SplitRows(examples, fixed_test, ledger, kind, unknown)
-    _refuse_same_ids(rows)
+    rows = SplitRows(examples, fixed_test, ledger, kind, unknown)
+    refuse_same_ids(rows)
     has_times = bool(len(examples)) and bool(rows.facts.has_time[: rows.count].all())
-    _refuse_declared(rows, has_times)
+    refuse_declared(rows, has_times)
     if test_parts is None:
         test_parts = find_duplicates(DedupTexts(fixed_test)).components if fixed_test else ()
     test_units = rows.units(test_parts, rows.count)
     if not examples:
         return rows.parts(np.zeros(0, np.int8), test_units, test_units)
-    _refuse_old_test(rows)
+    refuse_old_test(rows)
     units = rows.units((duplicates or find_duplicates(DedupTexts(examples))).components, 0)
     if kind == "classify" and not fixed_test:
-        _refuse_small_classes(rows, units)
+        refuse_small_classes(rows, units)
     is_dev = rows.facts.is_dev[: rows.count]
     held_out = {"dev": 0.0 if is_dev.any() else split.dev, "test": 0.0 if fixed_test else split.test}
     plan = _Plan((1 - sum(held_out.values()), held_out["dev"], held_out["test"]), split.seed, kind)
@@ -84,11 +90,11 @@ def assign_splits(
         chosen = _later_split(rows, units, plan, np.arange(len(units)))
     else:
         chosen = _first_split(units, plan)
-    chosen[is_dev] = _DEV
-    _refuse_groups_in_two_splits(rows, chosen)
+    chosen[is_dev] = DEV
+    refuse_groups_in_two_splits(rows, chosen)
     counts = np.bincount(chosen, minlength=3)
-    counts[_TEST] += len(fixed_test)
-    _refuse_empty(counts, len(units))
+    counts[TEST] += len(fixed_test)
+    refuse_empty(counts, len(units))
     rows.write_ledger(units, chosen)
     return rows.parts(chosen, units, test_units)
 
@@ -100,135 +106,6 @@ class _Plan:
     shares: tuple[float, float, float]
     seed: int
     kind: Kind
-
-
-class _SplitRows:
-    """The examples, then the fixed test set: their facts, and what the ledger knows of them.
-
-    `names` [N] numbers the name of each row, and `ranks` orders these numbers as the names sort. `known` [N]: the split
-    that the ledger has for a row, or -1.
-    """
-
-    def __init__(
-        self, examples: Sequence[Example], fixed_test: Sequence[Example], ledger: Path, kind: Kind, unknown: str
-    ) -> None:
-        import pyarrow
-        import pyarrow.compute
-
-        self.path, self.table, self.count = ledger, read_ledger_table(ledger), len(examples)
-        self.table_splits = pyarrow.compute.index_in(self.column("split"), value_set=pyarrow.array(SPLITS)).to_numpy()
-        self.rows = join_rows(examples, fixed_test)
-        self.renamed = np.zeros(len(self.rows), bool)
-        self.facts = collect_facts(self.rows, kind, unknown)
-        if fixed_test:
-            self.facts = self._with_test_ids()
-        self.names, self.ranks = rank_names(self.facts.names)
-        self.known = _last_of(self.facts.ids, self.column("id"), self.table_splits)
-
-    def column(self, name: str) -> Any:
-        """Return a column of the ledger as an Arrow array of text."""
-        import pyarrow
-
-        text = pyarrow.string() if name in ("split", "stratum") else pyarrow.large_string()
-        return self.table.column(name).cast(text).combine_chunks()
-
-    def _with_test_ids(self) -> RowFacts:
-        """Return the facts with test rows renamed if an example has or had their id: each file may count from 1."""
-        import pyarrow
-        import pyarrow.compute
-
-        ids, fixed = self.facts.ids, self.facts.ids.slice(self.count)
-        once = self.column("id").filter(pyarrow.array(self.table_splits != _TEST))
-        used = [pyarrow.compute.is_in(fixed, value_set=one) for one in (ids.slice(0, self.count), once)]
-        self.renamed[self.count :] = pyarrow.compute.or_(*used).to_numpy(zero_copy_only=False)
-        if not self.renamed.any():
-            return self.facts
-        text, alone = pyarrow.large_string(), self.renamed & ~self.facts.has_group
-        where, where_alone = pyarrow.array(self.renamed), pyarrow.array(alone)
-        new = [f"{name}-test" for name in ids.filter(where).to_pylist()]
-        own = [f"row:{name}-test" for name in ids.filter(where_alone).to_pylist()]
-        hashes = self.facts.id_hashes.copy()
-        hashes[self.renamed] = list(map(hash, new))
-        return replace(
-            self.facts,
-            ids=pyarrow.compute.replace_with_mask(ids, where, pyarrow.array(new, text)),
-            names=pyarrow.compute.replace_with_mask(self.facts.names, where_alone, pyarrow.array(own, text)),
-            id_hashes=hashes,
-        )
-
-    @property
-    def is_later(self) -> bool:
-        """True if the ledger knows an example, or the group of one."""
-        import pyarrow.compute
-
-        if not self.table.num_rows:
-            return False
-        names = self.facts.names.slice(0, self.count)
-        in_group = pyarrow.compute.is_in(names, value_set=self.column("group"))
-        return bool((self.known[: self.count] >= 0).any() or pyarrow.compute.any(in_group).as_py())
-
-    def units(self, parts: Sequence[int] | RowNumbers, first: int) -> Units:
-        """Return the units of the rows from `first` on that `parts` counts, by these components of duplicates."""
-        return build_units(self.facts, self.names, self.ranks, parts, first)
-
-    def unit_names(self, units: Units, numbers: RowNumbers) -> Any:
-        """Return the names of units of examples as an Arrow array."""
-        import pyarrow
-
-        return self.facts.names.take(pyarrow.array(units.leader[numbers]))
-
-    def row(self, number: int) -> Example:
-        """Return a row with the id that it has in its split."""
-        row = self.rows[number]
-        return replace(row, id=f"{row.id}-test") if self.renamed[number] else row
-
-    def parts(self, chosen: Splits, units: Units, test_units: Units) -> dict[Split, Sequence[Example]]:
-        """Return the rows of each split, with the name of their unit as group if it has more than one row."""
-        named_by = np.full(len(self.rows), -1, np.int32)
-        for start, some in ((0, units), (self.count, test_units)):
-            several = np.flatnonzero(some.sizes[some.of_row] > 1)
-            if start + len(some.of_row) <= len(self.rows):
-                named_by[start + several] = start + some.leader[some.of_row[several]]
-        changes = RowChanges(self.renamed, named_by)
-        numbers = [np.flatnonzero(chosen == at) for at in range(3)]
-        numbers[_TEST] = np.concatenate([numbers[_TEST], np.arange(self.count, len(self.rows))])
-        return {
-            name: select_rows(self.rows, own.astype(np.int32), changes)
-            for name, own in zip(SPLITS, numbers, strict=True)
-        }
-
-    def write_ledger(self, units: Units, chosen: Splits) -> None:
-        """Add the rows that the ledger does not know: the examples by unit, then the fixed test set."""
-        import pyarrow
-
-        new = units.members[self.known[units.members] < 0]
-        fixed = np.flatnonzero(self.known[self.count :] < 0) + self.count
-        if not len(new) + len(fixed):
-            return
-        strata, splits = pyarrow.array([*self.facts.stratum_names, ""]), pyarrow.array(SPLITS)
-        unit = units.of_row[new]
-        columns = (
-            (self.facts.ids.take(pyarrow.array(new)), self.facts.ids.take(pyarrow.array(fixed))),
-            (self.unit_names(units, unit), self.facts.names.take(pyarrow.array(fixed))),
-            (strata.take(pyarrow.array(units.strata[unit])), pyarrow.array([""] * len(fixed))),
-            (splits.take(pyarrow.array(chosen[new])), pyarrow.array(["test"] * len(fixed))),
-        )
-        names = self.table.column_names
-        tables = [pyarrow.table(dict(zip(names, side, strict=True))) for side in zip(*columns, strict=True)]
-        write_ledger_tables(self.path, [self.table, *tables])
-
-
-def _last_of(values: Any, keys: Any, codes: NDArray[Any]) -> Splits:
-    """Return the code of the last of `keys` that equals each value, -1 without one; both are Arrow arrays."""
-    import pyarrow
-    import pyarrow.compute
-
-    if not len(keys):
-        return np.full(len(values), -1, np.int8)
-    backwards = keys.take(pyarrow.array(np.arange(len(keys))[::-1]))
-    found = pyarrow.compute.index_in(values, value_set=backwards)
-    at = pyarrow.compute.fill_null(found, -1).to_numpy()
-    return np.where(at >= 0, codes[::-1][at], -1).astype(np.int8)
 
 
 def _first_split(units: Units, plan: _Plan) -> Splits:
@@ -253,14 +130,14 @@ def _first_split(units: Units, plan: _Plan) -> Splits:
         targets = bytearray()
         for rows_of_unit in sizes[numbers].tolist():
             is_first_of_class = plan.kind == "classify" and not targets
-            target = _TRAIN if is_first_of_class else max((0, 1, 2), key=missing.__getitem__)
+            target = TRAIN if is_first_of_class else max((0, 1, 2), key=missing.__getitem__)
             missing[target] -= rows_of_unit
             targets.append(target)
         split_of_unit[numbers] = np.frombuffer(targets, np.int8)
     return split_of_unit[units.of_row]
 
 
-def _split_by_time(rows: _SplitRows, units: Units, plan: _Plan) -> Splits:
+def _split_by_time(rows: SplitRows, units: Units, plan: _Plan) -> Splits:
     """Split by time: the newest rows are test, those before them dev; a group counts by its newest row, a class begins
     in train.
 
@@ -273,23 +150,23 @@ def _split_by_time(rows: _SplitRows, units: Units, plan: _Plan) -> Splits:
     names = (name for start in range(0, len(units), BLOCK) for name in _some_names(rows, units, start))
     tie = np.fromiter((int(sha256_text(str(plan.seed), name)[:16], 16) for name in names), np.uint64, len(units))
     ordered = np.lexsort((tie, newest))
-    split_of_unit = np.full(len(units), _TRAIN, np.int8)
+    split_of_unit = np.full(len(units), TRAIN, np.int8)
     known = rows.known[: rows.count]
     if (known >= 0).any():
-        dev_from, test_from = (_first_time(newest, units, known == at) for at in (_DEV, _TEST))
+        dev_from, test_from = (_first_time(newest, units, known == at) for at in (DEV, TEST))
         _refuse_other_ledger(rows, units, times, test_from, plan.kind)
-        split_of_unit[newest >= dev_from] = _DEV
-        split_of_unit[newest >= test_from] = _TEST
+        split_of_unit[newest >= dev_from] = DEV
+        split_of_unit[newest >= test_from] = TEST
     else:
         sizes = units.sizes[ordered]
-        test_at = _cut_position(sizes, plan.shares[_TEST])
-        dev_at = min(_cut_position(sizes, 1 - plan.shares[_TRAIN]), test_at - 1)
-        split_of_unit[ordered[dev_at:]] = _DEV
-        split_of_unit[ordered[test_at:]] = _TEST
+        test_at = _cut_position(sizes, plan.shares[TEST])
+        dev_at = min(_cut_position(sizes, 1 - plan.shares[TRAIN]), test_at - 1)
+        split_of_unit[ordered[dev_at:]] = DEV
+        split_of_unit[ordered[test_at:]] = TEST
     return _later_split(rows, units, plan, ordered, split_of_unit)
 
 
-def _some_names(rows: _SplitRows, units: Units, start: int) -> list[str]:
+def _some_names(rows: SplitRows, units: Units, start: int) -> list[str]:
     numbers = np.arange(start, min(start + BLOCK, len(units)), dtype=np.int32)
     names: list[str] = rows.unit_names(units, numbers).to_pylist()
     return names
@@ -309,14 +186,14 @@ def _first_time(newest: NDArray[np.float64], units: Units, has_split: NDArray[np
 
 
 def _refuse_other_ledger(
-    rows: _SplitRows, units: Units, times: NDArray[np.float64], test_from: float, kind: Kind
+    rows: SplitRows, units: Units, times: NDArray[np.float64], test_from: float, kind: Kind
 ) -> None:
     """Refuse a ledger that was not split by time: some training rows are newer than test rows, apart from one new group
     per class."""
     oldest = np.full(len(units), math.inf)
     np.minimum.at(oldest, units.of_row, times)
     trained = np.zeros(len(units), bool)
-    trained[units.of_row[rows.known[: rows.count] == _TRAIN]] = True
+    trained[units.of_row[rows.known[: rows.count] == TRAIN]] = True
     newer = Counter(
         (units.strata if kind == "classify" else np.zeros(len(units)))[trained & (oldest > test_from)].tolist()
     )
@@ -332,17 +209,17 @@ def _refuse_other_ledger(
 
 
 def _later_split(
-    rows: _SplitRows, units: Units, plan: _Plan, order: RowNumbers, split_of_unit: Splits | None = None
+    rows: SplitRows, units: Units, plan: _Plan, order: RowNumbers, split_of_unit: Splits | None = None
 ) -> Splits:
     """Keep known rows; place new ones by their group, `split_of_unit`, or hash; a class that is new to train begins
     there. `order`: in which units are placed."""
     import pyarrow
 
     names = rows.facts.stratum_names
-    trained = set(rows.column("stratum").filter(pyarrow.array(rows.table_splits == _TRAIN)).unique().to_pylist())
+    trained = set(rows.column("stratum").filter(pyarrow.array(rows.table_splits == TRAIN)).unique().to_pylist())
     has_share = np.array([share > 0 for share in plan.shares])[rows.table_splits]
     groups = rows.column("group").filter(pyarrow.array(has_share))
-    of_name = _last_of(rows.facts.names, groups, rows.table_splits[has_share])
+    of_name = last_of(rows.facts.names, groups, rows.table_splits[has_share])
     shares: dict[str, float] = dict(zip(SPLITS, plan.shares, strict=True))
     chosen = np.zeros(rows.count, np.int8)
     for start in range(0, len(order), BLOCK):
@@ -357,12 +234,12 @@ def _later_split(
             if len(splits) == 1:
                 target = splits.pop()
             elif splits or (plan.kind == "classify" and stratum not in trained):
-                target = _TRAIN  # it connects several splits; find_overlaps reports what it leaks
+                target = TRAIN  # it connects several splits; find_overlaps reports what it leaks
             elif split_of_unit is not None:
                 target = int(split_of_unit[unit])
             else:
                 target = SPLITS.index(hash_split(stratum, unit_name, shares, plan.seed))
-            if target == _TRAIN:
+            if target == TRAIN:
                 trained.add(stratum)
             chosen[members] = [
                 split if split >= 0 else known_own.get(name, target) for name, split in zip(name_of, known, strict=True)
@@ -376,102 +253,6 @@ def hash_split(stratum: str, name: str, shares: Mapping[str, float], seed: int) 
     if point < shares["test"]:
         return "test"
     return "dev" if point < shares["test"] + shares["dev"] else "train"
-
-
-def _refuse_same_ids(rows: _SplitRows) -> None:
-    seen: dict[str, Example] = {}
-    for number in repeated_positions(rows.facts.id_hashes).tolist():
-        row = rows.row(number)
-        first = seen.setdefault(row.id, row)
-        if first is not row:
-            raise InputError(
-                f"id {row.id!r} was used before, at {row_location(first)}",
-                "give every row an id of its own, in all files",
-                file=row.file,
-                line=row.line,
-                field="id",
-            )
-
-
-def _refuse_declared(rows: _SplitRows, has_times: bool) -> None:
-    """Refuse rows with times of which the data say themselves what is tested on."""
-    fixed, dev = len(rows.rows) > rows.count, np.flatnonzero(rows.facts.is_dev[: rows.count])
-    if has_times and (fixed or len(dev)):
-        declared = rows.row(rows.count if fixed else int(dev[0]))
-        problem = (
-            f"the data say themselves what is tested on ({row_location(declared)}), and columns.time makes it the "
-            "newest rows"
-        )
-        raise InputError(problem, "take one of the two out", field="data.columns.time")
-
-
-def _refuse_old_test(rows: _SplitRows) -> None:
-    """Refuse an example that was a test row in the ledger: with a fixed test set it would now be trained on."""
-    old = np.flatnonzero(rows.known[: rows.count] == _TEST)
-    if len(rows.rows) > rows.count and len(old):
-        raise InputError(
-            (
-                "the split ledger was made before there was a test set of its own: "
-                f"{row_location(rows.rows[int(old[0])])} is a test row in it"
-            ),
-            "take that test set out again, or delete the ledger to split anew",
-            file=rows.path,
-        )
-
-
-def _refuse_small_classes(rows: _SplitRows, units: Units) -> None:
-    """Refuse a label whose rows form a single unit, which can only be trained on or tested."""
-    names, strata = rows.facts.stratum_names, rows.facts.strata[: rows.count]
-    pairs = np.unique(strata.astype(np.int64) * len(units) + units.of_row)
-    places = np.bincount(pairs // max(1, len(units)), minlength=len(names))
-    small = sorted(names[code] for code in np.flatnonzero(places == 1))
-    if small:
-        counts = {
-            name: int(count) for name, count in zip(names, np.bincount(strata, minlength=len(names)), strict=True)
-        }
-        of_first = strata[units.members] == names.index(small[0])
-        first = rows.rows[int(units.members[np.flatnonzero(of_first)[0]])]
-        count = counts[small[0]]
-        has = "has one row" if count == 1 else f"has {count} rows that are one group or repeat each other"
-        others = ", ".join(f"{label!r} {counts[label]}" for label in small[1:6])
-        more = f" and {len(small) - 6:,} more" if len(small) > 6 else ""
-        others_text = f" (nor can these, with their rows: {others}{more})" if others else ""
-        raise InputError(
-            f"label {small[0]!r} {has}, so it cannot be both trained and tested{others_text}",
-            "add rows of that label, join it with another (labels.merge), or take it out",
-            file=first.file,
-            line=first.line,
-        )
-
-
-def _refuse_groups_in_two_splits(rows: _SplitRows, chosen: Splits) -> None:
-    split = np.concatenate([chosen, np.full(len(rows.rows) - rows.count, _TEST, np.int8)])
-    in_order = np.argsort(split, kind="stable")
-    in_order = in_order[rows.facts.has_group[in_order]]
-    names = rows.names[in_order]
-    first = np.zeros(len(rows.ranks), np.int32)
-    first[names[::-1]] = in_order[::-1]
-    torn = np.flatnonzero(split[first[names]] != split[in_order])
-    if len(torn):
-        row, other = rows.row(int(in_order[torn[0]])), rows.row(int(first[names[torn[0]]]))
-        here, there = SPLITS[split[in_order[torn[0]]]], SPLITS[split[first[names[torn[0]]]]]
-        raise InputError(
-            f"group {row.group!r} stands in {there} ({row_location(other)}) and in {here}",
-            f"take it off one side, or, if the `group` column is new, delete {rows.path} to split anew",
-            file=row.file,
-            line=row.line,
-        )
-
-
-def _refuse_empty(counts: NDArray[Any], units: int) -> None:
-    empty = [name for name, count in zip(SPLITS, counts, strict=True) if not count]
-    if empty:
-        rows = int(counts.sum())
-        raise InputError(
-            f"no row is left for {' and '.join(empty)}: {rows} rows make {units} independent group{'s' * (units != 1)}",
-            "add rows, or set a finer `group` column or larger shares in data.split",
-            field="data.split",
-        )
 
 
 def time_notes(parts: Mapping[Split, Sequence[Example]]) -> list[str]:
