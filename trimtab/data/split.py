@@ -78,7 +78,8 @@ def assign_splits(
     if not examples:
         return rows.parts(np.zeros(0, np.int8), test_units, test_units)
     refuse_old_test(rows)
-    units = rows.units((duplicates or find_duplicates(DedupTexts(examples))).components, 0)
+    duplicates = find_duplicates(DedupTexts(examples)) if duplicates is None else duplicates
+    units = rows.units(duplicates.components, 0)
     if kind == "classify" and not fixed_test:
         refuse_small_classes(rows, units)
     is_dev = rows.facts.is_dev[: rows.count]
