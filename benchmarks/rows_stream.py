@@ -145,6 +145,16 @@ def exponent(sizes: list[dict[str, Any]]) -> float:
     return float(np.polyfit(*(np.log([one[key] for one in some]) for key in ("rows", "processor_seconds")), 1)[0])
 
 
+def summary(sizes: list[dict[str, Any]]) -> dict[str, float]:
+    """Return the exponent, and bytes a row between the sizes that MinHash joins."""
+    large = [one for one in sizes if not one["exact"]]
+    few, many = large[0], large[-1]
+    found = {"exponent": exponent(sizes), "file_bytes_a_row": many["file_mb"] * 2**20 / many["rows"]}
+    for name, key in (("bytes_a_row", "peak_mb"), ("bytes_held_a_row", "held_mb")):
+        found[name] = (many[key] - few[key]) * 2**20 / max(1, many["rows"] - few["rows"])
+    return found
+
+
 def in_process(*step: str) -> dict[str, Any]:
     done = subprocess.run([sys.executable, __file__, "--step", *step], capture_output=True, text=True, check=True)
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
@@ -167,16 +177,11 @@ def main() -> None:
     for count in (size for size in SIZES if size <= given.most):
         sizes.append(in_process("open", str(count)))
         write_json(given.out, found)
-    large = [one for one in sizes if not one["exact"]]
-    found["exponent"] = exponent(sizes)
-    if len(large) > 1:
-        few, many = large[0], large[-1]
-        between = many["rows"] - few["rows"]
-        for name, key in (("bytes_a_row", "peak_mb"), ("bytes_held_a_row", "held_mb")):
-            found[name] = (many[key] - few[key]) * 2**20 / between
-        found["file_bytes_a_row"] = many["file_mb"] * 2**20 / many["rows"]
-    found["recall"] = [in_process(kind, str(count)) for kind, count in RECALL]
-    write_json(given.out, found)
+    found |= summary(sizes)
+    found["recall"] = []
+    for kind, count in RECALL:
+        found["recall"].append(in_process(kind, str(count)))
+        write_json(given.out, found)
 
 
 if __name__ == "__main__":
