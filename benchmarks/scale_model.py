@@ -13,7 +13,6 @@ import argparse
 import heapq
 import json
 import math
-import resource
 import statistics
 import subprocess
 import sys
@@ -29,6 +28,7 @@ import numpy as np
 
 from trimtab.base.files import read_json, write_atomic, write_json
 from trimtab.base.machine import describe_machine, versions
+from trimtab.data.minhash import HASHES
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -36,10 +36,9 @@ RESULT = RESULTS / "scale_model.json"
 CLUSTER = RESULTS / "cluster.json"  # the schedule of several workers, measured and simulated
 PAGE = ROOT / "docs" / "scale.md"
 
-ROWS = (4_000, 16_000, 64_000, 128_000)  # sizes at which reading, checking and splitting is measured
 VECTORS = (10_000, 100_000)  # sizes at which a scan of all vectors is measured
 PASSAGES = 81  # of the handbook that are embedded
-WORDS = 60  # of a passage, as the product cuts them by default; and of a row's question, half as many
+WORDS = 60  # of a passage, as the product cuts them by default
 
 # Rates of other results: file, keys that lead to the value.
 RATES: dict[str, tuple[str, tuple[str | int, ...]]] = {
@@ -54,6 +53,8 @@ RATES: dict[str, tuple[str, tuple[str | int, ...]]] = {
 }
 # Of an index of 10,000 and of 100,000 passages: seconds of the processor, memory and disk grow by what lies between.
 INDEX = ("million_passages.json", "10000", "100000")
+# Rows by reading, checking and splitting them: from the size on at which near duplicates are joined by MinHash.
+STREAM = "rows_stream.json"
 # What nobody measured here, with the reason for the value.
 ASSUMED: dict[str, tuple[float, str]] = {
     "disk_gb": (1000.0, "the disk of a machine"),
@@ -68,31 +69,6 @@ ASSUMED: dict[str, tuple[float, str]] = {
 
 
 # Measuring: by processor seconds, which other programs on the machine change less than they change the clock.
-
-
-def measured_rows(count: int) -> dict[str, float]:
-    """Read, check and split rows without near duplicates, in this process."""
-    from trimtab import load_task
-    from trimtab.arms.workspace import open_workspace
-
-    draw = np.random.default_rng(count)
-    vocabulary = [f"{''.join(draw.choice(list('abcdefghijklmnopqrstuvwxyz'), 7))}" for _ in range(5_000)]
-    with tempfile.TemporaryDirectory() as scratch:
-        lines = []
-        for _ in range(count):
-            words = draw.choice(vocabulary, WORDS // 2 + 5)
-            lines.append(json.dumps({"question": " ".join(words[5:]), "answer": " ".join(words[:5])}))
-        rows = Path(scratch) / "rows.jsonl"
-        rows.write_text("\n".join(lines) + "\n")
-        size = rows.stat().st_size
-        (Path(scratch) / "trimtab.toml").write_text(
-            '[task]\nkind = "answer"\n[data]\nexamples = ["rows.jsonl"]\n[base]\nmodel = "smollm2-135m-q4"\n'
-        )
-        del lines
-        before, began = peak_mb(), time.process_time()
-        open_workspace(load_task(Path(scratch)))
-        seconds = time.process_time() - began
-    return {"rows": count, "seconds": seconds, "before_mb": before, "peak_mb": peak_mb(), "file_bytes": size}
 
 
 def measured_scan(count: int) -> dict[str, float]:
@@ -129,12 +105,7 @@ def measured_embedding(count: int) -> dict[str, float]:
     return {"passages": count, "processor_seconds": time.process_time() - began}
 
 
-def peak_mb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
 STEPS: dict[str, Callable[[int], dict[str, float]]] = {
-    "rows": measured_rows,
     "scan": measured_scan,
     "embedding": measured_embedding,
 }
@@ -142,7 +113,7 @@ STEPS: dict[str, Callable[[int], dict[str, float]]] = {
 
 def measure() -> dict[str, Any]:
     """Measure each size in a process of its own."""
-    sizes = {"rows": ROWS, "scan": VECTORS, "embedding": (PASSAGES,)}
+    sizes = {"scan": VECTORS, "embedding": (PASSAGES,)}
     found: dict[str, Any] = {}
     for step, counts in sizes.items():
         for count in counts:
@@ -179,14 +150,15 @@ class Line:
 def rates(measured: dict[str, Any]) -> dict[str, float]:
     """Return every rate that the formulas use."""
     found = {name: float(value_at(read_json(RESULTS / file), keys)) for name, (file, keys) in RATES.items()}
-    rows = measured["rows"][1:]  # what a start takes counts too much in the first
+    sizes = read_json(RESULTS / STREAM)["sizes"]
+    rows = [one for one in sizes if not one["exact"]]
     found["row_seconds"], found["row_exponent"] = power_law(
-        [one["rows"] for one in rows], [one["seconds"] for one in rows]
+        [one["rows"] for one in rows], [one["processor_seconds"] for one in rows]
     )
     first, last = rows[0], rows[-1]
     found["row_mb"] = (last["peak_mb"] - first["peak_mb"]) / (last["rows"] - first["rows"])
-    found["rows_base_mb"] = last["peak_mb"] - found["row_mb"] * last["rows"]
-    found["row_bytes"] = last["file_bytes"] / last["rows"]
+    found["rows_base_mb"] = max(one["peak_mb"] for one in sizes if one["exact"])  # the largest exact join
+    found["row_bytes"] = last["file_mb"] * 2**20 / last["rows"]
     scan = measured["scan"][-1]
     found["scan_seconds"] = scan["processor_seconds"] / scan["vectors"]
     few, many = (read_json(RESULTS / INDEX[0])["sizes"][size]["build"] for size in INDEX[1:])
@@ -213,10 +185,12 @@ def power_law(sizes: Sequence[float], seconds: Sequence[float]) -> tuple[float, 
 
 
 def of_rows(n: float, rate: dict[str, float]) -> Line:
-    """Reading, checking and splitting on one core, in memory; training one epoch of the 135M base on all rows."""
+    """Reading, checking and splitting on one core, with the file, a copy of its rows and their signatures on the disk;
+    training one epoch of the 135M base on all rows.
+    """
     hours = rate["row_seconds"] * n ** rate["row_exponent"] / 3600
     memory = (rate["rows_base_mb"] + rate["row_mb"] * n) / 1024
-    disk = rate["row_bytes"] * n / 1e9
+    disk = (2 * rate["row_bytes"] + HASHES) * n / 1e9
     epoch = rate["row_tokens"] * n / rate["training_tokens_per_second"] / 3600
     use = {
         "memory for rows": memory / rate["machine_gb"],
@@ -436,7 +410,7 @@ def tables(result: dict[str, Any]) -> str:
     parts += ["", "### Measured\n", "| what | value | from |", "| --- | ---: | --- |"]
     for name, value in result["rates"].items():
         if name not in result["assumed"]:
-            default = INDEX[0] if name.startswith("index_") else RESULT.name
+            default = INDEX[0] if name.startswith("index_") else STREAM if name.startswith("row") else RESULT.name
             source = "study_*.json" if name == "common_seconds" else result["from"].get(name, [default])[0]
             parts.append(f"| {name.replace('_', ' ')} | {value:.3g} | `{source}` |")
     parts += [

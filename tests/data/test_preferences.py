@@ -16,9 +16,10 @@ from trimtab.base.errors import InputError
 from trimtab.base.records import Example, Message, Preference, Split
 from trimtab.base.task import load_task
 from trimtab.data.chat import SkipRow
+from trimtab.data.ledger import read_ledger
 from trimtab.data.preferences import ReadPreferences, read_preference, read_preferences, split_preferences
 from trimtab.data.readers import RawRow
-from trimtab.data.split import SPLITS, read_ledger
+from trimtab.data.split import SPLITS
 
 ASKED = (Message(role="user", content="Which city?"),)
 TURNS = [

@@ -15,7 +15,8 @@ from trimtab.base.config import SplitTable
 from trimtab.base.errors import InputError
 from trimtab.base.records import Example, Message
 from trimtab.data.duplicates import dedup_text, duplicate_pairs
-from trimtab.data.split import SPLITS, assign_splits, read_ledger, time_notes
+from trimtab.data.ledger import read_ledger
+from trimtab.data.split import SPLITS, assign_splits, time_notes
 
 WORDS = [f"{random.Random(i).randrange(16**6):06x}" for i in range(4000)]
 

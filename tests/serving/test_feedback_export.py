@@ -19,8 +19,8 @@ from trimtab.arms.workspace import open_workspace
 from trimtab.base.errors import ConsentError, InputError, MissingError
 from trimtab.base.task import load_task
 from trimtab.cli.main import app
+from trimtab.data.ledger import read_ledger
 from trimtab.data.preferences import read_preferences
-from trimtab.data.split import read_ledger
 from trimtab.serving.feedback import FeedbackStore, open_feedback_store
 from trimtab.serving.feedback_schema import Judgement
 

@@ -26,7 +26,7 @@ from trimtab.base.files import locked
 from trimtab.base.records import Message
 from trimtab.base.task import load_task
 from trimtab.cli.main import run
-from trimtab.data.split import read_ledger, write_ledger
+from trimtab.data.ledger import read_ledger, write_ledger
 from trimtab.studies import train as training
 from trimtab.studies.held_out import held_out
 from trimtab.upkeep import refresh as module

@@ -61,7 +61,7 @@ class Session:
         self.eight_bit = False  # True: arms answer with int8 weights
         self.teacher_folder: Path | None = None  # folder of a teacher's answers for all arms; None: in each run
         self.proposals = Proposals()  # instructions that an endpoint proposed, tried besides the variants
-        self.shots: tuple[Example, ...] | None = None  # fixed shots that were drawn earlier, as in a bundle
+        self.shots: Sequence[Example] | None = None  # fixed shots that were drawn earlier, as in a bundle
         self._base = base  # a base model that is already loaded, or None
 
     @property

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from trimtab.base.errors import DocumentsError, InputError
 from trimtab.base.files import write_atomic
 from trimtab.base.records import Document, Example, Preference, Refusal, Split
@@ -22,6 +24,7 @@ from trimtab.data.formats import ReadRows, read_examples
 from trimtab.data.leakage import Overlap, drop_repeats, dropped_counts, dropped_refusal, find_overlaps, refuse_overlaps
 from trimtab.data.preferences import read_preferences, split_preferences
 from trimtab.data.privacy import Finding, count_private
+from trimtab.data.row_store import join_rows, split_off_test
 from trimtab.data.split import assign_splits, time_notes
 from trimtab.measurement.format_check import format_checker
 from trimtab.measurement.latency import MIN_LATENCIES, latencies_needed
@@ -40,7 +43,7 @@ class Workspace:
 
     task: Task
     folder: Path
-    splits: Mapping[Split, tuple[Example, ...]]
+    splits: Mapping[Split, Sequence[Example]]
     preferences: Mapping[Split, tuple[Preference, ...]]
     documents: tuple[Document, ...]
     refusals: tuple[Refusal, ...]
@@ -50,10 +53,10 @@ class Workspace:
     findings: tuple[Finding, ...]
     remarks: tuple[Remark, ...]
     sample: Sample | None = None
-    unsampled: Mapping[Split, tuple[Example, ...]] | None = None
+    unsampled: Mapping[Split, Sequence[Example]] | None = None
 
     @property
-    def all_splits(self) -> Mapping[Split, tuple[Example, ...]]:
+    def all_splits(self) -> Mapping[Split, Sequence[Example]]:
         """Return every row by its split, including those that a sample leaves out."""
         return self.splits if self.unsampled is None else self.unsampled
 
@@ -63,7 +66,7 @@ class Workspace:
         seen = Counter(example.references[0] for example in self.splits["train"])
         return self.task.task.labels or tuple(sorted(seen))
 
-    def subset(self, split: Split, most: int) -> tuple[Example, ...]:
+    def subset(self, split: Split, most: int) -> Sequence[Example]:
         """Return at most `most` examples of a split, drawn to represent all of it."""
         return sample_rows(self.splits[split], most, self.task.task.kind)
 
@@ -74,7 +77,7 @@ class Workspace:
         """
         return MIN_LATENCIES if self.task.target.latency_p95_ms is None else latencies_needed(len(self.task.arms))
 
-    def timed_questions(self, split: Split) -> tuple[Example, ...]:
+    def timed_questions(self, split: Split) -> Sequence[Example]:
         """Return the questions that are timed alone: of the split; with a latency limit also of dev if the split has
         too few.
         """
@@ -105,7 +108,7 @@ def open_workspace(task: Task, *, refuse_leaks: bool = True) -> Workspace:
     write_refusals(folder, refusals)
     audit = audit_rows(examples, fixed_test, documents)
     splits = _split_rows(task, examples, fixed_test, audit)
-    groups = _groups(examples, fixed_test, splits["test"])
+    groups = _groups(examples, fixed_test, splits["test"]) if judged.preferences else {}
     preferences = split_preferences(judged.preferences, splits, task.data.split, folder / "splits.parquet", groups)
     notes = [*(note for read in reads for note in read.notes), *judged.notes]
     if task.data.leakage == "drop":
@@ -114,7 +117,7 @@ def open_workspace(task: Task, *, refuse_leaks: bool = True) -> Workspace:
         write_refusals(folder, refusals)
         if dropped:
             notes.append(f'data.leakage = "drop": {dropped_counts(dropped)} left out, which repeat rows held out')
-    notes += time_notes(splits)
+    notes += time_notes(splits) if "time" in task.data.columns else []
     audit = audit.with_test_ids(splits["test"])
     used, sample = sampled_splits(splits, task)
     if sample:
@@ -125,9 +128,9 @@ def open_workspace(task: Task, *, refuse_leaks: bool = True) -> Workspace:
         refuse_overlaps(overlaps, task, drop_repeats(audit, used)[1])
     numbers = audit.row_numbers(used)
     private = (
-        (row, audit.private.get(number, ()))
+        (part[at], audit.private[int(numbers[name][at])])
         for name, part in used.items()
-        for row, number in zip(part, numbers[name], strict=True)
+        for at in np.flatnonzero(np.isin(numbers[name], list(audit.private))).tolist()
     )
     return Workspace(
         task=task,
@@ -147,8 +150,8 @@ def open_workspace(task: Task, *, refuse_leaks: bool = True) -> Workspace:
 
 
 def sampled_splits(
-    splits: Mapping[Split, tuple[Example, ...]], task: Task, tests: int | None = None
-) -> tuple[Mapping[Split, tuple[Example, ...]], Sample | None]:
+    splits: Mapping[Split, Sequence[Example]], task: Task, tests: int | None = None
+) -> tuple[Mapping[Split, Sequence[Example]], Sample | None]:
     """Return the splits, or the sample that the task requests: of all rows (`task.rows`), of the test questions
     (`study.test_rows`).
 
@@ -178,7 +181,7 @@ def sampled_splits(
 
 def open_for_answering(task: Task, *, rows: bool) -> Workspace:
     """Return the workspace of a task for answering: its documents, and its split rows if `rows`. Nothing is audited."""
-    splits: Mapping[Split, tuple[Example, ...]] = {"train": (), "dev": (), "test": ()}
+    splits: Mapping[Split, Sequence[Example]] = {"train": (), "dev": (), "test": ()}
     if rows:
         examples, fixed_test, _ = _read_rows(task)
         if task.data.leakage == "drop":  # an arm's shots come from the rows it was measured with
@@ -204,7 +207,7 @@ def open_for_answering(task: Task, *, rows: bool) -> Workspace:
 
 def _split_rows(
     task: Task, examples: Sequence[Example], fixed_test: Sequence[Example], audit: Audit | None = None
-) -> Mapping[Split, tuple[Example, ...]]:
+) -> Mapping[Split, Sequence[Example]]:
     """Return the rows in their splits by the ledger; the audit saves comparing them again."""
     return assign_splits(
         examples,
@@ -219,8 +222,8 @@ def _split_rows(
 
 
 def _without_repeats(
-    task: Task, audit: Audit, splits: Mapping[Split, tuple[Example, ...]]
-) -> tuple[Mapping[Split, tuple[Example, ...]], tuple[Overlap, ...]]:
+    task: Task, audit: Audit, splits: Mapping[Split, Sequence[Example]]
+) -> tuple[Mapping[Split, Sequence[Example]], tuple[Overlap, ...]]:
     """Return the splits after `drop_repeats`. Raises InputError if it leaves no row of train, or none of dev."""
     kept, dropped = drop_repeats(audit, splits)
     for name in ("train", "dev"):
@@ -256,14 +259,16 @@ def _groups(
     return given | {row.id: own.group for row, own in zip(test, fixed_test, strict=False)}
 
 
-def _read_rows(task: Task) -> tuple[tuple[Example, ...], tuple[Example, ...], tuple[ReadRows, ...]]:
+def _read_rows(task: Task) -> tuple[Sequence[Example], Sequence[Example], tuple[ReadRows, ...]]:
     """Return the examples, the separate test set (files of its own, or a part of the examples), and the reading
     reports.
     """
     reads = [read_examples(task, patterns) for patterns in (task.data.examples, task.data.test) if patterns]
-    examples = tuple(row for row in reads[0].examples if row.split != "test")
-    part = [row for row in reads[0].examples if row.split == "test"]
-    return examples, (*part, *(row for read in reads[1:] for row in read.examples)), tuple(reads)
+    first = reads[0].examples
+    examples, fixed_test = split_off_test(first) if reads[0].has_test else (first, ())
+    for read in reads[1:]:
+        fixed_test = join_rows(fixed_test, read.examples)
+    return examples, fixed_test, tuple(reads)
 
 
 def require_sound(workspace: Workspace) -> None:

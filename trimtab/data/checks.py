@@ -9,14 +9,20 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import sqrt
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
+
+import numpy as np
 
 from trimtab.base.common_prefix import common_prefix_length
 from trimtab.base.records import Example, Split
 from trimtab.base.task import Task, toml_string
 from trimtab.data.audit import Audit
 from trimtab.data.duplicates import DuplicatePair, PairKind, ellipsize, normalise_text, row_location
+from trimtab.data.row_store import join_rows, repeated_positions, select_rows
 from trimtab.data.split import SPLITS
+
+if TYPE_CHECKING:
+    from trimtab.data.row_store import RowNumbers
 
 FEW_TO_TRAIN, FEW_TO_TEST = 20, 30
 FEW_OF_CLASS, SHOWN_CLASSES = 5, 8  # fewest rows of a class in all splits; number of such classes that are named
@@ -53,8 +59,8 @@ class _CheckInput:
 
     audit: Audit
     splits: Mapping[Split, Sequence[Example]]
-    rows: tuple[Example, ...]
-    numbers: tuple[int, ...]
+    rows: Sequence[Example]
+    numbers: RowNumbers
     task: Task
 
     def rows_of(self, split: Split) -> Sequence[Example]:
@@ -68,10 +74,10 @@ def check_examples(audit: Audit, splits: Mapping[Split, Sequence[Example]], task
     Overlaps between splits are found by `find_overlaps`.
     """
     numbers = audit.row_numbers(splits)
-    rows = tuple(row for name in SPLITS for row in splits.get(name, ()))
+    rows = join_rows(join_rows(splits.get("train", ()), splits.get("dev", ())), splits.get("test", ()))
     if not rows:
         return ()
-    data = _CheckInput(audit, splits, rows, tuple(number for name in SPLITS for number in numbers.get(name, ())), task)
+    data = _CheckInput(audit, splits, rows, np.concatenate([numbers[name] for name in SPLITS if name in numbers]), task)
     checks: list[Callable[[_CheckInput], Iterator[Remark]]] = [_weights]
     if task.task.kind == "classify":
         checks += [_classes, _rare_classes, _label_forms, _label_sides]
@@ -92,9 +98,9 @@ def half_width(n: int, share: float = 0.8) -> float:
 
 def check_size(splits: Mapping[Split, Sequence[Example]]) -> Iterator[Remark]:
     """Yield remarks on too few rows."""
-    rows = [row for part in splits.values() for row in part]
-    if len(rows) == 1:
-        yield Remark("stop", f"There is one usable row ({row_location(rows[0])}): nothing can be compared; add rows.")
+    if sum(map(len, splits.values())) == 1:
+        row = next(row for part in splits.values() for row in part)
+        yield Remark("stop", f"There is one usable row ({row_location(row)}): nothing can be compared; add rows.")
         return
     train, test = len(splits.get("train", ())), len(splits.get("test", ()))
     if 0 < train < FEW_TO_TRAIN:
@@ -113,7 +119,7 @@ def check_size(splits: Mapping[Split, Sequence[Example]]) -> Iterator[Remark]:
 
 
 def _weights(data: _CheckInput) -> Iterator[Remark]:
-    if data.rows_of("train") and sum(row.weight for row in data.rows_of("train")) == 0:
+    if data.rows_of("train") and all(row.weight == 0 for row in data.rows_of("train")):
         yield Remark(
             "stop", "All weights of the training rows are 0, so nothing would be learnt; mend the weight column."
         )
@@ -226,8 +232,10 @@ def _label_sides(data: _CheckInput) -> Iterator[Remark]:
 
 
 def _dominance(data: _CheckInput) -> Iterator[Remark]:
-    counts = Counter(row.references[0] for row in data.rows)
-    answer, count = counts.most_common(1)[0]
+    hashes = np.fromiter((hash(row.references[0]) for row in data.rows), np.int64, len(data.rows))
+    first, counts = np.unique(hashes, return_index=True, return_counts=True)[1:]
+    most = np.flatnonzero(counts == counts.max())
+    answer, count = data.rows[int(first[most].min())].references[0], int(counts[most[0]])
     share = count / len(data.rows)
     if DOMINANT < share < 1 or (share == 1 and data.task.task.kind != "classify" and len(data.rows) > 1):
         text = (
@@ -239,9 +247,11 @@ def _dominance(data: _CheckInput) -> Iterator[Remark]:
 
 
 def _contradictions(data: _CheckInput) -> Iterator[Remark]:
-    by_question: dict[str, list[Example]] = defaultdict(list)
-    for row, number in zip(data.rows, data.numbers, strict=True):
-        by_question[data.audit.rows.normalised[number]].append(row)
+    questions = data.audit.rows.same_words[data.numbers]
+    repeated = repeated_positions(questions)
+    by_question: dict[int, list[Example]] = defaultdict(list)
+    for row, question in zip(select_rows(data.rows, repeated), questions[repeated].tolist(), strict=True):
+        by_question[question].append(row)
     contradictions: list[tuple[Example, Example]] = []
     for rows_of_question in by_question.values():
         answers = {normalise_text(reference) for reference in rows_of_question[0].references}
@@ -271,8 +281,8 @@ def _shorten_pair(one: str, two: str) -> tuple[str, str]:
 
 def _invisible(data: _CheckInput) -> Iterator[Remark]:
     found = _matches(data, data.audit.invisible)
-    if found:
-        row, character = found[0]
+    if len(found):
+        row, character = data.rows[found[0]], data.audit.invisible[int(data.numbers[found[0]])]
         name = unicodedata.name(character, "").lower() or "tag"
         text = (
             f"{_rows_have(len(found))} invisible characters (U+{ord(character):04X}, {name}, at "
@@ -283,8 +293,8 @@ def _invisible(data: _CheckInput) -> Iterator[Remark]:
 
 def _special(data: _CheckInput) -> Iterator[Remark]:
     found = _matches(data, data.audit.special)
-    if found:
-        row, token = found[0]
+    if len(found):
+        row, token = data.rows[found[0]], data.audit.special[int(data.numbers[found[0]])]
         text = (
             f"{_rows_have(len(found))} text that looks like a special token ({token!r} at {row_location(row)}); "
             "it is read as plain text and cannot end or begin a turn; remove it unless it is meant."
@@ -292,9 +302,10 @@ def _special(data: _CheckInput) -> Iterator[Remark]:
         yield Remark("warn", text)
 
 
-def _matches(data: _CheckInput, found: Mapping[int, str]) -> list[tuple[Example, str]]:
-    """Return the rows with a finding, each with its finding."""
-    return [(row, found[number]) for row, number in zip(data.rows, data.numbers, strict=True) if number in found]
+def _matches(data: _CheckInput, found: Mapping[int, str]) -> list[int]:
+    """Return the positions of the rows with a finding."""
+    positions: list[int] = np.flatnonzero(np.isin(data.numbers, np.fromiter(found, np.int64, len(found)))).tolist()
+    return positions
 
 
 def _repetition(data: _CheckInput) -> Iterator[Remark]:
@@ -317,10 +328,12 @@ def _repetition(data: _CheckInput) -> Iterator[Remark]:
 def _estimated(data: _CheckInput) -> Iterator[Remark]:
     """Yield a note if near duplicates were found by MinHash."""
     if not data.audit.rows.exact:
+        are_many = data.audit.rows.are_many
+        reason = "these are too many" if are_many else "too many rows are alike in part"
         text = (
-            f"Near duplicates of {len(data.rows):,} rows were looked for by MinHash, as too many rows are alike "
-            "in part to compare all: of nearly repeated rows about one in a thousand is missed, more where very "
-            "many are alike. What repeats word for word is all found."
+            f"Near duplicates of {len(data.rows):,} rows were looked for by MinHash, as {reason} to compare all: of "
+            "nearly repeated rows about one in a thousand is missed, more where very many are alike. What repeats "
+            "word for word is all found."
         )
         yield Remark("note", text)
 
@@ -353,7 +366,10 @@ def _bursts(data: _CheckInput, pairs: Sequence[DuplicatePair]) -> Iterator[Remar
 
 def _quotes(data: _CheckInput) -> Iterator[Remark]:
     """Yield a remark on dev and test questions in the documents; it stops a study unless `data.leakage` is "report"."""
-    held_out = {number: n for n, number in enumerate(data.numbers) if n >= len(data.rows_of("train"))}
+    if not data.audit.quotes:
+        return
+    train = len(data.rows_of("train"))
+    held_out = {number: n for n, number in enumerate(data.numbers[train:].tolist(), start=train)}
     found = sorted((quote.at, held_out[quote.row], quote) for quote in data.audit.quotes if quote.row in held_out)
     if found:
         _, row, first = found[0]

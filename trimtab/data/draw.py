@@ -2,51 +2,102 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from heapq import heappop, heappush
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+import numpy as np
 
 from trimtab.base.files import sha256_text
 from trimtab.base.records import Example, Kind
+from trimtab.data.row_store import RowView, are_stored, select_rows
+from trimtab.data.units import most_common_strata
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from trimtab.data.row_store import RowNumbers
+
+    Drawn = tuple[NDArray[np.uint64], RowNumbers, list[str]]
+
+_drawn: WeakKeyDictionary[RowView, dict[tuple[str, Kind, int], Drawn]] = WeakKeyDictionary()
 
 
-def sample_rows(examples: Sequence[Example], limit: int, kind: Kind, seed: int = 0) -> tuple[Example, ...]:
+def sample_rows(examples: Sequence[Example], limit: int, kind: Kind, seed: int = 0) -> Sequence[Example]:
     """Draw at most `limit` of the examples, in their order; all if there are no more.
 
     Each label (classify), else each group, gets its share to within one row, and a larger sample contains a smaller
     one. The sample depends on ids and seed only, not on the order of the file.
     """
     if len(examples) <= limit:
-        return tuple(examples)
-    strata: dict[str, list[Example]] = {}
-    for example in sorted(examples, key=lambda example: sha256_text(str(seed), example.id)):
-        strata.setdefault(_stratum(example, kind), []).append(example)
+        return examples if are_stored(examples) else tuple(examples)
+    points, codes, names = _draw(examples, kind, seed, "row")
+    by_stratum = np.lexsort((points, codes))
+    sizes = np.bincount(codes, minlength=len(names)).tolist()
+    starts = [0, *np.cumsum(sizes).tolist()]
     # Row k of a stratum may enter once its share exceeds k rows, and must before its share reaches k + 1; of the
     # eligible rows the most urgent enters (Tijdeman 1980, "The chairman assignment problem": every share is then kept
     # to within one row).
-    not_due = sorted((0, sha256_text(str(seed), name), name, 0) for name in strata)
-    due: list[tuple[int, str, str, int]] = []
-    picked: set[str] = set()
+    not_due = sorted((0, sha256_text(str(seed), name), code, 0) for code, name in enumerate(names))
+    due: list[tuple[int, str, int, int]] = []
+    picked: list[int] = []
     for position in range(limit):
         while not_due and not_due[0][0] <= position:
-            _, tie, name, rank = heappop(not_due)
-            heappush(due, (-(-(rank + 1) * len(examples) // len(strata[name])), tie, name, rank))
-        _, tie, name, rank = heappop(due)
-        picked.add(strata[name][rank].id)
-        if rank + 1 < len(strata[name]):
-            heappush(not_due, ((rank + 1) * len(examples) // len(strata[name]), tie, name, rank + 1))
-    return tuple(example for example in examples if example.id in picked)
+            _, tie, code, rank = heappop(not_due)
+            heappush(due, (-(-(rank + 1) * len(examples) // sizes[code]), tie, code, rank))
+        _, tie, code, rank = heappop(due)
+        picked.append(starts[code] + rank)
+        if rank + 1 < sizes[code]:
+            heappush(not_due, ((rank + 1) * len(examples) // sizes[code], tie, code, rank + 1))
+    return select_rows(examples, np.sort(by_stratum[picked]).astype(np.int32))
 
 
-def _stratum(example: Example, kind: Kind) -> str:
+def _draw(examples: Sequence[Example], kind: Kind, seed: int, unit: str) -> Drawn:
+    """Return a point by hash for each row's unit, its stratum, and the strata; kept for rows that are stored.
+
+    The unit is the row (strata: labels, else groups), or its group (strata: labels, else slices).
+    """
+    kept = _drawn.setdefault(examples, {}) if isinstance(examples, RowView) else {}
+    key = (unit, kind, seed)
+    if key not in kept:
+        name_of, stratum_of = (_id, _label_or_group) if unit == "row" else (_unit_name, _label_or_slice)
+        kept[key] = _points(examples, str(seed), name_of, lambda row: stratum_of(row, kind))
+    return kept[key]
+
+
+def _points(
+    examples: Sequence[Example], seed: str, name_of: Callable[[Example], str], stratum_of: Callable[[Example], str]
+) -> Drawn:
+    points, codes = np.empty(len(examples), np.uint64), np.empty(len(examples), np.int32)
+    names: dict[str, int] = {}
+    for at, row in enumerate(examples):
+        points[at] = int(sha256_text(seed, name_of(row))[:16], 16)
+        codes[at] = names.setdefault(stratum_of(row), len(names))
+    return points, codes, list(names)
+
+
+def _id(row: Example) -> str:
+    return row.id
+
+
+def _unit_name(row: Example) -> str:
+    return f"row:{row.id}" if row.group is None else f"group:{row.group}"
+
+
+def _label_or_group(row: Example, kind: Kind) -> str:
     if kind == "classify":
-        return example.references[0]
-    return "" if example.group is None else example.group
+        return row.references[0]
+    return "" if row.group is None else row.group
+
+
+def _label_or_slice(row: Example, kind: Kind) -> str:
+    return (row.references[0] if kind == "classify" else row.slice) or ""
 
 
 def sample_groups(
     examples: Sequence[Example], limit: int, kind: Kind, *, every_label: bool = False, seed: int = 0
-) -> tuple[Example, ...]:
+) -> Sequence[Example]:
     """Draw a stratified sample of about `limit` examples, in their order; groups stay whole.
 
     Each label (kind classify), else each slice, keeps its share to within one group. The last group may exceed `limit`
@@ -54,28 +105,23 @@ def sample_groups(
     ids and seed only; a larger sample contains a smaller one.
     """
     if len(examples) <= limit:
-        return tuple(examples)
-    groups: dict[str, list[Example]] = {}
-    for example in examples:
-        groups.setdefault(f"row:{example.id}" if example.group is None else f"group:{example.group}", []).append(
-            example
-        )
-    strata: dict[str, list[str]] = {}
-    for name in sorted(groups, key=lambda name: sha256_text(str(seed), name)):
-        # A group with several labels belongs to its most frequent one, so that the order of the rows decides nothing.
-        labels = Counter((row.references[0] if kind == "classify" else row.slice) or "" for row in groups[name])
-        strata.setdefault(min(labels, key=lambda label: (-labels[label], label)), []).append(name)
+        return examples if are_stored(examples) else tuple(examples)
+    points, codes, names = _draw(examples, kind, seed, "group")
+    _, group, sizes = np.unique(points, return_inverse=True, return_counts=True)
+    stratum = most_common_strata(group, codes, names)
     # A group's quantile within its stratum, 0 to 1: groups up to one quantile are the same share of every stratum.
-    quantiles: dict[str, tuple[float, str]] = {}
-    for stratum, names in strata.items():
-        total, rows_before = sum(len(groups[name]) for name in names), 0
-        for rank, name in enumerate(names):
-            middle = (rows_before + len(groups[name]) / 2) / total
-            quantiles[name] = (0.0 if every_label and not rank else middle, sha256_text(str(seed), stratum))
-            rows_before += len(groups[name])
-    picked: set[str] = set()
-    for name in sorted(groups, key=lambda name: quantiles[name]):
-        if len(picked) >= limit:
-            break
-        picked.update(example.id for example in groups[name])
-    return tuple(example for example in examples if example.id in picked)
+    order = np.argsort(stratum, kind="stable")  # by stratum, in it by point
+    totals = np.bincount(stratum, weights=sizes, minlength=len(names))
+    before = np.cumsum(sizes[order]) - sizes[order]
+    is_first = np.diff(stratum[order], prepend=-1) > 0
+    before = before - np.maximum.accumulate(np.where(is_first, before, 0))
+    quantiles = (before + sizes[order] / 2) / totals[stratum[order]]
+    if every_label:
+        quantiles[is_first] = 0.0
+    rank = np.empty(len(names), np.int64)
+    rank[sorted(range(len(names)), key=lambda code: sha256_text(str(seed), names[code]))] = np.arange(len(names))
+    drawn = order[np.lexsort((rank[stratum[order]], quantiles))]
+    enough = int(np.searchsorted(np.cumsum(sizes[drawn]) - sizes[drawn], limit))
+    is_picked = np.zeros(len(sizes), bool)
+    is_picked[drawn[:enough]] = True
+    return select_rows(examples, np.flatnonzero(is_picked[group]).astype(np.int32))

@@ -5,15 +5,27 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal, overload
+
+import numpy as np
 
 from trimtab.base.records import Example
+from trimtab.data.digests import Digests, Template, TemplateFinder, digest_of
 from trimtab.data.join import join_between, join_within
-from trimtab.data.shingles import Shingles, without_template
+from trimtab.data.minhash import join_by_minhash
+from trimtab.data.row_store import read_rows
+from trimtab.data.shingles import Shingles
+
+if TYPE_CHECKING:
+    from trimtab.data.row_store import RowNumbers
+    from trimtab.data.shingles import Ints
 
 PairKind = Literal["exact", "normalised", "near"]
+
+MOST_COMPARED = 100_000
+"""Most different texts that are joined exactly, if that is fast; more of them are joined by MinHash."""
 
 _MEANINGFUL_PUNCTUATION = frozenset("%&#@*/\\-_()[]{}")  # punctuation that can change the meaning: operators, brackets
 _BETWEEN_DIGITS = re.compile(r"(?<!\d)[.,:]|[.,:](?!\d)")
@@ -76,78 +88,105 @@ def ellipsize(text: str, length: int = 60) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class DuplicateIndex:
-    """An index of the duplicates in a list of texts, built by one join.
+    """An index of the duplicates in N texts, built by one join.
 
-    `normalised` are the texts after `normalise_text`, `stripped` those without their common template; `near_pairs` is a
-    spanning forest of near duplicates (indices of the first text with each normalised form, and similarity), and
-    `components` numbers the groups of duplicates of any kind. Without `exact` (MinHash) some near pairs may be missing.
+    `same_text`, `same_trimmed`, `same_words` [N]: the number of the first text that is the same, that is the same but
+    for white space around it, that has the same normalised form. `near_pairs` is a spanning forest of near duplicates
+    (numbers of the first text with each normalised form, and similarity), and `components` [N] numbers the groups of
+    duplicates of any kind. `template`: what texts are compared without; `head_template`: what it would be for the
+    first texts alone, which `head` gives. Without `exact` (MinHash) some near pairs may be missing.
     """
 
-    texts: tuple[str, ...]
-    normalised: tuple[str, ...]
-    stripped: tuple[str, ...]
+    texts: Sequence[str]
+    same_text: RowNumbers
+    same_trimmed: RowNumbers
+    same_words: RowNumbers
+    template: Template
+    head_template: Template
     near_pairs: tuple[tuple[int, int, float], ...]
-    components: tuple[int, ...]
+    components: RowNumbers
     exact: bool
 
-    def pairs(self, order: Sequence[int] | None = None) -> list[DuplicatePair]:
+    def __len__(self) -> int:
+        return len(self.components)
+
+    @property
+    def distinct(self) -> int:
+        """Return the number of texts with different normalised forms."""
+        return int(np.count_nonzero(self.same_words == np.arange(len(self))))
+
+    @property
+    def are_many(self) -> bool:
+        """True if there are too many different texts for the exact join."""
+        return self.distinct > MOST_COMPARED
+
+    def compared_texts(self, numbers: Sequence[int]) -> list[str]:
+        """Return texts as they are compared: normalised, without the template."""
+        return _compared(self.texts, np.asarray(numbers), self.template)
+
+    def pairs(self, order: Sequence[int] | RowNumbers | None = None) -> list[DuplicatePair]:
         """Return the duplicates, numbered as in `order`, as the fewest pairs that connect each group (a < b).
 
         `order` may omit texts; texts that are near only through an omitted one do not count.
         """
+        numbers = np.arange(len(self)) if order is None else np.asarray(order, np.int64)
+        place, none = np.arange(len(numbers)), len(numbers)
+        of_text, of_words = (
+            _first_places(same[numbers], none, len(self)) for same in (self.same_text, self.same_words)
+        )
+        first_text, first_words = of_text[self.same_text[numbers]], of_words[self.same_words[numbers]]
         pairs: list[DuplicatePair] = []
-        exact: dict[str, int] = {}
-        normal: dict[str, int] = {}
-        for position, i in enumerate(range(len(self.texts)) if order is None else order):
-            text = self.texts[i]
-            if text in exact:
-                pairs.append(DuplicatePair(exact[text], position, "exact", 1.0))
-                continue
-            exact[text] = position
-            first = normal.setdefault(self.normalised[i], position)
-            if first != position:
-                pairs.append(DuplicatePair(first, position, "normalised", 1.0))
+        for b in np.flatnonzero(first_words != place).tolist():
+            is_same = int(first_text[b]) != b
+            a = int(first_text[b] if is_same else first_words[b])
+            pairs.append(DuplicatePair(a, b, "exact" if is_same else "normalised", 1.0))
         for i, j, similarity in self.near_pairs:
-            if self.normalised[i] in normal and self.normalised[j] in normal:
-                a, b = sorted((normal[self.normalised[i]], normal[self.normalised[j]]))
-                pairs.append(DuplicatePair(a, b, "near", similarity))
+            one, other = sorted((int(of_words[self.same_words[i]]), int(of_words[self.same_words[j]])))
+            if other < none:
+                pairs.append(DuplicatePair(one, other, "near", similarity))
         return sorted(pairs, key=lambda pair: (pair.b, pair.a))
 
-    def between(self, left: Sequence[int], right: Sequence[int]) -> list[DuplicatePair]:
-        """Return, for each text of `right` (indices), its most similar one in `left`, if any; numbered as in those two.
+    def between(self, left: Sequence[int] | RowNumbers, right: Sequence[int] | RowNumbers) -> list[DuplicatePair]:
+        """Return, for each text of `right` (numbers), its most similar one in `left`, if any; numbered as in those two.
 
         Exact before normalised before near; surrounding white space is ignored. Only texts of one component are
         compared again, as no others can be near.
         """
-        shared = {self.components[i] for i in left} & {self.components[i] for i in right}
-        right_positions, left_positions = (
-            [n for n, i in enumerate(side) if self.components[i] in shared] for side in (right, left)
-        )
-        pairs = self._between([left[n] for n in left_positions], [right[n] for n in right_positions]) if shared else []
+        sides = [np.asarray(side, np.int64) for side in (left, right)]
+        present = np.zeros((2, len(self)), bool)
+        for one, side in zip(present, sides, strict=True):
+            one[self.components[side]] = True
+        shared = present[0] & present[1]
+        left_places, right_places = (np.flatnonzero(shared[self.components[side]]) for side in sides)
+        if not len(right_places):
+            return []
+        pairs = self._between(sides[0][left_places].tolist(), sides[1][right_places].tolist())
         return [
-            DuplicatePair(left_positions[pair.a], right_positions[pair.b], pair.kind, pair.similarity) for pair in pairs
+            DuplicatePair(int(left_places[pair.a]), int(right_places[pair.b]), pair.kind, pair.similarity)
+            for pair in pairs
         ]
 
     def _between(self, left: Sequence[int], right: Sequence[int]) -> list[DuplicatePair]:
-        exact: dict[str, int] = {}
-        normal: dict[str, int] = {}
+        exact: dict[int, int] = {}
+        normal: dict[int, int] = {}
         for a, i in enumerate(left):
-            exact.setdefault(self.texts[i].strip(), a)
-            normal.setdefault(self.normalised[i], a)
+            exact.setdefault(int(self.same_trimmed[i]), a)
+            normal.setdefault(int(self.same_words[i]), a)
         pairs: list[DuplicatePair] = []
-        by_stripped: dict[str, list[int]] = defaultdict(list)  # by their text without the template
+        by_compared: dict[str, list[int]] = defaultdict(list)
         for b, i in enumerate(right):
-            if self.texts[i].strip() in exact:
-                pairs.append(DuplicatePair(exact[self.texts[i].strip()], b, "exact", 1.0))
-            elif self.normalised[i] in normal:
-                pairs.append(DuplicatePair(normal[self.normalised[i]], b, "normalised", 1.0))
+            trimmed, words = int(self.same_trimmed[i]), int(self.same_words[i])
+            if trimmed in exact:
+                pairs.append(DuplicatePair(exact[trimmed], b, "exact", 1.0))
+            elif words in normal:
+                pairs.append(DuplicatePair(normal[words], b, "normalised", 1.0))
             else:
-                by_stripped[self.stripped[i]].append(b)
-        rows, groups = list(normal.values()), list(by_stripped.values())
+                by_compared[self.compared_texts([i])[0]].append(b)
+        rows, groups = list(normal.values()), list(by_compared.values())
         if groups:
-            shingles = Shingles([*(self.stripped[left[a]] for a in rows), *by_stripped])
+            shingles = Shingles([*self.compared_texts([left[a] for a in rows]), *by_compared])
             for row, other, similarity in join_between(shingles, len(rows), self.exact):
                 pairs += [DuplicatePair(rows[row], b, "near", similarity) for b in groups[other]]
         return sorted(pairs, key=lambda pair: pair.b)
@@ -155,55 +194,139 @@ class DuplicateIndex:
     def head(self, count: int) -> DuplicateIndex:
         """Return the index of the first `count` texts, for the `count` it was built with."""
         near = tuple(pair for pair in self.near_pairs if max(pair[:2]) < count)
-        return _build_index(self.texts[:count], self.normalised[:count], self.stripped[:count], near, self.exact)
+        return replace(
+            self,
+            texts=self.texts[:count],
+            same_text=self.same_text[:count],
+            same_trimmed=self.same_trimmed[:count],
+            same_words=self.same_words[:count],
+            near_pairs=near,
+            components=_components(self.same_words[:count], near),
+        )
 
 
-def find_duplicates(texts: Sequence[str], first: int = 0) -> DuplicateIndex:
+def find_duplicates(texts: Sequence[str], first: int = 0, once: Iterable[str] | None = None) -> DuplicateIndex:
     """Index the duplicates in one join; the first `first` texts can be split off by `DuplicateIndex.head`.
 
+    `once`: the same texts, read once, from where something else is looked at in the same pass.
+
     Near means a Jaccard similarity of at least `NEAR`. There are no false pairs, and no missing ones if `exact` is
-    True.
+    True. More than `MOST_COMPARED` different texts are joined by MinHash, with little memory each. Texts count as the
+    same if their 128-bit hashes are.
     """
-    words = {text: normalise_text(text) for text in dict.fromkeys(texts)}
-    normalised = tuple(words[text] for text in texts)
-    first_with: dict[str, int] = {}
-    for i, name in enumerate(normalised):
-        first_with.setdefault(name, i)
-    rows, stripped = list(first_with.values()), without_template(list(first_with))
-    found, exact = join_within(Shingles(stripped), sum(row < first for row in rows))
-    stripped_of = dict(zip(first_with, stripped, strict=True))
-    near = tuple((rows[a], rows[b], similarity) for a, b, similarity in found)
-    return _build_index(tuple(texts), normalised, tuple(stripped_of[name] for name in normalised), near, exact)
+    scan = _scan(texts if once is None else once, first)
+    rows = np.flatnonzero(scan.same_words == np.arange(len(texts)))
+    head = int(np.searchsorted(rows, first))
+    template = scan.finder.template(len(rows))
+    if len(rows) <= MOST_COMPARED:
+        words = scan.words or [normalise_text(texts[row]) for row in rows.tolist()]
+        found, exact = join_within(Shingles([template.strip(text) for text in words]), head)
+    else:
+        found, exact = join_by_minhash(lambda some: _compared(texts, rows[some], template), len(rows), head), False
+    near = tuple((int(rows[a]), int(rows[b]), similarity) for a, b, similarity in found)
+    return DuplicateIndex(
+        texts=texts,
+        same_text=scan.same_text,
+        same_trimmed=scan.same_trimmed,
+        same_words=scan.same_words,
+        template=template,
+        head_template=scan.head_finder.template(head),
+        near_pairs=near,
+        components=_components(scan.same_words, near),
+        exact=exact,
+    )
 
 
-def _build_index(
-    texts: tuple[str, ...],
-    normalised: tuple[str, ...],
-    stripped: tuple[str, ...],
-    near: tuple[tuple[int, int, float], ...],
-    exact: bool,
-) -> DuplicateIndex:
-    """Return the index with its components: texts connected by equal normalised forms or near pairs."""
-    first_with: dict[str, int] = {}
-    parent = [first_with.setdefault(name, i) for i, name in enumerate(normalised)]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Scan:
+    """What one pass over texts finds; `words`: the distinct normalised forms, if they are few enough to be kept."""
+
+    same_text: RowNumbers
+    same_trimmed: RowNumbers
+    same_words: RowNumbers
+    words: list[str] | None
+    finder: TemplateFinder
+    head_finder: TemplateFinder
+
+
+def _scan(texts: Iterable[str], first: int) -> _Scan:
+    as_is, trimmed, normal = Digests(), Digests(), Digests()
+    finder, head_finder = TemplateFinder(), TemplateFinder()
+    words: dict[str, None] | None = {}
+    for i, text in enumerate(texts):
+        form, bare = normalise_text(text), text.strip()
+        digest = digest_of(text)
+        as_is.add(digest)
+        trimmed.add(digest if bare == text else digest_of(bare))
+        normal.add(digest_of(form))
+        finder.see(form)
+        if i < first:
+            head_finder.see(form)
+        if words is not None:
+            words[form] = None
+            words = words if len(words) <= MOST_COMPARED else None
+    return _Scan(
+        same_text=as_is.first_equal(),
+        same_trimmed=trimmed.first_equal(),
+        same_words=normal.first_equal(),
+        words=None if words is None else list(words),
+        finder=finder,
+        head_finder=head_finder,
+    )
+
+
+def _compared(texts: Sequence[str], numbers: Ints, template: Template) -> list[str]:
+    """Return texts as they are compared: normalised, without the template."""
+    chosen = texts.read(numbers) if isinstance(texts, DedupTexts) else [texts[number] for number in numbers.tolist()]
+    return [template.strip(normalise_text(text)) for text in chosen]
+
+
+def _first_places(labels: RowNumbers, none: int, count: int) -> Ints:
+    """Return the first place of each label below `count` [count], `none` for one that is not there."""
+    places = np.full(count, none)
+    places[labels[::-1]] = np.arange(len(labels))[::-1]
+    return places
+
+
+def _components(same_words: RowNumbers, near: Sequence[tuple[int, int, float]]) -> RowNumbers:
+    """Return the least number of each group of texts that equal normalised forms or near pairs connect [N]."""
+    parent: dict[int, int] = {}
 
     def root(i: int) -> int:
-        while parent[i] != i:
-            parent[i] = i = parent[parent[i]]
+        while (other := parent.setdefault(i, i)) != i:
+            parent[i] = i = parent.setdefault(other, other)
         return i
 
     for a, b, _ in near:
         one, other = sorted((root(a), root(b)))
         parent[other] = one
-    components = tuple(map(root, range(len(normalised))))
-    return DuplicateIndex(
-        texts=texts,
-        normalised=normalised,
-        stripped=stripped,
-        near_pairs=near,
-        components=components,
-        exact=exact,
-    )
+    least = np.arange(len(same_words), dtype=np.int32)
+    least[list(parent)] = [root(i) for i in parent]
+    return least[same_words]
+
+
+class DedupTexts(Sequence[str]):
+    """The texts by which rows are compared, built when they are asked for."""
+
+    def __init__(self, rows: Sequence[Example]) -> None:
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __iter__(self) -> Iterator[str]:
+        return map(dedup_text, self._rows)
+
+    @overload
+    def __getitem__(self, at: int) -> str: ...
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[str]: ...
+    def __getitem__(self, at: int | slice) -> str | Sequence[str]:
+        return DedupTexts(self._rows[at]) if isinstance(at, slice) else dedup_text(self._rows[at])
+
+    def read(self, numbers: Ints) -> list[str]:
+        """Return the texts of these rows."""
+        return [dedup_text(row) for row in read_rows(self._rows, numbers)]
 
 
 def duplicate_pairs(left: Sequence[str], right: Sequence[str] | None = None) -> list[DuplicatePair]:

@@ -5,10 +5,14 @@ from __future__ import annotations
 
 import difflib
 import itertools
+from array import array
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from trimtab.base.errors import InputError
 from trimtab.base.files import is_dataset_id, sha256_text
@@ -21,12 +25,16 @@ from trimtab.data.columns import LAYOUTS, ColumnRequest, Columns, RequestedColum
 from trimtab.data.nested import split_of
 from trimtab.data.notes import columns_note, parts_note, squad_note
 from trimtab.data.readers import SUFFIXES, RawRow, RawRows, read_hub, read_raw_rows
+from trimtab.data.row_store import RowWriter, repeated_positions, select_rows
 from trimtab.data.rows import RowContent, RowReader
 from trimtab.data.sources import resolve_pattern
 from trimtab.data.split import SPLITS
 from trimtab.data.squad import answers_of, looks_like_squad, read_paragraphs
 from trimtab.data.strict_json import LONE_SURROGATE, has_lone_surrogate
 from trimtab.data.values import FEW_VALUES, NEARLY_UNIQUE, ColumnValues
+
+if TYPE_CHECKING:
+    from trimtab.data.row_store import RowNumbers
 
 __all__ = ["LAYOUTS", "DetectedFormat", "ReadRows", "detect", "read_examples"]
 
@@ -42,11 +50,15 @@ _LABEL_COLUMNS = frozenset(("label", "category", "class", "intent", "sentiment")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadRows:
-    """The contents of a set of files: usable examples, refused rows with reasons, and notes for the user."""
+    """The contents of a set of files: usable examples, refused rows with reasons, and notes for the user.
 
-    examples: tuple[Example, ...]
+    `has_test`: the data declare some of the examples as test.
+    """
+
+    examples: Sequence[Example]
     refusals: tuple[Refusal, ...]
     notes: tuple[str, ...]
+    has_test: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,13 +82,42 @@ class DetectedFormat:
     rivals: tuple[str, ...] = ()
 
 
-@dataclass(slots=True)
 class _RowsSoFar:
-    """The rows read so far."""
+    """The rows read so far; labels are merged as they come."""
 
-    examples: list[Example] = field(default_factory=list)
-    refusals: list[Refusal] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    def __init__(self, task: Task) -> None:
+        self.refusals: list[Refusal] = []
+        self.notes: list[str] = []
+        self.has_test = False
+        self._merge: Mapping[str, str] = task.labels.merge
+        self._merged = Counter[str]()
+        self._rows = RowWriter(task.folder / ".trimtab")
+        self._id_hashes = array("q")
+        self._has_own_id = bytearray()
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def add(self, example: Example, *, has_own_id: bool) -> None:
+        """Add a row, whose id is its own or `content_id`."""
+        self._id_hashes.append(hash(example.id))
+        self._has_own_id.append(has_own_id)
+        self.has_test = self.has_test or example.split == "test"
+        if example.references[0] in self._merge:
+            self._merged[example.references[0]] += 1
+            example = replace(example, references=(self._merge[example.references[0]],))
+        self._rows.append(example)
+
+    def finish(self) -> Sequence[Example]:
+        """Return the rows with unique ids; raises InputError if two have the same of their own."""
+        rows, repeated = self._rows.finish(), repeated_positions(np.frombuffer(self._id_hashes, np.int64))
+        rows = self._rows.rename(_numbered_ids(rows, repeated, self._has_own_id)) if len(repeated) else rows
+        if self._merge:
+            counts = self._merged
+            listed = (f"{one!r} {counts[one]:,}" if counts[one] else f"{one!r} is in no row" for one in self._merge)
+            text = f"labels.merge: {counts.total():,} rows joined to other labels ({', '.join(listed)})"
+            self.notes.append(printable(text))
+        return rows
 
 
 def read_examples(task: Task, patterns: Sequence[str]) -> ReadRows:
@@ -88,7 +129,7 @@ def read_examples(task: Task, patterns: Sequence[str]) -> ReadRows:
     refused one by one. Raises InputError for everything misleading: unreadable files, malformed conversations,
     duplicate ids, bad weights, labels outside `task.labels`, fewer than two usable rows.
     """
-    found = _RowsSoFar()
+    found = _RowsSoFar(task)
     is_test = bool(task.data.test) and patterns is task.data.test
     splits: tuple[Split, ...] = ("test",) if is_test else ("train", "dev") if task.data.test else SPLITS
     request = ColumnRequest(
@@ -105,11 +146,13 @@ def read_examples(task: Task, patterns: Sequence[str]) -> ReadRows:
             _read_squad(path, task, found)
         else:
             _read_file(read_raw_rows(path, task.data.encoding), str(path), request, found)
-    examples = _merge_labels(tuple(_with_ids(found.examples)), task.labels.merge, found.notes)
+    examples = found.finish()
     _check_labels(examples, task)
     _check_times(examples, task)
     _check_enough(examples, found.refusals, patterns, task)
-    return ReadRows(examples=examples, refusals=tuple(found.refusals), notes=tuple(found.notes))
+    return ReadRows(
+        examples=examples, refusals=tuple(found.refusals), notes=tuple(found.notes), has_test=found.has_test
+    )
 
 
 def detect(path: Path, encoding: str = "utf-8", request: ColumnRequest = NO_REQUEST) -> DetectedFormat:
@@ -240,7 +283,7 @@ def _read_file(rows: RawRows, name: str, request: ColumnRequest, found: _RowsSoF
         raise InputError("no row that can be read", "put rows in it, or leave it out", file=name, line=1)
     columns = find_columns(sample, request)
     reader = RowReader(columns, request.kind)
-    already_read, left_out = len(found.examples), list[str]()
+    labels, left_out = set[str](), list[str]()
     unused, parts = Counter[str](), Counter[str]()
     for row in itertools.chain(first_rows, rows):
         if isinstance(row, Refusal):
@@ -255,11 +298,12 @@ def _read_file(rows: RawRows, name: str, request: ColumnRequest, found: _RowsSoF
         except SkipRow as skip:
             found.refusals.append(row.refusal(skip.reason, skip.remedy))
             continue
-        found.examples.append(_example(row, content, reader))
+        own_id = reader.text_of(row, "id")
+        found.add(_example(row, content, reader, own_id), has_own_id=bool(own_id))
         parts[row.part] += 1
-    examples = found.examples[already_read:]
-    labels = {example.references[0] for example in examples} if request.kind == "classify" else set()
-    found.notes.append(columns_note(Path(name).name, columns, request.kind, len(examples), labels))
+        if request.kind == "classify":
+            labels.add(content.references[0])
+    found.notes.append(columns_note(Path(name).name, columns, request.kind, parts.total(), labels))
     if set(parts) - {""}:
         found.notes.append(parts_note(Path(name).name, parts, left_out))
     if unused:
@@ -267,9 +311,15 @@ def _read_file(rows: RawRows, name: str, request: ColumnRequest, found: _RowsSoF
         found.notes.append(printable(f"{Path(name).name}: fields that are not used: {listed}"))
 
 
-def _example(row: RawRow, content: RowContent, reader: RowReader) -> Example:
+def _content_id(messages: Sequence[Message], references: Sequence[str]) -> str:
+    """Return the id of a row without one of its own: a hash of its content, so that ids survive reordering."""
+    turns = (part for message in messages for part in (message.role, message.content))
+    return sha256_text(*turns, "", *references)[:16]
+
+
+def _example(row: RawRow, content: RowContent, reader: RowReader, own_id: str | None) -> Example:
     return Example(
-        id=reader.text_of(row, "id") or "",
+        id=own_id or _content_id(content.messages, content.references),
         messages=content.messages,
         references=content.references,
         group=reader.text_of(row, "group"),
@@ -287,7 +337,7 @@ def _example(row: RawRow, content: RowContent, reader: RowReader) -> Example:
 
 
 def _read_squad(path: Path, task: Task, found: _RowsSoFar) -> None:
-    already_read, articles = len(found.examples), set()
+    already_read, articles = len(found), set()
     for paragraph in read_paragraphs(path, task.data.encoding):
         articles.add(paragraph.article)
         for row in paragraph.questions:
@@ -298,28 +348,32 @@ def _read_squad(path: Path, task: Task, found: _RowsSoFar) -> None:
             if not isinstance(question, str) or not question.strip():
                 found.refusals.append(row.refusal("no text in question", "fill it, or leave the question out"))
                 continue
-            found.examples.append(
-                Example(
-                    id=str(row.fields.get("id") or ""),
-                    messages=(Message(role="user", content=question),),
-                    references=answers_of(row, task.task.unknown),
-                    group=paragraph.article,
-                    passages=(paragraph.id,),
-                    file=row.file,
-                    line=row.line,
-                )
+            own_id = str(row.fields.get("id") or "")
+            messages, references = (Message(role="user", content=question),), answers_of(row, task.task.unknown)
+            example = Example(
+                id=own_id or _content_id(messages, references),
+                messages=messages,
+                references=references,
+                group=paragraph.article,
+                passages=(paragraph.id,),
+                file=row.file,
+                line=row.line,
             )
-    count = len(found.examples) - already_read
+            found.add(example, has_own_id=bool(own_id))
+    count = len(found) - already_read
     found.notes.append(squad_note(path, count, len(articles)))
 
 
-def _with_ids(examples: Sequence[Example]) -> Iterator[Example]:
-    """Yield every example with a unique id: its own, or a hash of its content."""
+def _numbered_ids(rows: Sequence[Example], numbers: RowNumbers, has_own: Sequence[int]) -> dict[int, str]:
+    """Return new ids by number for rows whose hash is the id of another, too (`-2`, `-3` …).
+
+    `numbers`: the rows whose id may not be unique. Raises InputError for a row whose own id stands already elsewhere.
+    """
     by_id: dict[str, Example] = {}
-    for example in examples:
-        if not example.id:
-            continue
-        other = by_id.setdefault(example.id, example)
+    names: list[str] = []
+    for number, example in zip(numbers.tolist(), select_rows(rows, numbers), strict=True):
+        names.append(example.id)
+        other = by_id.setdefault(example.id, example) if has_own[number] else example
         if other is not example:
             raise InputError(
                 f"the id {example.id[:80]!r} stands already at {other.file}:{other.line}",
@@ -329,26 +383,13 @@ def _with_ids(examples: Sequence[Example]) -> Iterator[Example]:
                 field="id",
             )
     counts: Counter[str] = Counter(by_id.keys())
-    for example in examples:
-        if example.id:
-            yield example
-            continue
-        turns = (part for message in example.messages for part in (message.role, message.content))
-        base = sha256_text(*turns, "", *example.references)[:16]
-        counts[base] += 1
-        yield replace(example, id=base if counts[base] == 1 else f"{base}-{counts[base]}")
-
-
-def _merge_labels(examples: tuple[Example, ...], merge: Mapping[str, str], notes: list[str]) -> tuple[Example, ...]:
-    """Return the examples with merged labels; ids stay, so that no row moves to another split."""
-    counts = Counter(row.references[0] for row in examples if row.references[0] in merge)
-    if not merge:
-        return examples
-    counts_text = (f"{label!r} {counts[label]:,}" if counts[label] else f"{label!r} is in no row" for label in merge)
-    notes.append(printable(f"labels.merge: {counts.total():,} rows joined to other labels ({', '.join(counts_text)})"))
-    return tuple(
-        replace(row, references=(merge[row.references[0]],)) if row.references[0] in merge else row for row in examples
-    )
+    new: dict[int, str] = {}
+    for number, name in zip(numbers.tolist(), names, strict=True):
+        if not has_own[number]:
+            counts[name] += 1
+            if counts[name] > 1:
+                new[number] = f"{name}-{counts[name]}"
+    return new
 
 
 def _check_labels(examples: Sequence[Example], task: Task) -> None:
@@ -413,7 +454,7 @@ def _check_enough(
             file=examples[0].file if examples else task.file,
             line=examples[0].line if examples else None,
         )
-    if examples and sum(example.weight for example in examples) == 0:
+    if examples and all(example.weight == 0 for example in examples):
         raise InputError(
             "all weights are 0", "give some row a weight", file=examples[0].file, line=examples[0].line, field="weight"
         )

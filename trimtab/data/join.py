@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from trimtab.data.forest import Edge, SpanningForest
 from trimtab.data.shingles import Shingles, min_features, min_shared, sparse
 
 if TYPE_CHECKING:
     from trimtab.data.shingles import Ints
-
-Edge = tuple[int, int, float]
 
 # The exact join counts common features by a sparse product. It is used up to so many products per feature of the texts,
 # where it takes about twice as long as MinHash, or so many products in all, about a second.
@@ -39,7 +38,7 @@ def join_within(shingles: Shingles, head: int) -> tuple[list[Edge], bool]:
     """
     prefix_filter = _PrefixFilter(shingles)
     method = prefix_filter if prefix_filter.is_fast else _MinHash(shingles)
-    forest = _Forest(len(shingles.size))
+    forest = SpanningForest(len(shingles.size))
     first, rest = np.arange(head), np.arange(head, len(shingles.size))
     for rows, others in ((first, first), (rest, first), (rest, rest)):
         for a, b in method.candidates(rows, others):
@@ -69,39 +68,6 @@ def _best_per_right(a: Ints, b: Ints, similarity: Any) -> tuple[Ints, Ints, Any]
     _, first = np.unique(b[order], return_index=True)
     best = order[first]
     return a[best], b[best], similarity[best]
-
-
-class _Forest:
-    """Connected components of texts, joined by their most similar pairs first."""
-
-    def __init__(self, count: int) -> None:
-        self.part = np.arange(count)
-        self.edges: list[Edge] = []
-
-    def add(self, a: Ints, b: Ints, similarity: Any) -> None:
-        """Keep the pairs that a maximum spanning forest of the components needs, and join these."""
-        from scipy.sparse import csr_matrix
-        from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
-
-        if not len(a):
-            return
-        a, b = np.sort([a, b], axis=0)
-        low, high = np.sort([self.part[a], self.part[b]], axis=0)
-        order = np.lexsort((b, a, -similarity, high, low))
-        _, first = np.unique(low[order] * len(self.part) + high[order], return_index=True)
-        best = order[first]  # of the pairs between two components
-        a, b, similarity, low, high = (values[best] for values in (a, b, similarity, low, high))
-        parts, ends = np.unique([low, high], return_inverse=True)
-        low, high = ends.reshape(2, -1)
-        graph = csr_matrix((2.0 - similarity, (low, high)), shape=(len(parts), len(parts)))
-        tree = minimum_spanning_tree(graph).tocoo()
-        positions = np.searchsorted(low * len(parts) + high, tree.row.astype(np.int64) * len(parts) + tree.col)
-        self.edges += zip(a[positions].tolist(), b[positions].tolist(), similarity[positions].tolist(), strict=True)
-        joined = connected_components(graph, directed=False)[1]
-        _, first = np.unique(joined, return_index=True)
-        label = np.arange(len(self.part))
-        label[parts] = parts[first[joined]]
-        self.part = label[self.part]
 
 
 class _PrefixFilter:

@@ -7,12 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
+import numpy as np
+
 from trimtab.base.errors import InputError
 from trimtab.base.records import Example, Refusal, Split
 from trimtab.base.sanitize import printable
 from trimtab.base.task import Task
 from trimtab.data.audit import Audit
 from trimtab.data.duplicates import PairKind, ellipsize, row_location
+from trimtab.data.row_store import select_rows
 from trimtab.data.split import SPLITS
 
 
@@ -45,13 +48,13 @@ def find_overlaps(audit: Audit, splits: Mapping[Split, Sequence[Example]]) -> tu
 
 def drop_repeats(
     audit: Audit, splits: Mapping[Split, Sequence[Example]]
-) -> tuple[dict[Split, tuple[Example, ...]], tuple[Overlap, ...]]:
+) -> tuple[dict[Split, Sequence[Example]], tuple[Overlap, ...]]:
     """Return the splits without train rows that repeat dev or test, and without dev rows that repeat test; and the
     dropped overlaps.
 
     In each overlap `right` is the dropped row, `left` the one it repeats. No overlaps remain.
     """
-    kept: dict[Split, tuple[Example, ...]] = {name: tuple(part) for name, part in splits.items()}
+    kept: dict[Split, Sequence[Example]] = dict(splits)
     dropped: list[Overlap] = []
     steps: tuple[tuple[Split, Split], ...] = (("dev", "test"), ("train", "test"), ("train", "dev"))
     for name, other in steps:
@@ -60,8 +63,9 @@ def drop_repeats(
         dropped += [
             Overlap(pair.kind, pair.similarity, kept[other][pair.a], other, kept[name][pair.b], name) for pair in pairs
         ]
-        dropped_positions = {pair.b for pair in pairs}
-        kept[name] = tuple(row for i, row in enumerate(kept.get(name, ())) if i not in dropped_positions)
+        is_kept = np.ones(len(kept.get(name, ())), bool)
+        is_kept[[pair.b for pair in pairs]] = False
+        kept[name] = select_rows(kept.get(name, ()), np.flatnonzero(is_kept).astype(np.int32))
     return kept, tuple(dropped)
 
 

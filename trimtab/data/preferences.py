@@ -16,10 +16,11 @@ from trimtab.base.records import Example, Message, Preference, Refusal, Split
 from trimtab.base.task import Task
 from trimtab.data.chat import SkipRow, read_turns
 from trimtab.data.duplicates import dedup_text, find_duplicates
+from trimtab.data.ledger import LedgerRow, read_ledger, write_ledger
 from trimtab.data.readers import SUFFIXES, RawRow, read_raw_rows
 from trimtab.data.rows import TEXT_CAP
 from trimtab.data.sources import resolve_pattern
-from trimtab.data.split import SPLITS, LedgerRow, hash_split, read_ledger, write_ledger
+from trimtab.data.split import SPLITS, hash_split
 
 CHOSEN, REJECTED = "chosen", "rejected"
 _PROMPTS = ("prompt", "question", "input")
@@ -88,7 +89,9 @@ def split_preferences(
     known = read_ledger(ledger)
     rows = [(row, name) for name in SPLITS for row in splits[name]]
     questions = [one.as_example for one in preferences]
-    duplicates = find_duplicates([dedup_text(row) for row in (*(row for row, _ in rows), *questions)]).components
+    duplicates = find_duplicates(
+        [dedup_text(row) for row in (*(row for row, _ in rows), *questions)]
+    ).components.tolist()
     splits_of: dict[object, set[Split]] = defaultdict(set)
     for (row, name), part in zip(rows, duplicates, strict=False):
         splits_of[part].add(name)

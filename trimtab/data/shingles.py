@@ -9,20 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trimtab.base.common_prefix import common_prefix_length
-
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Ints = NDArray[np.int64]
 
 NEAR = 0.8  # smallest Jaccard similarity of near duplicates
-_GRAM = 4
+GRAM = 4  # characters
 _BITS = 1024  # of a text's bitmap, which excludes most dissimilar pairs without reading their features
 _BITMAP_BATCH = 50_000  # bitmaps built or compared at once
 _FEATURE_BATCH = 5_000_000  # features of candidate pairs read at once
 _CHARACTERS = 1_000_000  # characters processed at once, at about 100 bytes each
-_TEMPLATE_TEXTS = 20  # fewest texts for which a common beginning or end counts as a template
 
 
 class Shingles:
@@ -75,16 +72,6 @@ def min_shared(total: Ints) -> Ints:
     return needed
 
 
-def without_template(texts: list[str]) -> list[str]:
-    """Return the texts without the words that all of them begin or end with, if there are at least 20 texts."""
-    if len(texts) < _TEMPLATE_TEXTS:
-        return texts
-    start = _shared_start(texts)
-    bare = [text[start:] for text in texts]
-    end = _shared_start([text[::-1] for text in bare])
-    return [text[: len(text) - end].strip() for text in bare]
-
-
 def sparse(column: NDArray[Any], size: Ints, width: int) -> Any:
     """Return a sparse matrix (CSR) of ones from the columns of each row, in sequence, and the row sizes."""
     from scipy.sparse import csr_matrix
@@ -93,16 +80,10 @@ def sparse(column: NDArray[Any], size: Ints, width: int) -> Any:
     return csr_matrix((np.ones(len(column), np.int32), column, starts), shape=(len(size), width))
 
 
-def _shared_start(texts: list[str]) -> int:
-    """Return the length of the whole words that all texts begin with."""
-    low, high = min(texts), max(texts)
-    return low[: common_prefix_length(low, high)].rfind(" ") + 1
-
-
 def _features(texts: Sequence[str]) -> tuple[NDArray[Any], NDArray[Any], int]:
     """Return row and column of every 4-gram and word, each once per row and rarest first, and the number of columns."""
     alphabet = np.array(sorted(map(ord, {" "}.union(*texts))), np.uint32)
-    ranges = list(_text_ranges(texts))
+    ranges = list(text_ranges(texts))
     grams = [_grams(texts[start:end], alphabet) for start, end in ranges]
     known = np.unique(np.concatenate([np.zeros(0, np.uint64), *(names for _, names, _ in grams)]))
     words: dict[str, int] = {}
@@ -126,7 +107,7 @@ def _features(texts: Sequence[str]) -> tuple[NDArray[Any], NDArray[Any], int]:
     return np.concatenate([none, *rows]), np.concatenate([none, *numbers]), width
 
 
-def _text_ranges(texts: Sequence[str]) -> Iterator[tuple[int, int]]:
+def text_ranges(texts: Sequence[str]) -> Iterator[tuple[int, int]]:
     """Yield start and end of runs of texts with about _CHARACTERS characters, to bound memory."""
     start = length = 0
     for i, text in enumerate(texts):
@@ -141,13 +122,13 @@ def _grams(texts: Sequence[str], alphabet: NDArray[Any]) -> tuple[NDArray[Any], 
 
     A 4-gram is encoded as one number, which is exact for alphabets of up to 65,536 characters.
     """
-    padded = [f" {text} ".ljust(_GRAM) for text in texts]
+    padded = [f" {text} ".ljust(GRAM) for text in texts]
     points = np.frombuffer("".join(padded).encode("utf-32-le", "surrogatepass"), np.uint32)
     row_of = np.repeat(np.arange(len(padded)), [len(text) for text in padded])
     letter = np.searchsorted(alphabet, points).astype(np.uint64)
-    whole = row_of[: -_GRAM + 1] == row_of[_GRAM - 1 :]  # grams that lie inside one text
+    whole = row_of[: -GRAM + 1] == row_of[GRAM - 1 :]  # grams that lie inside one text
     packed = np.zeros(len(whole), np.uint64)
-    for i in range(_GRAM):
+    for i in range(GRAM):
         packed = packed * np.uint64(len(alphabet)) + letter[i : i + len(whole)]
     names, gram = np.unique(packed[whole], return_inverse=True)
     return row_of[: len(whole)][whole].astype(np.int32), names, gram.astype(np.int32)

@@ -16,7 +16,8 @@ from trimtab.base.records import Example, Split
 from trimtab.base.show import Shown
 from trimtab.base.task import Task
 from trimtab.data.corrections import CorrectedRow
-from trimtab.data.split import SPLITS, read_ledger, write_ledger
+from trimtab.data.ledger import read_ledger, write_ledger
+from trimtab.data.split import SPLITS
 from trimtab.serving.feedback import FILE, open_feedback_store
 from trimtab.serving.feedback_rows import FeedbackRows, feedback_rows
 from trimtab.serving.feedback_schema import Judgement

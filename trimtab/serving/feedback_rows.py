@@ -11,7 +11,7 @@ from trimtab.base.records import Example, Split
 from trimtab.base.task import Task
 from trimtab.data.corrections import CorrectedRow, Correction, correction_rows, turns_of
 from trimtab.data.duplicates import dedup_text, find_duplicates, normalise_text
-from trimtab.data.split import LedgerRow
+from trimtab.data.ledger import LedgerRow
 from trimtab.serving.feedback_schema import Judgement
 
 SOURCE = "feedback"

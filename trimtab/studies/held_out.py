@@ -12,7 +12,7 @@ from trimtab.base.errors import InputError
 from trimtab.base.files import locked
 from trimtab.base.show import Shown
 from trimtab.base.task import Task, load_task
-from trimtab.data.split import LedgerRow, read_ledger, write_ledger
+from trimtab.data.ledger import LedgerRow, read_ledger, write_ledger
 from trimtab.measurement.statistics import look_level
 from trimtab.studies.record import opened_items, retire, studies_that_opened
 

@@ -1,0 +1,188 @@
+"""Seconds and memory of reading, checking and splitting rows, 1,000 to millions, and near pairs that MinHash finds.
+
+Each size runs in a process of its own (`open_workspace`). Memory is what the process holds beyond what it held before:
+anonymous pages (`RssAnon`), looked at every 20 ms; pages of files that the system can drop at any time count apart
+(`RssFile`). Seconds are of the processor, which other programs change less than they change the clock; the exponent is
+the slope of their logarithm over that of the rows, from 10,000 rows on. The rows have 30 words each of 5,000, and a
+twentieth repeats another one nearly. Recall: pairs of a spanning forest of the exact join whose texts are one component
+by MinHash, by their Jaccard similarity.
+
+    python benchmarks/rows_stream.py [--most ROWS] [--out FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trimtab.base.files import write_json
+from trimtab.base.machine import describe_machine, versions
+
+RESULT = Path(__file__).parent / "results" / "rows_stream.json"
+SIZES = (1_000, 10_000, 100_000, 300_000, 1_000_000, 3_000_000, 10_000_000)
+RECALL = (("planted", 30_000), ("planted", 100_000), ("alike", 10_000))
+BANDS = (0.8, 0.82, 0.85, 0.9, 1.01)
+WORDS, CHANGED = 30, 5  # words of a question; most words that are changed in one that repeats another
+BLOCK = 50_000
+
+
+def questions(count: int) -> Iterator[str]:
+    """Questions of drawn words; every twentieth is an earlier one of its block with some words changed."""
+    draw = np.random.default_rng(0)
+    letters = np.array(list("abcdefghijklmnopqrstuvwxyz"))
+    vocabulary = np.array(["".join(draw.choice(letters, 7)) for _ in range(5_000)])
+    for start in range(0, count, BLOCK):
+        words = vocabulary[draw.integers(5_000, size=(min(BLOCK, count - start), WORDS))]
+        for n in range(20, len(words), 20):
+            words[n] = words[draw.integers(n)]
+            words[n, draw.integers(WORDS, size=draw.integers(1, CHANGED + 1))] = draw.choice(vocabulary)
+        yield from map(" ".join, words.tolist())
+
+
+def alike(count: int) -> Iterator[str]:
+    """Questions of one form with three drawn names in it: most are near many others."""
+    draw = np.random.default_rng(0)
+    names = ["".join(draw.choice(list("abcdefghijklmnopqrstuvwxyz"), 6)) for _ in range(400)]
+    for n in range(count):
+        a, b, c = draw.choice(names, 3)
+        yield f"How do I send {a} from my account in {b} to another one there before it closes on {c}?{n % 7}"
+
+
+def memory_mb(kind: str) -> float:
+    return int(re.search(rf"{kind}:\s+(\d+)", Path("/proc/self/status").read_text())[1]) / 1024  # type: ignore[index]
+
+
+class Peak:
+    """Looks at memory every 20 ms while it is open."""
+
+    def __enter__(self) -> Peak:
+        self.anonymous_mb = self.file_mb = 0.0
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._look)
+        self._thread.start()
+        return self
+
+    def _look(self) -> None:
+        while not self._is_over.wait(0.02):
+            self.anonymous_mb = max(self.anonymous_mb, memory_mb("RssAnon"))
+            self.file_mb = max(self.file_mb, memory_mb("RssFile"))
+
+    def __exit__(self, *_: object) -> None:
+        self._is_over.set()
+        self._thread.join()
+
+
+def opened(count: int) -> dict[str, Any]:
+    """Open a task of so many rows in this process."""
+    from trimtab import load_task
+    from trimtab.arms.workspace import open_workspace
+
+    with tempfile.TemporaryDirectory(dir=Path.cwd()) as scratch:
+        rows = Path(scratch) / "rows.jsonl"
+        with rows.open("w") as file:
+            for question in questions(count):
+                file.write(json.dumps({"question": question, "answer": question[-20:]}) + "\n")
+        (Path(scratch) / "trimtab.toml").write_text(
+            '[task]\nkind = "answer"\n[data]\nexamples = ["rows.jsonl"]\n[base]\nmodel = "smollm2-135m-q4"\n'
+        )
+        task, before = load_task(Path(scratch)), memory_mb("RssAnon")
+        began, processor = time.perf_counter(), time.process_time()
+        with Peak() as peak:
+            workspace = open_workspace(task)
+        return {
+            "rows": count,
+            "seconds": time.perf_counter() - began,
+            "processor_seconds": time.process_time() - processor,
+            "before_mb": before,
+            "peak_mb": peak.anonymous_mb,
+            "held_mb": memory_mb("RssAnon"),
+            "file_pages_mb": peak.file_mb,
+            "file_mb": rows.stat().st_size / 2**20,
+            "exact": workspace.audit.rows.exact,
+            "near_pairs": len(workspace.audit.rows.near_pairs),
+            "splits": {name: len(part) for name, part in workspace.splits.items()},
+        }
+
+
+def recall(kind: str, count: int) -> dict[str, Any]:
+    """Join the same texts exactly and by MinHash."""
+    from trimtab.data import duplicates
+
+    texts = list({"planted": questions, "alike": alike}[kind](count))
+    found: dict[str, Any] = {"kind": kind, "rows": count}
+    indices = []
+    for name, most in (("exact", 10**9), ("minhash", 0)):
+        duplicates.MOST_COMPARED = most
+        began = time.process_time()
+        indices.append(duplicates.find_duplicates(texts))
+        found[name] = {"processor_seconds": time.process_time() - began, "pairs": len(indices[-1].near_pairs)}
+    exact, estimated = indices
+    found["exact"]["is_exact"] = exact.exact
+    together = [(s, estimated.components[a] == estimated.components[b]) for a, b, s in exact.near_pairs]
+    found["by_similarity"] = [
+        {"from": low, "pairs": len(own), "missed": len(own) - int(sum(own))}
+        for low, high in pairwise(BANDS)
+        if (own := [is_found for s, is_found in together if low <= s < high])
+    ]
+    return found
+
+
+def exponent(sizes: list[dict[str, Any]]) -> float:
+    """Return b of processor seconds = a · rowsᵇ by least squares of the logarithms, from 10,000 rows on."""
+    some = [one for one in sizes if one["rows"] >= 10_000]
+    return float(np.polyfit(*(np.log([one[key] for one in some]) for key in ("rows", "processor_seconds")), 1)[0])
+
+
+def summary(sizes: list[dict[str, Any]]) -> dict[str, float]:
+    """Return the exponent, and bytes a row between the sizes that MinHash joins."""
+    large = [one for one in sizes if not one["exact"]]
+    few, many = large[0], large[-1]
+    found = {"exponent": exponent(sizes), "file_bytes_a_row": many["file_mb"] * 2**20 / many["rows"]}
+    for name, key in (("bytes_a_row", "peak_mb"), ("bytes_held_a_row", "held_mb")):
+        found[name] = (many[key] - few[key]) * 2**20 / max(1, many["rows"] - few["rows"])
+    return found
+
+
+def in_process(*step: str) -> dict[str, Any]:
+    done = subprocess.run([sys.executable, __file__, "--step", *step], capture_output=True, text=True, check=True)
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    print(found, flush=True)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--most", type=int, default=1_000_000)
+    parser.add_argument("--out", type=Path, default=RESULT)
+    parser.add_argument("--step", nargs=2)
+    given = parser.parse_args()
+    if given.step:
+        kind, count = given.step[0], int(given.step[1])
+        print(json.dumps(opened(count) if kind == "open" else recall(kind, count)))
+        return
+    sizes: list[dict[str, Any]] = []
+    found: dict[str, Any] = {"machine": describe_machine(), "versions": versions(), "sizes": sizes}
+    for count in (size for size in SIZES if size <= given.most):
+        sizes.append(in_process("open", str(count)))
+        write_json(given.out, found)
+    found |= summary(sizes)
+    found["recall"] = []
+    for kind, count in RECALL:
+        found["recall"].append(in_process(kind, str(count)))
+        write_json(given.out, found)
+
+
+if __name__ == "__main__":
+    main()

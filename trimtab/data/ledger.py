@@ -1,0 +1,82 @@
+"""Reads and writes the split ledger `splits.parquet`: which split each row is in, so that no row ever moves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+from trimtab.base.errors import InputError
+from trimtab.base.files import replacing
+from trimtab.base.records import Split
+
+SPLITS: tuple[Split, ...] = get_args(Split)
+_COLUMNS = ("id", "group", "stratum", "split")
+_ROWS_AT_ONCE = 500_000  # of a row group
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerRow:
+    """An example's group (with its duplicates), stratum and split."""
+
+    id: str
+    group: str
+    stratum: str
+    split: Split
+
+
+def read_ledger(ledger: Path) -> dict[str, LedgerRow]:
+    """Return the ledger's rows by example id, empty if it does not exist; raises InputError if it is damaged."""
+    return {row["id"]: LedgerRow(**row) for row in read_ledger_table(ledger).to_pylist()}
+
+
+def read_ledger_table(ledger: Path) -> Any:
+    """Return the ledger as an Arrow table, empty if it does not exist; raises InputError if it is damaged."""
+    import pyarrow
+    import pyarrow.compute
+    import pyarrow.parquet
+
+    if not ledger.exists():
+        return pyarrow.table({name: pyarrow.array([], pyarrow.large_string()) for name in _COLUMNS})
+    remedy = "restore it from a copy, or delete it to split anew (earlier scores are then not comparable)"
+    try:
+        # Arrow's own file: a thread of it that reads a Python file can end the process when that exits.
+        with pyarrow.OSFile(str(ledger)) as file:
+            table = pyarrow.parquet.read_table(file, columns=list(_COLUMNS), read_dictionary=["stratum", "split"])
+        table = table.select(_COLUMNS)
+        for at in (0, 1):
+            table = table.set_column(at, _COLUMNS[at], table.column(at).cast(pyarrow.large_string()))
+        splits = set(pyarrow.compute.unique(table.column("split")).to_pylist())
+    except (pyarrow.ArrowException, KeyError, OSError) as error:
+        raise InputError(f"the split ledger cannot be read ({error})", remedy, file=ledger) from None
+    unknown_splits = splits - set(SPLITS)
+    if unknown_splits:
+        raise InputError(
+            f"the split ledger names unknown splits: {sorted(map(str, unknown_splits))}", remedy, file=ledger
+        )
+    return table
+
+
+def write_ledger(ledger: Path, rows: Iterable[LedgerRow]) -> None:
+    """Write all rows, atomically."""
+    import pyarrow
+
+    columns = list(zip(*((row.id, row.group, row.stratum, row.split) for row in rows), strict=True))
+    write_ledger_tables(ledger, [pyarrow.table(dict(zip(_COLUMNS, columns, strict=True)))])
+
+
+def write_ledger_tables(ledger: Path, tables: Iterable[Any]) -> None:
+    """Write the rows of several Arrow tables one after the other, atomically and a part at a time."""
+    import pyarrow
+    import pyarrow.parquet
+
+    form = pyarrow.schema([(name, pyarrow.string()) for name in _COLUMNS])
+    with (
+        replacing(ledger) as beside,
+        pyarrow.OSFile(str(beside), "wb") as file,
+        pyarrow.parquet.ParquetWriter(file, form) as writer,
+    ):
+        for table in tables:
+            for start in range(0, table.num_rows, _ROWS_AT_ONCE):
+                writer.write_table(table.slice(start, _ROWS_AT_ONCE).cast(form))

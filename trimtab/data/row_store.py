@@ -1,0 +1,338 @@
+"""Stores the rows of a task: up to `IN_MEMORY` rows as objects, more of them in a temporary file, read when asked for.
+
+Either way the rows are a `Sequence[Example]`; `select_rows` and `join_rows` take some of them, or several of such.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import weakref
+from array import array
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from operator import attrgetter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+
+from trimtab.base.errors import InputError
+from trimtab.base.records import Example, Message
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    RowNumbers = NDArray[np.signedinteger[Any]]
+
+IN_MEMORY = 100_000
+"""Most rows of a file set that are held as objects; of more rows about 40 bytes each stay in memory: place and id."""
+BLOCK = 4096  # rows that are decoded at once
+
+_FIELDS = ("group", "slice", "weight", "source", "licence", "passages", "tests", "time", "split")
+_fields_of = attrgetter(*_FIELDS)
+_DEFAULTS = tuple(Example.__dataclass_fields__[name].default for name in _FIELDS)
+_from_json = json.JSONDecoder().raw_decode
+_to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False).encode
+
+
+class RowWriter:
+    """Collects examples in their order; beyond `IN_MEMORY` of them it writes all to a temporary file in `folder`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._rows: list[Example] = []
+        self._file: RowFile | None = None
+
+    def __len__(self) -> int:
+        return len(self._rows) if self._file is None else len(self._file)
+
+    def append(self, example: Example) -> None:
+        """Add a row; raises InputError if the temporary file cannot be written."""
+        if self._file is not None:
+            self._file.append(example)
+            return
+        self._rows.append(example)
+        if len(self._rows) > IN_MEMORY:
+            self._file = RowFile(self._folder)
+            for row in self._rows:
+                self._file.append(row)
+            self._rows.clear()
+
+    def finish(self) -> Sequence[Example]:
+        """Return the rows; no more can be added."""
+        if self._file is None:
+            return tuple(self._rows)
+        self._file.finish()
+        return RowView(self._file, np.arange(len(self._file), dtype=np.int32))
+
+    def rename(self, new_ids: Mapping[int, str]) -> Sequence[Example]:
+        """Return the finished rows; those that `new_ids` numbers get these ids."""
+        if self._file is not None:
+            self._file.rename(new_ids)
+        else:
+            for number, name in new_ids.items():
+                self._rows[number] = replace(self._rows[number], id=name)
+        return self.finish()
+
+
+class RowFile(Sequence[Example]):
+    """Examples in a temporary file without a name, a JSON list each; in memory are their places and ids."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 -- open for as long as the rows are
+        except OSError as error:
+            raise self._unwritable(error) from error
+        weakref.finalize(self, self._file.close)
+        self._starts: Any = array("q", [0])
+        self._recent_ids: list[str] = []
+        self._ids: Any = []
+
+    def __len__(self) -> int:
+        return len(self._starts) - 1
+
+    def append(self, example: Example) -> None:
+        """Write a row at the end."""
+        line = _row_bytes(example)
+        try:
+            self._file.write(line)
+        except OSError as error:
+            raise self._unwritable(error) from error
+        weakref.finalize(self, self._file.close)
+        self._starts.append(self._starts[-1] + len(line))
+        self._recent_ids.append(example.id)
+        if len(self._recent_ids) == BLOCK:
+            self._pack_ids()
+
+    def finish(self) -> None:
+        """End the writing."""
+        import pyarrow
+
+        if isinstance(self._ids, list):
+            try:
+                self._file.flush()
+            except OSError as error:
+                raise self._unwritable(error) from error
+            self._pack_ids()
+            self._ids = pyarrow.concat_arrays(self._ids)
+            self._starts = np.frombuffer(self._starts, np.int64)
+
+    def rename(self, new_ids: Mapping[int, str]) -> None:
+        """Give the rows that `new_ids` numbers these ids."""
+        import pyarrow
+        import pyarrow.compute
+
+        if new_ids:
+            where = np.zeros(len(self), bool)
+            where[list(new_ids)] = True
+            names = pyarrow.array([new_ids[number] for number in sorted(new_ids)], pyarrow.large_string())
+            self._ids = pyarrow.compute.replace_with_mask(self._ids, pyarrow.array(where), names)
+
+    def read(self, numbers: RowNumbers) -> list[Example]:
+        """Return the rows with these numbers; rows that lie close together are read at once."""
+        starts, ends = self._starts[numbers], self._starts[numbers + 1]
+        ids = self._ids.take(_as_arrow(numbers)).to_pylist()
+        first, last = int(starts.min()), int(ends.max())
+        source, places = self._file.fileno(), zip(starts.tolist(), ends.tolist(), strict=True)
+        if last - first <= 4 * int((ends - starts).sum()):
+            span = os.pread(source, last - first, first)
+            lines = (span[start - first : end - first] for start, end in places)
+        else:
+            lines = (os.pread(source, end - start, start) for start, end in places)
+        return [_row_of(line, name) for line, name in zip(lines, ids, strict=True)]
+
+    @overload
+    def __getitem__(self, at: int) -> Example: ...
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[Example]: ...
+    def __getitem__(self, at: int | slice) -> Example | Sequence[Example]:
+        numbers = np.arange(len(self), dtype=np.int32)[at]
+        return RowView(self, numbers) if isinstance(at, slice) else self.read(numbers.reshape(1))[0]
+
+    def _pack_ids(self) -> None:
+        import pyarrow
+
+        self._ids.append(pyarrow.array(self._recent_ids, pyarrow.large_string()))
+        self._recent_ids.clear()
+
+    def _unwritable(self, error: OSError) -> InputError:
+        problem = f"rows beyond {IN_MEMORY:,} are kept in a file here, which cannot be written ({error.strerror})"
+        return InputError(problem, "make room there, or let this user write there", file=self._folder)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RowChanges:
+    """Other ids and groups for rows of a sequence, by number.
+
+    `renamed` [N]: whether the id gets the suffix `-test`; `named_by` [N]: the row after whose group the row's own is
+    called, or -1.
+    """
+
+    renamed: NDArray[np.bool_]
+    named_by: RowNumbers
+
+    def apply(self, rows: Sequence[Example], row: Example, number: int) -> Example:
+        """Return the row with its id and group as they are to be."""
+        if self.renamed[number]:
+            row = replace(row, id=f"{row.id}-test")
+        leader = int(self.named_by[number])
+        if leader < 0:
+            return row
+        other = row if leader == number else rows[leader]
+        name = f"{other.id}-test" if leader != number and self.renamed[leader] else other.id
+        return replace(row, group=f"row:{name}" if other.group is None else other.group)
+
+
+class RowView(Sequence[Example]):
+    """Some rows of a sequence in any order, by their `numbers` [N] there; up to `IN_MEMORY` are decoded only once."""
+
+    def __init__(self, rows: Sequence[Example], numbers: RowNumbers, changes: RowChanges | None = None) -> None:
+        self.rows, self.numbers, self.changes = rows, numbers, changes
+        self._decoded: tuple[Example, ...] | None = None
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    @overload
+    def __getitem__(self, at: int) -> Example: ...
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[Example]: ...
+    def __getitem__(self, at: int | slice) -> Example | Sequence[Example]:
+        if self._decoded is not None:
+            return self._decoded[at]
+        numbers = self.numbers[at]
+        if isinstance(at, slice):
+            return RowView(self.rows, numbers, self.changes)
+        return self._read(numbers.reshape(1))[0]
+
+    def __iter__(self) -> Iterator[Example]:
+        if len(self) <= IN_MEMORY:
+            self._decoded = self._decoded or tuple(self._stream())
+            return iter(self._decoded)
+        return self._stream()
+
+    def read(self, numbers: RowNumbers) -> list[Example]:
+        """Return the rows at these positions of the view."""
+        return self._read(self.numbers[numbers])
+
+    def _stream(self) -> Iterator[Example]:
+        for start in range(0, len(self.numbers), BLOCK):
+            yield from self._read(self.numbers[start : start + BLOCK])
+
+    def _read(self, numbers: RowNumbers) -> list[Example]:
+        rows, changes = read_rows(self.rows, numbers), self.changes
+        if changes is None:
+            return rows
+        changed = np.flatnonzero(changes.renamed[numbers] | (changes.named_by[numbers] >= 0))
+        for at in changed.tolist():
+            rows[at] = changes.apply(self.rows, rows[at], int(numbers[at]))
+        return rows
+
+
+class JoinedRows(Sequence[Example]):
+    """The rows of two sequences, one after the other."""
+
+    def __init__(self, first: Sequence[Example], second: Sequence[Example]) -> None:
+        self._first, self._second = first, second
+
+    def __len__(self) -> int:
+        return len(self._first) + len(self._second)
+
+    @overload
+    def __getitem__(self, at: int) -> Example: ...
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[Example]: ...
+    def __getitem__(self, at: int | slice) -> Example | Sequence[Example]:
+        numbers = np.arange(len(self), dtype=np.int32)[at]
+        return RowView(self, numbers) if isinstance(at, slice) else self.read(numbers.reshape(1))[0]
+
+    def read(self, numbers: RowNumbers) -> list[Example]:
+        """Return the rows with these numbers."""
+        count = len(self._first)
+        own = numbers < count
+        if own.all():
+            return read_rows(self._first, numbers)
+        if not own.any():
+            return read_rows(self._second, numbers - count)
+        sides = iter(read_rows(self._first, numbers[own])), iter(read_rows(self._second, numbers[~own] - count))
+        return [next(sides[0] if is_first else sides[1]) for is_first in own.tolist()]
+
+    def __iter__(self) -> Iterator[Example]:
+        yield from self._first
+        yield from self._second
+
+
+def read_rows(rows: Sequence[Example], numbers: RowNumbers) -> list[Example]:
+    """Return the rows with these numbers, decoded at once if they are stored."""
+    if isinstance(rows, RowFile | RowView | JoinedRows):
+        return rows.read(numbers) if len(numbers) else []
+    return [rows[number] for number in numbers.tolist()]
+
+
+def are_stored(rows: Sequence[Example]) -> bool:
+    """True if rows are decoded when asked for; false if they are objects in memory."""
+    return isinstance(rows, RowFile | RowView | JoinedRows)
+
+
+def select_rows(rows: Sequence[Example], numbers: RowNumbers, changes: RowChanges | None = None) -> Sequence[Example]:
+    """Return the rows with these numbers: a tuple of rows in memory, a view of stored ones.
+
+    `changes`: to the rows, by their number; a view that has changes of its own keeps them.
+    """
+    if isinstance(rows, RowView) and changes is None:
+        return RowView(rows.rows, rows.numbers[numbers], rows.changes)
+    view = RowView(rows, numbers, changes)
+    return view if are_stored(rows) else tuple(view)
+
+
+def join_rows(first: Sequence[Example], second: Sequence[Example]) -> Sequence[Example]:
+    """Return the rows of both: a tuple of rows in memory, else a sequence that reads them when asked for."""
+    return JoinedRows(first, second) if are_stored(first) or are_stored(second) else (*first, *second)
+
+
+def split_off_test(rows: Sequence[Example]) -> tuple[Sequence[Example], Sequence[Example]]:
+    """Return the rows that the data do not declare as test, and those that they do."""
+    is_test = np.fromiter((row.split == "test" for row in rows), bool, len(rows))
+    sides = (np.flatnonzero(side).astype(np.int32) for side in (~is_test, is_test))
+    examples, test = (select_rows(rows, side) for side in sides)
+    return examples, test
+
+
+def repeated_positions(keys: NDArray[Any]) -> RowNumbers:
+    """Return the positions of keys [N] that occur more than once, ascending."""
+    order = np.argsort(keys, kind="stable")
+    same = np.zeros(len(keys) + 1, bool)  # as the one before
+    same[1:-1] = keys[order[1:]] == keys[order[:-1]]
+    return np.sort(order[same[1:] | same[:-1]]).astype(np.int32)
+
+
+def _as_arrow(numbers: RowNumbers) -> Any:
+    import pyarrow
+
+    return pyarrow.array(numbers)
+
+
+def _row_bytes(example: Example) -> bytes:
+    """Return a row but for its id: turns, answers, place, and the other fields unless all have their default."""
+    turns = [part for message in example.messages for part in (message.role, message.content)]
+    values = _fields_of(example)
+    more = {} if values == _DEFAULTS else dict(zip(_FIELDS, values, strict=True))
+    return _to_json([turns, example.references, example.file, example.line, more]).encode("utf-8", "surrogatepass")
+
+
+def _row_of(line: bytes, name: str) -> Example:
+    (turns, references, file, number, more), _ = _from_json(line.decode("utf-8", "surrogatepass"), 0)
+    if more:
+        more["passages"] = tuple(more["passages"])
+    return Example(
+        id=name,
+        messages=tuple(Message(role=role, content=text) for role, text in zip(turns[::2], turns[1::2], strict=True)),
+        references=tuple(references),
+        file=file,
+        line=number,
+        **more,
+    )

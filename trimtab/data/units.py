@@ -1,0 +1,186 @@
+"""Groups rows into units that must stay in one split: rows of one group, and rows that repeat each other."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from trimtab.base.records import Example, Kind
+from trimtab.data.duplicates import normalise_text
+from trimtab.data.row_store import BLOCK
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from trimtab.data.row_store import RowNumbers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class RowFacts:
+    """What splitting needs to know of N rows, in arrays: about 80 bytes a row.
+
+    `ids` and `names` are Arrow arrays of text [N]: the id, and the group or, without one, `row:ID`. `strata` [N]
+    indexes `stratum_names`. `id_hashes` [N]: equal for equal ids.
+    """
+
+    ids: Any
+    names: Any
+    has_group: NDArray[np.bool_]
+    has_time: NDArray[np.bool_]
+    is_dev: NDArray[np.bool_]
+    strata: RowNumbers
+    stratum_names: list[str]
+    id_hashes: NDArray[np.int64]
+
+
+def collect_facts(rows: Iterable[Example], kind: Kind, unknown: str) -> RowFacts:
+    """Return the facts about rows in one pass."""
+    import pyarrow
+
+    text = pyarrow.large_string()
+    unknown_form = normalise_text(unknown) if unknown else ""
+    codes: dict[str, int] = {}
+    ids, names, strata, hashes = [pyarrow.array([], text)], [pyarrow.array([], text)], array("i"), array("q")
+    flags = has_group, has_time, is_dev = bytearray(), bytearray(), bytearray()
+    some_ids: list[str] = []
+    some_names: list[str] = []
+
+    def pack() -> None:
+        for packed, some in ((ids, some_ids), (names, some_names)):
+            packed.append(pyarrow.array(some, text))
+            some.clear()
+
+    for row in rows:
+        some_ids.append(row.id)
+        some_names.append(group_name(row))
+        hashes.append(hash(row.id))
+        has_group.append(row.group is not None)
+        has_time.append(row.time is not None)
+        is_dev.append(row.split == "dev")
+        strata.append(codes.setdefault(_stratum(row, kind, unknown_form), len(codes)))
+        if len(some_ids) == BLOCK:
+            pack()
+    pack()
+    marks = [np.frombuffer(flag, bool) for flag in flags]
+    return RowFacts(
+        ids=pyarrow.concat_arrays(ids),
+        names=pyarrow.concat_arrays(names),
+        has_group=marks[0],
+        has_time=marks[1],
+        is_dev=marks[2],
+        strata=np.frombuffer(strata, np.int32),
+        stratum_names=list(codes),
+        id_hashes=np.frombuffer(hashes, np.int64),
+    )
+
+
+def group_name(row: Example) -> str:
+    """Return the group of a row, `row:ID` if it has none."""
+    return f"row:{row.id}" if row.group is None else row.group
+
+
+def _stratum(row: Example, kind: Kind, unknown_form: str) -> str:
+    """Return what the first split is stratified by: label, slice, or whether the answer is the unknown one."""
+    if kind == "classify":
+        return row.references[0]
+    if row.slice is not None:
+        return row.slice
+    return "unknown" if unknown_form and normalise_text(row.references[0]) == unknown_form else ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Units:
+    """U units of rows, sorted by name: `members` holds the rows of unit u from `starts[u]` on, sorted by id.
+
+    `of_row` [N]: the unit of each row; `leader` [U]: a row whose group the unit is named after; `strata` [U]: the most
+    common stratum of its rows.
+    """
+
+    of_row: RowNumbers
+    members: RowNumbers
+    starts: RowNumbers
+    leader: RowNumbers
+    strata: RowNumbers
+
+    def __len__(self) -> int:
+        return len(self.leader)
+
+    @property
+    def sizes(self) -> RowNumbers:
+        """Return the rows of each unit [U]."""
+        return np.diff(self.starts)
+
+
+def build_units(
+    facts: RowFacts, names: RowNumbers, ranks: RowNumbers, parts: Sequence[int] | RowNumbers, first: int
+) -> Units:
+    """Return the units of the rows from `first` on that `parts` counts: connected by name or component of duplicates.
+
+    `names` [N] numbers the name of each row, and `ranks` orders these numbers as the names sort. Rows are numbered from
+    `first` on in the units.
+    """
+    from scipy.sparse import csr_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    own = names[first : first + len(parts)]
+    component = np.asarray(parts, np.int32)
+    component = component - component.min(initial=0)
+    count, width = len(ranks), int(component.max(initial=-1)) + 1
+    graph = csr_matrix((np.ones(len(own), np.int8), (own, count + component)), shape=(count + width,) * 2)
+    label = connected_components(graph, directed=False)[1][own]
+    least = np.full(count + width, count, np.int32)
+    np.minimum.at(least, label, ranks[own])
+    by_rank, of_row = np.unique(least[label], return_inverse=True)
+    leader = np.empty(len(by_rank), np.int32)
+    leading = np.flatnonzero(ranks[own] == least[label])
+    leader[of_row[leading]] = leading
+    members, starts = _members(of_row, facts.ids.slice(first, len(parts)), len(by_rank))
+    strata = facts.strata[first : first + len(parts)]
+    return Units(
+        of_row=of_row.astype(np.int32),
+        members=members,
+        starts=starts,
+        leader=leader,
+        strata=most_common_strata(of_row, strata, facts.stratum_names),
+    )
+
+
+def rank_names(names: Any) -> tuple[RowNumbers, RowNumbers]:
+    """Return a number for each text of an Arrow array [N], equal for equal texts, and the rank of each number."""
+    import pyarrow.compute
+
+    encoded = names.dictionary_encode()
+    order = pyarrow.compute.sort_indices(encoded.dictionary).to_numpy()
+    ranks = np.empty(len(order), np.int32)
+    ranks[order] = np.arange(len(order), dtype=np.int32)
+    return encoded.indices.to_numpy(zero_copy_only=False).astype(np.int32), ranks
+
+
+def _members(of_row: RowNumbers, ids: Any, count: int) -> tuple[RowNumbers, RowNumbers]:
+    """Return rows by unit, within a unit by id, and where each unit starts [U + 1]."""
+    import pyarrow
+    import pyarrow.compute
+
+    sizes = np.bincount(of_row, minlength=count)
+    several = np.flatnonzero(sizes[of_row] > 1)
+    rank = np.zeros(len(of_row), np.int32)
+    by_id = pyarrow.compute.sort_indices(ids.take(pyarrow.array(several))).to_numpy()
+    rank[several[by_id]] = np.arange(len(several))
+    members = np.lexsort((rank, of_row)).astype(np.int32)
+    return members, np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32)
+
+
+def most_common_strata(of_row: RowNumbers, strata: RowNumbers, names: Sequence[str]) -> RowNumbers:
+    """Return the most common stratum of the rows of each unit [U], of equally common ones the first by name."""
+    rank = np.empty(len(names), np.int64)
+    rank[sorted(range(len(names)), key=names.__getitem__)] = np.arange(len(names))
+    pairs, times = np.unique(of_row.astype(np.int64) * len(names) + rank[strata], return_counts=True)
+    unit, stratum = np.divmod(pairs, max(1, len(names)))
+    order = np.lexsort((stratum, -times, unit))
+    _, first = np.unique(unit[order], return_index=True)
+    found: RowNumbers = np.argsort(rank)[stratum[order[first]]].astype(np.int32)
+    return found
