@@ -125,7 +125,7 @@ def test_the_verdict_is_that_of_one_machine(
         study="seeds = 2",
     )
     expected = study(plain, listeners=[])
-    require_same(own, result := study(own, machines=machines, listeners=[]), plain, expected)
+    require_same(own, result := study(own, machines=machines, listeners=[]), plain, expected, by_costs=True)
     by_workers = {str(event["worker"]).rpartition("-")[0] for event in events(folder_of(own)) if "worker" in event}
     assert {f"make-{arm}-0" for arm in ("quick", "rag")} < by_workers
     store = StudyStore("s3://studies/all")
