@@ -89,7 +89,7 @@ def opened(count: int) -> dict[str, Any]:
     from trimtab import load_task
     from trimtab.arms.workspace import open_workspace
 
-    with tempfile.TemporaryDirectory(dir=Path.cwd()) as scratch:
+    with tempfile.TemporaryDirectory() as scratch:
         rows = Path(scratch) / "rows.jsonl"
         with rows.open("w") as file:
             for question in questions(count):
