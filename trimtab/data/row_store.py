@@ -102,7 +102,6 @@ class RowFile(Sequence[Example]):
             self._file.write(line)
         except OSError as error:
             raise self._unwritable(error) from error
-        weakref.finalize(self, self._file.close)
         self._starts.append(self._starts[-1] + len(line))
         self._recent_ids.append(example.id)
         if len(self._recent_ids) == BLOCK:
