@@ -27,6 +27,9 @@ pytestmark = pytest.mark.any_processor
 
 GROWING, SHRINKING = ("mkdir", "rename", "replace", "fsync"), ("unlink", "rmdir")
 SETTINGS = LoopSettings(learning_rate=0.1, epochs=4, evaluations=2)
+# Of a kind whose passes never recompute their layers: there are none.
+CONFIG = SimpleNamespace(num_kv_shared_layers=1)
+BASE = SimpleNamespace(precision="fp32", device=torch.device("cpu"), model=SimpleNamespace(config=CONFIG))
 
 
 class Pulled:
@@ -60,7 +63,7 @@ def trained(folder, listener=lambda numbers, event: None):
 
     train_model(
         TrainingJob(
-            base=SimpleNamespace(precision="fp32"),
+            base=BASE,
             objective=objective,
             settings=SETTINGS,
             folder=folder,

@@ -14,17 +14,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import Any, overload
 
 import numpy as np
+from numpy.typing import NDArray
 
 from trimtab.base.errors import InputError
 from trimtab.base.records import Example, Message
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    RowNumbers = NDArray[np.signedinteger[Any]]
+RowNumbers = NDArray[np.signedinteger[Any]]
 
 IN_MEMORY = 100_000
 """Most rows of a file set that are held as objects; of more rows about 40 bytes each stay in memory: place and id."""

@@ -22,7 +22,7 @@ from trimtab.base.sanitize import printable
 from trimtab.base.times import moment
 from trimtab.data.duplicates import DedupTexts, DuplicateIndex, find_duplicates
 from trimtab.data.ledger import SPLITS
-from trimtab.data.row_store import BLOCK
+from trimtab.data.row_store import BLOCK, RowNumbers
 from trimtab.data.split_refusals import (
     refuse_declared,
     refuse_empty,
@@ -37,7 +37,6 @@ from trimtab.data.units import Units
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from trimtab.data.row_store import RowNumbers
     from trimtab.data.split_rows import Splits
 
 __all__ = ["SPLITS", "assign_splits", "hash_split", "time_notes"]
