@@ -85,6 +85,7 @@ def test_the_verdict_is_that_of_one_machine(tmp_path: Path, tiny_model_folder: P
     assert manifest["test_openings"] == 1
 
 
+@pytest.mark.cluster
 def test_what_is_searched_on_dev_is_found_alike(tmp_path: Path, tiny_model_folder: Path, machines: Cluster) -> None:
     from study_tasks import begin_with_time
 
