@@ -28,7 +28,7 @@ import numpy as np
 
 from trimtab.base.files import read_json, write_atomic, write_json
 from trimtab.base.machine import describe_machine, versions
-from trimtab.data.minhash import HASHES
+from trimtab.data.minhash import KEYS
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
@@ -190,7 +190,7 @@ def of_rows(n: float, rate: dict[str, float]) -> Line:
     """
     hours = rate["row_seconds"] * n ** rate["row_exponent"] / 3600
     memory = (rate["rows_base_mb"] + rate["row_mb"] * n) / 1024
-    disk = (2 * rate["row_bytes"] + HASHES) * n / 1e9
+    disk = (2 * rate["row_bytes"] + 8 * KEYS) * n / 1e9
     epoch = rate["row_tokens"] * n / rate["training_tokens_per_second"] / 3600
     use = {
         "memory for rows": memory / rate["machine_gb"],

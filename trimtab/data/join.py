@@ -5,17 +5,20 @@ In both cases the similarity of every reported pair was computed, and is at leas
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import pairwise
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from trimtab.data.forest import Edge, SpanningForest
+from trimtab.data.minhash import likely_pairs, minhash_signatures
 from trimtab.data.shingles import Shingles, min_features, min_shared, sparse
 
 if TYPE_CHECKING:
     from trimtab.data.shingles import Ints
+
+    Candidates = Callable[[Ints, Ints], Iterator[tuple[Ints, Ints]]]
 
 # The exact join counts common features by a sparse product. It is used up to so many products per feature of the texts,
 # where it takes about twice as long as MinHash, or so many products in all, about a second.
@@ -25,26 +28,20 @@ _BLOCK, _CHUNK = (
     16_384,
 )  # rows compared at once, and others compared with them; their product bounds the candidates in memory
 
-_KEY_LISTS, _HASHES = 24, 6  # number of sorted key lists, and of 8-bit hashes in a key
-_MATCHING_HASHES = 4  # leading hashes that two keys must share
-_NEIGHBOURS = 6  # neighbours compared on each side in a list
-_HASHED = 500_000  # features hashed at once
-
 
 def join_within(shingles: Shingles, head: int) -> tuple[list[Edge], bool]:
     """Return a spanning forest (a < b, similarity) of the near texts, and whether it is exact.
 
     Its pairs below `head` are a spanning forest of the texts below `head`.
     """
-    prefix_filter = _PrefixFilter(shingles)
-    method = prefix_filter if prefix_filter.is_fast else _MinHash(shingles)
+    candidates, exact = _candidates(shingles)
     forest = SpanningForest(len(shingles.size))
     first, rest = np.arange(head), np.arange(head, len(shingles.size))
     for rows, others in ((first, first), (rest, first), (rest, rest)):
-        for a, b in method.candidates(rows, others):
+        for a, b in candidates(rows, others):
             unconnected = forest.part[a] != forest.part[b]
             forest.add(*shingles.near_pairs(a[unconnected], b[unconnected]))
-    return forest.edges, prefix_filter.is_fast
+    return forest.edges, exact
 
 
 def join_between(shingles: Shingles, left: int, exact: bool) -> Iterator[Edge]:
@@ -53,13 +50,22 @@ def join_between(shingles: Shingles, left: int, exact: bool) -> Iterator[Edge]:
 
     Without `exact` MinHash is used if that is faster.
     """
-    prefix_filter = _PrefixFilter(shingles)
-    method = prefix_filter if exact or prefix_filter.is_fast else _MinHash(shingles)
+    candidates, _ = _candidates(shingles, exact=exact)
     best = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0))]
-    for b, a in method.candidates(np.arange(left, len(shingles.size)), np.arange(left)):
+    for b, a in candidates(np.arange(left, len(shingles.size)), np.arange(left)):
         best.append(_best_per_right(*shingles.near_pairs(a, b)))
     for a, b, similarity in zip(*_best_per_right(*map(np.concatenate, zip(*best, strict=True))), strict=True):
         yield int(a), int(b) - left, float(similarity)
+
+
+def _candidates(shingles: Shingles, *, exact: bool = False) -> tuple[Candidates, bool]:
+    """Return the function that yields pairs of rows which may be near, and whether it yields all that are: the exact
+    join's if it is fast or `exact`, else that of MinHash.
+    """
+    prefix_filter = _PrefixFilter(shingles)
+    if exact or prefix_filter.is_fast:
+        return prefix_filter.candidates, True
+    return partial(likely_pairs, minhash_signatures(shingles.texts)), False
 
 
 def _best_per_right(a: Ints, b: Ints, similarity: Any) -> tuple[Ints, Ints, Any]:
@@ -116,40 +122,3 @@ class _PrefixFilter:
         needed = min_shared(small + large) - min_features(large) + 1
         keep = (small >= min_features(large)) & (found.data[promising] >= needed)
         return i[keep], j[keep]
-
-
-class _MinHash:
-    """Two texts have the same minimum hash with a probability equal to their Jaccard similarity (Broder 1997).
-
-    Sorted lists of keys, each of several hashes, bring near texts next to each other (Bawa et al. 2005). Two texts at
-    `NEAR` share a key with a probability of 99.9%, and are compared unless many others have it too.
-    """
-
-    def __init__(self, shingles: Shingles) -> None:
-        draw = np.random.default_rng(0)
-        count, width = shingles.matrix.shape
-        column, starts = shingles.matrix.indices, shingles.matrix.indptr
-        edges = [0, *(np.flatnonzero(np.diff(starts // _HASHED)) + 1), count]
-        ranges = [(a, b) for a, b in pairwise(edges) if a < b]
-        self._keys = np.zeros((_KEY_LISTS, count), np.uint64)
-        for key in self._keys:
-            for _ in range(_HASHES):
-                hashes = draw.integers(2**32, size=width, dtype=np.uint32)
-                key <<= np.uint64(8)
-                for a, b in ranges:
-                    hashed = hashes[column[starts[a] : starts[b]]]
-                    key[a:b] |= np.minimum.reduceat(hashed, starts[a:b] - starts[a]) & np.uint32(255)
-
-    def candidates(self, rows: Ints, others: Ints) -> Iterator[tuple[Ints, Ints]]:
-        """Yield each row with those of `others` whose keys are its neighbours in a list and share the leading
-        hashes."""
-        for key in self._keys if len(others) else ():
-            ordered = others[np.argsort(key[others])]
-            own, sorted_keys = key[rows], key[ordered]
-            at = np.searchsorted(sorted_keys, own)
-            for step in range(-_NEIGHBOURS, _NEIGHBOURS):
-                place = np.clip(at + step, 0, len(ordered) - 1)
-                matching = np.flatnonzero(
-                    (own ^ sorted_keys[place]) >> np.uint64(8 * (_HASHES - _MATCHING_HASHES)) == 0
-                )
-                yield rows[matching], ordered[place[matching]]

@@ -1,10 +1,9 @@
-"""Joins near texts of many rows by MinHash; the signatures lie in a temporary file, so that memory stays small.
+"""Estimates which texts are near by MinHash, and joins near texts of many rows with the signatures in a file.
 
 Two texts have the same minimum of a hash over their features with a probability equal to their Jaccard similarity
-(Broder 1997). One hash a feature fills all minima of a signature: each feature falls into one of `HASHES` bins, and an
-empty bin takes the minimum of the next one that is not (Shrivastava and Li 2014). Signatures are cut into keys of
-eight minima; sorted by each key in turn, near texts stand next to each other (Bawa et al. 2005). Pairs whose
-signatures agree enough are compared exactly, so that every reported pair is near.
+(Broder 1997). A signature has `HASHES` such minima, cut into keys; sorted by each key in turn, near texts stand next to
+each other (Bawa et al. 2005). Two texts at `NEAR` share a key with a probability of 99.9%, and are compared unless many
+others have it too.
 """
 
 from __future__ import annotations
@@ -25,18 +24,17 @@ if TYPE_CHECKING:
     from trimtab.data.shingles import Ints
 
 KEYS = 24
-"""Keys of a signature, each of eight minima; the signature of a text has so many times 8 bytes on the disk."""
-_KEY = 8  # minima of a key, a byte each
+"""Keys of a signature, which has so many times 8 bytes."""
+_KEY = 6  # minima of a key, a byte each
 HASHES = KEYS * _KEY
-_LEADING = 6  # minima that two keys must share: at a similarity of 0.8 all keys miss a pair in 1 of 1,400 cases
+_LEADING = 4  # minima that two keys must share
 _NEIGHBOURS = 6  # texts compared on each side in a sorted list
-_KEYS_AT_ONCE = 2  # keys read from the file in one pass
-_AGREEING = 0.65  # share of equal minima from which two texts are compared; four deviations below 0.8
+_AGREEING = 0.65  # share of equal minima from which two texts are compared; four deviations below `NEAR`
 _PAIRS_WAITING = 200_000  # pairs that are collected before they are compared, as a text then is read for many of them
-_PAIRS_AT_ONCE = 2_000  # pairs compared at once, at about 15 kB each
+_PAIRS_AT_ONCE = 20_000  # pairs compared at once, at up to 15 kB each
 _SIGNED_AT_ONCE = 2_000  # signatures in memory while they are computed
-_EMPTY = np.uint32(2**32 - 1)
 _BASE, _MIX = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xD6E8FEB86659FD93)  # odd: multiplication is reversible
+_FACTORS = np.random.default_rng(0).integers(2**63, size=HASHES, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
 
 Texts = Callable[["Ints"], list[str]]
 
@@ -50,7 +48,7 @@ def join_by_minhash(texts: Texts, count: int, head: int, folder: Path | None = N
     with tempfile.TemporaryFile(dir=folder) as file:
         for start in range(0, count, _SIGNED_AT_ONCE):
             numbers = np.arange(start, min(start + _SIGNED_AT_ONCE, count))
-            file.write(signatures(texts(numbers)).tobytes())
+            file.write(minhash_signatures(texts(numbers)).tobytes())
         file.flush()
         signed = np.memmap(file, np.uint64, "r", shape=(count, KEYS)) if count else np.zeros((0, KEYS), np.uint64)
         forest = SpanningForest(count)
@@ -58,7 +56,7 @@ def join_by_minhash(texts: Texts, count: int, head: int, folder: Path | None = N
         known = np.zeros(0, np.int64)  # pairs that are not near though they look so
         for rows, others in ((first, first), (rest, first), (rest, rest)):
             waiting: list[Ints] = []
-            for a, b in _neighbours(signed, rows, others):
+            for a, b in likely_pairs(signed, rows, others):
                 unconnected = forest.part[a] != forest.part[b]
                 a, b = _alike(signed, a[unconnected], b[unconnected])
                 waiting.append(np.minimum(a, b) * count + np.maximum(a, b))
@@ -70,26 +68,21 @@ def join_by_minhash(texts: Texts, count: int, head: int, folder: Path | None = N
         return forest.edges
 
 
-def _neighbours(signed: NDArray[np.uint64], rows: Ints, others: Ints) -> Iterator[tuple[Ints, Ints]]:
-    """Yield each row with those of `others` next to it in a list sorted by a key, whose leading minima are the same."""
-    if not len(rows) or not len(others):
-        return
+def likely_pairs(signed: NDArray[np.uint64], rows: Ints, others: Ints) -> Iterator[tuple[Ints, Ints]]:
+    """Yield pairs of a row with one of `others` that may be near: neighbours in a list sorted by a key whose leading
+    minima are the same.
+    """
     shift = np.uint64(8 * (_KEY - _LEADING))
-    for start in range(0, KEYS, _KEYS_AT_ONCE):
-        some = np.asarray(signed[:, start : start + _KEYS_AT_ONCE]).copy()
-        for key in some.T:
-            ordered = others[np.argsort(key[others], kind="stable")]
-            sorted_keys = key[ordered]
-            if rows is others:  # each pair once: a row with those after it
-                for step in range(1, _NEIGHBOURS + 1):
-                    match = np.flatnonzero((sorted_keys[:-step] ^ sorted_keys[step:]) >> shift == 0)
-                    yield ordered[match], ordered[match + step]
-                continue
-            at = np.searchsorted(sorted_keys, key[rows])
-            for step in range(-_NEIGHBOURS, _NEIGHBOURS):
-                place = np.clip(at + step, 0, len(ordered) - 1)
-                match = np.flatnonzero((key[rows] ^ sorted_keys[place]) >> shift == 0)
-                yield rows[match], ordered[place[match]]
+    for number in range(KEYS) if len(rows) and len(others) else ():
+        key = np.asarray(signed[:, number]).copy()
+        ordered = others[np.argsort(key[others])]
+        sorted_keys = key[ordered]
+        own = key[rows]
+        at = np.searchsorted(sorted_keys, own)
+        for step in range(-_NEIGHBOURS, _NEIGHBOURS):
+            place = np.clip(at + step, 0, len(ordered) - 1)
+            match = np.flatnonzero((own ^ sorted_keys[place]) >> shift == 0)
+            yield rows[match], ordered[place[match]]
 
 
 def _alike(signed: NDArray[np.uint64], a: Ints, b: Ints) -> tuple[Ints, Ints]:
@@ -97,8 +90,7 @@ def _alike(signed: NDArray[np.uint64], a: Ints, b: Ints) -> tuple[Ints, Ints]:
     keep = np.zeros(len(a), bool)
     for start in range(0, len(a), _PAIRS_AT_ONCE):
         part = slice(start, start + _PAIRS_AT_ONCE)
-        same = (signed[a[part]] ^ signed[b[part]]).view(np.uint8) == 0
-        keep[part] = same.sum(axis=1) >= _AGREEING * HASHES
+        keep[part] = equal_minima(signed[a[part]], signed[b[part]]) >= _AGREEING * HASHES
     return a[keep], b[keep]
 
 
@@ -125,19 +117,35 @@ def _compare(texts: Texts, pairs: Ints, forest: SpanningForest, known: Ints) -> 
     return np.concatenate(missed)
 
 
-def signatures(texts: Sequence[str]) -> NDArray[np.uint64]:
+def equal_minima(one: NDArray[np.uint64], other: NDArray[np.uint64]) -> Ints:
+    """Return the number of equal minima of signatures [N, KEYS] and others, row by row [N]."""
+    same = (one ^ other).view(np.uint8).reshape(len(one), KEYS, 8)[..., :_KEY] == 0
+    counts: Ints = same.sum(axis=(1, 2))
+    return counts
+
+
+def minhash_signatures(texts: Sequence[str]) -> NDArray[np.uint64]:
     """Return the signatures [N, KEYS] of texts: `HASHES` minima over the hashes of 4-grams and words, a byte each."""
-    found = np.full((len(texts), HASHES), _EMPTY, np.uint32)
+    least = np.full((len(texts), HASHES), 2**32 - 1, np.uint32)
     for start, end in text_ranges(texts):
-        _fill_bins(texts[start:end], found[start:end].reshape(-1))
-    _fill_empty(found)
-    minima = (found * np.uint32(0x85EBCA6B) >> np.uint32(24)).astype(np.uint8)  # the top byte after a mix
-    order = np.random.default_rng(0).permutation(HASHES)  # bins that took their minimum from one bin lie side by side
-    return np.ascontiguousarray(minima[:, order]).view(">u8").astype(np.uint64)
+        for features, row in _features(texts[start:end]):
+            if not len(row):
+                continue
+            own = np.flatnonzero(np.diff(row, prepend=-1))  # where each text begins that has any
+            mixed = (features ^ (features >> np.uint64(32))) * _MIX
+            mixed ^= mixed >> np.uint64(29)
+            for number, factor in enumerate(_FACTORS):
+                hashed = (mixed * factor >> np.uint64(32)).astype(np.uint32)
+                column = least[start:end, number]
+                column[row[own]] = np.minimum(column[row[own]], np.minimum.reduceat(hashed, own))
+    keys = np.zeros((len(texts), KEYS), np.uint64)
+    for at in range(_KEY):  # the byte of a minimum that is as often one value as another
+        keys |= (least[:, at::_KEY] & np.uint32(255)).astype(np.uint64) << np.uint64(8 * (_KEY - 1 - at))
+    return keys
 
 
-def _fill_bins(texts: Sequence[str], bins: NDArray[np.uint32]) -> None:
-    """Put the least hash of the features of each text into its bins [N · HASHES]."""
+def _features(texts: Sequence[str]) -> Iterator[tuple[NDArray[np.uint64], Ints]]:
+    """Yield numbers of the 4-grams of texts with the texts' numbers, then those of their words, text by text."""
     padded = [f" {text} ".ljust(GRAM) for text in texts]
     points = np.frombuffer("".join(padded).encode("utf-32-le", "surrogatepass"), np.uint32).astype(np.uint64)
     row = np.repeat(np.arange(len(padded)), [len(text) for text in padded])
@@ -145,7 +153,7 @@ def _fill_bins(texts: Sequence[str], bins: NDArray[np.uint32]) -> None:
     for i in range(GRAM):
         gram = gram * _BASE + points[i : i + len(gram)]
     whole = row[: len(gram)] == row[GRAM - 1 :]  # inside one text
-    _put_least(gram[whole], row[: len(gram)][whole], bins)
+    yield gram[whole], row[: len(gram)][whole]
     blank = points == ord(" ")
     is_first = np.flatnonzero(blank[:-1] & ~blank[1:]) + 1
     after_last = np.flatnonzero(~blank[:-1] & blank[1:]) + 1
@@ -153,23 +161,4 @@ def _fill_bins(texts: Sequence[str], bins: NDArray[np.uint32]) -> None:
     sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(points * powers[:-1], dtype=np.uint64)])
     inverse = np.cumprod(np.full(len(points) + 1, pow(int(_BASE), -1, 2**64), np.uint64))
     word = (sums[after_last] - sums[is_first]) * inverse[is_first]  # the same wherever it stands
-    _put_least(~word, row[is_first], bins)
-
-
-def _put_least(features: NDArray[np.uint64], row: Ints, bins: NDArray[np.uint32]) -> None:
-    """Hash features; the upper half of the hash chooses the bin, the lower one is the value."""
-    mixed = (features ^ (features >> np.uint64(32))) * _MIX
-    mixed = (mixed ^ (mixed >> np.uint64(29))) * _BASE
-    mixed ^= mixed >> np.uint64(32)
-    place = ((mixed >> np.uint64(32)) * np.uint64(HASHES)) >> np.uint64(32)
-    np.minimum.at(bins, row * HASHES + place.astype(np.int64), mixed.astype(np.uint32))
-
-
-def _fill_empty(found: NDArray[np.uint32]) -> None:
-    """Give each empty bin the minimum of the next one that is not, changed by the distance to it."""
-    twice = np.concatenate([found, found], axis=1)
-    position = np.where(twice != _EMPTY, np.arange(2 * HASHES), 4 * HASHES)
-    following = np.minimum.accumulate(position[:, ::-1], axis=1)[:, ::-1][:, :HASHES]
-    distance = (following - np.arange(HASHES)).astype(np.uint32)
-    source = np.take_along_axis(found, following % HASHES, axis=1)
-    found[:] = source + distance * np.uint32(0x9E3779B1)
+    yield ~word, row[is_first]

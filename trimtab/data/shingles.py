@@ -27,6 +27,7 @@ class Shingles:
     [N]."""
 
     def __init__(self, texts: Sequence[str]) -> None:
+        self.texts = texts
         row, column, width = _features(texts)
         self.size = np.bincount(row, minlength=len(texts))
         self.matrix = sparse(column, self.size, width)
