@@ -328,8 +328,8 @@ def _repetition(data: _CheckInput) -> Iterator[Remark]:
 def _estimated(data: _CheckInput) -> Iterator[Remark]:
     """Yield a note if near duplicates were found by MinHash."""
     if not data.audit.rows.exact:
-        are_many = data.audit.rows.are_many
-        reason = "these are too many" if are_many else "too many rows are alike in part"
+        exceeds_exact_join = data.audit.rows.exceeds_exact_join
+        reason = "these are too many" if exceeds_exact_join else "too many rows are alike in part"
         text = (
             f"Near duplicates of {len(data.rows):,} rows were looked for by MinHash, as {reason} to compare all: of "
             "nearly repeated rows about one in a thousand is missed, more where very many are alike. What repeats "

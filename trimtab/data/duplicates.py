@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Literal, overload
 import numpy as np
 
 from trimtab.base.records import Example
-from trimtab.data.digests import Digests, Template, TemplateFinder, digest_of
 from trimtab.data.join import join_between, join_within
 from trimtab.data.minhash import join_by_minhash
 from trimtab.data.row_store import read_rows
 from trimtab.data.shingles import Shingles
+from trimtab.data.text_digests import Digests, Template, TemplateFinder, digest_of
 
 if TYPE_CHECKING:
     from trimtab.data.row_store import RowNumbers
@@ -118,7 +118,7 @@ class DuplicateIndex:
         return int(np.count_nonzero(self.same_words == np.arange(len(self))))
 
     @property
-    def are_many(self) -> bool:
+    def exceeds_exact_join(self) -> bool:
         """True if there are too many different texts for the exact join."""
         return self.distinct > MOST_COMPARED
 
@@ -266,9 +266,9 @@ def _scan(texts: Iterable[str], first: int) -> _Scan:
             words[form] = None
             words = words if len(words) <= MOST_COMPARED else None
     return _Scan(
-        same_text=as_is.first_equal(),
-        same_trimmed=trimmed.first_equal(),
-        same_words=normal.first_equal(),
+        same_text=as_is.first_occurrences(),
+        same_trimmed=trimmed.first_occurrences(),
+        same_words=normal.first_occurrences(),
         words=None if words is None else list(words),
         finder=finder,
         head_finder=head_finder,

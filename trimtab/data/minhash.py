@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from trimtab.data.forest import Edge, SpanningForest
 from trimtab.data.shingles import GRAM, Shingles, text_ranges
+from trimtab.data.spanning_forest import Edge, SpanningForest
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -31,8 +31,8 @@ from trimtab.data.split_refusals import (
     refuse_same_ids,
     refuse_small_classes,
 )
-from trimtab.data.split_rows import DEV, TEST, TRAIN, SplitRows, last_of
-from trimtab.data.units import Units
+from trimtab.data.split_rows import DEV, TEST, TRAIN, SplitRows, last_code
+from trimtab.data.split_units import Units
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -86,7 +86,7 @@ def assign_splits(
     plan = _Plan((1 - sum(held_out.values()), held_out["dev"], held_out["test"]), split.seed, kind)
     if has_times:
         chosen = _split_by_time(rows, units, plan)
-    elif rows.is_later:
+    elif rows.extends_ledger:
         chosen = _later_split(rows, units, plan, np.arange(len(units)))
     else:
         chosen = _first_split(units, plan)
@@ -219,7 +219,7 @@ def _later_split(
     trained = set(rows.column("stratum").filter(pyarrow.array(rows.table_splits == TRAIN)).unique().to_pylist())
     has_share = np.array([share > 0 for share in plan.shares])[rows.table_splits]
     groups = rows.column("group").filter(pyarrow.array(has_share))
-    of_name = last_of(rows.facts.names, groups, rows.table_splits[has_share])
+    of_name = last_code(rows.facts.names, groups, rows.table_splits[has_share])
     shares: dict[str, float] = dict(zip(SPLITS, plan.shares, strict=True))
     chosen = np.zeros(rows.count, np.int8)
     for start in range(0, len(order), BLOCK):

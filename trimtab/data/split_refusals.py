@@ -12,7 +12,7 @@ from trimtab.data.duplicates import row_location
 from trimtab.data.ledger import SPLITS
 from trimtab.data.row_store import repeated_positions
 from trimtab.data.split_rows import TEST, SplitRows
-from trimtab.data.units import Units
+from trimtab.data.split_units import Units
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -12,7 +12,7 @@ import numpy as np
 from trimtab.base.records import Example, Kind, Split
 from trimtab.data.ledger import SPLITS, read_ledger_table, write_ledger_tables
 from trimtab.data.row_store import RowChanges, join_rows, select_rows
-from trimtab.data.units import RowFacts, Units, build_units, collect_facts, rank_names
+from trimtab.data.split_units import RowFacts, Units, build_units, collect_facts, rank_names
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -46,7 +46,7 @@ class SplitRows:
         if fixed_test:
             self.facts = self._with_test_ids()
         self.names, self.ranks = rank_names(self.facts.names)
-        self.known = last_of(self.facts.ids, self.column("id"), self.table_splits)
+        self.known = last_code(self.facts.ids, self.column("id"), self.table_splits)
 
     def column(self, name: str) -> Any:
         """Return a column of the ledger as an Arrow array of text."""
@@ -80,7 +80,7 @@ class SplitRows:
         )
 
     @property
-    def is_later(self) -> bool:
+    def extends_ledger(self) -> bool:
         """True if the ledger knows an example, or the group of one."""
         import pyarrow.compute
 
@@ -141,7 +141,7 @@ class SplitRows:
         write_ledger_tables(self.path, [self.table, *tables])
 
 
-def last_of(values: Any, keys: Any, codes: NDArray[Any]) -> Splits:
+def last_code(values: Any, keys: Any, codes: NDArray[Any]) -> Splits:
     """Return the code of the last of `keys` that equals each value, -1 without one; both are Arrow arrays."""
     import pyarrow
     import pyarrow.compute

@@ -49,8 +49,8 @@ PART = 256  # of these, texts that are embedded at a time by one of several proc
 OLD_VERSIONS = timedelta(hours=1)
 _CACHED = 20_000  # passages of a table that are held in memory
 
-KeepVectors = Callable[[Sequence[str], NDArray[np.float32], float], None]
-EmbedBatches = Callable[[Iterator[list[str]], int, KeepVectors], None]
+SaveVectors = Callable[[Sequence[str], NDArray[np.float32], float], None]
+EmbedBatches = Callable[[Iterator[list[str]], int, SaveVectors], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -48,7 +48,7 @@ def activation_bytes(base: Base, tokens: int, *, checkpointed: bool = False) -> 
 
 
 @dataclass(frozen=True, kw_only=True)
-class ActivationRoom:
+class ActivationBudget:
     """The memory that activations may take. `bytes`: of one pass; `tokens`: of the longest pass that fits into it."""
 
     bytes: int
@@ -66,7 +66,7 @@ class ActivationRoom:
         return f"{fits} for a pass: longer passes compute their layers again (activation checkpointing)"
 
 
-def activation_room(base: Base, to_come: int) -> ActivationRoom:
+def activation_budget(base: Base, to_come: int) -> ActivationBudget:
     """Return the room for activations beside `to_come` bytes that training will allocate, the least of all processes
     of a group, which must call it alike.
 
@@ -76,10 +76,10 @@ def activation_room(base: Base, to_come: int) -> ActivationRoom:
     free = _free_bytes(base.device) - to_come - (_gathered_bytes(base) if group else 0)
     room = round(SHARE * max(0, free) / (1 if group else parallel_lanes()))
     if getattr(base.model.config, "num_kv_shared_layers", None):
-        return ActivationRoom(bytes=room, tokens=2**62)
+        return ActivationBudget(bytes=room, tokens=2**62)
     each = activation_bytes(base, _SAMPLE) / _SAMPLE
     rooms = process_group.all_gather([room, int(room / each)])
-    return ActivationRoom(bytes=min(one for one, _ in rooms), tokens=min(one for _, one in rooms))
+    return ActivationBudget(bytes=min(one for one, _ in rooms), tokens=min(one for _, one in rooms))
 
 
 def _free_bytes(device: torch.device) -> int:

@@ -72,7 +72,7 @@ class Digests:
         """Add the hash of a text, by `digest_of`."""
         self._hashes += digest
 
-    def first_equal(self) -> RowNumbers:
+    def first_occurrences(self) -> RowNumbers:
         """Return, for each text, the number of the first one that is equal [N]."""
         keys: NDArray[Any] = np.frombuffer(self._hashes, np.uint64).reshape(-1, _BYTES // 8)
         order = np.lexsort(keys.T)
