@@ -303,7 +303,7 @@ def _special(data: _CheckInput) -> Iterator[Remark]:
 
 
 def _matches(data: _CheckInput, found: Mapping[int, str]) -> list[int]:
-    """Return the positions of the rows with a finding."""
+    """Return the positions of the rows with a finding. `found`: the findings by row number in the audit."""
     positions: list[int] = np.flatnonzero(np.isin(data.numbers, np.fromiter(found, np.int64, len(found)))).tolist()
     return positions
 
@@ -326,7 +326,7 @@ def _repetition(data: _CheckInput) -> Iterator[Remark]:
 
 
 def _estimated(data: _CheckInput) -> Iterator[Remark]:
-    """Yield a note if near duplicates were found by MinHash."""
+    """Yield a note if near duplicates were searched by MinHash."""
     if not data.audit.rows.exact:
         exceeds_exact_join = data.audit.rows.exceeds_exact_join
         reason = "these are too many" if exceeds_exact_join else "too many rows are alike in part"
