@@ -55,8 +55,8 @@ def training_memory(
 
 
 def checkpointing_note(session: Session, recipe: Recipe, speed: TrainingRate, each: float, kept: int) -> str | None:
-    """Return the line that says that passes of an arm recompute their layers for want of memory; None if they need
-    not. Arguments as of `training_memory`.
+    """Return a line that says that an arm's training passes use activation checkpointing; None if they fit into memory.
+    Arguments as in `training_memory`.
     """
     tokens = round(_pass_tokens(session, recipe, speed, each) / parallel_lanes())
     return activation_budget(session.base, trained_bytes(session.base) + kept).note(tokens)
