@@ -34,7 +34,7 @@ from trimtab.arms.retriever import load_embedder
 from trimtab.base.files import sha256_text, write_json
 from trimtab.base.machine import describe_machine, versions
 from trimtab.base.records import Document, Section
-from trimtab.retrieval.index import Index, KeepVectors
+from trimtab.retrieval.index import Index, SaveVectors
 
 RESULT = Path(__file__).resolve().parent / "results" / "embedding_workers.json"
 MODEL = "minilm-l6"
@@ -55,7 +55,7 @@ def documents_of(count: int) -> list[Document]:
     return found
 
 
-def by_trimtab(batches: Iterator[list[str]], keep: KeepVectors) -> None:
+def by_trimtab(batches: Iterator[list[str]], keep: SaveVectors) -> None:
     """As `trimtab study --on local` does, with one core for each worker."""
     from trimtab.scale.cluster import open_cluster
 
@@ -78,7 +78,7 @@ class RayDataWorker:
         return {"text": texts, "vector": self._encoder.encode(texts)}
 
 
-def by_ray_data(batches: Iterator[list[str]], keep: KeepVectors) -> None:
+def by_ray_data(batches: Iterator[list[str]], keep: SaveVectors) -> None:
     """All batches as blocks of a dataset: it draws none while it runs."""
     import pyarrow
     import ray
@@ -108,12 +108,12 @@ def run_here(way: str, count: int, folder: Path) -> dict[str, float]:
     kept: list[tuple[float, int]] = []
     began, busy = time.perf_counter(), busy_seconds()
 
-    def embed(batches: Iterator[list[str]], _: int, keep: KeepVectors) -> None:
+    def embed(batches: Iterator[list[str]], _: int, keep: SaveVectors) -> None:
         def noting(texts: Sequence[str], vectors: NDArray[np.float32], seconds: float) -> None:
             keep(texts, vectors, seconds)
             kept.append((time.perf_counter(), len(texts)))
 
-        elsewhere: Callable[[Iterator[list[str]], KeepVectors], None]
+        elsewhere: Callable[[Iterator[list[str]], SaveVectors], None]
         if way == "one process":
             for texts in batches:
                 noting(texts, encoder.encode(texts), 0.0)

@@ -11,7 +11,7 @@ import pytest
 
 from trimtab.base.records import Document
 from trimtab.retrieval import index as index_module
-from trimtab.retrieval.index import Index, KeepVectors
+from trimtab.retrieval.index import Index, SaveVectors
 from trimtab.retrieval.search import hybrid_search
 
 
@@ -34,7 +34,7 @@ class Elsewhere:
     def __init__(self, encoder: Any, stop_after: int | None = None) -> None:
         self.encoder, self.stop_after, self.count = encoder, stop_after, 0
 
-    def __call__(self, batches: Iterator[list[str]], count: int, keep: KeepVectors) -> None:
+    def __call__(self, batches: Iterator[list[str]], count: int, keep: SaveVectors) -> None:
         self.count = count
         for number, texts in enumerate(reversed(list(batches))):
             if number == self.stop_after:

@@ -33,7 +33,7 @@ def test_nothing_of_a_cluster_is_imported_without_the_option() -> None:
 @pytest.mark.parametrize("address", ["here", "ray://", "ray://host", "ray://host:port", "http://127.0.0.1:80", "a:1"])
 def test_what_is_no_address_is_told(address: str) -> None:
     pytest.importorskip("ray")
-    with pytest.raises(InputError, match=r"is no address; use local, auto, or ray://HOST:PORT"):
+    with pytest.raises(InputError, match=r"is not an address of a cluster; use local, auto, or ray://HOST:PORT"):
         open_cluster(address).__enter__()
 
 

@@ -20,7 +20,7 @@ from trimtab.base.files import sha256_text
 from trimtab.base.records import Document, Section
 from trimtab.retrieval import index as index_module
 from trimtab.retrieval.embed import Encoder
-from trimtab.retrieval.index import EmbedBatches, Index, KeepVectors
+from trimtab.retrieval.index import EmbedBatches, Index, SaveVectors
 from trimtab.scale.cluster import Cluster, open_cluster
 from trimtab.studies.study import study
 
@@ -99,7 +99,7 @@ def lines_of(log: Path, what: str) -> list[tuple[int, str]]:
 def embedding_by(
     machines: Cluster, load: Callable[[], Encoder], digest: str, each: Callable[[int], None] = lambda _: None
 ) -> EmbedBatches:
-    def embed(batches: Iterator[list[str]], _: int, keep: KeepVectors) -> None:
+    def embed(batches: Iterator[list[str]], _: int, keep: SaveVectors) -> None:
         assert machines.embed(load, digest, batches, keep, each) > 0
 
     return embed

@@ -16,7 +16,7 @@ from trimtab.base.progress import Progress
 from trimtab.base.task import Task
 from trimtab.measurement.evaluate import load_answers
 from trimtab.scale.job_run import WorkerEvents
-from trimtab.scale.tasks import do_job
+from trimtab.scale.tasks import run_job
 from trimtab.studies.jobs import Job, JobContext
 from trimtab.studies.study import study
 
@@ -43,8 +43,8 @@ class ThisProcess:
         for job in sorted(jobs, key=lambda job: job.seed):
             if job.arms[0] in failures:
                 continue
-            outcome = do_job(context, job, f"{job.name}-{len(self.done)}", cores=1, gpu=False)
-            assert outcome.stop is None
+            outcome = run_job(context, job, f"{job.name}-{len(self.done)}", cores=1, gpu=False)
+            assert outcome.study_error is None
             failures |= outcome.failures
             self.done.append(job.name)
         WorkerEvents(context.folder, progress).relay_new()
@@ -120,8 +120,8 @@ def test_a_job_goes_by_the_fingerprint_of_its_study(tmp_path: Path, tiny_model_f
     from trimtab.base.task import load_task
 
     job = Job(name="make-prompt-0", stage="make", arms=("prompt",))
-    outcome = do_job(JobContext(task=load_task(task), folder=folder), job, "one", cores=1, gpu=False)
-    assert "changed since this was begun: version of torch (was 0.1, is " in str(outcome.stop)
+    outcome = run_job(JobContext(task=load_task(task), folder=folder), job, "one", cores=1, gpu=False)
+    assert "changed since this was begun: version of torch (was 0.1, is " in str(outcome.study_error)
 
 
 def test_events_are_passed_on_once_and_whole(tmp_path: Path) -> None:

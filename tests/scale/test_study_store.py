@@ -91,7 +91,7 @@ def test_what_is_there_is_not_sent_again(address: str, folder: Path, monkeypatch
     assert sent[-1] == "files.json"
     found = store.read("study/inputs")
     assert found is not None
-    store.push("study/job", folder, files(folder), but={**found.files, "a.txt": "other"}, number=7)
+    store.push("study/job", folder, files(folder), exclude={**found.files, "a.txt": "other"}, number=7)
     job = store.read("study/job")
     assert job is not None
     assert list(job.files) == ["a.txt"]
@@ -127,7 +127,7 @@ def test_a_folder_that_changed_meanwhile_is_not_kept(address: str, folder: Path)
     before = store.read("study/job")
     (folder / "a.txt").write_text("three")
     with pytest.raises(ChangedError):
-        store.push("study/job", folder, files(folder), still=lambda: False)
+        store.push("study/job", folder, files(folder), is_unchanged=lambda: False)
     with pytest.raises(FileNotFoundError):
         store.push("study/job", folder, [*files(folder), folder / "gone.txt"])
     assert store.read("study/job") == before

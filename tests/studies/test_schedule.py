@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trimtab.studies.jobs import Job
-from trimtab.studies.schedule import MachineCapacity, cores_each, end_times, waits_in_words, wall_times
+from trimtab.studies.schedule import MachineCapacity, cores_each, describe_waits, end_times, wall_times
 
 SECONDS = st.lists(st.floats(0.0, 1e4, allow_nan=False), min_size=1, max_size=12)
 
@@ -110,7 +110,7 @@ def test_what_waits_is_told() -> None:
     first, many = jobs_of([100.0, 200.0])
     many = replace(many, arms=("prompt", "few-shot"))
     seeds = [Job(name=f"s{n}", stage="make", arms=("a",), seed=n, seconds=150.0, after="0") for n in (1, 2)]
-    assert list(waits_in_words([many, *seeds, first])) == [
+    assert list(describe_waits([many, *seeds, first])) == [
         "prompt, few-shot are built one after another, as they share what they find",
         "2 more seeds of a wait for its first run",
         "no number of machines builds a in less than 4 min",

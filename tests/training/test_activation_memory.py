@@ -15,7 +15,7 @@ from trimtab.base.progress import Progress
 from trimtab.model.adapters.apply import attach, trainable_parameters
 from trimtab.model.load import Base
 from trimtab.training import activation_memory
-from trimtab.training.activation_memory import activation_bytes, activation_room
+from trimtab.training.activation_memory import activation_budget, activation_bytes
 from trimtab.training.batch import Batch, batch_tokens, pack_rows
 from trimtab.training.estimates import measure_rate, memory_mb
 from trimtab.training.loop import LoopSettings, TrainingJob, evaluate_objective, train_model
@@ -135,7 +135,7 @@ def test_a_checkpointed_pass_keeps_the_inputs_of_layers_alone(case, free):
     base, batch = prepared(case, pairs_of_layers=6), pack_rows(random_rows(8), shared=False)
     tokens = batch_tokens(batch)
     free(0)
-    plain, less = (kept_bytes(one, batch) for one in (base, activation_room(base, 0).base_for(base, tokens)))
+    plain, less = (kept_bytes(one, batch) for one in (base, activation_budget(base, 0).base_for(base, tokens)))
     inputs = 12 * tokens * base.model.config.hidden_size * 4
     assert inputs <= less < 1.6 * inputs
     assert less < plain / 5
@@ -147,13 +147,13 @@ def test_the_longest_pass_that_fits_is_not_checkpointed(free, threads):
     threads(1)
     base = prepared("lora:llama")
     free(10_000_000)
-    room = activation_room(base, 2_000_000)
+    room = activation_budget(base, 2_000_000)
     assert activation_bytes(base, room.tokens) <= room.bytes == 6_400_000 < activation_bytes(base, room.tokens + 2)
     assert not room.base_for(base, room.tokens).activation_checkpointing
     assert room.base_for(base, room.tokens + 1).activation_checkpointing
     assert room.note(room.tokens) is None
     threads(2)  # as many passes side by side
-    assert activation_room(base, 2_000_000).bytes == 3_200_000
+    assert activation_budget(base, 2_000_000).bytes == 3_200_000
 
 
 def test_it_is_said_once_in_a_run(free, tmp_path):

@@ -101,8 +101,8 @@ class Retriever:
         self.forget_hits()
 
     def embed_ahead(self, chunk_words: int, embed: EmbedBatches, *, least: int, seconds: float) -> int:
-        """Have the texts that the index over passages of about `chunk_words` words lacks embedded by `embed`, and
-        return their number; see `Index.embed_ahead`. The index takes their vectors when it is built or updated.
+        """Embed by `embed` the texts that the index over passages of about `chunk_words` words lacks, and return their
+        number; see `Index.embed_ahead`. The index takes their vectors when it is built or updated.
         """
         index = self._opened_index(chunk_words, self.embedder)
         return index.embed_ahead(self._documents, embed, least=least, seconds=seconds)
@@ -177,5 +177,5 @@ class Retriever:
 
 
 def load_embedder(name: str, folder: Path) -> Embedder:
-    """Return the embedding model of this name; a path is relative to `folder`. Raises MissingError without one."""
+    """Return the embedding model of this name; a path is relative to `folder`. Raises MissingError if there is none."""
     return Embedder(resolve(name, near=folder))

@@ -357,7 +357,7 @@ class _WeightTrainer:
 
 
 def _result_at_step(result: TrainResult, step: int) -> TrainResult:
-    """Return the result that a run had after `step` steps; its seconds and epochs in proportion."""
+    """Return the result that a run had after `step` steps, with seconds and epochs in proportion."""
     if result.steps <= step:
         return result
     return replace(

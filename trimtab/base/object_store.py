@@ -12,8 +12,8 @@ from trimtab.base.errors import InputError, MissingError, PackageError, RemoteEr
 def open_store_files(address: str, *, purpose: str, field: str) -> tuple[Any, str]:
     """Return fsspec's file system for an address, and the address's path in it.
 
-    `purpose`: what the store is for, `field`: the option that names it, in errors. Raises PackageError if the package
-    for such addresses is not installed, InputError for what is no address.
+    `purpose`, `field`: words for errors: what the store is for, and the option that names it. Raises PackageError if
+    fsspec's package for such addresses is not installed, InputError if the address cannot be parsed.
     """
     with store_errors(address):
         import fsspec
@@ -31,7 +31,9 @@ def open_store_files(address: str, *, purpose: str, field: str) -> tuple[Any, st
 
 @contextmanager
 def store_errors(address: str) -> Iterator[None]:
-    """Context manager: raises what a store's client raises as a one-line error of Trimtab."""
+    """Context manager: turns the errors of a store's client into RemoteError or MissingError, in one line; other
+    OSErrors pass.
+    """
     try:
         yield
     except (TrimtabError, ImportError):

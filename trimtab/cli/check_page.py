@@ -10,7 +10,7 @@ from rich.text import Text
 
 from trimtab.arms.search.context_search import RATES
 from trimtab.measurement.power import GUESSED_DISCORDANCE
-from trimtab.studies.schedule import WORTH_SECONDS
+from trimtab.studies.schedule import LONG_STUDY_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -167,8 +167,8 @@ def _draw_plan(result: CheckResult, console: Console) -> None:
 
 
 def _draw_machines(result: CheckResult, console: Console) -> None:
-    """Draw what a long study takes on several machines, and what waits for what there."""
-    if len(result.wall_times) < 2 or result.wall_times[0].seconds < WORTH_SECONDS:
+    """Draw the wall time and cost of a long study on several machines, and which jobs wait for others there."""
+    if len(result.wall_times) < 2 or result.wall_times[0].seconds < LONG_STUDY_SECONDS:
         return
     console.print(Text("With --on, on machines like this one:"))
     table = Table(box=None, pad_edge=False)

@@ -165,7 +165,9 @@ def task_from_options(path: Path, source: str | None = None, **columns: str | No
 
 
 def machines_at(address: str | None, store: str | None = None) -> AbstractContextManager[Cluster | None]:
-    """Return the machines at an address, whose files go through a store if one is named; none without an address."""
+    """Return a context manager that connects to the machines at an address, with a store if one is given; it yields
+    None if no address is given.
+    """
     if address is None:
         if store is not None:
             raise typer.BadParameter("is for the machines that --on names; add it", param_hint="--store")

@@ -68,12 +68,12 @@ def command(
         launch = launch_of(os.environ)
         with machines_at(on) as machines:
             if machines is None:
-                once = train
+                train_once = train
             else:
                 from trimtab.scale.training import train_on_cluster
 
-                once = partial(train_on_cluster, machines)
-            run = once(
+                train_once = partial(train_on_cluster, machines)
+            run = train_once(
                 own, arm, seed=seed, resume=resume, allow=allow or (), allow_commands=allow_commands, track=track
             )
         if launch is None or launch.rank == 0:

@@ -303,7 +303,7 @@ def _special(data: _CheckInput) -> Iterator[Remark]:
 
 
 def _matches(data: _CheckInput, found: Mapping[int, str]) -> list[int]:
-    """Return the positions of the rows with a finding."""
+    """Return the positions of the rows with a finding. `found`: the findings by row number in the audit."""
     positions: list[int] = np.flatnonzero(np.isin(data.numbers, np.fromiter(found, np.int64, len(found)))).tolist()
     return positions
 
@@ -326,10 +326,10 @@ def _repetition(data: _CheckInput) -> Iterator[Remark]:
 
 
 def _estimated(data: _CheckInput) -> Iterator[Remark]:
-    """Yield a note if near duplicates were found by MinHash."""
+    """Yield a note if near duplicates were searched by MinHash."""
     if not data.audit.rows.exact:
-        are_many = data.audit.rows.are_many
-        reason = "these are too many" if are_many else "too many rows are alike in part"
+        exceeds_exact_join = data.audit.rows.exceeds_exact_join
+        reason = "these are too many" if exceeds_exact_join else "too many rows are alike in part"
         text = (
             f"Near duplicates of {len(data.rows):,} rows were looked for by MinHash, as {reason} to compare all: of "
             "nearly repeated rows about one in a thousand is missed, more where very many are alike. What repeats "

@@ -12,16 +12,16 @@ import numpy as np
 from trimtab.base.files import sha256_text
 from trimtab.base.records import Example, Kind
 from trimtab.data.row_store import RowView, are_stored, select_rows
-from trimtab.data.units import most_common_strata
+from trimtab.data.split_units import most_common_strata
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from trimtab.data.row_store import RowNumbers
 
-    Drawn = tuple[NDArray[np.uint64], RowNumbers, list[str]]
+    SamplingKeys = tuple[NDArray[np.uint64], RowNumbers, list[str]]
 
-_drawn: WeakKeyDictionary[RowView, dict[tuple[str, Kind, int], Drawn]] = WeakKeyDictionary()
+_cached_keys: WeakKeyDictionary[RowView, dict[tuple[str, Kind, int], SamplingKeys]] = WeakKeyDictionary()
 
 
 def sample_rows(examples: Sequence[Example], limit: int, kind: Kind, seed: int = 0) -> Sequence[Example]:
@@ -32,7 +32,7 @@ def sample_rows(examples: Sequence[Example], limit: int, kind: Kind, seed: int =
     """
     if len(examples) <= limit:
         return examples if are_stored(examples) else tuple(examples)
-    points, codes, names = _draw(examples, kind, seed, "row")
+    points, codes, names = _sampling_keys(examples, kind, seed, "row")
     by_stratum = np.lexsort((points, codes))
     sizes = np.bincount(codes, minlength=len(names)).tolist()
     starts = [0, *np.cumsum(sizes).tolist()]
@@ -53,22 +53,23 @@ def sample_rows(examples: Sequence[Example], limit: int, kind: Kind, seed: int =
     return select_rows(examples, np.sort(by_stratum[picked]).astype(np.int32))
 
 
-def _draw(examples: Sequence[Example], kind: Kind, seed: int, unit: str) -> Drawn:
-    """Return a point by hash for each row's unit, its stratum, and the strata; kept for rows that are stored.
+def _sampling_keys(examples: Sequence[Example], kind: Kind, seed: int, unit: str) -> SamplingKeys:
+    """Return for each row the seeded hash of its unit [N] and the code of its stratum [N], and the names of the strata.
 
-    The unit is the row (strata: labels, else groups), or its group (strata: labels, else slices).
+    `unit`: "row" (strata: labels, else groups) or "group" (strata: labels, else slices). The keys of stored rows are
+    cached, as each pass decodes these rows anew.
     """
-    kept = _drawn.setdefault(examples, {}) if isinstance(examples, RowView) else {}
+    cached = _cached_keys.setdefault(examples, {}) if isinstance(examples, RowView) else {}
     key = (unit, kind, seed)
-    if key not in kept:
+    if key not in cached:
         name_of, stratum_of = (_id, _label_or_group) if unit == "row" else (_unit_name, _label_or_slice)
-        kept[key] = _points(examples, str(seed), name_of, lambda row: stratum_of(row, kind))
-    return kept[key]
+        cached[key] = _compute_keys(examples, str(seed), name_of, lambda row: stratum_of(row, kind))
+    return cached[key]
 
 
-def _points(
+def _compute_keys(
     examples: Sequence[Example], seed: str, name_of: Callable[[Example], str], stratum_of: Callable[[Example], str]
-) -> Drawn:
+) -> SamplingKeys:
     points, codes = np.empty(len(examples), np.uint64), np.empty(len(examples), np.int32)
     names: dict[str, int] = {}
     for at, row in enumerate(examples):
@@ -106,7 +107,7 @@ def sample_groups(
     """
     if len(examples) <= limit:
         return examples if are_stored(examples) else tuple(examples)
-    points, codes, names = _draw(examples, kind, seed, "group")
+    points, codes, names = _sampling_keys(examples, kind, seed, "group")
     _, group, sizes = np.unique(points, return_inverse=True, return_counts=True)
     stratum = most_common_strata(group, codes, names)
     # A group's quantile within its stratum, 0 to 1: groups up to one quantile are the same share of every stratum.

@@ -1,4 +1,4 @@
-"""Finds duplicate texts (exact, normalised, near) in one similarity join, whose index answers later queries."""
+"""Finds duplicate texts (exact, normalised, near) in one similarity join, and keeps an index for later queries."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Literal, overload
 import numpy as np
 
 from trimtab.base.records import Example
-from trimtab.data.digests import Digests, Template, TemplateFinder, digest_of
 from trimtab.data.join import join_between, join_within
 from trimtab.data.minhash import join_by_minhash
 from trimtab.data.row_store import read_rows
 from trimtab.data.shingles import Shingles
+from trimtab.data.text_digests import Digests, Template, TemplateFinder, digest_of
 
 if TYPE_CHECKING:
     from trimtab.data.row_store import RowNumbers
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 PairKind = Literal["exact", "normalised", "near"]
 
 MOST_COMPARED = 100_000
-"""Most different texts that are joined exactly, if that is fast; more of them are joined by MinHash."""
+"""The most different texts that are joined exactly (if that is fast); more are joined by MinHash."""
 
 _MEANINGFUL_PUNCTUATION = frozenset("%&#@*/\\-_()[]{}")  # punctuation that can change the meaning: operators, brackets
 _BETWEEN_DIGITS = re.compile(r"(?<!\d)[.,:]|[.,:](?!\d)")
@@ -92,11 +92,11 @@ def ellipsize(text: str, length: int = 60) -> str:
 class DuplicateIndex:
     """An index of the duplicates in N texts, built by one join.
 
-    `same_text`, `same_trimmed`, `same_words` [N]: the number of the first text that is the same, that is the same but
-    for white space around it, that has the same normalised form. `near_pairs` is a spanning forest of near duplicates
-    (numbers of the first text with each normalised form, and similarity), and `components` [N] numbers the groups of
-    duplicates of any kind. `template`: what texts are compared without; `head_template`: what it would be for the
-    first texts alone, which `head` gives. Without `exact` (MinHash) some near pairs may be missing.
+    `same_text`, `same_trimmed`, `same_words` [N]: the number of the first equal text: equal as it is, without white
+    space around it, in normalised form. `near_pairs`: a spanning forest of near duplicates, each pair two numbers of
+    first texts of a normalised form, and their similarity. `components` [N]: the group of duplicates, of any kind, of
+    each text. `template`: the words that are left out of comparisons; `head_template`: those for the first texts alone
+    (`head`). `exact`: False if MinHash found the near pairs, so that some may be missing.
     """
 
     texts: Sequence[str]
@@ -118,8 +118,8 @@ class DuplicateIndex:
         return int(np.count_nonzero(self.same_words == np.arange(len(self))))
 
     @property
-    def are_many(self) -> bool:
-        """True if there are too many different texts for the exact join."""
+    def exceeds_exact_join(self) -> bool:
+        """True if the texts have more different normalised forms than are joined exactly."""
         return self.distinct > MOST_COMPARED
 
     def compared_texts(self, numbers: Sequence[int]) -> list[str]:
@@ -205,16 +205,17 @@ class DuplicateIndex:
         )
 
 
-def find_duplicates(texts: Sequence[str], first: int = 0, once: Iterable[str] | None = None) -> DuplicateIndex:
+def find_duplicates(texts: Sequence[str], first: int = 0, stream: Iterable[str] | None = None) -> DuplicateIndex:
     """Index the duplicates in one join; the first `first` texts can be split off by `DuplicateIndex.head`.
 
-    `once`: the same texts, read once, from where something else is looked at in the same pass.
+    `stream`: an iterator over the same texts, consumed in place of a first pass over `texts`; a caller can inspect the
+    texts in the same pass.
 
-    Near means a Jaccard similarity of at least `NEAR`. There are no false pairs, and no missing ones if `exact` is
-    True. More than `MOST_COMPARED` different texts are joined by MinHash, with little memory each. Texts count as the
-    same if their 128-bit hashes are.
+    Near means a Jaccard similarity of at least `NEAR`. No reported pair is false, and none is missing if `exact` is
+    True. More than `MOST_COMPARED` different texts are joined by MinHash, which needs less memory. Texts are taken for
+    equal if their 128-bit digests are.
     """
-    scan = _scan(texts if once is None else once, first)
+    scan = _scan(texts if stream is None else stream, first)
     rows = np.flatnonzero(scan.same_words == np.arange(len(texts)))
     head = int(np.searchsorted(rows, first))
     template = scan.finder.template(len(rows))
@@ -239,7 +240,10 @@ def find_duplicates(texts: Sequence[str], first: int = 0, once: Iterable[str] | 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Scan:
-    """What one pass over texts finds; `words`: the distinct normalised forms, if they are few enough to be kept."""
+    """The result of one pass over texts: equal texts and templates (see `DuplicateIndex`).
+
+    `words`: the distinct normalised forms; None if there are more than `MOST_COMPARED`.
+    """
 
     same_text: RowNumbers
     same_trimmed: RowNumbers
@@ -250,6 +254,7 @@ class _Scan:
 
 
 def _scan(texts: Iterable[str], first: int) -> _Scan:
+    """Read texts once. `first`: the number of texts that count for `head_finder`."""
     as_is, trimmed, normal = Digests(), Digests(), Digests()
     finder, head_finder = TemplateFinder(), TemplateFinder()
     words: dict[str, None] | None = {}
@@ -259,16 +264,16 @@ def _scan(texts: Iterable[str], first: int) -> _Scan:
         as_is.add(digest)
         trimmed.add(digest if bare == text else digest_of(bare))
         normal.add(digest_of(form))
-        finder.see(form)
+        finder.add(form)
         if i < first:
-            head_finder.see(form)
+            head_finder.add(form)
         if words is not None:
             words[form] = None
             words = words if len(words) <= MOST_COMPARED else None
     return _Scan(
-        same_text=as_is.first_equal(),
-        same_trimmed=trimmed.first_equal(),
-        same_words=normal.first_equal(),
+        same_text=as_is.first_occurrences(),
+        same_trimmed=trimmed.first_occurrences(),
+        same_words=normal.first_occurrences(),
         words=None if words is None else list(words),
         finder=finder,
         head_finder=head_finder,
@@ -282,14 +287,14 @@ def _compared(texts: Sequence[str], numbers: Ints, template: Template) -> list[s
 
 
 def _first_places(labels: RowNumbers, none: int, count: int) -> Ints:
-    """Return the first place of each label below `count` [count], `none` for one that is not there."""
+    """Return the first position of each label below `count` [count]; `none` for a label that does not occur."""
     places = np.full(count, none)
     places[labels[::-1]] = np.arange(len(labels))[::-1]
     return places
 
 
 def _components(same_words: RowNumbers, near: Sequence[tuple[int, int, float]]) -> RowNumbers:
-    """Return the least number of each group of texts that equal normalised forms or near pairs connect [N]."""
+    """Return for each text [N] the least number in its component; equal forms and near pairs connect texts."""
     parent: dict[int, int] = {}
 
     def root(i: int) -> int:
@@ -306,7 +311,7 @@ def _components(same_words: RowNumbers, near: Sequence[tuple[int, int, float]]) 
 
 
 class DedupTexts(Sequence[str]):
-    """The texts by which rows are compared, built when they are asked for."""
+    """The texts by which rows are compared (`dedup_text`), built on access."""
 
     def __init__(self, rows: Sequence[Example]) -> None:
         self._rows = rows

@@ -52,7 +52,7 @@ _LABEL_COLUMNS = frozenset(("label", "category", "class", "intent", "sentiment")
 class ReadRows:
     """The contents of a set of files: usable examples, refused rows with reasons, and notes for the user.
 
-    `has_test`: the data declare some of the examples as test.
+    `has_test`: True if the data declare some of the examples as test.
     """
 
     examples: Sequence[Example]
@@ -83,7 +83,7 @@ class DetectedFormat:
 
 
 class _RowsSoFar:
-    """The rows read so far; labels are merged as they come."""
+    """Collects the rows of a set of files, with merged labels, and the refusals and notes."""
 
     def __init__(self, task: Task) -> None:
         self.refusals: list[Refusal] = []
@@ -99,7 +99,7 @@ class _RowsSoFar:
         return len(self._rows)
 
     def add(self, example: Example, *, has_own_id: bool) -> None:
-        """Add a row, whose id is its own or `content_id`."""
+        """Add a row. `has_own_id`: False if its id is a hash of its content (`_content_id`)."""
         self._id_hashes.append(hash(example.id))
         self._has_own_id.append(has_own_id)
         self.has_test = self.has_test or example.split == "test"
@@ -109,7 +109,7 @@ class _RowsSoFar:
         self._rows.append(example)
 
     def finish(self) -> Sequence[Example]:
-        """Return the rows with unique ids; raises InputError if two have the same of their own."""
+        """Return the rows, with unique ids. Raises InputError if two rows have the same own id."""
         rows, repeated = self._rows.finish(), repeated_positions(np.frombuffer(self._id_hashes, np.int64))
         rows = self._rows.rename(_numbered_ids(rows, repeated, self._has_own_id)) if len(repeated) else rows
         if self._merge:
@@ -365,9 +365,10 @@ def _read_squad(path: Path, task: Task, found: _RowsSoFar) -> None:
 
 
 def _numbered_ids(rows: Sequence[Example], numbers: RowNumbers, has_own: Sequence[int]) -> dict[int, str]:
-    """Return new ids by number for rows whose hash is the id of another, too (`-2`, `-3` …).
+    """Return new ids, by row number, for rows whose content hash is the id of another row, too: suffixes `-2`, `-3`, ….
 
-    `numbers`: the rows whose id may not be unique. Raises InputError for a row whose own id stands already elsewhere.
+    `numbers`: the rows whose id may not be unique. `has_own`: 1 for each row with an id of its own. Raises InputError
+    if two rows have the same own id.
     """
     by_id: dict[str, Example] = {}
     names: list[str] = []

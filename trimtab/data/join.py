@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trimtab.data.forest import Edge, SpanningForest
 from trimtab.data.minhash import likely_pairs, minhash_signatures
 from trimtab.data.shingles import Shingles, min_features, min_shared, sparse
+from trimtab.data.spanning_forest import Edge, SpanningForest
 
 if TYPE_CHECKING:
     from trimtab.data.shingles import Ints

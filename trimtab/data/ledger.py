@@ -13,12 +13,12 @@ from trimtab.base.records import Split
 
 SPLITS: tuple[Split, ...] = get_args(Split)
 _COLUMNS = ("id", "group", "stratum", "split")
-_ROWS_AT_ONCE = 500_000  # of a row group
+_ROWS_AT_ONCE = 500_000  # rows of a Parquet row group
 
 
 @dataclass(frozen=True, slots=True)
 class LedgerRow:
-    """An example's group (with its duplicates), stratum and split."""
+    """A row of the ledger: an example's id, the name of its unit (its group and its duplicates), stratum and split."""
 
     id: str
     group: str
@@ -41,7 +41,7 @@ def read_ledger_table(ledger: Path) -> Any:
         return pyarrow.table({name: pyarrow.array([], pyarrow.large_string()) for name in _COLUMNS})
     remedy = "restore it from a copy, or delete it to split anew (earlier scores are then not comparable)"
     try:
-        # Arrow's own file: a thread of it that reads a Python file can end the process when that exits.
+        # An Arrow file, since an Arrow thread that reads a Python file can abort the process at its exit.
         with pyarrow.OSFile(str(ledger)) as file:
             table = pyarrow.parquet.read_table(file, columns=list(_COLUMNS), read_dictionary=["stratum", "split"])
         table = table.select(_COLUMNS)
@@ -67,16 +67,16 @@ def write_ledger(ledger: Path, rows: Iterable[LedgerRow]) -> None:
 
 
 def write_ledger_tables(ledger: Path, tables: Iterable[Any]) -> None:
-    """Write the rows of several Arrow tables one after the other, atomically and a part at a time."""
+    """Write the rows of Arrow tables into the ledger, atomically and one row group at a time."""
     import pyarrow
     import pyarrow.parquet
 
-    form = pyarrow.schema([(name, pyarrow.string()) for name in _COLUMNS])
+    schema = pyarrow.schema([(name, pyarrow.string()) for name in _COLUMNS])
     with (
         replacing(ledger) as beside,
         pyarrow.OSFile(str(beside), "wb") as file,
-        pyarrow.parquet.ParquetWriter(file, form) as writer,
+        pyarrow.parquet.ParquetWriter(file, schema) as writer,
     ):
         for table in tables:
             for start in range(0, table.num_rows, _ROWS_AT_ONCE):
-                writer.write_table(table.slice(start, _ROWS_AT_ONCE).cast(form))
+                writer.write_table(table.slice(start, _ROWS_AT_ONCE).cast(schema))

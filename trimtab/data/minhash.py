@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from trimtab.data.forest import Edge, SpanningForest
 from trimtab.data.shingles import GRAM, Shingles, text_ranges
+from trimtab.data.spanning_forest import Edge, SpanningForest
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
     from trimtab.data.shingles import Ints
 
 KEYS = 24
-"""Keys of a signature, which has so many times 8 bytes."""
-_KEY = 6  # minima of a key, a byte each
+"""The number of keys of a signature, which takes 8 · KEYS bytes."""
+_KEY = 6  # minima of a key, one byte each
 HASHES = KEYS * _KEY
-_LEADING = 4  # minima that two keys must share
-_NEIGHBOURS = 6  # texts compared on each side in a sorted list
-_AGREEING = 0.65  # share of equal minima from which two texts are compared; four deviations below `NEAR`
-_PAIRS_WAITING = 200_000  # pairs that are collected before they are compared, as a text then is read for many of them
+_LEADING = 4  # leading minima that two keys must share
+_NEIGHBOURS = 6  # texts on each side, in a sorted list, with which a text is compared
+_AGREEING = 0.65  # share of equal minima from which two texts are compared; four standard deviations below `NEAR`
+_PAIRS_WAITING = 200_000  # candidate pairs that are collected before they are compared, to read each text less often
 _PAIRS_AT_ONCE = 20_000  # pairs compared at once, at up to 15 kB each
-_SIGNED_AT_ONCE = 2_000  # signatures in memory while they are computed
+_SIGNED_AT_ONCE = 2_000  # texts whose signatures are computed at a time
 _BASE, _MIX = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xD6E8FEB86659FD93)  # odd: multiplication is reversible
 _FACTORS = np.random.default_rng(0).integers(2**63, size=HASHES, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
 
@@ -40,10 +40,10 @@ Texts = Callable[["Ints"], list[str]]
 
 
 def join_by_minhash(texts: Texts, count: int, head: int, folder: Path | None = None) -> list[Edge]:
-    """Return a spanning forest (a < b, similarity) of near texts; its pairs below `head` are one of those texts.
+    """Return a spanning forest of near texts as pairs (a, b, similarity), a < b; those below `head` are one for the
+    first `head` texts alone.
 
-    `texts` returns the texts of given numbers below `count`, in whose order. `folder`: where the signatures are put
-    while this runs.
+    `texts` returns the texts with given numbers, below `count`, in their order. `folder`: for the temporary file.
     """
     with tempfile.TemporaryFile(dir=folder) as file:
         for start in range(0, count, _SIGNED_AT_ONCE):
@@ -53,18 +53,18 @@ def join_by_minhash(texts: Texts, count: int, head: int, folder: Path | None = N
         signed = np.memmap(file, np.uint64, "r", shape=(count, KEYS)) if count else np.zeros((0, KEYS), np.uint64)
         forest = SpanningForest(count)
         first, rest = np.arange(head), np.arange(head, count)
-        known = np.zeros(0, np.int64)  # pairs that are not near though they look so
+        rejected = np.zeros(0, np.int64)  # candidate pairs that are not near
         for rows, others in ((first, first), (rest, first), (rest, rest)):
             waiting: list[Ints] = []
             for a, b in likely_pairs(signed, rows, others):
                 unconnected = forest.part[a] != forest.part[b]
-                a, b = _alike(signed, a[unconnected], b[unconnected])
+                a, b = _filter_by_signature(signed, a[unconnected], b[unconnected])
                 waiting.append(np.minimum(a, b) * count + np.maximum(a, b))
                 if sum(map(len, waiting)) >= _PAIRS_WAITING:
-                    known = _compare(texts, np.concatenate(waiting), forest, known)
+                    rejected = _compare(texts, np.concatenate(waiting), forest, rejected)
                     waiting.clear()
             if waiting:
-                known = _compare(texts, np.concatenate(waiting), forest, known)
+                rejected = _compare(texts, np.concatenate(waiting), forest, rejected)
         return forest.edges
 
 
@@ -85,8 +85,8 @@ def likely_pairs(signed: NDArray[np.uint64], rows: Ints, others: Ints) -> Iterat
             yield rows[match], ordered[place[match]]
 
 
-def _alike(signed: NDArray[np.uint64], a: Ints, b: Ints) -> tuple[Ints, Ints]:
-    """Return the pairs of which enough minima are the same."""
+def _filter_by_signature(signed: NDArray[np.uint64], a: Ints, b: Ints) -> tuple[Ints, Ints]:
+    """Return the pairs whose signatures have enough equal minima."""
     keep = np.zeros(len(a), bool)
     for start in range(0, len(a), _PAIRS_AT_ONCE):
         part = slice(start, start + _PAIRS_AT_ONCE)
@@ -94,14 +94,13 @@ def _alike(signed: NDArray[np.uint64], a: Ints, b: Ints) -> tuple[Ints, Ints]:
     return a[keep], b[keep]
 
 
-def _compare(texts: Texts, pairs: Ints, forest: SpanningForest, known: Ints) -> Ints:
-    """Compare pairs exactly and add the near ones to the forest; return those known to be not near, with the new.
-
-    A pair (a < b) is the number a · N + b.
+def _compare(texts: Texts, pairs: Ints, forest: SpanningForest, rejected: Ints) -> Ints:
+    """Compare pairs exactly, unless they were rejected before, and add the near ones to the forest; return all rejected
+    pairs. A pair (a < b) is encoded as the number a · N + b.
     """
     count = len(forest.part)
-    pairs = np.setdiff1d(pairs, known)
-    missed = [known]
+    pairs = np.setdiff1d(pairs, rejected)
+    found = [rejected]
     for start in range(0, len(pairs), _PAIRS_AT_ONCE):
         part = pairs[start : start + _PAIRS_AT_ONCE]
         low, high = np.divmod(part, count)
@@ -113,8 +112,8 @@ def _compare(texts: Texts, pairs: Ints, forest: SpanningForest, known: Ints) -> 
         left, right = places.reshape(2, -1)
         near = Shingles(texts(numbers)).near_pairs(left, right)
         forest.add(numbers[near[0]], numbers[near[1]], near[2])
-        missed.append(np.setdiff1d(part, numbers[near[0]] * count + numbers[near[1]]))
-    return np.concatenate(missed)
+        found.append(np.setdiff1d(part, numbers[near[0]] * count + numbers[near[1]]))
+    return np.concatenate(found)
 
 
 def equal_minima(one: NDArray[np.uint64], other: NDArray[np.uint64]) -> Ints:
@@ -131,7 +130,7 @@ def minhash_signatures(texts: Sequence[str]) -> NDArray[np.uint64]:
         for features, row in _features(texts[start:end]):
             if not len(row):
                 continue
-            own = np.flatnonzero(np.diff(row, prepend=-1))  # where each text begins that has any
+            own = np.flatnonzero(np.diff(row, prepend=-1))  # the first feature of each text that has any
             mixed = (features ^ (features >> np.uint64(32))) * _MIX
             mixed ^= mixed >> np.uint64(29)
             for number, factor in enumerate(_FACTORS):
@@ -139,7 +138,7 @@ def minhash_signatures(texts: Sequence[str]) -> NDArray[np.uint64]:
                 column = least[start:end, number]
                 column[row[own]] = np.minimum(column[row[own]], np.minimum.reduceat(hashed, own))
     keys = np.zeros((len(texts), KEYS), np.uint64)
-    for at in range(_KEY):  # the byte of a minimum that is as often one value as another
+    for at in range(_KEY):  # the low byte of a minimum: all its values are equally likely
         keys |= (least[:, at::_KEY] & np.uint32(255)).astype(np.uint64) << np.uint64(8 * (_KEY - 1 - at))
     return keys
 
@@ -152,7 +151,7 @@ def _features(texts: Sequence[str]) -> Iterator[tuple[NDArray[np.uint64], Ints]]
     gram = np.zeros(len(points) - GRAM + 1, np.uint64)
     for i in range(GRAM):
         gram = gram * _BASE + points[i : i + len(gram)]
-    whole = row[: len(gram)] == row[GRAM - 1 :]  # inside one text
+    whole = row[: len(gram)] == row[GRAM - 1 :]  # 4-grams inside one text
     yield gram[whole], row[: len(gram)][whole]
     blank = points == ord(" ")
     is_first = np.flatnonzero(blank[:-1] & ~blank[1:]) + 1
@@ -160,5 +159,5 @@ def _features(texts: Sequence[str]) -> Iterator[tuple[NDArray[np.uint64], Ints]]
     powers = np.cumprod(np.full(len(points) + 1, _BASE, np.uint64))
     sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(points * powers[:-1], dtype=np.uint64)])
     inverse = np.cumprod(np.full(len(points) + 1, pow(int(_BASE), -1, 2**64), np.uint64))
-    word = (sums[after_last] - sums[is_first]) * inverse[is_first]  # the same wherever it stands
+    word = (sums[after_last] - sums[is_first]) * inverse[is_first]  # independent of the position of the word
     yield ~word, row[is_first]

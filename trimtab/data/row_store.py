@@ -1,6 +1,7 @@
-"""Stores the rows of a task: up to `IN_MEMORY` rows as objects, more of them in a temporary file, read when asked for.
+"""Stores the rows of a task: up to `IN_MEMORY` rows as objects, more in a temporary file from which they are decoded on
+access.
 
-Either way the rows are a `Sequence[Example]`; `select_rows` and `join_rows` take some of them, or several of such.
+Either way the rows are a `Sequence[Example]`; `select_rows` and `join_rows` select rows and concatenate sequences.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ from trimtab.base.records import Example, Message
 RowNumbers = NDArray[np.signedinteger[Any]]
 
 IN_MEMORY = 100_000
-"""Most rows of a file set that are held as objects; of more rows about 40 bytes each stay in memory: place and id."""
+"""The most rows of a set of files that are held as objects. Of rows in a file offset, id and row number stay in memory:
+36 bytes a row with ids of 16 characters. All of `open_workspace` takes about 660 bytes a row at its peak
+(`benchmarks/results/rows_stream.json`)."""
 BLOCK = 4096  # rows that are decoded at once
 
 _FIELDS = ("group", "slice", "weight", "source", "licence", "passages", "tests", "time", "split")
@@ -36,7 +39,7 @@ _to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_cir
 
 
 class RowWriter:
-    """Collects examples in their order; beyond `IN_MEMORY` of them it writes all to a temporary file in `folder`."""
+    """Collects examples in order; once there are more than `IN_MEMORY`, writes all to a temporary file in `folder`."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -66,7 +69,7 @@ class RowWriter:
         return RowView(self._file, np.arange(len(self._file), dtype=np.int32))
 
     def rename(self, new_ids: Mapping[int, str]) -> Sequence[Example]:
-        """Return the finished rows; those that `new_ids` numbers get these ids."""
+        """Give rows new ids, by row number, and return all rows. `finish` must have been called."""
         if self._file is not None:
             self._file.rename(new_ids)
         else:
@@ -76,7 +79,7 @@ class RowWriter:
 
 
 class RowFile(Sequence[Example]):
-    """Examples in a temporary file without a name, a JSON list each; in memory are their places and ids."""
+    """Examples in an unnamed temporary file, each as one JSON list; their offsets and ids are in memory."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -106,7 +109,7 @@ class RowFile(Sequence[Example]):
             self._pack_ids()
 
     def finish(self) -> None:
-        """End the writing."""
+        """Flush the file; rows can be read from now on, and no more can be appended."""
         import pyarrow
 
         if isinstance(self._ids, list):
@@ -119,7 +122,7 @@ class RowFile(Sequence[Example]):
             self._starts = np.frombuffer(self._starts, np.int64)
 
     def rename(self, new_ids: Mapping[int, str]) -> None:
-        """Give the rows that `new_ids` numbers these ids."""
+        """Give rows new ids, by row number."""
         import pyarrow
         import pyarrow.compute
 
@@ -130,7 +133,7 @@ class RowFile(Sequence[Example]):
             self._ids = pyarrow.compute.replace_with_mask(self._ids, pyarrow.array(where), names)
 
     def read(self, numbers: RowNumbers) -> list[Example]:
-        """Return the rows with these numbers; rows that lie close together are read at once."""
+        """Return the rows with these numbers; rows that are close together in the file are read at once."""
         starts, ends = self._starts[numbers], self._starts[numbers + 1]
         ids = self._ids.take(_as_arrow(numbers)).to_pylist()
         first, last = int(starts.min()), int(ends.max())
@@ -163,17 +166,17 @@ class RowFile(Sequence[Example]):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RowChanges:
-    """Other ids and groups for rows of a sequence, by number.
+    """Changes of id and group for rows of a sequence, by row number.
 
-    `renamed` [N]: whether the id gets the suffix `-test`; `named_by` [N]: the row after whose group the row's own is
-    called, or -1.
+    `renamed` [N]: True if the id gets the suffix `-test`. `named_by` [N]: the row whose group name becomes the row's
+    group, or -1.
     """
 
     renamed: NDArray[np.bool_]
     named_by: RowNumbers
 
     def apply(self, rows: Sequence[Example], row: Example, number: int) -> Example:
-        """Return the row with its id and group as they are to be."""
+        """Return a row with its changes. `rows`: all rows, `number`: of this row in them."""
         if self.renamed[number]:
             row = replace(row, id=f"{row.id}-test")
         leader = int(self.named_by[number])
@@ -185,7 +188,7 @@ class RowChanges:
 
 
 class RowView(Sequence[Example]):
-    """Some rows of a sequence in any order, by their `numbers` [N] there; up to `IN_MEMORY` are decoded only once."""
+    """A view of some rows of a sequence, by their `numbers` [N] in any order; decoded once if up to `IN_MEMORY`."""
 
     def __init__(self, rows: Sequence[Example], numbers: RowNumbers, changes: RowChanges | None = None) -> None:
         self.rows, self.numbers, self.changes = rows, numbers, changes
@@ -231,7 +234,7 @@ class RowView(Sequence[Example]):
 
 
 class JoinedRows(Sequence[Example]):
-    """The rows of two sequences, one after the other."""
+    """The concatenation of two sequences of rows."""
 
     def __init__(self, first: Sequence[Example], second: Sequence[Example]) -> None:
         self._first, self._second = first, second
@@ -264,21 +267,21 @@ class JoinedRows(Sequence[Example]):
 
 
 def read_rows(rows: Sequence[Example], numbers: RowNumbers) -> list[Example]:
-    """Return the rows with these numbers, decoded at once if they are stored."""
+    """Return the rows with these numbers; stored rows are read and decoded as one batch."""
     if isinstance(rows, RowFile | RowView | JoinedRows):
         return rows.read(numbers) if len(numbers) else []
     return [rows[number] for number in numbers.tolist()]
 
 
 def are_stored(rows: Sequence[Example]) -> bool:
-    """True if rows are decoded when asked for; false if they are objects in memory."""
+    """True if rows are decoded on access; False if they are objects in memory."""
     return isinstance(rows, RowFile | RowView | JoinedRows)
 
 
 def select_rows(rows: Sequence[Example], numbers: RowNumbers, changes: RowChanges | None = None) -> Sequence[Example]:
     """Return the rows with these numbers: a tuple of rows in memory, a view of stored ones.
 
-    `changes`: to the rows, by their number; a view that has changes of its own keeps them.
+    `changes`: changes of the rows, by their number; without them a view keeps the changes that it has.
     """
     if isinstance(rows, RowView) and changes is None:
         return RowView(rows.rows, rows.numbers[numbers], rows.changes)
@@ -287,12 +290,12 @@ def select_rows(rows: Sequence[Example], numbers: RowNumbers, changes: RowChange
 
 
 def join_rows(first: Sequence[Example], second: Sequence[Example]) -> Sequence[Example]:
-    """Return the rows of both: a tuple of rows in memory, else a sequence that reads them when asked for."""
+    """Return the rows of both: a tuple if all are in memory, else a sequence that reads them on access."""
     return JoinedRows(first, second) if are_stored(first) or are_stored(second) else (*first, *second)
 
 
 def split_off_test(rows: Sequence[Example]) -> tuple[Sequence[Example], Sequence[Example]]:
-    """Return the rows that the data do not declare as test, and those that they do."""
+    """Return the rows that the data do not declare as test, and those that the data do."""
     is_test = np.fromiter((row.split == "test" for row in rows), bool, len(rows))
     sides = (np.flatnonzero(side).astype(np.int32) for side in (~is_test, is_test))
     examples, test = (select_rows(rows, side) for side in sides)
@@ -302,7 +305,7 @@ def split_off_test(rows: Sequence[Example]) -> tuple[Sequence[Example], Sequence
 def repeated_positions(keys: NDArray[Any]) -> RowNumbers:
     """Return the positions of keys [N] that occur more than once, ascending."""
     order = np.argsort(keys, kind="stable")
-    same = np.zeros(len(keys) + 1, bool)  # as the one before
+    same = np.zeros(len(keys) + 1, bool)  # True if equal to the key before
     same[1:-1] = keys[order[1:]] == keys[order[:-1]]
     return np.sort(order[same[1:] | same[:-1]]).astype(np.int32)
 
@@ -314,7 +317,7 @@ def _as_arrow(numbers: RowNumbers) -> Any:
 
 
 def _row_bytes(example: Example) -> bytes:
-    """Return a row but for its id: turns, answers, place, and the other fields unless all have their default."""
+    """Encode a row without its id as JSON: turns, answers, file, line, and the other fields unless all are default."""
     turns = [part for message in example.messages for part in (message.role, message.content)]
     values = _fields_of(example)
     more = {} if values == _DEFAULTS else dict(zip(_FIELDS, values, strict=True))
@@ -322,6 +325,7 @@ def _row_bytes(example: Example) -> bytes:
 
 
 def _row_of(line: bytes, name: str) -> Example:
+    """Return the row that `_row_bytes` encoded. `name`: its id."""
     (turns, references, file, number, more), _ = _from_json(line.decode("utf-8", "surrogatepass"), 0)
     if more:
         more["passages"] = tuple(more["passages"])

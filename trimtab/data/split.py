@@ -1,5 +1,5 @@
 """Splits examples into train, dev and test: by group, stratified, and recorded in `splits.parquet`, so that no row ever
-moves. Rows are handled as numbers in arrays, however many they are."""
+moves. Works on arrays of row numbers, so that memory stays small with many rows."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ from trimtab.data.split_refusals import (
     refuse_same_ids,
     refuse_small_classes,
 )
-from trimtab.data.split_rows import DEV, TEST, TRAIN, SplitRows, last_of
-from trimtab.data.units import Units
+from trimtab.data.split_rows import DEV, TEST, TRAIN, SplitRows, last_code
+from trimtab.data.split_units import Units
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -63,7 +63,7 @@ def assign_splits(
 
     `fixed_test` is a given test set; then `examples` give train and dev only, and a test row that shares an example's
     id gets the suffix `-test`. Rows declared as dev by the data are dev, and no others. The order of rows is kept.
-    `duplicates`: the index of the examples, if it is known; `test_parts`: the components of the fixed test rows.
+    `duplicates`: the index of the examples, if it exists already; `test_parts`: the components of the fixed test rows.
 
     Raises InputError for a duplicate id, a class with a single group, a group in two splits, or an empty split.
     """
@@ -86,7 +86,7 @@ def assign_splits(
     plan = _Plan((1 - sum(held_out.values()), held_out["dev"], held_out["test"]), split.seed, kind)
     if has_times:
         chosen = _split_by_time(rows, units, plan)
-    elif rows.is_later:
+    elif rows.extends_ledger:
         chosen = _later_split(rows, units, plan, np.arange(len(units)))
     else:
         chosen = _first_split(units, plan)
@@ -101,7 +101,7 @@ def assign_splits(
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """The share of each split, the seed, and the kind of the task."""
+    """The parameters of a split: the share of train, dev and test, the seed, and the kind of the task."""
 
     shares: tuple[float, float, float]
     seed: int
@@ -147,7 +147,7 @@ def _split_by_time(rows: SplitRows, units: Units, plan: _Plan) -> Splits:
     times = np.fromiter((moment(row.time or "") for row in rows.rows[: rows.count]), np.float64, rows.count)
     newest = np.full(len(units), -math.inf)
     np.maximum.at(newest, units.of_row, times)
-    names = (name for start in range(0, len(units), BLOCK) for name in _some_names(rows, units, start))
+    names = (name for start in range(0, len(units), BLOCK) for name in _block_of_names(rows, units, start))
     tie = np.fromiter((int(sha256_text(str(plan.seed), name)[:16], 16) for name in names), np.uint64, len(units))
     ordered = np.lexsort((tie, newest))
     split_of_unit = np.full(len(units), TRAIN, np.int8)
@@ -166,7 +166,8 @@ def _split_by_time(rows: SplitRows, units: Units, plan: _Plan) -> Splits:
     return _later_split(rows, units, plan, ordered, split_of_unit)
 
 
-def _some_names(rows: SplitRows, units: Units, start: int) -> list[str]:
+def _block_of_names(rows: SplitRows, units: Units, start: int) -> list[str]:
+    """Return the names of up to BLOCK units from `start` on."""
     numbers = np.arange(start, min(start + BLOCK, len(units)), dtype=np.int32)
     names: list[str] = rows.unit_names(units, numbers).to_pylist()
     return names
@@ -219,7 +220,7 @@ def _later_split(
     trained = set(rows.column("stratum").filter(pyarrow.array(rows.table_splits == TRAIN)).unique().to_pylist())
     has_share = np.array([share > 0 for share in plan.shares])[rows.table_splits]
     groups = rows.column("group").filter(pyarrow.array(has_share))
-    of_name = last_of(rows.facts.names, groups, rows.table_splits[has_share])
+    of_name = last_code(rows.facts.names, groups, rows.table_splits[has_share])
     shares: dict[str, float] = dict(zip(SPLITS, plan.shares, strict=True))
     chosen = np.zeros(rows.count, np.int8)
     for start in range(0, len(order), BLOCK):

@@ -1,4 +1,6 @@
-"""Refuses rows that cannot be split: ids used twice, labels of one unit, groups in two splits, empty splits."""
+"""Raises InputError for rows that cannot be split: repeated ids, labels of a single unit, groups in two splits, empty
+splits, and data or a ledger that contradict each other.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,7 @@ from trimtab.data.duplicates import row_location
 from trimtab.data.ledger import SPLITS
 from trimtab.data.row_store import repeated_positions
 from trimtab.data.split_rows import TEST, SplitRows
-from trimtab.data.units import Units
+from trimtab.data.split_units import Units
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -37,7 +39,7 @@ def refuse_same_ids(rows: SplitRows) -> None:
 
 
 def refuse_declared(rows: SplitRows, has_times: bool) -> None:
-    """Refuse rows with times of which the data say themselves what is tested on."""
+    """Refuse rows with times if the data also declare dev or test rows, as both would choose the test set."""
     fixed, dev = len(rows.rows) > rows.count, np.flatnonzero(rows.facts.is_dev[: rows.count])
     if has_times and (fixed or len(dev)):
         declared = rows.row(rows.count if fixed else int(dev[0]))
@@ -49,7 +51,7 @@ def refuse_declared(rows: SplitRows, has_times: bool) -> None:
 
 
 def refuse_old_test(rows: SplitRows) -> None:
-    """Refuse an example that was a test row in the ledger: with a fixed test set it would now be trained on."""
+    """Refuse an example that is a test row in the ledger: with a fixed test set it would be trained on now."""
     old = np.flatnonzero(rows.known[: rows.count] == TEST)
     if len(rows.rows) > rows.count and len(old):
         raise InputError(
@@ -88,7 +90,7 @@ def refuse_small_classes(rows: SplitRows, units: Units) -> None:
 
 
 def refuse_groups_in_two_splits(rows: SplitRows, chosen: Splits) -> None:
-    """Refuse a group that the data give to rows of two splits; `chosen` [N]: the split of each example."""
+    """Refuse a group with rows in two splits. `chosen`: the split of each example."""
     split = np.concatenate([chosen, np.full(len(rows.rows) - rows.count, TEST, np.int8)])
     in_order = np.argsort(split, kind="stable")
     in_order = in_order[rows.facts.has_group[in_order]]
@@ -108,7 +110,7 @@ def refuse_groups_in_two_splits(rows: SplitRows, chosen: Splits) -> None:
 
 
 def refuse_empty(counts: NDArray[Any], units: int) -> None:
-    """Refuse splits without rows; `counts`: the rows of train, dev and test."""
+    """Refuse splits without rows. `counts`: the number of rows in train, dev and test; `units`: of units."""
     empty = [name for name, count in zip(SPLITS, counts, strict=True) if not count]
     if empty:
         rows = int(counts.sum())

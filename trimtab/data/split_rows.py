@@ -1,4 +1,4 @@
-"""Holds what splitting knows of the rows: the facts in arrays, what the ledger says, and the ids they get."""
+"""Holds the rows to split with their facts, looks them up in the ledger, and builds the splits with their final ids."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from trimtab.base.records import Example, Kind, Split
 from trimtab.data.ledger import SPLITS, read_ledger_table, write_ledger_tables
 from trimtab.data.row_store import RowChanges, join_rows, select_rows
-from trimtab.data.units import RowFacts, Units, build_units, collect_facts, rank_names
+from trimtab.data.split_units import RowFacts, Units, build_units, collect_facts, rank_names
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     Splits = NDArray[np.int8]
 
 TRAIN, DEV, TEST = range(3)
-"""Indices in SPLITS."""
+"""Indices into SPLITS."""
 
 
 class SplitRows:
-    """The examples, then the fixed test set: their facts, and what the ledger knows of them.
+    """The N rows to split: `count` examples, then the fixed test set; with their facts and their splits in the ledger.
 
-    `names` [N] numbers the name of each row, and `ranks` orders these numbers as the names sort. `known` [N]: the split
-    that the ledger has for a row, or -1.
+    `names` [N]: a number for the name of each row; `ranks`: the rank of each number in the order of names. `known` [N]:
+    the split of a row in the ledger, or -1. `renamed` [N]: True for rows whose id gets the suffix `-test`.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class SplitRows:
         if fixed_test:
             self.facts = self._with_test_ids()
         self.names, self.ranks = rank_names(self.facts.names)
-        self.known = last_of(self.facts.ids, self.column("id"), self.table_splits)
+        self.known = last_code(self.facts.ids, self.column("id"), self.table_splits)
 
     def column(self, name: str) -> Any:
         """Return a column of the ledger as an Arrow array of text."""
@@ -56,7 +56,7 @@ class SplitRows:
         return self.table.column(name).cast(text).combine_chunks()
 
     def _with_test_ids(self) -> RowFacts:
-        """Return the facts with test rows renamed if an example has or had their id: each file may count from 1."""
+        """Return the facts with test rows renamed if an example has, or had, their id: both files may number from 1."""
         import pyarrow
         import pyarrow.compute
 
@@ -80,8 +80,8 @@ class SplitRows:
         )
 
     @property
-    def is_later(self) -> bool:
-        """True if the ledger knows an example, or the group of one."""
+    def extends_ledger(self) -> bool:
+        """True if the ledger contains an example, or the group of one."""
         import pyarrow.compute
 
         if not self.table.num_rows:
@@ -91,7 +91,7 @@ class SplitRows:
         return bool((self.known[: self.count] >= 0).any() or pyarrow.compute.any(in_group).as_py())
 
     def units(self, parts: Sequence[int] | RowNumbers, first: int) -> Units:
-        """Return the units of the rows from `first` on that `parts` counts, by these components of duplicates."""
+        """Return the units of M rows from row `first` on; `parts` [M]: their components of duplicates."""
         return build_units(self.facts, self.names, self.ranks, parts, first)
 
     def unit_names(self, units: Units, numbers: RowNumbers) -> Any:
@@ -101,12 +101,15 @@ class SplitRows:
         return self.facts.names.take(pyarrow.array(units.leader[numbers]))
 
     def row(self, number: int) -> Example:
-        """Return a row with the id that it has in its split."""
+        """Return a row with its final id."""
         row = self.rows[number]
         return replace(row, id=f"{row.id}-test") if self.renamed[number] else row
 
     def parts(self, chosen: Splits, units: Units, test_units: Units) -> dict[Split, Sequence[Example]]:
-        """Return the rows of each split, with the name of their unit as group if it has more than one row."""
+        """Return the rows of each split; a unit of several rows gives them its name as their group.
+
+        `chosen`: the split of each example. `units`, `test_units`: of the examples and of the fixed test set.
+        """
         named_by = np.full(len(self.rows), -1, np.int32)
         for start, some in ((0, units), (self.count, test_units)):
             several = np.flatnonzero(some.sizes[some.of_row] > 1)
@@ -121,7 +124,7 @@ class SplitRows:
         }
 
     def write_ledger(self, units: Units, chosen: Splits) -> None:
-        """Add the rows that the ledger does not know: the examples by unit, then the fixed test set."""
+        """Append the rows that are not in the ledger yet: the examples by unit, then the fixed test set."""
         import pyarrow
 
         new = units.members[self.known[units.members] < 0]
@@ -141,8 +144,8 @@ class SplitRows:
         write_ledger_tables(self.path, [self.table, *tables])
 
 
-def last_of(values: Any, keys: Any, codes: NDArray[Any]) -> Splits:
-    """Return the code of the last of `keys` that equals each value, -1 without one; both are Arrow arrays."""
+def last_code(values: Any, keys: Any, codes: NDArray[Any]) -> Splits:
+    """Return for each value the code of the last equal key, or -1; values and keys are Arrow arrays."""
     import pyarrow
     import pyarrow.compute
 

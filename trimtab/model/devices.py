@@ -27,7 +27,7 @@ class Compute:
 
 
 def gpu_count() -> int:
-    """Return the number of GPUs that torch can use."""
+    """Return the number of GPUs that PyTorch can use."""
     import torch
 
     return torch.cuda.device_count() if torch.cuda.is_available() else 0

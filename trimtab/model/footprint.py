@@ -37,10 +37,11 @@ def activation_width(config: Any, *, fused: bool) -> int:
 
 
 def gathered_bytes(outside: int, layer: int, size: int, *, trained: bool) -> int:
-    """Bytes that a pass of a divided model takes beside this process's part, numbers of `size` bytes.
+    """Return the bytes that a pass of a sharded model (FSDP) takes beyond this process's own shard.
 
-    Parameters outside of the layers and of two layers are whole (the next one is gathered ahead); where they are
-    `trained`, gradients of one group are on their way besides, in the model's precision and in float32.
+    The parameters outside of the layers and those of two layers are gathered (the next layer is prefetched). If they
+    are `trained`, the gradients of one FSDP group are being reduced besides, in the model's precision and in float32.
+    `outside`, `layer`: numbers of parameters; `size`: bytes of each.
     """
     return size * (outside + 2 * layer) + (size + 4) * max(outside, layer) * trained
 

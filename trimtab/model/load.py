@@ -50,8 +50,8 @@ class Base:
     """A pretrained causal model in evaluation mode, all weights frozen, and its tokenizer.
 
     `original_weights`: pretrained values of weights that are trained since, by parameter name; `detach`
-    (`model/adapters/apply.py`) restores them. `activation_checkpointing`: passes with a gradient keep the inputs of the
-    decoder layers alone and compute the rest again in the backward pass (`model/fast/partial_forward.py`).
+    (`model/adapters/apply.py`) restores them. `activation_checkpointing`: passes with a gradient keep only the
+    inputs of the decoder layers, and the backward pass computes the rest again (`model/fast/partial_forward.py`).
     """
 
     model: Any

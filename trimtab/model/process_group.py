@@ -42,8 +42,9 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True, kw_only=True)
 class Launch:
-    """Which of how many processes this one is, and where rank 0 is found. `local_rank`: its number on its machine,
-    which has `local_size` of them, or all if the launcher does not say.
+    """The launcher's settings for this process: its rank, the number of processes, and the address of rank 0.
+
+    `local_rank`: its rank on its machine; `local_size`: the number of processes there, by default all.
     """
 
     rank: int

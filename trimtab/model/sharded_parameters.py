@@ -1,6 +1,6 @@
 """Sharded parameters: each process of a group holds some rows of the first dimension.
 
-`model/sharded.py` divides a model; here is what optimizer, checkpoints and saving need to know of its parameters.
+`model/sharded.py` shards a model; the functions here tell the optimizer, checkpoints and saving which rows are local.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def is_sharded(value: Tensor) -> TypeGuard[DTensor]:
-    """True if this process holds only a part of a parameter."""
+    """True if this process holds only some rows of a parameter."""
     if process_group.size() == 1:
         return False
     from torch.distributed.tensor import DTensor
@@ -26,23 +26,23 @@ def is_sharded(value: Tensor) -> TypeGuard[DTensor]:
 
 
 def local_shard(value: DTensor) -> Tensor:
-    """Return this process's part of a divided parameter, over the same memory."""
+    """Return this process's shard of a sharded parameter, over the same memory."""
     detached: Any = value.detach()
     part: Tensor = detached.to_local()
     return part
 
 
 def shard_rows(value: Tensor) -> slice:
-    """Return which rows of a divided parameter this process holds."""
+    """Return the rows of a sharded parameter that this process holds."""
     each = -(-value.shape[0] // process_group.size())
     start = min(process_group.rank() * each, value.shape[0])
     return slice(start, min(start + each, value.shape[0]))
 
 
 def gathered_value(base: Base, value: Tensor) -> Tensor:
-    """Return a trained parameter as it is saved: contiguous; a divided one whole, in the base's precision.
+    """Return a trained parameter as it is saved: contiguous; a sharded one gathered, in the base's precision.
 
-    All processes must ask for it alike.
+    All processes of the group must call it.
     """
     if is_sharded(value):
         detached: Any = value.detach()

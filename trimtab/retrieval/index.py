@@ -45,12 +45,12 @@ LAYOUT_VERSION = 4  # raised when columns, chunking or embedding change; older t
 APPROXIMATE_FROM = 100_000  # passages; an exact scan of as many vectors takes about 50 ms
 DRIFT = 0.05  # share of the rows that may be added or removed before the indexes are built anew; added ones are scanned
 BATCH = 4096  # passages that are embedded and written at a time; a killed process loses at most one batch
-PART = 256  # of these, texts that are embedded at a time by one of several processes
+PART = 256  # texts of a batch for one process, if several processes embed
 OLD_VERSIONS = timedelta(hours=1)
 _CACHED = 20_000  # passages of a table that are held in memory
 
-KeepVectors = Callable[[Sequence[str], NDArray[np.float32], float], None]
-EmbedBatches = Callable[[Iterator[list[str]], int, KeepVectors], None]
+SaveVectors = Callable[[Sequence[str], NDArray[np.float32], float], None]
+EmbedBatches = Callable[[Iterator[list[str]], int, SaveVectors], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,29 +187,30 @@ class Index:
     def embed_ahead(
         self, documents: Sequence[Document], embed: EmbedBatches, *, least: int = 1, seconds: float = 0.0
     ) -> int:
-        """Have the texts that an update to `documents` would embed embedded by `embed`, unless they are fewer than
-        `least`, and keep their vectors for that update, also after a crash. Return their number, 0 if nothing was done.
+        """Embed by `embed` the texts that an update to `documents` would embed, and keep their vectors on disk for that
+        update. Return the number of texts; 0, with nothing embedded, if there are fewer than `least`.
 
-        `embed` is given batches of at most PART texts of about the same length, the number of all texts, and a function
-        that it calls with each batch, its vectors [N, D] and the seconds that these took, in any order. `seconds`: as
-        in `update`. Raises BusyError while another process updates the index.
+        `embed` gets batches of at most PART texts of similar length, the number of all texts, and a function that it
+        calls for each batch, in any order, with the texts, their vectors [N, D] and the seconds of embedding.
+        `seconds`: as in `update`. Raises BusyError while another process updates the index.
         """
         with locked(self.folder, seconds):
             self.refresh()
             count = sum(1 for _ in self._texts_to_embed(documents))
             if count < least:
                 return 0
-            embed(self._parts_to_embed(documents), count, self._keep_vectors)
+            embed(self._parts_to_embed(documents), count, self._save_vectors)
         return count
 
     def _parts_to_embed(self, documents: Sequence[Document]) -> Iterator[list[str]]:
-        """Yield the texts to embed as one process would batch them: by length, among as many as it embeds at a time."""
+        """Yield the texts to embed in batches of PART, each sorted by length among BATCH texts."""
         texts = self._texts_to_embed(documents)
         while batch := sorted(islice(texts, BATCH), key=len, reverse=True):
             for start in range(0, len(batch), PART):
                 yield batch[start : start + PART]
 
-    def _keep_vectors(self, texts: Sequence[str], vectors: NDArray[np.float32], seconds: float) -> None:
+    def _save_vectors(self, texts: Sequence[str], vectors: NDArray[np.float32], seconds: float) -> None:
+        """Write the vectors of a batch; its seconds are divided among the texts by their length."""
         each = seconds / max(1, sum(map(len, texts)))
         self._ahead.write([_text_digest(text) for text in texts], vectors, [each * len(text) for text in texts])
 

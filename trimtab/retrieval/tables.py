@@ -34,7 +34,7 @@ class SearchParams:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recall:
-    """The share of the exact scan's results that the approximate index finds, measured on questions of the task.
+    """The recall of the approximate index against the exact scan, measured on questions of the task.
 
     `recall`: the share of the exact scan's best `k` passages that are among its own best `k`, 0 to 1. Seconds are
     those of one vector search: the median and the 95th percentile, and the median of the exact scan. `params`: the

@@ -1,4 +1,4 @@
-"""Keeps vectors that other processes computed for an index, in Parquet files, until the index has them in its table."""
+"""Stores vectors that other processes computed for an index, in Parquet files, until an update takes them."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _SUFFIX = ".parquet"
 
 
 class VectorParts:
-    """Vectors of texts by their digests, one file for each batch, which is written whole or not at all.
+    """A store of text vectors by the digest of the text, with one Parquet file per batch, each written atomically.
 
-    A file is named by the digests in it and by the SHA-256 of its bytes; one that is damaged counts as missing.
+    A file's name holds a hash of its digests and the SHA-256 of its bytes; a damaged file counts as missing.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -33,7 +33,7 @@ class VectorParts:
         self._places: dict[str, str] = {}  # the file of each digest
 
     def write(self, digests: Sequence[str], vectors: NDArray[np.float32], seconds: Sequence[float]) -> None:
-        """Keep the vectors [N, D] of one batch, and the seconds that each took."""
+        """Write the vectors [N, D] of one batch, and the seconds that each took."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
@@ -51,8 +51,8 @@ class VectorParts:
         write_atomic(self._folder / name, content)
 
     def digests(self) -> Collection[str]:
-        """Return the digests of all texts whose vectors are kept."""
-        self._look()
+        """Return the digests of all texts whose vectors are stored."""
+        self._refresh()
         return self._places.keys()
 
     def select(self, columns: Sequence[str], by: str, values: Sequence[str]) -> pa.Table:
@@ -61,20 +61,20 @@ class VectorParts:
 
         if by != "digest":
             raise ValueError(by)
-        self._look()
+        self._refresh()
         wanted: dict[str, set[str]] = {}
         for digest in values:
             if digest in self._places:
                 wanted.setdefault(self._places[digest], set()).add(digest)
         found = [_rows_of(self._folder / name, asked) for name, asked in wanted.items()]
-        return pa.concat_tables(found).select(list(columns)) if found else _nothing().select(list(columns))
+        return pa.concat_tables(found).select(list(columns)) if found else _empty_table().select(list(columns))
 
     def remove(self) -> None:
-        """Delete all of them."""
+        """Delete all vectors."""
         shutil.rmtree(self._folder, ignore_errors=True)
         self._files, self._places = {}, {}
 
-    def _look(self) -> None:
+    def _refresh(self) -> None:
         """Read the digests of files that are new, and forget those of files that are gone."""
         there = {path.name: path for path in self._folder.glob(f"*{_SUFFIX}")}
         if there.keys() == self._files.keys():
@@ -84,7 +84,7 @@ class VectorParts:
 
 
 def _digests_in(file: Path) -> set[str]:
-    """Return the digests in a file; none, and it is deleted, if it is damaged."""
+    """Return the digests in a file. A damaged file is deleted, and gives none."""
     import pyarrow.parquet as pq
 
     if sha256_file(file) != file.stem.rpartition("_")[2]:
@@ -102,7 +102,7 @@ def _rows_of(file: Path, digests: Collection[str]) -> pa.Table:
     return rows.filter(pc.is_in(rows["digest"], pa.array(list(digests), pa.string())))
 
 
-def _nothing() -> pa.Table:
+def _empty_table() -> pa.Table:
     import pyarrow as pa
 
     kinds: Mapping[str, pa.DataType] = {

@@ -1,1 +1,1 @@
-"""A study on several machines, by an existing engine."""
+"""Runs studies and trainings on the machines of a Ray cluster."""

@@ -1,6 +1,7 @@
-"""A Ray cluster as the machines of a study: `open_cluster` connects, checks what every machine has, and does jobs.
+"""Connects to a Ray cluster (`open_cluster`), checks its machines, and runs the jobs of a study on them (`Cluster`).
 
-Ray decides where and when a job runs. Jobs leave their results in the study's folder, which all machines see.
+Ray decides where and when a job runs. Jobs write their results into the study's folder, which all machines see, or
+into an object store.
 """
 
 from __future__ import annotations
@@ -32,37 +33,38 @@ from trimtab.base.sanitize import one_line, visible
 from trimtab.base.task import Task
 from trimtab.model.devices import gpu_count
 from trimtab.retrieval.embed import Encoder
-from trimtab.retrieval.index import KeepVectors
+from trimtab.retrieval.index import SaveVectors
 from trimtab.scale.embedding import EmbeddingPool
-from trimtab.scale.job_run import ATTEMPTS, NEW_MACHINE_SECONDS, JobRun, last_line, lost_cluster
-from trimtab.scale.stored_job import do_stored_job, fetch_study
+from trimtab.scale.job_run import ATTEMPTS, NEW_MACHINE_SECONDS, JobRun, cluster_lost_error, last_line
+from trimtab.scale.stored_job import fetch_study, run_stored_job
 from trimtab.scale.study_files import require_inside
 from trimtab.scale.study_store import StudyStore
-from trimtab.scale.tasks import MachineReport, do_job_of_node, inspect_machine
+from trimtab.scale.tasks import MachineReport, inspect_machine, run_job_in_ray
 from trimtab.studies.jobs import Job, JobContext
 from trimtab.studies.schedule import (
-    WORTH_SECONDS,
+    LONG_STUDY_SECONDS,
     MachineCapacity,
     cores_each,
+    describe_waits,
     end_times,
-    waits_in_words,
     wall_times,
 )
 
 LOCAL = "local"
-CONNECT_SECONDS = 5.0  # for an address to answer
-LOOK_SECONDS = 300.0  # for a machine to tell what it has: it imports the libraries first
-STORE_BYTES = 80 << 20  # Ray's least: no result goes through its object store
+CONNECT_SECONDS = 5.0  # timeout of a connection to an address
+INSPECT_SECONDS = 300.0  # timeout of `inspect_machine`: a machine imports the libraries first
+OBJECT_STORE_BYTES = 80 << 20  # the least that Ray accepts, as no large result goes through its object store
 
 
 @contextmanager
 def open_cluster(address: str, store: str | None = None) -> Iterator[Cluster]:
-    """Context manager: yields the machines of a Ray cluster, for `study(machines=…)`.
+    """Context manager: connects to a Ray cluster and yields its machines, for `study(machines=…)`.
 
     `address`: `local` for processes on this machine, `auto` for the cluster that this machine belongs to (or that
-    RAY_ADDRESS names), or `ray://HOST:PORT`. `store`: the address of an object store (`s3://BUCKET/FOLDER`) through
-    which a study's files go where machines share no folder. Raises PackageError without Ray, and InputError for an
-    address where nothing listens, a cluster of another version of Ray or Python, or what is no address of a store.
+    RAY_ADDRESS names), or `ray://HOST:PORT`. `store`: the address of an object store (`s3://BUCKET/FOLDER`), through
+    which machines without a shared folder exchange a study's files. Raises PackageError if Ray is not installed, and
+    InputError if nothing listens at the address, if the cluster has another version of Ray or Python, or if `store` is
+    not an address of an object store.
     """
     ray = _import_ray()
     if store is not None:
@@ -80,8 +82,8 @@ def open_cluster(address: str, store: str | None = None) -> Iterator[Cluster]:
 
 
 def _import_ray() -> Any:
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent to anybody
-    os.environ.setdefault("RAY_worker_niceness", "0")  # of processes here; Ray's own 15 yields to any other program
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no telemetry
+    os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's default of 15 lets any other program go first
     try:
         import ray
     except ImportError:
@@ -96,7 +98,7 @@ def _restore(handlers: Mapping[signal.Signals, Any]) -> None:
 
 
 def _require_listener(address: str) -> None:
-    """Raise InputError for an address of another form, or where nothing listens."""
+    """Raise InputError for an address that is not local, auto or ray://HOST:PORT, or where nothing listens."""
     if address == LOCAL:
         return
     named = os.environ.get("RAY_ADDRESS", "") if address == "auto" else address
@@ -108,7 +110,9 @@ def _require_listener(address: str) -> None:
     except ValueError:
         host = port = None
     if not host or not port or parts.scheme not in ("ray", "") or (address != "auto" and parts.scheme != "ray"):
-        raise InputError(f"{named!r} is no address", "use local, auto, or ray://HOST:PORT", field="--on")
+        raise InputError(
+            f"{named!r} is not an address of a cluster", "use local, auto, or ray://HOST:PORT", field="--on"
+        )
     try:
         socket.create_connection((host, port), CONNECT_SECONDS).close()
     except OSError as error:
@@ -121,19 +125,19 @@ def _require_listener(address: str) -> None:
 
 def _connect(ray: Any, address: str) -> None:
     quiet = {"log_to_driver": False, "logging_level": "CRITICAL"}
-    here = {"num_cpus": cores(), "include_dashboard": False, "object_store_memory": STORE_BYTES}
+    here = {"num_cpus": cores(), "include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
     try:
         ray.init(address=address, **quiet, **(here if address == LOCAL else {}))
     except ConnectionError as error:
         remedy = "start Ray on this machine (`ray start --head`), or name its address: --on ray://HOST:PORT"
         if address.startswith("ray://"):
             remedy = "check that this is the client port; where the cluster asks for a token, set RAY_AUTH_MODE=token"
-        elif "Failed to connect" in str(error):  # there is one, for others
+        elif "Failed to connect" in str(error):  # a cluster runs here, but refuses this process
             remedy = (
                 "let this machine join it (`ray start --address=…`) with the cluster's token, or use ray://HOST:PORT"
             )
         raise InputError(f"no Ray cluster was found ({last_line(error)})", remedy, field="--on") from None
-    except ImportError as error:  # of what the client alone needs
+    except ImportError as error:  # of a package that only the client needs
         raise PackageError(error.name or "grpcio", "ray", "a ray:// address") from None
     except RuntimeError as error:
         problem, remedy = f"Ray cannot be used ({one_line(error)})", "see `ray logs cluster`"
@@ -144,12 +148,12 @@ def _connect(ray: Any, address: str) -> None:
 
 
 class Cluster:
-    """The machines of a connected Ray cluster. `ray`: the module, connected."""
+    """The machines of a Ray cluster. `ray`: Ray's module, connected to it."""
 
     def __init__(self, ray: Any, address: str, store: str | None = None) -> None:
         self.ray, self.address, self.store = ray, address, store
-        self.gpu = False  # True: jobs that run the base model get a GPU each, as the plan is timed on one here
-        self._reports: dict[str, MachineReport] = {}  # by the name of a machine
+        self.gpu = False  # True: each job that runs the base model gets a GPU, as this machine times the plan on one
+        self._reports: dict[str, MachineReport] = {}  # by machine name
         self._cores = 1  # of each job
 
     @property
@@ -157,21 +161,21 @@ class Cluster:
         """Return the command-line options that name these machines."""
         return f"--on {self.address}" + (f" --store {shlex.quote(self.store)}" if self.store else "")
 
-    # ---- before anything is spent
+    # ---- checks before a study
 
     def require_ready(self, task: Task, folder: Path) -> None:
-        """Raise InputError unless every machine sees `folder`, or the store, and has the versions and models of this
-        one. Raises an error of the store if this machine cannot use it.
+        """Raise InputError unless every machine can read `folder`, or the store, and has this machine's versions and
+        the task's models. Raises RemoteError or MissingError if this machine itself cannot use the store.
         """
         self.gpu = any(method_of(arm).uses_base for arm in task.arms) and gpu_count() > 0
         if self.store:
             require_inside(task)
         folder.mkdir(parents=True, exist_ok=True)
         nodes = self._nodes()
-        with self._token(task, folder, secrets.token_hex(16)) as ask:
-            asked = {name: ask(node) for name, node in nodes.items()}
-            seen = {name: self._report(name, reference) for name, reference in asked.items()}
-            self._reports = {name: report for name, report in seen.items() if report is not None}
+        with self._probe(task, folder, secrets.token_hex(16)) as inspect:
+            references = {name: inspect(node) for name, node in nodes.items()}
+            found = {name: self._report(name, reference) for name, reference in references.items()}
+            self._reports = {name: report for name, report in found.items() if report is not None}
         for name, report in self._reports.items():
             _require_fit(name, report, folder, self.store, gpu=self._needs_gpu_of(nodes[name]))
         if not self._capacities():
@@ -180,7 +184,7 @@ class Cluster:
             raise InputError(f"no machine of the cluster {lacks}", remedy, field="--on")
 
     def _nodes(self) -> dict[str, Mapping[str, Any]]:
-        """Return the machines that are up and offer a core, by host name, which several nodes of one host extend."""
+        """Return the nodes that are up and offer a core, by host name; several nodes of one host get their ID added."""
         found = [node for node in self.ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
         hosts = Counter(node["NodeManagerHostname"] for node in found)
         return {
@@ -190,28 +194,28 @@ class Cluster:
         }
 
     @contextmanager
-    def _token(self, task: Task, folder: Path, words: str) -> Iterator[Callable[[Mapping[str, Any]], Any]]:
-        """Context manager: writes words where all machines should see them; yields a function that asks a machine what
-        it has, and returns Ray's reference to its `MachineReport`.
+    def _probe(self, task: Task, folder: Path, content: str) -> Iterator[Callable[[Mapping[str, Any]], Any]]:
+        """Context manager: writes a probe file that every machine should be able to read, and yields a function that
+        starts `inspect_machine` on a node and returns Ray's reference to its `MachineReport`.
         """
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         store, name = StudyStore(self.store) if self.store else None, f".seen-{uuid.uuid4().hex}"
-        token = name if store else str(folder / name)
+        probe = name if store else str(folder / name)
 
-        def ask(node: Mapping[str, Any]) -> Any:
+        def inspect(node: Mapping[str, Any]) -> Any:
             options: dict[str, Any] = {"num_cpus": 1, "max_retries": 0}
             options["scheduling_strategy"] = NodeAffinitySchedulingStrategy(node_id=node["NodeID"], soft=False)
             if self._needs_gpu_of(node):
                 options |= {"num_gpus": 1, "max_calls": 1}
-            return self.ray.remote(**options)(inspect_machine).remote(task, token, words, self.store)
+            return self.ray.remote(**options)(inspect_machine).remote(task, probe, content, self.store)
 
         try:
             if store:
-                store.write_text(name, words)
+                store.write_text(name, content)
             else:
-                write_atomic(folder / name, words)
-            yield ask
+                write_atomic(folder / name, content)
+            yield inspect
         finally:
             if store:
                 store.remove(name)
@@ -222,11 +226,11 @@ class Cluster:
         return self.gpu and node["Resources"].get("GPU", 0) >= 1
 
     def _report(self, name: str, reference: Any) -> MachineReport | None:
-        """Return what a machine has, None if it is gone. Raises InputError if it does not tell."""
+        """Wait for a machine's report and return it; None if the machine is gone. Raises InputError if none comes."""
         try:
-            report: MachineReport = self.ray.get(reference, timeout=LOOK_SECONDS)
+            report: MachineReport = self.ray.get(reference, timeout=INSPECT_SECONDS)
         except self.ray.exceptions.GetTimeoutError:
-            problem = f"machine {name} did not answer within {LOOK_SECONDS:.0f} s"
+            problem = f"machine {name} did not answer within {INSPECT_SECONDS:.0f} s"
             raise InputError(problem, "see `ray status`: is it busy, or gone?", field="--on") from None
         except (self.ray.exceptions.TaskUnschedulableError, self.ray.exceptions.NodeDiedError):
             return None
@@ -239,7 +243,7 @@ class Cluster:
         return report
 
     def _capacities(self) -> list[MachineCapacity]:
-        """Return what each machine offers to jobs; those without a GPU are left out where one is needed."""
+        """Return what each machine offers to jobs; without machines that lack a GPU if jobs need one."""
         offered = [node["Resources"] for node in self._nodes().values()]
         return [
             MachineCapacity(
@@ -252,20 +256,21 @@ class Cluster:
         ]
 
     def fetch_study(self, task: Task, study: str) -> None:
-        """Bring the folder of a study that was begun on another machine from the store, if it is not here."""
+        """Download the folder of a study that another machine began from the store, unless it is on this machine."""
         if self.store and not (task.folder / FOLDER / "studies" / study).exists():
             fetch_study(self.store, task, study)
 
-    # ---- what is foretold
+    # ---- predictions
 
     def divide_cores(self, jobs: int) -> int:
-        """Divide the cores of the machines among so many jobs at once. Return the cores of each."""
+        """Divide the cores of the machines among this number of concurrent jobs. Return the cores of each job."""
         self._cores = cores_each(self._capacities(), jobs)
         return self._cores
 
     def forecast(self, jobs: Sequence[Job], cost: CostTable) -> Sequence[str]:
-        """Return in sentences the predicted wall time of jobs and, with the user's price, what the machines cost: here
-        and, for what takes long to build, on other numbers of such machines, and what waits for what.
+        """Return sentences with the predicted wall time of jobs and, given a price, the cost of the machines.
+
+        For a long build they also give both for other numbers of such machines, and which jobs wait for others.
         """
         machines = self._capacities()
         memory = max((job.memory_mb or 0.0 for job in jobs), default=0.0)
@@ -280,14 +285,14 @@ class Cluster:
         hour = cost.machine_hour.price if cost.machine_hour else None
         price = "" if hour is None else f", {_amount(len(machines) * wall / 3600 * hour, cost)}"
         sentences = [f"{what} {count} on {where}, {share}: {times}{price}"]
-        if jobs[0].stage == "make" and whole >= WORTH_SECONDS:
-            sentences += self._elsewhere(jobs, machines, cost, hour)
+        if jobs[0].stage == "make" and whole >= LONG_STUDY_SECONDS:
+            sentences += self._forecast_other_sizes(jobs, machines, cost, hour)
         return sentences
 
-    def _elsewhere(
+    def _forecast_other_sizes(
         self, jobs: Sequence[Job], machines: Sequence[MachineCapacity], cost: CostTable, hour: float | None
     ) -> Iterator[str]:
-        """Yield what building takes on other numbers of machines like these, and what waits for what."""
+        """Yield sentences: the wall time of building on other numbers of such machines, and which jobs wait."""
         others = [
             f"{one.machines}: about {duration_in_words(one.seconds)}"
             + (f", {_amount(one.cost, cost)}" if one.cost is not None else "")
@@ -296,19 +301,19 @@ class Cluster:
         ]
         if others:
             yield f"on other numbers of such machines: {'; '.join(others)}"
-        yield "; ".join(waits_in_words(jobs))
+        yield "; ".join(describe_waits(jobs))
 
     def describe(self) -> list[dict[str, Any]]:
-        """Return the machines, for the manifest: their names, processors, cores and memory, and the cores of a job."""
+        """Return for the manifest each machine's name, processor, cores and memory, and the cores of a job."""
         return [{"name": name, **report.machine, "cores_each": self._cores} for name, report in self._reports.items()]
 
-    # ---- the work
+    # ---- running jobs
 
     def run(self, context: JobContext, jobs: Sequence[Job], progress: Progress) -> Mapping[str, str]:
-        """Do all jobs. Return why arms failed, by name. Events of the workers are passed on as they come.
+        """Run all jobs, and relay their events to `progress`. Return the reason for each arm that failed, by name.
 
-        A job whose process or machine is lost is begun again, three times at most; it goes on from its last
-        checkpoint. Raises TrimtabError if no job can go on, or no machine is left.
+        If a job's process or machine is lost, the job is retried from its last checkpoint, ATTEMPTS times at most.
+        Raises TrimtabError if a job reports an error that stops the study, or if no machine is left.
         """
         return JobRun(self, self.ray, context, jobs, progress).finish()
 
@@ -317,14 +322,14 @@ class Cluster:
         load: Callable[[], Encoder],
         digest: str,
         batches: Iterator[list[str]],
-        keep: KeepVectors,
-        tell: Callable[[int], None],
+        save: SaveVectors,
+        on_progress: Callable[[int], None],
     ) -> float:
-        """Embed batches of texts, as many at once as jobs would run; return the seconds of all processes.
+        """Embed batches of texts, as many at once as jobs would run; return the seconds of all processes together.
 
-        `load`: returns the embedding model on any machine, `digest` identifies it. `keep` gets each batch with its
-        vectors and seconds, `tell` the number of texts that are done. Raises TrimtabError if a machine lacks the model,
-        or the cluster is lost.
+        `load` returns the embedding model on any machine; `digest` identifies the model. `save` gets each batch with
+        its vectors and seconds, `on_progress` the number of texts that are done. Raises TrimtabError if a machine lacks
+        the model, or if the cluster is lost.
         """
         pool = EmbeddingPool(
             self.ray,
@@ -333,35 +338,35 @@ class Cluster:
             cores=self._cores,
             slots=self._slots,
             attempts=ATTEMPTS,
-            patience=NEW_MACHINE_SECONDS,
+            machine_timeout=NEW_MACHINE_SECONDS,
         )
         try:
-            return pool.embed(batches, keep, tell)
+            return pool.embed(batches, save, on_progress)
         except (ConnectionError, self.ray.exceptions.RaySystemError) as error:
-            raise lost_cluster(error) from error
+            raise cluster_lost_error(error) from error
 
     def _slots(self, memory_mb: float = 0.0) -> int:
         return sum(machine.slots(self._cores, memory_mb) for machine in self._capacities())
 
     def submit(self, context: JobContext, job: Job, worker: str) -> Any:
-        """Give a job to Ray. Return Ray's reference to its outcome."""
+        """Submit a job to Ray. Return Ray's reference to its `JobOutcome`."""
         options: dict[str, Any] = {"num_cpus": self._cores, "max_retries": 0, "scheduling_strategy": "SPREAD"}
         machines = self._capacities()
         if job.memory_mb and any(machine.memory_mb for machine in machines):
-            # more than the largest machine has would never be scheduled
+            # Ray would never schedule a job that asks for more memory than the largest machine has
             options["memory"] = int(min(job.memory_mb, max(machine.memory_mb or 0.0 for machine in machines)) * 1e6)
         gpu = self.gpu and any(method_of(arm).uses_base for arm in context.task.arms if arm.name in job.arms)
         if gpu:
-            options |= {"num_gpus": 1, "max_calls": 1}  # only the end of its process frees a GPU's memory
-        given = context, job, worker
+            options |= {"num_gpus": 1, "max_calls": 1}  # a process frees its GPU memory only when it ends
+        arguments = context, job, worker
         if self.store:
-            do = self.ray.remote(**options)(do_stored_job)
-            return do.remote(*given, store=self.store, cores=self._cores, gpu=gpu)
-        return self.ray.remote(**options)(do_job_of_node).remote(*given, cores=self._cores, gpu=gpu)
+            run = self.ray.remote(**options)(run_stored_job)
+            return run.remote(*arguments, store=self.store, cores=self._cores, gpu=gpu)
+        return self.ray.remote(**options)(run_job_in_ray).remote(*arguments, cores=self._cores, gpu=gpu)
 
-    def offers(self) -> list[dict[str, float]]:
-        """Return what Ray gives to each process of one training: a GPU with its share of its machine's cores, or all
-        cores of a machine where no machine has a GPU.
+    def training_bundles(self) -> list[dict[str, float]]:
+        """Return the resources of each process of a training, as bundles of a Ray placement group: one GPU with its
+        share of the machine's cores, or all cores of a machine if no machine has a GPU.
         """
         found = [node["Resources"] for node in self._nodes().values()]
         by_gpu = [
@@ -372,11 +377,11 @@ class Cluster:
         return by_gpu or [{"CPU": float(int(one["CPU"]))} for one in found]
 
     def lost_nodes(self) -> set[str]:
-        """Return Ray's names of the nodes that are lost."""
+        """Return Ray's IDs of the nodes that are lost."""
         return {node["NodeID"] for node in self.ray.nodes() if not node["Alive"]}
 
-    def has_room(self) -> bool:
-        """True if a machine is up that takes a job."""
+    def can_run_jobs(self) -> bool:
+        """True if a machine is up that has the cores, and the GPU, of a job."""
         return any(machine.slots(self._cores) for machine in self._capacities())
 
 
@@ -385,11 +390,13 @@ def _amount(value: float, cost: CostTable) -> str:
 
 
 def _require_fit(name: str, report: MachineReport, folder: Path, store: str | None, *, gpu: bool) -> None:
-    """Raise InputError if a machine lacks what a study needs."""
-    if report.unseen is not None and store:
-        problem = f"machine {name} cannot use the store ({report.unseen})"
-        raise InputError(problem, "set there what this machine uses it with", field="--store")
-    if report.unseen is not None:
+    """Raise InputError if a machine cannot run jobs: it cannot read the folder or store, has other versions, no GPU
+    that PyTorch finds, or lacks a model.
+    """
+    if report.storage_error is not None and store:
+        problem = f"machine {name} cannot use the store ({report.storage_error})"
+        raise InputError(problem, "set there the credentials and endpoint that this machine has", field="--store")
+    if report.storage_error is not None:
         raise InputError(
             f"machine {name} does not see {folder}",
             "put the task's folder where all machines have it under the same path, or name a store with --store",

@@ -1,7 +1,7 @@
 """Embeds texts on the machines of a Ray cluster, in batches, for the index of a study's documents.
 
-Each batch is handed back as soon as it is done, so what a lost process or machine costs is the batch that it was at.
-Ray Data is not used: its datasets cannot be run over a `ray://` address.
+Each batch is saved as soon as it is embedded, so a lost process or machine costs one batch. Ray Data is not used: its
+datasets do not run over a `ray://` address.
 """
 
 from __future__ import annotations
@@ -19,14 +19,16 @@ from numpy.typing import NDArray
 
 from trimtab.base.errors import InputError, TrimtabError
 from trimtab.retrieval.embed import Encoder
-from trimtab.retrieval.index import KeepVectors
+from trimtab.retrieval.index import SaveVectors
 
 POLL_SECONDS = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
 class EmbeddedBatch:
-    """Vectors [N, D] of a batch of texts, and the seconds that they took; or why there are none, in one line."""
+    """The vectors [N, D] of N texts and the seconds that embedding took; or, as `problem`, one line that says why the
+    process could not embed.
+    """
 
     vectors: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 0), dtype=np.float32))
     seconds: float = 0.0
@@ -34,10 +36,10 @@ class EmbeddedBatch:
 
 
 class EmbeddingWorker:
-    """An embedding model in a process of its own, on any machine; loaded once."""
+    """A Ray actor that loads the embedding model once and embeds batches with it."""
 
     def __init__(self, load: Callable[[], Encoder], digest: str, cores: int) -> None:
-        """`load`: returns the model. `digest`: of the model that is meant."""
+        """`load`: returns the model. `digest`: the digest that the model must have."""
         import torch
 
         torch.set_num_threads(cores)
@@ -45,10 +47,10 @@ class EmbeddingWorker:
         self._encoder: Encoder | None = None
 
     def embed(self, texts: Sequence[str]) -> EmbeddedBatch:
-        """Return the vectors of a batch."""
+        """Return the vectors of a batch of texts."""
         try:
             if self._encoder is None:
-                self._encoder = _loaded(self._load, self._digest)
+                self._encoder = _load_verified(self._load, self._digest)
             began = time.perf_counter()
             vectors = self._encoder.encode(texts)
         except TrimtabError as error:
@@ -56,20 +58,21 @@ class EmbeddingWorker:
         return EmbeddedBatch(vectors=vectors, seconds=time.perf_counter() - began)
 
 
-def _loaded(load: Callable[[], Encoder], digest: str) -> Encoder:
+def _load_verified(load: Callable[[], Encoder], digest: str) -> Encoder:
+    """Return the embedding model. Raises InputError if it has another digest."""
     encoder = load()
     if encoder.digest != digest:
         problem = "the embedding model is not the one of the machine where the study was started"
         raise InputError(problem, "fetch the same one on all machines", field="base.embedding")
-    encoder.encode([])  # the time of loading it does not count as embedding
+    encoder.encode([])  # loads the weights now, so that loading does not count as embedding
     return encoder
 
 
 class EmbeddingPool:
-    """Workers on a cluster, as many as have room at once, each with one batch at a time.
+    """A pool of embedding actors on a cluster, as many as fit; each embeds one batch at a time.
 
-    `slots`: returns how many have room now. `attempts`: how often a batch whose process is lost is begun again.
-    `patience`: seconds to wait for a machine if there is none.
+    `slots`: returns how many actors fit at present. `attempts`: how often a batch is retried if its process is lost.
+    `machine_timeout`: seconds to wait for a machine while there is none.
     """
 
     def __init__(
@@ -81,46 +84,47 @@ class EmbeddingPool:
         cores: int,
         slots: Callable[[], int],
         attempts: int,
-        patience: float,
+        machine_timeout: float,
     ) -> None:
         self._ray, self._load, self._digest, self._cores = ray, load, digest, cores
-        self._slots, self._attempts, self._patience, self._stranded = slots, attempts, patience, 0.0
+        self._slots, self._attempts, self._machine_timeout = slots, attempts, machine_timeout
+        self._seconds_without_machine = 0.0
         self._idle: list[Any] = []
-        self._running: dict[Any, tuple[Any, list[str]]] = {}  # by Ray's reference to the outcome
+        self._running: dict[Any, tuple[Any, list[str]]] = {}  # actor and batch, by Ray's reference to the result
         self._lost: Counter[str] = Counter()  # by the first text of a batch
 
-    def embed(self, batches: Iterator[list[str]], keep: KeepVectors, tell: Callable[[int], None]) -> float:
-        """Embed all batches, and hand each with its vectors to `keep`; return the seconds of all processes.
+    def embed(self, batches: Iterator[list[str]], save: SaveVectors, on_progress: Callable[[int], None]) -> float:
+        """Embed all batches, and pass each with its vectors to `save`; return the seconds of all processes together.
 
-        `tell`: is told the number of texts that are done. Raises TrimtabError for a model that a machine lacks or that
-        gives no vectors, and for a batch that is lost again and again.
+        `on_progress` gets the number of texts that are done. Raises TrimtabError if a machine lacks the model, if the
+        model gives no vectors, and if a batch is lost more than `attempts` times.
         """
-        waiting, done, seconds = _Queue(batches), 0, 0.0
+        waiting, done, seconds = _BatchQueue(batches), 0, 0.0
         try:
             while waiting or self._running:
                 self._submit(waiting)
-                for texts, found in self._ended(waiting):
-                    keep(texts, found.vectors, found.seconds)
+                for texts, found in self._collect(waiting):
+                    save(texts, found.vectors, found.seconds)
                     done, seconds = done + len(texts), seconds + found.seconds
-                    tell(done)
+                    on_progress(done)
         finally:
             self.close()
         return seconds
 
     def close(self) -> None:
-        """End the processes."""
-        with suppress(Exception):  # a cluster that is lost has none
+        """Kill the actors."""
+        with suppress(Exception):  # if the cluster is lost, so are they
             for worker in [*self._idle, *(worker for worker, _ in self._running.values())]:
                 self._ray.kill(worker)
         self._idle, self._running = [], {}
 
-    def _submit(self, waiting: _Queue) -> None:
-        """Give batches to the workers that have none, and to new ones while there is room."""
-        room = max(1, self._slots()) - len(self._running) - len(self._idle)
-        while waiting and (self._idle or room > 0):
+    def _submit(self, waiting: _BatchQueue) -> None:
+        """Give batches to idle actors, and to new actors while there are free slots."""
+        free = max(1, self._slots()) - len(self._running) - len(self._idle)
+        while waiting and (self._idle or free > 0):
             if not self._idle:
                 self._idle.append(self._new_worker())
-                room -= 1
+                free -= 1
             worker, texts = self._idle.pop(), waiting.take()
             self._running[worker.embed.remote(texts)] = worker, texts
 
@@ -128,11 +132,12 @@ class EmbeddingPool:
         options = {"num_cpus": self._cores, "scheduling_strategy": "SPREAD", "max_restarts": 0}
         return self._ray.remote(**options)(EmbeddingWorker).remote(self._load, self._digest, self._cores)
 
-    def _ended(self, waiting: _Queue) -> Iterator[tuple[list[str], EmbeddedBatch]]:
-        """Wait a moment, and yield the batches that were embedded; those of lost processes wait again."""
+    def _collect(self, waiting: _BatchQueue) -> Iterator[tuple[list[str], EmbeddedBatch]]:
+        """Wait a moment, and yield the batches that are embedded; put those of lost processes back into the queue."""
         ended, _ = self._ray.wait(list(self._running), num_returns=1, timeout=POLL_SECONDS)
-        self._stranded = 0.0 if ended or self._slots() else self._stranded + POLL_SECONDS
-        if self._stranded > self._patience:
+        without = self._seconds_without_machine + POLL_SECONDS
+        self._seconds_without_machine = 0.0 if ended or self._slots() else without
+        if self._seconds_without_machine > self._machine_timeout:
             raise TrimtabError("no machine of the cluster is left; what was embedded is kept, go on with --resume")
         for reference in ended:
             worker, texts = self._running.pop(reference)
@@ -156,8 +161,8 @@ class EmbeddingPool:
             raise TrimtabError(f"{problem}; what was embedded is kept, go on with --resume")
 
 
-class _Queue:
-    """Batches that wait, drawn from an iterator only when they are taken; true while there is one."""
+class _BatchQueue:
+    """A queue over an iterator of batches, which it reads one ahead at most; true while a batch is left."""
 
     def __init__(self, batches: Iterator[list[str]]) -> None:
         self._batches, self._next = batches, list[list[str]]()
@@ -172,5 +177,5 @@ class _Queue:
         return self._next.pop() if self else []
 
     def put_back(self, batch: list[str]) -> None:
-        """Have a batch wait again."""
+        """Put a batch back, to be taken next."""
         self._next.append(batch)

@@ -1,4 +1,4 @@
-"""Does a job of a study whose files are in an object store: in a folder of its own, which it keeps in the store."""
+"""Runs a job of a study whose files are in an object store: downloads them, and uploads what the job writes."""
 
 from __future__ import annotations
 
@@ -15,93 +15,95 @@ from trimtab.arms.workspace import FOLDER
 from trimtab.base.errors import MissingError, RemoteError, TrimtabError
 from trimtab.base.files import cache_root
 from trimtab.base.task import Task
-from trimtab.scale.study_files import files_for_jobs, whole_files
+from trimtab.scale.study_files import files_for_jobs, finished_files
 from trimtab.scale.study_store import ChangedError, StoredFolder, StudyStore, folder_stamps
-from trimtab.scale.tasks import JobOutcome, do_job_of_node, node_file
+from trimtab.scale.tasks import JobOutcome, node_file, run_job_in_ray
 from trimtab.studies.jobs import Job, JobContext
 
-PUSH_SECONDS = 5.0  # between two moments at which a job keeps its folder in the store
-FIRST_SECONDS = 1.0  # before it does so first: the node that does the job is in the folder
-STORE_SECONDS = 120.0  # for a store that cannot be reached
-FORGOTTEN_SECONDS = 7 * 24 * 3600.0  # after which a machine deletes what a study left there
-_PASSING = (ChangedError, MissingError, RemoteError, OSError)  # the next time goes better
+PUSH_SECONDS = 5.0  # between two uploads of a job's files
+FIRST_SECONDS = 1.0  # before the first upload, which tells what node runs the job
+STORE_SECONDS = 120.0  # to wait at the end of a job for a store that cannot be reached
+STALE_SECONDS = 7 * 24 * 3600.0  # after which a machine deletes its copy of a study's inputs
+_TRANSIENT = (ChangedError, MissingError, RemoteError, OSError)  # errors after which the next attempt may succeed
 
 
-def do_stored_job(context: JobContext, job: Job, worker: str, *, store: str, cores: int, gpu: bool) -> JobOutcome:
-    """Do a job as `do_job` does, with the study's files from the store at an address, and its results there.
+def run_stored_job(context: JobContext, job: Job, worker: str, *, store: str, cores: int, gpu: bool) -> JobOutcome:
+    """Run a job as `run_job` does, with files from the store at an address, and upload its results there.
 
-    What an earlier process of this job kept in the store is gone on with.
+    The job goes on from what an earlier process of it uploaded.
     """
     home = cache_root() / "studies" / context.folder.name
     folder = home / worker
     try:
-        _remove_forgotten(home.parent)
-        there = StudyStore(store)
-        inputs = there.pull(_inputs(context.folder.name), folder, cache=home / "files")
+        _remove_stale(home.parent)
+        files = StudyStore(store)
+        inputs = files.pull(_inputs_key(context.folder.name), folder, cache=home / "files")
         if inputs is None:
             raise MissingError(f"{store}: the study {context.folder.name} is gone; go on with --resume")
-        former = _latest_former(there, context, job)
-        found = there.pull(former, folder) if former else None
+        key = _latest_key(files, context, job)
+        previous = files.pull(key, folder) if key else None
         own = replace(
             context,
             task=context.task.model_copy(update={"file": folder / context.task.file.name}),
             folder=folder / FOLDER / "studies" / context.folder.name,
         )
-        with KeptInStore(there, _of_worker(context, job, worker), folder, own.folder, inputs, found):
-            return do_job_of_node(own, job, worker, cores=cores, gpu=gpu)
+        with PeriodicUpload(files, _worker_key(context, job, worker), folder, own.folder, inputs, previous):
+            return run_job_in_ray(own, job, worker, cores=cores, gpu=gpu)
     except TrimtabError as error:
-        return JobOutcome(stop=str(error))
+        return JobOutcome(study_error=str(error))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _inputs(study: str) -> str:
+def _inputs_key(study: str) -> str:
     return f"{study}/inputs"
 
 
-def _of_job(context: JobContext, job: Job) -> str:
+def _job_key(context: JobContext, job: Job) -> str:
     return f"{context.folder.name}/jobs/{job.name}"
 
 
-def _of_worker(context: JobContext, job: Job, worker: str) -> str:
-    return f"{_of_job(context, job)}/{worker}"
+def _worker_key(context: JobContext, job: Job, worker: str) -> str:
+    return f"{_job_key(context, job)}/{worker}"
 
 
-def _latest_former(store: StudyStore, context: JobContext, job: Job) -> str | None:
-    """Return the name of what the earlier processes of a job kept last."""
-    names = [_of_worker(context, job, worker) for worker in store.names(_of_job(context, job))]
-    found = {name: kept.number for name in names if (kept := store.read(name)) is not None}
-    return max(found, key=lambda name: found[name], default=None)
+def _latest_key(store: StudyStore, context: JobContext, job: Job) -> str | None:
+    """Return the key of the newest upload by an earlier process of a job; None without one."""
+    keys = [_worker_key(context, job, worker) for worker in store.names(_job_key(context, job))]
+    numbers = {key: folder.number for key in keys if (folder := store.read(key)) is not None}
+    return max(numbers, key=lambda key: numbers[key], default=None)
 
 
-def _remove_forgotten(home: Path) -> None:
-    """Delete what studies of long ago left on this machine."""
+def _remove_stale(home: Path) -> None:
+    """Delete the copies of studies that no job has used for STALE_SECONDS."""
     for folder in home.glob("*/"):
         with suppress(OSError):
-            if time.time() - folder.stat().st_mtime > FORGOTTEN_SECONDS:
+            if time.time() - folder.stat().st_mtime > STALE_SECONDS:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
-class KeptInStore:
-    """Context manager: what a job changes in the study's folder is kept in the store, all along and at the end."""
+class PeriodicUpload:
+    """Context manager: uploads what a job changes in the study's folder, every PUSH_SECONDS and at the end."""
 
     def __init__(
         self,
         store: StudyStore,
-        name: str,
+        key: str,
         home: Path,
         study: Path,
         inputs: StoredFolder,
-        former: StoredFolder | None,
+        previous: StoredFolder | None,
     ) -> None:
-        """`home`: the task's folder, `study`: the study's in it. `inputs`, `former`: what was there before the job."""
-        self._store, self._name, self._home, self._study = store, name, home, study
-        self._before: Mapping[str, str] = inputs.files
-        self._number = former.number if former else 0
+        """`key`: the folder in the store. `home`: the task's folder; `study`: the study's folder in it. `inputs`,
+        `previous`: the files that were downloaded before the job.
+        """
+        self._store, self._key, self._home, self._study = store, key, home, study
+        self._inputs: Mapping[str, str] = inputs.files
+        self._number = previous.number if previous else 0
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._push_often, daemon=True)
+        self._thread = threading.Thread(target=self._push_periodically, daemon=True)
 
-    def __enter__(self) -> KeptInStore:
+    def __enter__(self) -> PeriodicUpload:
         self._thread.start()
         return self
 
@@ -116,63 +118,64 @@ class KeptInStore:
                 raise RemoteError(f"{self._store.address}: cannot be reached; go on with --resume once it can")
             time.sleep(1.0)
 
-    def _push_often(self) -> None:
+    def _push_periodically(self) -> None:
         pause = FIRST_SECONDS
         while not self._ended.wait(pause):
             self._push()
             pause = PUSH_SECONDS
 
     def _push(self) -> bool:
-        """Keep the folder as it is at one moment; False if it changed meanwhile, or the store cannot be reached."""
+        """Upload the folder as it is now; return False if it changed meanwhile, or if the store cannot be reached."""
         try:
-            paths = whole_files(self._study)
+            paths = finished_files(self._study)
             before = folder_stamps(path for path in paths if path.suffix != ".jsonl")
             self._store.push(
-                self._name,
+                self._key,
                 self._home,
                 paths,
-                but=self._before,
+                exclude=self._inputs,
                 number=self._number,
-                still=lambda: folder_stamps(p for p in whole_files(self._study) if p.suffix != ".jsonl") == before,
+                is_unchanged=lambda: (
+                    folder_stamps(p for p in finished_files(self._study) if p.suffix != ".jsonl") == before
+                ),
             )
-        except _PASSING:
+        except _TRANSIENT:
             return False
         return True
 
 
 class StoredStudy:
-    """A study's files in an object store, as the machine that leads it sees them."""
+    """The files of a study in an object store, for the machine that started the study."""
 
     def __init__(self, address: str, context: JobContext) -> None:
         self._store, self._context = StudyStore(address), context
         self._home = context.task.folder
 
-    def send(self) -> None:
-        """Keep everything in the store that jobs need."""
+    def upload(self) -> None:
+        """Upload the files that jobs read."""
         files = files_for_jobs(self._context.task, self._context.folder)
-        self._store.push(_inputs(self._context.folder.name), self._home, files)
+        self._store.push(_inputs_key(self._context.folder.name), self._home, files)
 
-    def look(self, job: Job, worker: str) -> None:
-        """Bring the events of a job that runs, and on which node it does, if the store can be reached."""
-        about = node_file(self._context.folder, job, worker).with_suffix("")
-        begins = about.relative_to(self._home).as_posix()
-        with suppress(*_PASSING):
-            name = _of_worker(self._context, job, worker)
-            self._store.pull(name, self._home, wanted=lambda path: path.startswith(f"{begins}."))
+    def pull_events(self, job: Job, worker: str) -> None:
+        """Download the events and the node file of a running job, if the store can be reached."""
+        stem = node_file(self._context.folder, job, worker).with_suffix("").relative_to(self._home).as_posix()
+        with suppress(*_TRANSIENT):
+            key = _worker_key(self._context, job, worker)
+            self._store.pull(key, self._home, wanted=lambda path: path.startswith(f"{stem}."))
 
     def collect(self, job: Job, worker: str) -> None:
-        """Bring what a job made of the study, and keep it in the store for all other jobs."""
+        """Download the results of a job, and upload them for all other jobs."""
         study = f"{self._context.folder.relative_to(self._home).as_posix()}/"
-        name = _of_worker(self._context, job, worker)
-        self._store.pull(name, self._home, wanted=lambda path: path.startswith(study))
-        self.send()
-        self._store.remove(_of_job(self._context, job))
+        key = _worker_key(self._context, job, worker)
+        self._store.pull(key, self._home, wanted=lambda path: path.startswith(study))
+        self.upload()
+        self._store.remove(_job_key(self._context, job))
 
 
 def fetch_study(address: str, task: Task, study: str) -> None:
-    """Bring what a store has of a study beside the data of the task's folder; files that are there stay."""
+    """Download a study from a store into the task's folder, without the task's data; files that exist there stay."""
 
-    def lacks(name: str) -> bool:
+    def is_missing(name: str) -> bool:
         return name.startswith(f"{FOLDER}/") and not (task.folder / name).exists()
 
-    StudyStore(address).pull(_inputs(study), task.folder, wanted=lacks)
+    StudyStore(address).pull(_inputs_key(study), task.folder, wanted=is_missing)

@@ -1,4 +1,4 @@
-"""Lists the files that a job on a machine without the task's folder needs: task file, data, programs and the study."""
+"""Lists the files that jobs read, for machines without the task's folder: task file, data, programs and the study."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from trimtab.data.sources import resolve_pattern
 
 def files_for_jobs(task: Task, study: Path) -> list[Path]:
     """Return the files below the task's folder that jobs of a study read."""
-    inside = [task.file, *_data_files(task), *_program_files(task), *_kept_files(task)]
-    return list(dict.fromkeys([*inside, *whole_files(study)]))
+    inside = [task.file, *_data_files(task), *_program_files(task), *_state_files(task)]
+    return list(dict.fromkeys([*inside, *finished_files(study)]))
 
 
 def require_inside(task: Task) -> None:
@@ -28,8 +28,8 @@ def require_inside(task: Task) -> None:
             raise InputError("lies outside the task's folder", remedy, file=file, field="--store")
 
 
-def whole_files(folder: Path) -> list[Path]:
-    """Return the files below a folder, without locks and those that are being written."""
+def finished_files(folder: Path) -> list[Path]:
+    """Return the files below a folder, without hidden ones: locks, and files that are being written."""
     found = (path for path in folder.rglob("*") if not any(part[0] == "." for part in path.relative_to(folder).parts))
     return sorted(path for path in found if path.is_file())
 
@@ -39,25 +39,25 @@ def _data_files(task: Task) -> Iterator[Path]:
     schema = (task.task.format,) if task.task.format.endswith(".json") else ()
     for pattern in (*data.examples, *data.test, *data.documents, *data.preferences, *schema):
         if is_dataset_id(pattern) and not (task.folder / pattern).exists():
-            continue  # in each machine's cache
+            continue  # each machine has data sets in its cache
         for path, _ in resolve_pattern(task.folder, pattern, suffixes, "data"):
             yield split_sheet(path)[0]
 
 
 def _program_files(task: Task) -> Iterator[Path]:
-    """Yield the files of the task's folder that a command of the task file names."""
+    """Yield the files in the task's folder that the commands of the task file name."""
     reward = task.reward.program.argv if task.reward.program else ()
     for word in (*task.task.scorer, *reward):
         if not Path(word).is_absolute() and ".." not in Path(word).parts and (task.folder / word).is_file():
             yield task.folder / word
 
 
-def _kept_files(task: Task) -> Iterator[Path]:
-    """Yield what lies beside the studies: which row is in which split, the indexes, and the run of a reward model."""
+def _state_files(task: Task) -> Iterator[Path]:
+    """Yield the split ledger, the indexes, and the run of the reward model."""
     home = task.folder / FOLDER
     if (home / "splits.parquet").is_file():
         yield home / "splits.parquet"
     for index in () if task.retrieval.store else sorted(home.glob("index*")):
-        yield from whole_files(index)
+        yield from finished_files(index)
     if task.reward.model is not None:
-        yield from whole_files(home / "runs" / task.reward.model.run)
+        yield from finished_files(home / "runs" / task.reward.model.run)

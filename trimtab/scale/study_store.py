@@ -1,7 +1,7 @@
-"""Keeps folders of a study in an object store, for machines that share no disk.
+"""Uploads folders of a study to an object store and downloads them, for machines that share no disk.
 
-A folder is a list of its files with their SHA-256, and each file under its SHA-256 beside the list. The list is
-replaced last, so that a reader gets the folder as it was at one moment. A file that is there is not sent again.
+A stored folder is a list of its files with their SHA-256, and beside the list each file, named by its SHA-256. The list
+is replaced last, so that a reader gets the folder as it was at one moment. A file is uploaded and downloaded once.
 """
 
 from __future__ import annotations
@@ -20,31 +20,31 @@ from trimtab.base.errors import InputError, MissingError, RemoteError
 from trimtab.base.files import replacing, sha256_file, sync
 from trimtab.base.object_store import open_store_files, store_errors
 
-LIST = "files.json"
-SCHEMES = ("s3", "gs", "az")  # which show a file when it is whole
-_SMALL = 8 << 20  # bytes of a file that is read at once, as it may be appended to
-_TRIES = 3  # a list is read again if a file of it was replaced meanwhile
+LIST = "files.json"  # name of the list of a folder's files
+SCHEMES = ("s3", "gs", "az")  # stores of these show a file only once it is complete
+_SMALL = 8 << 20  # most bytes of a file that is read into memory, as it may grow during an upload
+_TRIES = 3  # how often a list is read, as its files may be replaced meanwhile
 _FIELD = "--store"
-Stamp = tuple[Path, int, int, int]  # of a file: path, time, size and number; another one is another content
+Stamp = tuple[Path, int, int, int]  # path, modification time, size and inode: equal if a file has not changed
 
 
 @dataclass(frozen=True, kw_only=True)
 class StoredFolder:
-    """The SHA-256 of a folder's files by their paths in it. `number`: how often it was written."""
+    """The list of a folder's files: SHA-256 by path in the folder. `number`: how often the list was written."""
 
     files: Mapping[str, str]
     number: int
 
 
 class ChangedError(Exception):
-    """A file changed while it was sent."""
+    """Error for a file or folder that changed during its upload."""
 
 
 class StudyStore:
-    """Folders below an address such as `s3://BUCKET/FOLDER`."""
+    """A store of folders and short texts below an address such as `s3://BUCKET/FOLDER`; each has a name there."""
 
     def __init__(self, address: str) -> None:
-        """Raises InputError for what is no address of an object store, PackageError without its client."""
+        """Raises InputError if `address` is not one of an object store, PackageError if its client is not installed."""
         self.address = address.rstrip("/")
         if address.partition("://")[0] not in SCHEMES:
             remedy = "name one as s3://BUCKET/FOLDER, gs://BUCKET/FOLDER or az://CONTAINER/FOLDER"
@@ -52,26 +52,26 @@ class StudyStore:
         self._client, root = open_store_files(self.address, purpose="a study's store", field=_FIELD)
         self._root = str(root).rstrip("/")
         self._hashes: dict[Stamp, str] = {}
-        self._superseded: dict[str, set[str]] = {}  # by name, the files that its list does not need any more
+        self._superseded: dict[str, set[str]] = {}  # by folder, the files that only its former list names
 
-    # ---- single values
+    # ---- texts
 
     def write_text(self, name: str, text: str) -> None:
-        """Write a value, whole or not at all."""
+        """Write a text, whole or not at all."""
         with store_errors(self.address):
-            self._client.pipe_file(self._place(name), text.encode())
+            self._client.pipe_file(self._path(name), text.encode())
 
     def read_text(self, name: str) -> str:
-        """Return a value. Raises MissingError without one."""
+        """Return a text. Raises MissingError if there is none."""
         with store_errors(self.address):
-            return bytes(self._client.cat_file(self._place(name))).decode()
+            return bytes(self._client.cat_file(self._path(name))).decode()
 
     def names(self, name: str) -> list[str]:
-        """Return the names that lie directly below one; none if it does not exist."""
+        """Return the names directly below a name; none if it does not exist."""
         with store_errors(self.address):
             self._client.invalidate_cache()
             try:
-                found = self._client.ls(self._place(name), detail=False)
+                found = self._client.ls(self._path(name), detail=False)
             except FileNotFoundError:
                 return []
         return sorted({str(one).rstrip("/").rpartition("/")[2] for one in found})
@@ -80,8 +80,8 @@ class StudyStore:
         """Delete everything below a name."""
         with store_errors(self.address):
             self._client.invalidate_cache()
-            if self._client.exists(self._place(name)):
-                self._client.rm(self._place(name), recursive=True)
+            if self._client.exists(self._path(name)):
+                self._client.rm(self._path(name), recursive=True)
 
     # ---- folders
 
@@ -94,7 +94,9 @@ class StudyStore:
         for path in value["files"]:
             pure = PurePosixPath(path)
             if pure.is_absolute() or ".." in pure.parts or "\\" in path or "\0" in path:
-                raise InputError(f"names {path[:80]!r}, which lies in no folder", "delete it", file=self._told(name))
+                raise InputError(
+                    f"names {path[:80]!r}, which lies in no folder", "delete it", file=self._address_of(name)
+                )
         return StoredFolder(files=value["files"], number=value["number"])
 
     def push(
@@ -103,37 +105,37 @@ class StudyStore:
         folder: Path,
         paths: Iterable[Path],
         *,
-        but: Mapping[str, str] | None = None,
+        exclude: Mapping[str, str] | None = None,
         number: int = 0,
-        still: Callable[[], bool] = lambda: True,
+        is_unchanged: Callable[[], bool] = lambda: True,
     ) -> None:
-        """Keep these files of a folder under a name, in place of what was kept there.
+        """Upload files of a folder under a name, and replace the list that is there.
 
-        `but`: SHA-256 of files by their paths, which are left out if they are the same. `number`: the least one.
-        `still`: True if the folder has not changed, when all is sent. Raises ChangedError if it has, FileNotFoundError
-        for a file that vanished.
+        `exclude`: SHA-256 by path; files that have it are left out. `number`: the new list gets a higher one.
+        `is_unchanged`: called after the upload of the files; returns False if the folder has changed since. Raises
+        ChangedError if it has, FileNotFoundError for a file that vanished.
         """
         before = self.read(name)
-        held, files = set(before.files.values()) if before else set(), dict[str, str]()
+        stored, files = set(before.files.values()) if before else set(), dict[str, str]()
         for path in paths:
             relative = path.relative_to(folder).as_posix()
             sha256, content = self._content(path)
-            if (but or {}).get(relative) == sha256:
+            if (exclude or {}).get(relative) == sha256:
                 continue
             files[relative] = sha256
-            if sha256 not in held:
-                self._send(f"{name}/{sha256}", path, content)
-                held.add(sha256)
+            if sha256 not in stored:
+                self._upload(f"{name}/{sha256}", path, content)
+                stored.add(sha256)
         if before is not None and before.files == files:
             return
-        if not still():
+        if not is_unchanged():
             raise ChangedError(str(folder))
         number = max(number, before.number if before else 0) + 1
         self.write_text(f"{name}/{LIST}", json.dumps({"files": files, "number": number}))
-        # those that the list before needed stay for who reads it now
+        # files of the former list stay until the next push: somebody may be reading them
         for sha256 in self._superseded.get(name, set()) - set(files.values()):
-            self._forget(f"{name}/{sha256}")
-        self._superseded[name] = held - set(files.values())
+            self._delete(f"{name}/{sha256}")
+        self._superseded[name] = stored - set(files.values())
 
     def pull(
         self,
@@ -143,8 +145,8 @@ class StudyStore:
         wanted: Callable[[str], bool] = lambda _: True,
         cache: Path | None = None,
     ) -> StoredFolder | None:
-        """Bring the files of a name whose paths are `wanted` into a folder; others there stay. Return the list of all,
-        None if there is none. `cache`: a folder of this machine that keeps a copy of each file.
+        """Download the files whose paths are `wanted` into a folder, where other files stay. Return the list of all
+        stored files; None if there is no list. `cache`: a folder of this machine that keeps a copy of each file.
         """
         for attempt in range(_TRIES):
             found = self.read(name)
@@ -153,7 +155,7 @@ class StudyStore:
             try:
                 for path, sha256 in found.files.items():
                     if wanted(path):
-                        self._get(f"{name}/{sha256}", sha256, folder / path, cache)
+                        self._fetch(f"{name}/{sha256}", sha256, folder / path, cache)
             except MissingError:
                 if attempt == _TRIES - 1:
                     raise
@@ -162,7 +164,7 @@ class StudyStore:
         return None
 
     def _content(self, path: Path) -> tuple[str, bytes | None]:
-        """Return the SHA-256 of a file and, if it was read now and is small, what it holds: it may grow meanwhile."""
+        """Return the SHA-256 of a file and its bytes if it is small and was read for that: the file may grow later."""
         stamp = _stamp(path)
         if stamp in self._hashes or stamp[2] > _SMALL:
             return self._hash(path), None
@@ -178,52 +180,52 @@ class StudyStore:
             self._hashes[key] = sha256_file(path)
         return self._hashes[key]
 
-    def _send(self, name: str, path: Path, content: bytes | None) -> None:
+    def _upload(self, name: str, path: Path, content: bytes | None) -> None:
         if content is not None:
             with store_errors(self.address):
-                self._client.pipe_file(self._place(name), content)
+                self._client.pipe_file(self._path(name), content)
             return
         before = _stamp(path)
         with store_errors(self.address):
-            self._client.put_file(str(path), self._place(name))
+            self._client.put_file(str(path), self._path(name))
         if _stamp(path) != before:
-            self._forget(name)
+            self._delete(name)
             raise ChangedError(str(path))
 
-    def _get(self, name: str, sha256: str, place: Path, cache: Path | None) -> None:
-        """Bring one file to its place, unless it is there."""
-        if place.is_file() and self._hash(place) == sha256:
+    def _fetch(self, name: str, sha256: str, target: Path, cache: Path | None) -> None:
+        """Download one file, through the cache if there is one, unless `target` has this hash already."""
+        if target.is_file() and self._hash(target) == sha256:
             return
         if cache is not None:
-            kept = cache / sha256
-            if not kept.is_file():
-                self._download(name, sha256, kept)
-            with replacing(place) as beside:
-                shutil.copyfile(kept, beside)
+            cached = cache / sha256
+            if not cached.is_file():
+                self._download(name, sha256, cached)
+            with replacing(target) as temporary:
+                shutil.copyfile(cached, temporary)
         else:
-            self._download(name, sha256, place)
+            self._download(name, sha256, target)
 
-    def _download(self, name: str, sha256: str, place: Path) -> None:
-        beside = place.with_name(f".{place.name}.{uuid.uuid4().hex}.part")
-        beside.parent.mkdir(parents=True, exist_ok=True)
+    def _download(self, name: str, sha256: str, target: Path) -> None:
+        temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.part")
+        temporary.parent.mkdir(parents=True, exist_ok=True)
         try:
             with store_errors(self.address):
-                self._client.get_file(self._place(name), str(beside))
-            if sha256_file(beside) != sha256:
-                raise RemoteError(f"{self._told(name)}: is damaged: its content has another hash than its name")
-            sync(beside)
-            os.replace(beside, place)
+                self._client.get_file(self._path(name), str(temporary))
+            if sha256_file(temporary) != sha256:
+                raise RemoteError(f"{self._address_of(name)}: is damaged: its content has another hash than its name")
+            sync(temporary)
+            os.replace(temporary, target)
         finally:
-            beside.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
 
-    def _forget(self, name: str) -> None:
+    def _delete(self, name: str) -> None:
         with store_errors(self.address):
-            self._client.rm_file(self._place(name))
+            self._client.rm_file(self._path(name))
 
-    def _place(self, name: str) -> str:
+    def _path(self, name: str) -> str:
         return f"{self._root}/{name}"
 
-    def _told(self, name: str) -> str:
+    def _address_of(self, name: str) -> str:
         return f"{self.address}/{name}"
 
 
@@ -233,7 +235,7 @@ def _stamp(path: Path) -> Stamp:
 
 
 def folder_stamps(paths: Iterable[Path]) -> dict[Path, Any]:
-    """Return the time, size and number of files, to see whether they changed; those that vanished are left out."""
+    """Return time, size and inode of files, which differ if a file changed; files that vanished are left out."""
     found = {}
     for path in paths:
         try:

@@ -1,4 +1,4 @@
-"""Runs in a process on another machine: reports what the machine has, and does one job of a study."""
+"""Holds the tasks that Ray runs on other machines: report what the machine has, and run one job of a study."""
 
 from __future__ import annotations
 
@@ -26,58 +26,61 @@ from trimtab.studies.paths import PLAN, require_same_dependencies
 from trimtab.studies.planning import with_test_questions
 from trimtab.studies.run_context import RunContext, run_context
 
-PATIENCE = 120.0  # seconds to wait for a process that was lost, and may not know it yet
-INDEXING = 3600.0  # seconds to wait for another job that builds the index
+LOCK_TIMEOUT = 120.0  # seconds to wait for the lock of a process that Ray counts as lost, and that may still run
+INDEX_TIMEOUT = 3600.0  # seconds to wait for another job that builds the index
 
 
 @dataclass(frozen=True, kw_only=True)
 class MachineReport:
-    """A machine's report on itself: the versions of its libraries, its hardware, why it does not see the study's folder
-    or store (None if it does), the number of GPUs that the task's process could use, and the error of the first model
-    that is not in its cache.
+    """A machine's report on itself: the versions of its libraries, and its hardware.
+
+    `storage_error`: why it cannot read the study's folder or store, None if it can. `gpus`: the number that PyTorch
+    can use. `missing_model`: the error for the first model of the task that is not in its cache, None if all are.
     """
 
     versions: Mapping[str, str]
     machine: Mapping[str, Any]
-    unseen: str | None = None
+    storage_error: str | None = None
     gpus: int = 0
     missing_model: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class JobOutcome:
-    """How a job ended. `failures`: the reason of each arm that failed, by name. `stop`: a reason that stops the whole
-    study, in one line.
+    """The outcome of a job. `failures`: the reason for each arm that failed, by name. `study_error`: an error in one
+    line that stops the whole study.
     """
 
     failures: Mapping[str, str] = field(default_factory=dict)
-    stop: str | None = None
+    study_error: str | None = None
 
 
-def inspect_machine(task: Task, token: str, words: str, store: str | None = None) -> MachineReport:
-    """Return this machine's report. `token`: a file in the study's folder, or a name in the store at an address, which
-    must hold `words`.
+def inspect_machine(task: Task, probe: str, content: str, store: str | None = None) -> MachineReport:
+    """Return this machine's report. `probe`: a file in the study's folder, or a name in the store at the address
+    `store`, that must have this content.
     """
     return MachineReport(
         versions=versions(),
         machine=describe_machine(),
-        unseen=_unseen(token, words, store),
+        storage_error=_storage_error(probe, content, store),
         gpus=gpu_count(),
         missing_model=_missing_model(task),
     )
 
 
-def _unseen(token: str, words: str, store: str | None) -> str | None:
-    """Return in one line why this machine does not read `words`; None if it does."""
+def _storage_error(probe: str, content: str, store: str | None) -> str | None:
+    """Return in one line why this machine cannot read the probe; None if it can."""
     try:
-        found = StudyStore(store).read_text(token) if store else Path(token).read_text(encoding="utf-8")
+        found = StudyStore(store).read_text(probe) if store else Path(probe).read_text(encoding="utf-8")
     except (TrimtabError, OSError) as error:
         return one_line(error)
-    return None if found == words else "another file is there"
+    return None if found == content else "another file is there"
 
 
 def _missing_model(task: Task) -> str | None:
-    """Return in one line which of the models that the task's arms use is not on this machine."""
+    """Return the error, in one line, for the first model of the task's arms that is not on this machine; None if all
+    are.
+    """
     from trimtab.model.catalog import resolve
 
     wanted = [(task.base.model, task.base.revision)] * any(method_of(arm).uses_base for arm in task.arms)
@@ -94,35 +97,35 @@ def _missing_model(task: Task) -> str | None:
     return None
 
 
-def do_job_of_node(context: JobContext, job: Job, worker: str, *, cores: int, gpu: bool) -> JobOutcome:
-    """Do a job as `do_job` does, in a process of Ray's. What runs it is told first: the study's `node_file`."""
+def run_job_in_ray(context: JobContext, job: Job, worker: str, *, cores: int, gpu: bool) -> JobOutcome:
+    """Run a job by `run_job` in a Ray worker, after writing the ID of this worker's node into `node_file`."""
     import ray
 
     file = node_file(context.folder, job, worker)
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(ray.get_runtime_context().get_node_id(), encoding="utf-8")
-    return do_job(context, job, worker, cores=cores, gpu=gpu)
+    return run_job(context, job, worker, cores=cores, gpu=gpu)
 
 
 def node_file(folder: Path, job: Job, worker: str) -> Path:
-    """Return the file of a study's folder with Ray's name of the node that does a job."""
+    """Return the path of the file, in a study's folder, with Ray's ID of the node on which a job runs."""
     return folder / WORKERS / job.name / f"{worker}.node"
 
 
-def do_job(context: JobContext, job: Job, worker: str, *, cores: int, gpu: bool) -> JobOutcome:
-    """Do a job of a study with `cores` threads, and keep what it made in the study's folder. `worker`: its name in
-    events. `gpu`: False if a GPU of this machine is not to be used.
+def run_job(context: JobContext, job: Job, worker: str, *, cores: int, gpu: bool) -> JobOutcome:
+    """Run a job of a study with `cores` threads, and write its results into the study's folder.
 
-    What is done already is recognised, and what was begun goes on from its last checkpoint.
+    `worker`: the name of this process in events. `gpu`: False to leave the GPUs of this machine unused. Work that an
+    earlier process finished is not repeated; training goes on from its last checkpoint.
     """
     import torch
 
     if not gpu:
-        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # read when a GPU is first asked for
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # CUDA reads it when a GPU is first used
     torch.set_num_threads(cores)
     try:
         with (
-            locked(context.folder / WORKERS / job.name, PATIENCE),
+            locked(context.folder / WORKERS / job.name, LOCK_TIMEOUT),
             run_context(
                 context.task,
                 context.task.arms,
@@ -133,25 +136,25 @@ def do_job(context: JobContext, job: Job, worker: str, *, cores: int, gpu: bool)
                 teachers=teachers(context.task, context.task.arms),
             ) as ctx,
         ):
-            return JobOutcome(failures=_done(ctx, context, job, worker))
+            return JobOutcome(failures=_run_arms(ctx, context, job, worker))
     except TrimtabError as error:
-        return JobOutcome(stop=str(error))
+        return JobOutcome(study_error=str(error))
 
 
-def _done(ctx: RunContext, context: JobContext, job: Job, worker: str) -> Mapping[str, str]:
-    """Do a job. Return why arms failed, by name."""
+def _run_arms(ctx: RunContext, context: JobContext, job: Job, worker: str) -> Mapping[str, str]:
+    """Build or answer with the runs of a job. Return the reason for each arm that failed, by name."""
     plan = load_plan(context.folder / PLAN)
     if plan is None:
         raise InputError("is missing", "go on with --resume where the study was started", file=context.folder / PLAN)
     session = ctx.session(plan.precision)
     depends = require_same_dependencies(session, context.folder)
-    session.proposals, session.retriever.patience = context.proposals, INDEXING
+    session.proposals, session.retriever.patience = context.proposals, INDEX_TIMEOUT
     if plan.test_rows is not None:
         session.workspace = with_test_questions(session.workspace, plan.test_rows)
     arms = [arm for arm in context.task.arms if arm.name in job.arms]
     own = context.folder / WORKERS / job.name
     progress = replace(ctx.progress(own / f"{worker}.jsonl"), worker=worker)
-    # the base model's dev scores are those of one job, which alone writes them
+    # the dev scores of the base model belong to one job, which alone writes the common file
     searches = own / SEARCHES if any(map(is_trained, arms)) else context.folder / SEARCHES
     work = ArmWork(ctx, session, context.folder, depends, progress, searches)
     for arm in arms:

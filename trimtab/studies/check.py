@@ -49,7 +49,7 @@ from trimtab.studies.consent import request_of
 from trimtab.studies.jobs import answering_jobs, making_jobs
 from trimtab.studies.planning import detectable_difference
 from trimtab.studies.run_context import resolve_task, run_context
-from trimtab.studies.schedule import MachineCapacity, WallTime, waits_in_words, wall_times
+from trimtab.studies.schedule import MachineCapacity, WallTime, describe_waits, wall_times
 from trimtab.studies.settings import TaskKeywords, refuse_unknown
 from trimtab.studies.sources import DataSource
 
@@ -83,7 +83,7 @@ class Forecast:
     """The predicted cost of an arm in a study; `cost` in the task's currency if a price is given.
 
     `problem`: why it cannot run or was not timed; nothing is then predicted. `trials`: its possible trials on dev,
-    within the same time for every arm. `note`: what its training does so that it fits into memory.
+    within the same time for every arm. `note`: says that training passes recompute layers to fit into memory.
     """
 
     arm: str
@@ -123,7 +123,7 @@ class CheckResult(Shown):
     effort: str = "none"
     search_seconds: float = 0.0  # seconds for the trials of every arm
     wall_times: tuple[WallTime, ...] = ()  # on machines like this one, if there is more than one run of an arm
-    waits: tuple[str, ...] = ()  # what waits for what on these, in words
+    waits: tuple[str, ...] = ()  # sentences: which jobs wait for others there
     judged: Mapping[str, int] = field(default_factory=dict)  # judged answers in each split
     # the better and the worse answer of one preference
     judged_example: Mapping[str, tuple[MaskRun, ...]] = field(default_factory=dict)
@@ -377,7 +377,7 @@ def _with_plan(
 
 
 def _on_machines(plan: Plan, task: Task) -> dict[str, Any]:
-    """Return what a study takes on several machines like this one: the fields `wall_times` and `waits`."""
+    """Return the fields `wall_times` and `waits` of a CheckResult: predictions for several machines like this one."""
     included = {one.arm: one for one in plan.included if not one.problem}
     arms = [arm for arm in task.arms if arm.name in included]
     making = making_jobs(task, arms, plan)
@@ -389,7 +389,7 @@ def _on_machines(plan: Plan, task: Task) -> dict[str, Any]:
     curves = sum(one.curve_seconds for one in included.values())
     price = task.cost.machine_hour.price if task.cost.machine_hour else None
     found = wall_times([making, answering], [here], here.cores, alone=curves, hour_price=price)
-    return {"wall_times": found, "waits": tuple(waits_in_words(making))}
+    return {"wall_times": found, "waits": tuple(describe_waits(making))}
 
 
 def _longest_answer(session: Session) -> int:

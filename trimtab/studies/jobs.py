@@ -1,4 +1,4 @@
-"""Divides a study into jobs that other machines can do, and defines the interface of such machines."""
+"""Divides a study into jobs for other machines, and defines the interface to such machines (`Machines`)."""
 
 from __future__ import annotations
 
@@ -15,17 +15,18 @@ from trimtab.base.progress import Progress
 from trimtab.base.records import Arm
 from trimtab.base.task import Task
 from trimtab.retrieval.embed import Encoder
-from trimtab.retrieval.index import KeepVectors
+from trimtab.retrieval.index import SaveVectors
 
-WORKERS = "workers"  # folder in a study's: the events of workers, until the study is finished
+WORKERS = "workers"  # folder in the study's folder for the events of workers, until the study is finished
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """A part of a study that one process does: it builds one run of an arm, or answers the test questions with one.
+    """A part of a study for one process: build one run of an arm (`make`), or answer the test questions with it.
 
-    `arms`: several where they share what is found on dev, one after the other. `seconds`, `memory_mb`: predicted.
-    `after`: the name of the job that has to be done before. `without`: what the arm goes on without if this fails.
+    `arms`: several if they share dev scores or a teacher's answers; they are built one after the other. `seconds`,
+    `memory_mb`: predicted. `after`: the name of the job that has to finish first. `without`: what the arm lacks if
+    this job fails, in words; empty if the arm then fails.
     """
 
     name: str
@@ -40,7 +41,7 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class JobContext:
-    """The inputs that all jobs of a study share: the task, the study's folder, and what the user allowed."""
+    """The inputs that all jobs of a study share: the task, the study's folder, what the user allowed, and proposals."""
 
     task: Task
     folder: Path
@@ -50,40 +51,40 @@ class JobContext:
 
 
 class Machines(Protocol):
-    """Protocol of the machines that do jobs of a study."""
+    """The interface to machines that run jobs of a study."""
 
     @property
     def option(self) -> str:
-        """Return the command-line option that names them."""
+        """Return the command-line options that name these machines."""
 
     def fetch_study(self, task: Task, study: str) -> None:
-        """Bring the folder of a study that was begun on another machine, if it is not here and they keep it."""
+        """Download the folder of a study that another machine began, unless it is here or no store is used."""
 
     def require_ready(self, task: Task, folder: Path) -> None:
-        """Raise InputError unless every machine sees `folder` and has what the task needs. Nothing is spent before."""
+        """Raise InputError unless every machine can read `folder` and has what the task needs."""
 
     def divide_cores(self, jobs: int) -> int:
-        """Divide the cores among so many jobs at once. Return the cores of each."""
+        """Divide the cores among this number of concurrent jobs. Return the cores of each job."""
 
     def forecast(self, jobs: Sequence[Job], cost: CostTable) -> Sequence[str]:
-        """Return in sentences the predicted wall time of jobs and, with the user's price, what the machines cost."""
+        """Return sentences with the predicted wall time of jobs and, given a price, the cost of the machines."""
 
     def embed(
         self,
         load: Callable[[], Encoder],
         digest: str,
         batches: Iterator[list[str]],
-        keep: KeepVectors,
-        tell: Callable[[int], None],
+        save: SaveVectors,
+        on_progress: Callable[[int], None],
     ) -> float:
-        """Embed batches of texts with the model that `load` returns; return the seconds of all processes.
+        """Embed batches of texts with the model that `load` returns; return the seconds of all processes together.
 
-        `digest`: of the model. `keep` gets each batch with its vectors and seconds, `tell` the number of texts that are
-        done.
+        `digest`: of the model. `save` gets each batch with its vectors and seconds, `on_progress` the number of texts
+        that are done.
         """
 
     def run(self, context: JobContext, jobs: Sequence[Job], progress: Progress) -> Mapping[str, str]:
-        """Do all jobs. Return why arms failed, by name."""
+        """Run all jobs. Return the reason for each arm that failed, by name."""
 
     def describe(self) -> list[dict[str, Any]]:
         """Return the machines, for the manifest."""
@@ -91,7 +92,7 @@ class Machines(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class RemoteExecution:
-    """The machines that do a study's jobs, and what the user allowed them."""
+    """The machines that run a study's jobs, and what the user allowed the jobs to use."""
 
     machines: Machines
     allow: tuple[str, ...] = ()
@@ -99,21 +100,21 @@ class RemoteExecution:
 
 
 def runs_locally(task: Task, arm: Arm) -> bool:
-    """True if an arm asks an endpoint: its key stays where the study was started, and it needs no machine."""
+    """True if an arm, or its teacher, is an endpoint: its key must not leave the machine that started the study."""
     return arm.endpoint is not None or (imitates_teacher(arm) and task.teacher.api is not None)
 
 
 def making_jobs(task: Task, arms: Sequence[Arm], plan: Plan) -> list[Job]:
     """Return the jobs that build these arms, the longest first.
 
-    Arms that share dev scores of the base model, or a teacher's answers, are one job: nothing is measured twice, and
-    what is found does not depend on which of them was first.
+    Arms that share dev scores of the base model, or a teacher's answers, are one job, so that nothing is measured
+    twice and the scores do not depend on which arm is built first.
     """
     planned = {one.arm: one for one in plan.arms}
     groups: dict[str, list[Arm]] = {}
     for arm in arms:
         if not runs_locally(task, arm):
-            groups.setdefault(_shared(arm, plan) or arm.name, []).append(arm)
+            groups.setdefault(_shared_resource(arm, plan) or arm.name, []).append(arm)
     jobs = []
     for group in groups.values():
         first = _making_job(group, plan, planned)
@@ -127,8 +128,8 @@ def making_jobs(task: Task, arms: Sequence[Arm], plan: Plan) -> list[Job]:
     return sorted(jobs, key=lambda job: -job.seconds)
 
 
-def _shared(arm: Arm, plan: Plan) -> str:
-    """Return a name for what an arm shares with others while it is built; empty for nothing."""
+def _shared_resource(arm: Arm, plan: Plan) -> str:
+    """Return a name for the resource that an arm shares with others while it is built; empty if it shares none."""
     if imitates_teacher(arm):
         return "the teacher"
     searches = plan.allowance_of(arm.name).search_seconds > 0
@@ -136,6 +137,7 @@ def _shared(arm: Arm, plan: Plan) -> str:
 
 
 def _making_job(group: Sequence[Arm], plan: Plan, planned: Mapping[str, ArmPlan]) -> Job:
+    """Return the job that builds the first run of each of these arms."""
     found = [(planned[arm.name], replace(plan.allowance_of(arm.name), seeds=1)) for arm in group if arm.name in planned]
     return Job(
         name=f"make-{group[0].name}-0",
@@ -147,7 +149,7 @@ def _making_job(group: Sequence[Arm], plan: Plan, planned: Mapping[str, ArmPlan]
 
 
 def seed_job(arm: Arm, seed: int, planned: ArmPlan | None, *, after: str | None = None, without: str = "") -> Job:
-    """Return the job that builds the run of a later seed."""
+    """Return the job that builds an arm's run with a further seed."""
     return Job(
         name=f"make-{arm.name}-{seed}",
         stage="make",

@@ -55,7 +55,7 @@ from trimtab.measurement.power import Variation, observed
 from trimtab.measurement.scorer import ScorerFunction
 from trimtab.model.threads import threads
 from trimtab.reports.page import write_report
-from trimtab.retrieval.index import KeepVectors
+from trimtab.retrieval.index import SaveVectors
 from trimtab.studies.arm_work import SURVIVED, ArmWork
 from trimtab.studies.decide import decide_study, with_labels
 from trimtab.studies.jobs import (
@@ -88,8 +88,8 @@ from trimtab.studies.sources import DataSource
 
 PROPOSALS = "proposals.jsonl"
 FORMER = "former"  # folder of the earlier arm while it is retrained
-LOCK_SECONDS = 120.0  # to wait for a process that was lost, and may not know it yet
-MANY_PASSAGES = 512  # several processes embed these in less time than one, which need not wait for their models
+LOCK_SECONDS = 120.0  # to wait for the lock of a lost process, which may still run
+MANY_PASSAGES = 512  # from which several processes embed in less time than one, although each first loads the model
 LEAST_DEV = 20  # smallest number of dev questions answered by two arms for estimating their variation
 
 
@@ -122,8 +122,8 @@ def study(
     (`VARIABLE@ADDRESS` with a key), files and folders outside the task's folder that the task file may use. `scorer`
     and `reward`: functions `(input, reference, answer) -> 0..1` instead of the task's programs; `reward` may also be
     the table of a task file. `listeners` get every event; None shows progress on standard error. `track`:
-    tensorboard, wandb, mlflow or trackio, which gets the training figures. `machines`: others that build the arms and
-    answer with them (`trimtab.scale.cluster.open_cluster`); functions cannot go there.
+    tensorboard, wandb, mlflow or trackio, which gets the training figures. `machines`: machines that build the arms and
+    answer with them (`trimtab.scale.cluster.open_cluster`); they cannot run functions of this process.
 
     Raises OptionError for an unknown keyword; InputError for data that cannot support a study, for a budget that no
     arm fits, and for resuming a study begun with other inputs; BusyError beside another study of the same folder;
@@ -137,11 +137,11 @@ def study(
     if budget is not None:
         own = with_budget(own, budget)
     if resume is not None:
-        arms, rows = _as_begun(own, resume, arms, rows, machines)
+        arms, rows = _resumed_selection(own, resume, arms, rows, machines)
     if arms is not None:
         own = with_arms(own, arms)
     own = with_rows(own, rows)
-    elsewhere = _elsewhere(machines, allow, allow_commands, scorer, reward)
+    remote = _remote_execution(machines, allow, allow_commands, scorer, reward)
     with run_context(
         own,
         own.arms,
@@ -157,44 +157,44 @@ def study(
     ) as ctx:
         home = ctx.workspace.folder / "studies"
         with locked(home):
-            if elsewhere is not None:
-                elsewhere.machines.require_ready(own, home)
+            if remote is not None:
+                remote.machines.require_ready(own, home)
             selected = {} if arms is None else {SELECTED: json.dumps([arm.name for arm in own.arms])}
             if rows is not None:
                 selected[SAMPLED] = str(rows)
             folder = new_study(ctx.workspace, home, selected) if resume is None else folder_to_resume(own, resume)
-            ctx.goes_on_with(_resuming(folder, machines, allow, allow_commands))
+            ctx.goes_on_with(_resume_command(folder, machines, allow, allow_commands))
             if resume is not None and (budget is not None or (folder / STUDY_FILE).exists()) and not has_begun(folder):
                 (folder / PLAN).unlink(missing_ok=True)
             if resume is not None and budget is not None and (folder / PLAN).exists():
                 raise InputError(
                     "a resumed study keeps its plan", "leave it out, or start a new study", field="--budget"
                 )
-            return _StudyRun(ctx, folder, selected, elsewhere, resumed=resume is not None).run()
+            return _StudyRun(ctx, folder, selected, remote, resumed=resume is not None).run()
 
 
-def _as_begun(
+def _resumed_selection(
     task: Task, resume: str, arms: Sequence[str] | None, rows: int | None, machines: Machines | None
 ) -> tuple[Sequence[str] | None, int | None]:
-    """Return the arms and the number of rows of a study that is resumed, as it was begun unless they are given."""
+    """Return the arms and the number of rows for a resumed study: those given, else those that it began with."""
     if machines is not None and resume not in ("", "latest"):
         machines.fetch_study(task, resume)
     folder = folder_to_resume(task, resume)
     return selection(folder) if arms is None else arms, requested_rows(folder) if rows is None else rows
 
 
-def _resuming(folder: Path, machines: Machines | None, allow: Sequence[str], allow_commands: bool) -> str:
-    """Return the words of the command that resumes a study."""
+def _resume_command(folder: Path, machines: Machines | None, allow: Sequence[str], allow_commands: bool) -> str:
+    """Return the command that resumes a study, without `trimtab`."""
     on = f" {machines.option}" if machines else ""
     allowed = "".join(f" --allow {shlex.quote(what)}" for what in allow)
     return f"study --resume {folder.name}{on}{allowed}{' --allow-commands' * allow_commands}"
 
 
-def _elsewhere(
+def _remote_execution(
     machines: Machines | None, allow: Sequence[str], allow_commands: bool, *functions: object
 ) -> RemoteExecution | None:
-    """Return the machines with what may be done there, None without any. Raises InputError if a study on other machines
-    was given a function.
+    """Return the machines with what the user allowed; None if there are none. Raises InputError for functions (scorer,
+    reward), which other machines cannot run.
     """
     if machines is None:
         return None
@@ -213,11 +213,11 @@ class _StudyRun(ArmWork):
         ctx: RunContext,
         folder: Path,
         selected: Fingerprint,
-        elsewhere: RemoteExecution | None = None,
+        remote: RemoteExecution | None = None,
         *,
         resumed: bool,
     ) -> None:
-        self.display, self.kept_plan, self.remote = ctx.display, load_plan(folder / PLAN), elsewhere
+        self.display, self.kept_plan, self.remote = ctx.display, load_plan(folder / PLAN), remote
         session = ctx.session(self.kept_plan.precision if self.kept_plan else None)
         depends = dependencies(session, folder, selected, resumed=resumed)
         super().__init__(ctx, session, folder, depends, ctx.progress(folder / EVENTS))
@@ -256,8 +256,8 @@ class _StudyRun(ArmWork):
         plan = self._retrain_cut_arms(self._run_readmitted_arms(self._retrain_cut_arms(plan)))
         self._time_later_passes()
         self._time_again(plan)
-        for left in (FORMER, WORKERS):  # the first by an interrupted process
-            shutil.rmtree(self.folder / left, ignore_errors=True)
+        for name in (FORMER, WORKERS):  # an interrupted process may leave the first
+            shutil.rmtree(self.folder / name, ignore_errors=True)
         self.progress.emit("verdict")
         result = self._decide(arms, plan, openings)
         seen = manifest(
@@ -281,8 +281,8 @@ class _StudyRun(ArmWork):
         """Return the plan of a resumed study, else a new one, saved."""
         if self.kept_plan is not None:
             return self.kept_plan
-        cores = self._cores_elsewhere()
-        if self.task.budget_seconds is None:  # otherwise an arm may not fit
+        cores = self._remote_cores()
+        if self.task.budget_seconds is None:  # with a budget the plan may leave out arms that retrieve
             self._embed_remotely(self.task.arms)
         self.progress.emit("plan", note="timing a few steps of every arm")
         with threads(cores):
@@ -290,20 +290,20 @@ class _StudyRun(ArmWork):
         save_plan(self.folder / PLAN, plan)
         return plan
 
-    def _cores_elsewhere(self) -> int | None:
-        """Return the cores that a job on another machine gets, which the plan is timed with; None without machines."""
+    def _remote_cores(self) -> int | None:
+        """Return the cores of a job on other machines, with which arms are timed; None without such machines."""
         if self.remote is None:
             return None
         jobs = sum(not runs_locally(self.task, arm) for arm in self.task.arms) * self.task.study.seeds
         return self.remote.machines.divide_cores(jobs)
 
     def _make_remotely(self, arms: Sequence[Arm], plan: Plan) -> Plan:
-        """Have the arms that are to be built built by the other machines, if there are any. Return the plan, in which
-        their allowances are fixed: they are built at the same time.
+        """Build on the other machines, if there are any, the arms that are not built yet. Return the plan with a fixed
+        allowance for each, as they are built at the same time.
         """
         if self.remote is None:
             return plan
-        self._cores_elsewhere()
+        self._remote_cores()
         wanted = []
         for arm in arms:
             plan = self._replanned_for(plan, arm)
@@ -316,21 +316,21 @@ class _StudyRun(ArmWork):
         return plan
 
     def _embed_remotely(self, arms: Sequence[Arm]) -> None:
-        """Have the passages that the arms' indexes lack embedded by the other machines, and build the indexes, which
-        all jobs then find. Few passages are left to the first job that needs them.
+        """Embed on the other machines the passages that the arms' indexes lack, and build the indexes for all jobs.
+        Fewer than MANY_PASSAGES passages are left to the first job that needs them.
         """
         if self.remote is None:
             return
         machines, retriever = self.remote.machines, self.session.retriever
         load = partial(load_embedder, self.task.base.embedding, self.task.folder)
 
-        def embed(batches: Iterator[list[str]], count: int, keep: KeepVectors) -> None:
+        def embed(batches: Iterator[list[str]], count: int, save: SaveVectors) -> None:
             self.progress.emit("plan", note=f"embedding {count:,} passages first", stays=True)
 
-            def tell(done: int) -> None:
+            def report_progress(done: int) -> None:
                 self.progress.emit("index", step=done, of=count)
 
-            self.retiming += machines.embed(load, retriever.embedder.digest, batches, keep, tell)
+            self.retiming += machines.embed(load, retriever.embedder.digest, batches, save, report_progress)
 
         for words in sorted({context_for(arm).words for arm in arms if arm.retrieves}):
             if retriever.embed_ahead(words, embed, least=MANY_PASSAGES, seconds=LOCK_SECONDS):
@@ -339,7 +339,7 @@ class _StudyRun(ArmWork):
                 self.retiming += time.perf_counter() - began
 
     def _answer_remotely(self, arms: Sequence[Arm], plan: Plan) -> None:
-        """Have the test questions answered by the other machines, if there are any."""
+        """Answer the test questions on the other machines, if there are any."""
         if self.remote is None:
             return
         asked = [arm for arm in arms if arm.name in self.artifacts and arm.name not in self.found]
@@ -354,7 +354,9 @@ class _StudyRun(ArmWork):
                 self.measured[arm.name] = seconds_in(self.folder / EVENTS, arm.name) - self.former.get(arm.name, 0.0)
 
     def _run_jobs(self, jobs: Sequence[Job], *, optional: bool = False) -> Mapping[str, str]:
-        """Have jobs done by the other machines. Return why arms failed, which are then failed unless `optional`."""
+        """Run jobs on the other machines. Return the reason for each arm that failed; unless `optional`, record its
+        failure as the arm's result.
+        """
         if self.remote is None or not jobs:
             return {}
         machines = self.remote.machines
@@ -556,7 +558,7 @@ class _StudyRun(ArmWork):
                 self.artifacts[arm.name] = self.runner.with_seeds(arm, first, folder, allowance)
 
     def _train_seeds_remotely(self, arms: Collection[Arm], more: Mapping[str, int], plan: Plan) -> Mapping[str, str]:
-        """Have more seeds trained by the other machines, if there are any. Return why arms go on without."""
+        """Train more seeds on the other machines, if there are any. Return the reason for each arm that lacks them."""
         if self.remote is None:
             return {}
         planned, jobs = {one.arm: one for one in plan.arms}, list[Job]()

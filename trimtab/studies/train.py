@@ -176,7 +176,7 @@ def train(
 
 
 def require_trainable(task: Task, arm: Arm, begin: Path | None = None) -> None:
-    """Raise InputError for an arm without weights to train, or with a head that cannot go on from `begin`."""
+    """Raise InputError for an arm without weights to train, or with a head if it is to begin with weights (`begin`)."""
     if not is_trained(arm):
         score = task.command(f"eval {arm.name}")
         raise InputError(f"arm {arm.name} has nothing to train", f"score it with: {score}")

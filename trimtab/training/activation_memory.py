@@ -1,8 +1,7 @@
-"""Decides which passes recompute their decoder layers in the backward pass (activation checkpointing): those whose
-predicted activations do not fit into the memory that is free when training begins.
+"""Decides which training passes use activation checkpointing, that is, recompute their decoder layers in the backward
+pass: those whose predicted activations do not fit into the memory that is free when training begins.
 
-Source: Chen et al. 2016 (arXiv 1604.06174). Losses and gradients are the same: each layer computes the same numbers
-once more.
+Source: Chen et al. 2016 (arXiv 1604.06174). Losses and gradients are the same to the bit.
 """
 
 from __future__ import annotations
@@ -24,16 +23,16 @@ from trimtab.model.prompt_tuning import count_virtual_tokens
 from trimtab.model.sharded_parameters import is_sharded
 from trimtab.training.parallel import parallel_lanes
 
-SHARE = 0.8  # of the free memory; gradients on their way, the head's logits and gaps take the rest
-_SAMPLE = 1024  # tokens by which the bytes of a token are computed
+SHARE = 0.8  # of the free memory; gradients that are being reduced, logits and fragmentation take the rest
+_SAMPLE = 1024  # tokens of the pass from which the bytes per token are computed
 
 
 def activation_bytes(base: Base, tokens: int, *, checkpointed: bool = False) -> int:
     """Return the predicted bytes that a pass over `tokens` tokens keeps for its backward pass.
 
-    From the first trainable layer on, by the configuration (`activation_width`), plus what adapters save
-    (`AdapterLayer.saved_for_backward`) and, with virtual tokens, copies of keys and values. `checkpointed`: each layer
-    keeps its input alone, and one at a time all of it.
+    They are computed from the configuration (`activation_width`) for the layers from the first trainable one on, plus
+    what adapters save (`AdapterLayer.saved_for_backward`) and, with virtual tokens, copies of keys and values.
+    `checkpointed`: every layer keeps only its input, and one layer at a time everything.
     """
     config, virtual = base.model.config, count_virtual_tokens(base.model)
     adapters = adapter_layers(base.model)
@@ -48,42 +47,42 @@ def activation_bytes(base: Base, tokens: int, *, checkpointed: bool = False) -> 
 
 
 @dataclass(frozen=True, kw_only=True)
-class ActivationRoom:
-    """The memory that activations may take. `bytes`: of one pass; `tokens`: of the longest pass that fits into it."""
+class ActivationBudget:
+    """The memory budget of activations. `bytes`: for one pass; `tokens`: of the longest pass that fits."""
 
     bytes: int
     tokens: int
 
     def base_for(self, base: Base, tokens: int) -> Base:
-        """Return the base for a pass over `tokens` tokens: one that recomputes its layers if activations do not fit."""
+        """Return the base for a pass over `tokens` tokens: with activation checkpointing if the pass does not fit."""
         return replace(base, activation_checkpointing=True) if tokens > self.tokens else base
 
     def note(self, tokens: int) -> str | None:
-        """Return the line that says that passes of `tokens` tokens recompute their layers; None if they need not."""
+        """Return a line that says that passes of `tokens` tokens are checkpointed; None if they fit."""
         if tokens <= self.tokens:
             return None
         fits = f"activations of more than {self.tokens:,} tokens do not fit into the {self.bytes / 1e9:.1f} GB free"
         return f"{fits} for a pass: longer passes compute their layers again (activation checkpointing)"
 
 
-def activation_room(base: Base, to_come: int) -> ActivationRoom:
-    """Return the room for activations beside `to_come` bytes that training will allocate, the least of all processes
-    of a group, which must call it alike.
+def activation_budget(base: Base, reserved: int) -> ActivationBudget:
+    """Return the budget of activations; in a group the least of all processes, each of which must call this.
 
-    A model whose upper layers read keys of lower ones is never checkpointed: its room has no bound.
+    `reserved`: bytes that training will allocate besides. A model whose upper layers read keys of lower layers cannot
+    be checkpointed: its budget has no bound.
     """
     group = process_group.size() > 1
-    free = _free_bytes(base.device) - to_come - (_gathered_bytes(base) if group else 0)
-    room = round(SHARE * max(0, free) / (1 if group else parallel_lanes()))
+    free = _free_bytes(base.device) - reserved - (_gathered_bytes(base) if group else 0)
+    most = round(SHARE * max(0, free) / (1 if group else parallel_lanes()))
     if getattr(base.model.config, "num_kv_shared_layers", None):
-        return ActivationRoom(bytes=room, tokens=2**62)
+        return ActivationBudget(bytes=most, tokens=2**62)
     each = activation_bytes(base, _SAMPLE) / _SAMPLE
-    rooms = process_group.all_gather([room, int(room / each)])
-    return ActivationRoom(bytes=min(one for one, _ in rooms), tokens=min(one for _, one in rooms))
+    budgets = process_group.all_gather([most, int(most / each)])
+    return ActivationBudget(bytes=min(one for one, _ in budgets), tokens=min(one for _, one in budgets))
 
 
 def _free_bytes(device: torch.device) -> int:
-    """Return the bytes that this process may still allocate: a GPU's, or its share of the machine's memory."""
+    """Return the bytes that this process can still allocate: on its GPU, or its share of the machine's memory."""
     if device.type == "cuda":
         kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(torch.cuda.mem_get_info(device)[0]) + kept
@@ -91,7 +90,7 @@ def _free_bytes(device: torch.device) -> int:
 
 
 def _gathered_bytes(base: Base) -> int:
-    """Return the bytes that a pass of a divided model takes for weights and gradients of other processes."""
+    """Return the bytes that a pass of a sharded model takes for gathered weights and gradients."""
     layers = base.model.base_model.layers
     parts = {id(one): one for one in base.model.parameters()}
     in_layers = {id(one): one for one in layers.parameters()}
@@ -102,5 +101,5 @@ def _gathered_bytes(base: Base) -> int:
 
 
 def optimizer_bytes(masters: Mapping[str, Any]) -> int:
-    """Return the bytes that gradients and moments of float32 masters take once training has begun."""
+    """Return the bytes of the gradients and moments of float32 masters, 12 for each parameter."""
     return 12 * sum(int(one.numel()) for one in masters.values())

@@ -36,7 +36,7 @@ class Checkpoint:
     """Everything that a resumed run needs; the order of rows follows from `state["step"]`, and nothing else is
     random.
 
-    `sharded`: names of the weights of which this process has some rows only; a checkpoint that was read has whole ones.
+    `sharded`: names of the weights of which this process has only some rows; a loaded checkpoint has whole weights.
     """
 
     weights: Mapping[str, Tensor]

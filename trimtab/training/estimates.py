@@ -19,7 +19,7 @@ from trimtab.model.fast.packed_weights import packed_bytes
 from trimtab.model.fast.partial_forward import first_trainable_layer
 from trimtab.model.footprint import answering_bytes
 from trimtab.model.load import Base
-from trimtab.training.activation_memory import activation_bytes, activation_room
+from trimtab.training.activation_memory import activation_budget, activation_bytes
 from trimtab.training.batch import MICRO_TOKENS, Batch, TrainingRow, batch_tokens
 from trimtab.training.optim import Optimizer, no_retained_grad
 from trimtab.training.parallel import map_microbatches, parallel_lanes
@@ -84,10 +84,10 @@ def _measured(base: Base, objective: SupervisedObjective, step_seconds: float, s
     """
     warmup_steps = objective.steps_per_epoch if objective.activation_cache else 1
     trainable = list(trainable_parameters(base.model).values())
-    room = activation_room(base, trained_bytes(base))
+    budget = activation_budget(base, trained_bytes(base))
 
     def run_batch(batch: Batch) -> None:
-        loss = objective.loss(room.base_for(base, batch_tokens(batch)), batch)
+        loss = objective.loss(budget.base_for(base, batch_tokens(batch)), batch)
         torch.autograd.grad(loss.value, trainable, allow_unused=True)
 
     tokens, largest, step, began = 0, 0, 0, time.perf_counter()
@@ -141,8 +141,8 @@ def memory_mb(
     """Return the predicted peak memory of a training run in MB.
 
     The sum of this process's memory now, trained parameters with optimizer state (16 bytes each: float32 master,
-    gradient sum and two moments), and activations of `pass_tokens` tokens in all lanes (`activation_bytes`), which
-    recompute their layers if they would not fit.
+    gradient sum and two moments), and activations of `pass_tokens` tokens in all lanes (`activation_bytes`), with
+    activation checkpointing if they would not fit.
 
     `measured_mb`: measured memory of steps, used if it is higher. `cached_bytes`: bytes of cached activations
     (`cache_bytes`). Memory of inference (`inference_mb`, with merged weights beside the frozen ones) counts if it is
@@ -150,7 +150,7 @@ def memory_mb(
     (`rollout_mb`) is not returned before their passes, which have to fit beside it.
     """
     parameter_bytes = trained_bytes(base)
-    checkpointed = pass_tokens / parallel_lanes() > activation_room(base, parameter_bytes + cached_bytes).tokens
+    checkpointed = pass_tokens / parallel_lanes() > activation_budget(base, parameter_bytes + cached_bytes).tokens
     activations = activation_bytes(base, pass_tokens, checkpointed=checkpointed)
     merged = sum(layer.base.weight.nbytes for layer in adapter_layers(base.model).values())
     dev_eval_peak, rollout_peak, answer_peak = (
@@ -163,7 +163,7 @@ def memory_mb(
 
 
 def trained_bytes(base: Base) -> int:
-    """Return the bytes of float32 masters, gradients and moments of the trained parameters, 16 for each."""
+    """Return the bytes of the float32 masters, gradients and moments of all trained parameters, 16 for each."""
     return 16 * sum(one.numel() for one in trainable_parameters(base.model).values())
 
 

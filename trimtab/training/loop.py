@@ -20,7 +20,7 @@ from trimtab.base.progress import STOP_SIGNALS, Progress
 from trimtab.model import process_group
 from trimtab.model.load import Base
 from trimtab.training import checkpoint as checkpoints
-from trimtab.training.activation_memory import ActivationRoom, activation_room, optimizer_bytes
+from trimtab.training.activation_memory import ActivationBudget, activation_budget, optimizer_bytes
 from trimtab.training.batch import Batch, batch_tokens
 from trimtab.training.checkpoint import Checkpoint
 from trimtab.training.errors import explain_memory_error, require_finite
@@ -152,7 +152,7 @@ class _State:
     figure_sums: dict[str, float] = field(default_factory=dict)  # like loss_sum, since the last record
     readings: list[EvalRecord] = field(default_factory=list)
     last_checkpoint: int | None = None  # its step
-    said: bool = False  # that passes recompute their layers
+    checkpointing_noted: bool = False  # True once a note said that passes recompute their layers
 
     def to_json(self) -> dict[str, Any]:
         names = ("step", "seconds", "tokens", "loss_sum", "loss_count", "figure_sums")
@@ -179,14 +179,14 @@ def train_model(job: TrainingJob, until: int | None = None) -> TrainResult:
     """
     with _one_writer(job.folder), _collect_stop_signals() as stop, _optimizer(job) as optimizer:
         settings, steps, evaluation_steps = job.settings, job.steps, job.evaluation_steps
-        room = activation_room(job.base, optimizer_bytes(optimizer.masters))
+        budget = activation_budget(job.base, optimizer_bytes(optimizer.masters))
         state = _resume(job, optimizer)
         last = steps if until is None else min(until, steps)
         began = last_save = time.monotonic()
         before = state.seconds
         stopped_early = should_stop(state.readings, settings.patience)
         while state.step < last and not stopped_early:
-            _step(job, optimizer, state, room)
+            _step(job, optimizer, state, budget)
             state.seconds = before + time.monotonic() - began
             evaluated = state.step in evaluation_steps
             if evaluated:
@@ -219,7 +219,7 @@ def _optimizer(job: TrainingJob) -> Iterator[Optimizer]:
         optimizer.release()
 
 
-def _step(job: TrainingJob, optimizer: Optimizer, state: _State, room: ActivationRoom) -> None:
+def _step(job: TrainingJob, optimizer: Optimizer, state: _State, budget: ActivationBudget) -> None:
     """Run one optimizer step over its micro-batches and emit its event."""
     settings, steps = job.settings, job.steps
     loss = 0.0
@@ -227,12 +227,12 @@ def _step(job: TrainingJob, optimizer: Optimizer, state: _State, room: Activatio
     where = f"step {state.step + 1} of {steps}"
     with explain_memory_error(job.base, where, state.last_checkpoint):
         batches = job.objective.batches(state.step)
-    _say_once(job, state, room.note(max(map(batch_tokens, batches), default=0)))
+    _note_checkpointing(job, state, budget.note(max(map(batch_tokens, batches), default=0)))
 
     def forward(numbered_batch: tuple[int, AnyBatch]) -> PlainLoss:
         _, batch = numbered_batch
         with explain_memory_error(job.base, where, state.last_checkpoint, tokens=batch_tokens(batch)):
-            return job.objective.loss(room.base_for(job.base, batch_tokens(batch)), batch).plain()
+            return job.objective.loss(budget.base_for(job.base, batch_tokens(batch)), batch).plain()
 
     def backward(numbered_batch: tuple[int, AnyBatch], part: PlainLoss, counts: bool) -> PlainLoss:
         place, batch = numbered_batch
@@ -260,10 +260,10 @@ def _step(job: TrainingJob, optimizer: Optimizer, state: _State, room: Activatio
     _emit_step(job, state, {"loss": loss, "gradient_norm": norm, "learning_rate": rate, **figures})
 
 
-def _say_once(job: TrainingJob, state: _State, note: str | None) -> None:
-    """Emit the first note that a run has on its passes."""
-    if note and not state.said:
-        state.said = True
+def _note_checkpointing(job: TrainingJob, state: _State, note: str | None) -> None:
+    """Emit the note that passes recompute their layers, once in a run."""
+    if note and not state.checkpointing_noted:
+        state.checkpointing_noted = True
         job.progress.emit("train", **{**job.event_fields, "note": note}, stays=True)
 
 

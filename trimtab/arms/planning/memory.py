@@ -13,7 +13,7 @@ from trimtab.inference.engine import Engine
 from trimtab.inference.kv_cache import slots_for
 from trimtab.model.footprint import GAPS
 from trimtab.training.activation_cache import cache_bytes
-from trimtab.training.activation_memory import activation_room
+from trimtab.training.activation_memory import activation_budget
 from trimtab.training.batch import MICRO_TOKENS
 from trimtab.training.estimates import TrainingRate, inference_mb, memory_mb, trained_bytes
 from trimtab.training.parallel import parallel_lanes
@@ -55,11 +55,11 @@ def training_memory(
 
 
 def checkpointing_note(session: Session, recipe: Recipe, speed: TrainingRate, each: float, kept: int) -> str | None:
-    """Return the line that says that passes of an arm recompute their layers for want of memory; None if they need
-    not. Arguments as of `training_memory`.
+    """Return a line that says that an arm's training passes use activation checkpointing; None if they fit into memory.
+    Arguments as in `training_memory`.
     """
     tokens = round(_pass_tokens(session, recipe, speed, each) / parallel_lanes())
-    return activation_room(session.base, trained_bytes(session.base) + kept).note(tokens)
+    return activation_budget(session.base, trained_bytes(session.base) + kept).note(tokens)
 
 
 def kept_bytes(session: Session, stage: Stage, tokens: int) -> int:

@@ -73,8 +73,8 @@ class ArmPlan:
     """Predicted seconds of an arm: its stages and answers for one seed, and its possible trials on dev.
 
     `curve_seconds`: of its learning curve, if requested. `problem`: why nothing could be predicted. `timed`: True if
-    its own steps were timed, False if all was predicted from another arm's. `note`: what its training does so that it
-    fits into memory.
+    its own steps were timed, False if all was predicted from another arm's. `note`: says that training
+    passes recompute layers to fit into memory.
     """
 
     arm: str

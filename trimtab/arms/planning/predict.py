@@ -161,7 +161,7 @@ class _Profiler:
         tokens[DISTILL] = work.tokens
         asked = round(each * len(session.workspace.subset("dev", DEV_ROWS)))
         kept = {stage.name: kept_bytes(session, stage, round(tokens[stage.name])) for stage in recipe.stages}
-        held = max(kept.values()) + cache_bytes(session.base, asked) + work.bytes
+        cached = max(kept.values()) + cache_bytes(session.base, asked) + work.bytes
         stages = [
             replace(
                 _stage_plan(stage, tokens[stage.name], speed, work, kept=bool(kept[stage.name])),
@@ -174,9 +174,9 @@ class _Profiler:
             stages=tuple(stages),
             trials=(*plan.trials, *self._training_trials(arm, recipe, context, stages)),
             curve_seconds=curve_seconds(session, recipe, stages, rate.batch_mean_seconds),
-            memory_mb=training_memory(session, recipe, speed, rate, each, held),
+            memory_mb=training_memory(session, recipe, speed, rate, each, cached),
             timed=rate.timed and timed,
-            note=checkpointing_note(session, recipe, speed, each, held),
+            note=checkpointing_note(session, recipe, speed, each, cached),
         )
 
     def _fee_seconds(self, arm: Arm) -> float:

@@ -1,5 +1,5 @@
 """Partial forward passes: start after the frozen layers, stop after a given layer, finish the last layer only at
-chosen tokens, or keep the layers' inputs alone for the backward pass (activation checkpointing).
+chosen tokens; and activation checkpointing, which keeps only the layers' inputs for the backward pass.
 
 Shapes: N tokens of the flat row, M of them wanted, D hidden size.
 """
@@ -96,15 +96,15 @@ def hidden_at(
     if base.activation_checkpointing and torch.is_grad_enabled():
         for number in range(above[0] if above else 0, len(base.model.base_model.layers)):
             own = forwards.get(number, base.model.base_model.layers[number].forward)
-            forwards[number] = partial(checkpointed, own)
+            forwards[number] = partial(run_checkpointed, own)
     hidden_XD = (_with_forwards(base, forwards) if forwards else base).hidden(ids_N, positions_N, layout)
     return hidden_XD if ends else hidden_XD.index_select(0, wanted_M)
 
 
-def checkpointed(forward: Callable[..., Any], *args: Any, **named: Any) -> Any:
-    """Run a layer's forward and keep its inputs alone; the backward pass runs it again.
+def run_checkpointed(forward: Callable[..., Any], *args: Any, **named: Any) -> Any:
+    """Run a layer's forward and keep only its inputs; the backward pass runs it again (activation checkpointing).
 
-    No state of a random generator is restored: the model is in evaluation mode, and no adapter drops anything out.
+    The state of random generators is not saved: the model is in evaluation mode, and no adapter uses dropout.
     """
     return checkpoint(forward, *args, use_reentrant=False, preserve_rng_state=False, **named)
 
@@ -140,7 +140,7 @@ def _with_forwards(base: Base, forwards: Mapping[int, Callable[..., Any]]) -> Ba
     """Return a base over the same modules in which some layers, by index, run another forward; others do not see it."""
     layers = list(base.model.base_model.layers)
     for number, forward in forwards.items():
-        layers[number] = _copied(layers[number])
+        layers[number] = _shallow_copy(layers[number])
         layers[number].forward = forward
     model = _beside(base.model)
     inner = _beside(model.base_model)
@@ -149,9 +149,9 @@ def _with_forwards(base: Base, forwards: Mapping[int, Callable[..., Any]]) -> Ba
     return replace(base, model=model)
 
 
-def _copied(module: Any) -> Any:
-    """Return a shallow copy of a module, with its hooks. Classes of FSDP cannot be copied by `copy`: they make another
-    class's instance.
+def _shallow_copy(module: Any) -> Any:
+    """Return a shallow copy of a module, with its hooks. `copy.copy` fails on FSDP's classes, which make
+    instances of the class that they replaced.
     """
     twin = object.__new__(type(module))
     twin.__dict__ = dict(module.__dict__)
@@ -160,6 +160,6 @@ def _copied(module: Any) -> Any:
 
 def _beside(module: Any) -> Any:
     """Return a shallow copy of a module whose submodules can be replaced."""
-    twin = _copied(module)
+    twin = _shallow_copy(module)
     twin._modules = dict(module._modules)
     return twin

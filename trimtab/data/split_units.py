@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class RowFacts:
-    """What splitting needs to know of N rows, in arrays: about 80 bytes a row.
+    """The facts about N rows by which they are split, as arrays: about 70 bytes a row with ids of 16 characters.
 
-    `ids` and `names` are Arrow arrays of text [N]: the id, and the group or, without one, `row:ID`. `strata` [N]
-    indexes `stratum_names`. `id_hashes` [N]: equal for equal ids.
+    `ids` and `names` [N] are Arrow arrays of text: the id, and the group or, without one, `row:ID`. `strata` [N]:
+    indices into `stratum_names`. `id_hashes` [N]: equal for equal ids.
     """
 
     ids: Any
@@ -38,7 +38,7 @@ class RowFacts:
 
 
 def collect_facts(rows: Iterable[Example], kind: Kind, unknown: str) -> RowFacts:
-    """Return the facts about rows in one pass."""
+    """Collect the facts about rows in one pass. `unknown`: the answer of rows that abstain; empty if none do."""
     import pyarrow
 
     text = pyarrow.large_string()
@@ -84,7 +84,9 @@ def group_name(row: Example) -> str:
 
 
 def _stratum(row: Example, kind: Kind, unknown_form: str) -> str:
-    """Return what the first split is stratified by: label, slice, or whether the answer is the unknown one."""
+    """Return the stratum of a row in the first split: its label (classify), its slice, or "unknown" if its answer is
+    the unknown one.
+    """
     if kind == "classify":
         return row.references[0]
     if row.slice is not None:
@@ -94,10 +96,11 @@ def _stratum(row: Example, kind: Kind, unknown_form: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Units:
-    """U units of rows, sorted by name: `members` holds the rows of unit u from `starts[u]` on, sorted by id.
+    """U units of rows that stay together in one split, sorted by name.
 
-    `of_row` [N]: the unit of each row; `leader` [U]: a row whose group the unit is named after; `strata` [U]: the most
-    common stratum of its rows.
+    `of_row` [N]: the unit of each row. `members` [N]: the rows by unit, in a unit by id; those of unit u are
+    `members[starts[u]:starts[u + 1]]`. `leader` [U]: a row whose group gives the unit its name. `strata` [U]: the most
+    common stratum of the unit's rows.
     """
 
     of_row: RowNumbers
@@ -111,17 +114,17 @@ class Units:
 
     @property
     def sizes(self) -> RowNumbers:
-        """Return the rows of each unit [U]."""
+        """Return the number of rows of each unit [U]."""
         return np.diff(self.starts)
 
 
 def build_units(
     facts: RowFacts, names: RowNumbers, ranks: RowNumbers, parts: Sequence[int] | RowNumbers, first: int
 ) -> Units:
-    """Return the units of the rows from `first` on that `parts` counts: connected by name or component of duplicates.
+    """Return the units of M rows from row `first` on: rows of one name or one component of duplicates are connected.
 
-    `names` [N] numbers the name of each row, and `ranks` orders these numbers as the names sort. Rows are numbered from
-    `first` on in the units.
+    `names` [N]: a number for the name of each row; `ranks`: the rank of each number in the order of names. `parts` [M]:
+    the component of each of the M rows. In the units row `first` is number 0.
     """
     from scipy.sparse import csr_matrix
     from scipy.sparse.csgraph import connected_components
@@ -161,7 +164,7 @@ def rank_names(names: Any) -> tuple[RowNumbers, RowNumbers]:
 
 
 def _members(of_row: RowNumbers, ids: Any, count: int) -> tuple[RowNumbers, RowNumbers]:
-    """Return rows by unit, within a unit by id, and where each unit starts [U + 1]."""
+    """Return the rows by unit, in a unit by id [N], and the position at which each unit starts [U + 1]."""
     import pyarrow
     import pyarrow.compute
 
@@ -175,7 +178,7 @@ def _members(of_row: RowNumbers, ids: Any, count: int) -> tuple[RowNumbers, RowN
 
 
 def most_common_strata(of_row: RowNumbers, strata: RowNumbers, names: Sequence[str]) -> RowNumbers:
-    """Return the most common stratum of the rows of each unit [U], of equally common ones the first by name."""
+    """Return the most common stratum of the rows of each unit [U]; among equally common ones the first by name."""
     rank = np.empty(len(names), np.int64)
     rank[sorted(range(len(names)), key=names.__getitem__)] = np.arange(len(names))
     pairs, times = np.unique(of_row.astype(np.int64) * len(names) + rank[strata], return_counts=True)

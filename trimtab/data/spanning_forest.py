@@ -1,4 +1,4 @@
-"""Keeps a spanning forest of similar pairs while they are found: the fewest pairs that connect each group."""
+"""Builds a spanning forest of similar pairs as they come: the fewest pairs that connect each group of texts."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ Edge = tuple[int, int, float]
 
 
 class SpanningForest:
-    """Connected components of texts, joined by their most similar pairs first."""
+    """A spanning forest over N texts. `part` [N]: the connected component of each text; `edges`: the pairs kept."""
 
     def __init__(self, count: int) -> None:
         self.part = np.arange(count)
         self.edges: list[Edge] = []
 
     def add(self, a: Ints, b: Ints, similarity: Any) -> None:
-        """Keep the pairs that a maximum spanning forest of the components needs, and join these."""
+        """Add pairs [P]: keep those of a maximum spanning forest over the components, and join the components."""
         from scipy.sparse import csr_matrix
         from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
 

@@ -1,4 +1,4 @@
-"""Finds equal texts by their hashes, and the template that texts share, in one pass over them."""
+"""Finds equal texts by their digests (128-bit hashes), and the template that all texts share, in one pass."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ if TYPE_CHECKING:
 
     from trimtab.data.row_store import RowNumbers
 
-_BYTES = 16  # of a hash: that two of 10⁷ different texts have the same has a probability of 10⁻²⁵
+_BYTES = 16  # of a digest; among 10⁷ different texts two are equal with a probability of about 10⁻²⁵
 _TEMPLATE_TEXTS = 20  # fewest texts for which a common beginning or end counts as a template
 
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """The characters that texts are compared without: whole words that all begin or end with."""
+    """The whole words with which all texts begin and end, left out of comparisons: their lengths in characters."""
 
     start: int = 0
     end: int = 0
 
     def strip(self, text: str) -> str:
-        """Return a text without its template."""
+        """Return a text without the template."""
         bare = text[self.start :]
         return bare[: len(bare) - self.end].strip() if self.start or self.end else text
 
 
 class TemplateFinder:
-    """Sees texts one by one, and finds the whole words that all of them begin or end with."""
+    """Finds the whole words with which all texts of a stream begin and end."""
 
     def __init__(self) -> None:
         self._first = self._last = self._first_reversed = self._last_reversed = ""
         self._shortest = -1
 
-    def see(self, text: str) -> None:
-        """Take one text into account."""
+    def add(self, text: str) -> None:
+        """Add a text of the stream."""
         backwards = text[::-1]
         if self._shortest < 0:
             self._first = self._last = text
@@ -63,18 +63,18 @@ class TemplateFinder:
 
 
 class Digests:
-    """Hashes of N texts [N, 16 bytes], added one by one."""
+    """The digests of N texts [N, 16 bytes], added one by one."""
 
     def __init__(self) -> None:
-        self._hashes = bytearray()
+        self._digests = bytearray()
 
     def add(self, digest: bytes) -> None:
-        """Add the hash of a text, by `digest_of`."""
-        self._hashes += digest
+        """Add the digest of a text (`digest_of`)."""
+        self._digests += digest
 
-    def first_equal(self) -> RowNumbers:
-        """Return, for each text, the number of the first one that is equal [N]."""
-        keys: NDArray[Any] = np.frombuffer(self._hashes, np.uint64).reshape(-1, _BYTES // 8)
+    def first_occurrences(self) -> RowNumbers:
+        """Return for each text the number of the first text with the same digest [N]."""
+        keys: NDArray[Any] = np.frombuffer(self._digests, np.uint64).reshape(-1, _BYTES // 8)
         order = np.lexsort(keys.T)
         ordered = keys[order]
         is_new = np.ones(len(order), bool)
@@ -85,5 +85,5 @@ class Digests:
 
 
 def digest_of(text: str) -> bytes:
-    """Return the hash of a text, 16 bytes."""
+    """Return the digest of a text, 16 bytes (BLAKE2b)."""
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=_BYTES).digest()
