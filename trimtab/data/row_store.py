@@ -10,6 +10,7 @@ import json
 import os
 import tempfile
 import weakref
+from abc import ABC, abstractmethod
 from array import array
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -78,7 +79,23 @@ class RowWriter:
         return self.finish()
 
 
-class RowFile(Sequence[Example]):
+class StoredRows(Sequence[Example], ABC):
+    """Rows that are decoded when they are asked for, many of them at once by `read`."""
+
+    @abstractmethod
+    def read(self, numbers: RowNumbers) -> list[Example]:
+        """Return the rows at these positions."""
+
+    @overload
+    def __getitem__(self, at: int) -> Example: ...
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[Example]: ...
+    def __getitem__(self, at: int | slice) -> Example | Sequence[Example]:
+        numbers = np.arange(len(self), dtype=np.int32)[at]
+        return RowView(self, numbers) if isinstance(at, slice) else self.read(numbers.reshape(1))[0]
+
+
+class RowFile(StoredRows):
     """Examples in an unnamed temporary file, each as one JSON list; their offsets and ids are in memory."""
 
     def __init__(self, folder: Path) -> None:
@@ -145,14 +162,6 @@ class RowFile(Sequence[Example]):
             lines = (os.pread(source, end - start, start) for start, end in places)
         return [_row_of(line, name) for line, name in zip(lines, ids, strict=True)]
 
-    @overload
-    def __getitem__(self, at: int) -> Example: ...
-    @overload
-    def __getitem__(self, at: slice) -> Sequence[Example]: ...
-    def __getitem__(self, at: int | slice) -> Example | Sequence[Example]:
-        numbers = np.arange(len(self), dtype=np.int32)[at]
-        return RowView(self, numbers) if isinstance(at, slice) else self.read(numbers.reshape(1))[0]
-
     def _pack_ids(self) -> None:
         import pyarrow
 
@@ -187,7 +196,7 @@ class RowChanges:
         return replace(row, group=f"row:{name}" if other.group is None else other.group)
 
 
-class RowView(Sequence[Example]):
+class RowView(StoredRows):
     """A view of some rows of a sequence, by their `numbers` [N] in any order; decoded once if up to `IN_MEMORY`."""
 
     def __init__(self, rows: Sequence[Example], numbers: RowNumbers, changes: RowChanges | None = None) -> None:
@@ -233,7 +242,7 @@ class RowView(Sequence[Example]):
         return rows
 
 
-class JoinedRows(Sequence[Example]):
+class JoinedRows(StoredRows):
     """The concatenation of two sequences of rows."""
 
     def __init__(self, first: Sequence[Example], second: Sequence[Example]) -> None:
@@ -241,14 +250,6 @@ class JoinedRows(Sequence[Example]):
 
     def __len__(self) -> int:
         return len(self._first) + len(self._second)
-
-    @overload
-    def __getitem__(self, at: int) -> Example: ...
-    @overload
-    def __getitem__(self, at: slice) -> Sequence[Example]: ...
-    def __getitem__(self, at: int | slice) -> Example | Sequence[Example]:
-        numbers = np.arange(len(self), dtype=np.int32)[at]
-        return RowView(self, numbers) if isinstance(at, slice) else self.read(numbers.reshape(1))[0]
 
     def read(self, numbers: RowNumbers) -> list[Example]:
         """Return the rows with these numbers."""
@@ -268,14 +269,14 @@ class JoinedRows(Sequence[Example]):
 
 def read_rows(rows: Sequence[Example], numbers: RowNumbers) -> list[Example]:
     """Return the rows with these numbers; stored rows are read and decoded as one batch."""
-    if isinstance(rows, RowFile | RowView | JoinedRows):
+    if isinstance(rows, StoredRows):
         return rows.read(numbers) if len(numbers) else []
     return [rows[number] for number in numbers.tolist()]
 
 
 def are_stored(rows: Sequence[Example]) -> bool:
     """True if rows are decoded on access; False if they are objects in memory."""
-    return isinstance(rows, RowFile | RowView | JoinedRows)
+    return isinstance(rows, StoredRows)
 
 
 def select_rows(rows: Sequence[Example], numbers: RowNumbers, changes: RowChanges | None = None) -> Sequence[Example]:
