@@ -172,7 +172,7 @@ def cluster_lost_error(error: BaseException) -> TrimtabError:
 
 
 class WorkerEvents:
-    """Relays to a study's progress the events that workers write, each into a file of its own; each event once."""
+    """A relay to a study's progress of the events in the workers' files, one file per worker; each event once."""
 
     def __init__(self, folder: Path, progress: Progress) -> None:
         self._folder, self._progress = folder / WORKERS, progress
