@@ -31,8 +31,8 @@ MACHINE_LOST = "its machine was lost"
 MESSAGE_LENGTH = 300  # characters of one of Ray's errors that are shown
 
 
-class JobRun:
-    """The execution of one list of jobs by `Cluster.run`: their state, and the loop that submits and collects them."""
+class JobRunner:
+    """The runner of one list of jobs, for `Cluster.run`: it submits jobs, collects outcomes and retries lost jobs."""
 
     def __init__(
         self, cluster: Cluster, ray: Any, context: JobContext, jobs: Sequence[Job], progress: Progress
