@@ -72,7 +72,7 @@ def command(
         typer.Option(
             "--store",
             metavar="ADDRESS",
-            help="With --on, where machines share no folder: the study's files go through an object store, such as "
+            help="With --on, for machines without a shared folder: the object store for the study's files, such as "
             "s3://BUCKET/FOLDER.",
         ),
     ] = None,

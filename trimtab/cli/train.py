@@ -39,7 +39,7 @@ def command(
         typer.Option(
             "--on",
             metavar="ADDRESS",
-            help="Train with all GPUs of a Ray cluster, or all its machines where none has a GPU: local, auto (this "
+            help="Train with all GPUs of a Ray cluster, or all its machines if none has a GPU: local, auto (this "
             "machine's cluster), or ray://HOST:PORT.",
         ),
     ] = None,

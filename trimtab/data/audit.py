@@ -171,7 +171,7 @@ def _words_and_edges(section: Section) -> tuple[list[str], set[int]]:
 
 
 def _sentence_starts(document: Document) -> Iterator[tuple[str, ...]]:
-    """Yield the first words of what follows each position between two sentences."""
+    """Yield the first words, `_MIN_WORDS` at most, after each sentence boundary."""
     for section in document.sections:
         text, edges = _words_and_edges(section)
         yield from (tuple(text[i : i + _MIN_WORDS]) for i in edges)

@@ -124,7 +124,7 @@ class DuplicateIndex:
 
     def compared_texts(self, numbers: Sequence[int]) -> list[str]:
         """Return texts as they are compared: normalised, without the template."""
-        return _compared(self.texts, np.asarray(numbers), self.template)
+        return _compared_texts(self.texts, np.asarray(numbers), self.template)
 
     def pairs(self, order: Sequence[int] | RowNumbers | None = None) -> list[DuplicatePair]:
         """Return the duplicates, numbered as in `order`, as the fewest pairs that connect each group (a < b).
@@ -134,7 +134,7 @@ class DuplicateIndex:
         numbers = np.arange(len(self)) if order is None else np.asarray(order, np.int64)
         place, none = np.arange(len(numbers)), len(numbers)
         of_text, of_words = (
-            _first_places(same[numbers], none, len(self)) for same in (self.same_text, self.same_words)
+            _first_positions(same[numbers], none, len(self)) for same in (self.same_text, self.same_words)
         )
         first_text, first_words = of_text[self.same_text[numbers]], of_words[self.same_words[numbers]]
         pairs: list[DuplicatePair] = []
@@ -223,7 +223,10 @@ def find_duplicates(texts: Sequence[str], first: int = 0, stream: Iterable[str] 
         words = scan.words or [normalise_text(texts[row]) for row in rows.tolist()]
         found, exact = join_within(Shingles([template.strip(text) for text in words]), head)
     else:
-        found, exact = join_by_minhash(lambda some: _compared(texts, rows[some], template), len(rows), head), False
+        found, exact = (
+            join_by_minhash(lambda some: _compared_texts(texts, rows[some], template), len(rows), head),
+            False,
+        )
     near = tuple((int(rows[a]), int(rows[b]), similarity) for a, b, similarity in found)
     return DuplicateIndex(
         texts=texts,
@@ -280,13 +283,13 @@ def _scan(texts: Iterable[str], first: int) -> _Scan:
     )
 
 
-def _compared(texts: Sequence[str], numbers: Ints, template: Template) -> list[str]:
+def _compared_texts(texts: Sequence[str], numbers: Ints, template: Template) -> list[str]:
     """Return texts as they are compared: normalised, without the template."""
     chosen = texts.read(numbers) if isinstance(texts, DedupTexts) else [texts[number] for number in numbers.tolist()]
     return [template.strip(normalise_text(text)) for text in chosen]
 
 
-def _first_places(labels: RowNumbers, none: int, count: int) -> Ints:
+def _first_positions(labels: RowNumbers, none: int, count: int) -> Ints:
     """Return the first position of each label below `count` [count]; `none` for a label that does not occur."""
     places = np.full(count, none)
     places[labels[::-1]] = np.arange(len(labels))[::-1]

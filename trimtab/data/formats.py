@@ -82,8 +82,8 @@ class DetectedFormat:
     rivals: tuple[str, ...] = ()
 
 
-class _RowsSoFar:
-    """Collects the rows of a set of files, with merged labels, and the refusals and notes."""
+class _RowCollector:
+    """A collector of the rows of a set of files, whose labels it merges, and of refusals and notes."""
 
     def __init__(self, task: Task) -> None:
         self.refusals: list[Refusal] = []
@@ -129,7 +129,7 @@ def read_examples(task: Task, patterns: Sequence[str]) -> ReadRows:
     refused one by one. Raises InputError for everything misleading: unreadable files, malformed conversations,
     duplicate ids, bad weights, labels outside `task.labels`, fewer than two usable rows.
     """
-    found = _RowsSoFar(task)
+    found = _RowCollector(task)
     is_test = bool(task.data.test) and patterns is task.data.test
     splits: tuple[Split, ...] = ("test",) if is_test else ("train", "dev") if task.data.test else SPLITS
     request = ColumnRequest(
@@ -275,7 +275,7 @@ def _files(task: Task, patterns: Sequence[str]) -> Iterator[tuple[str, Path | No
                 yield str(path), path
 
 
-def _read_file(rows: RawRows, name: str, request: ColumnRequest, found: _RowsSoFar) -> None:
+def _read_file(rows: RawRows, name: str, request: ColumnRequest, found: _RowCollector) -> None:
     first_rows = list(itertools.islice(rows, SAMPLE))
     sample = [row for row in first_rows if isinstance(row, RawRow)]
     if not sample:
@@ -336,7 +336,7 @@ def _example(row: RawRow, content: RowContent, reader: RowReader, own_id: str | 
     )
 
 
-def _read_squad(path: Path, task: Task, found: _RowsSoFar) -> None:
+def _read_squad(path: Path, task: Task, found: _RowCollector) -> None:
     already_read, articles = len(found), set()
     for paragraph in read_paragraphs(path, task.data.encoding):
         articles.add(paragraph.article)

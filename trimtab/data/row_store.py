@@ -40,7 +40,7 @@ _to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_cir
 
 
 class RowWriter:
-    """Collects examples in order; once there are more than `IN_MEMORY`, writes all to a temporary file in `folder`."""
+    """A collector of examples in order; beyond `IN_MEMORY` examples it writes all to a temporary file in `folder`."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

@@ -33,7 +33,7 @@ class Template:
 
 
 class TemplateFinder:
-    """Finds the whole words with which all texts of a stream begin and end."""
+    """A search, over a stream of texts, for the whole words with which all of them begin and end."""
 
     def __init__(self) -> None:
         self._first = self._last = self._first_reversed = self._last_reversed = ""

@@ -35,7 +35,7 @@ from trimtab.model.devices import gpu_count
 from trimtab.retrieval.embed import Encoder
 from trimtab.retrieval.index import SaveVectors
 from trimtab.scale.embedding import EmbeddingPool
-from trimtab.scale.job_run import ATTEMPTS, NEW_MACHINE_SECONDS, JobRun, cluster_lost_error, last_line
+from trimtab.scale.job_run import ATTEMPTS, NEW_MACHINE_SECONDS, JobRunner, cluster_lost_error, last_line
 from trimtab.scale.stored_job import fetch_study, run_stored_job
 from trimtab.scale.study_files import require_inside
 from trimtab.scale.study_store import StudyStore
@@ -177,7 +177,7 @@ class Cluster:
             found = {name: self._report(name, reference) for name, reference in references.items()}
             self._reports = {name: report for name, report in found.items() if report is not None}
         for name, report in self._reports.items():
-            _require_fit(name, report, folder, self.store, gpu=self._needs_gpu_of(nodes[name]))
+            _require_usable(name, report, folder, self.store, gpu=self._needs_gpu_of(nodes[name]))
         if not self._capacities():
             lacks = "has a GPU, as this one has, on which the plan is timed" if self.gpu else "offers a core"
             remedy = "add one, or start the study elsewhere"
@@ -243,7 +243,7 @@ class Cluster:
         return report
 
     def _capacities(self) -> list[MachineCapacity]:
-        """Return what each machine offers to jobs; without machines that lack a GPU if jobs need one."""
+        """Return the capacity of each machine; machines without a GPU are left out if jobs need one."""
         offered = [node["Resources"] for node in self._nodes().values()]
         return [
             MachineCapacity(
@@ -315,7 +315,7 @@ class Cluster:
         If a job's process or machine is lost, the job is retried from its last checkpoint, ATTEMPTS times at most.
         Raises TrimtabError if a job reports an error that stops the study, or if no machine is left.
         """
-        return JobRun(self, self.ray, context, jobs, progress).finish()
+        return JobRunner(self, self.ray, context, jobs, progress).finish()
 
     def embed(
         self,
@@ -389,7 +389,7 @@ def _amount(value: float, cost: CostTable) -> str:
     return f"{value:.2g} {cost.currency}"
 
 
-def _require_fit(name: str, report: MachineReport, folder: Path, store: str | None, *, gpu: bool) -> None:
+def _require_usable(name: str, report: MachineReport, folder: Path, store: str | None, *, gpu: bool) -> None:
     """Raise InputError if a machine cannot run jobs: it cannot read the folder or store, has other versions, no GPU
     that PyTorch finds, or lacks a model.
     """

@@ -155,6 +155,7 @@ class EmbeddingPool:
             yield texts, found
 
     def _count_loss(self, texts: list[str], error: Exception) -> None:
+        """Count a lost batch; raise TrimtabError if it was lost more than `attempts` times."""
         self._lost[texts[0]] += 1
         if self._lost[texts[0]] > self._attempts:
             problem = f"embedding was lost {self._lost[texts[0]]} times ({type(error).__name__})"

@@ -31,8 +31,8 @@ MACHINE_LOST = "its machine was lost"
 MESSAGE_LENGTH = 300  # characters of one of Ray's errors that are shown
 
 
-class JobRun:
-    """The execution of one list of jobs by `Cluster.run`: their state, and the loop that submits and collects them."""
+class JobRunner:
+    """The runner of one list of jobs, for `Cluster.run`: it submits jobs, collects outcomes and retries lost jobs."""
 
     def __init__(
         self, cluster: Cluster, ray: Any, context: JobContext, jobs: Sequence[Job], progress: Progress
@@ -172,7 +172,7 @@ def cluster_lost_error(error: BaseException) -> TrimtabError:
 
 
 class WorkerEvents:
-    """Relays to a study's progress the events that workers write, each into a file of its own; each event once."""
+    """A relay to a study's progress of the events in the workers' files, one file per worker; each event once."""
 
     def __init__(self, folder: Path, progress: Progress) -> None:
         self._folder, self._progress = folder / WORKERS, progress

@@ -26,8 +26,8 @@ from trimtab.studies.paths import PLAN, require_same_dependencies
 from trimtab.studies.planning import with_test_questions
 from trimtab.studies.run_context import RunContext, run_context
 
-LOCK_TIMEOUT = 120.0  # seconds to wait for the lock of a process that Ray counts as lost, and that may still run
-INDEX_TIMEOUT = 3600.0  # seconds to wait for another job that builds the index
+LOCK_SECONDS = 120.0  # to wait for the lock of a process that Ray counts as lost, and that may still run
+INDEX_SECONDS = 3600.0  # to wait for another job that builds the index
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +125,7 @@ def run_job(context: JobContext, job: Job, worker: str, *, cores: int, gpu: bool
     torch.set_num_threads(cores)
     try:
         with (
-            locked(context.folder / WORKERS / job.name, LOCK_TIMEOUT),
+            locked(context.folder / WORKERS / job.name, LOCK_SECONDS),
             run_context(
                 context.task,
                 context.task.arms,
@@ -148,7 +148,7 @@ def _run_arms(ctx: RunContext, context: JobContext, job: Job, worker: str) -> Ma
         raise InputError("is missing", "go on with --resume where the study was started", file=context.folder / PLAN)
     session = ctx.session(plan.precision)
     depends = require_same_dependencies(session, context.folder)
-    session.proposals, session.retriever.patience = context.proposals, INDEX_TIMEOUT
+    session.proposals, session.retriever.patience = context.proposals, INDEX_SECONDS
     if plan.test_rows is not None:
         session.workspace = with_test_questions(session.workspace, plan.test_rows)
     arms = [arm for arm in context.task.arms if arm.name in job.arms]

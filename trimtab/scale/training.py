@@ -212,7 +212,7 @@ class _GroupTraining:
 
 
 class _RunEvents:
-    """Relays the events that rank 0 writes into the run's folder, each once."""
+    """A relay of the events that rank 0 writes into the run's folder; each event once."""
 
     def __init__(self, arguments: TrainArguments, progress: Progress) -> None:
         self._runs, self._progress = arguments.task.folder / FOLDER / "runs", progress

@@ -74,7 +74,7 @@ def shared_limits(store: str | None, keys: ApiKeys, log: RequestLog) -> Iterator
 
 
 class LimitExchange:
-    """Exchanges with the other servers of a store how many requests of each key were let through."""
+    """The exchange, among the servers of one store, of how many requests of each key they let through."""
 
     def __init__(self, database: Database, keys: ApiKeys) -> None:
         self._database, self._keys, self._name = database, keys, uuid4().hex

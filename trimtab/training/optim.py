@@ -206,7 +206,7 @@ class Optimizer:
                 self._adam.state[master] = {key: value.to(master.device) for key, value in state.items()}
 
     def _own(self, name: str, whole: Tensor) -> Tensor:
-        """Return what this process holds of a saved tensor: the rows of a divided one."""
+        """Return this process's part of a saved tensor: its rows if the parameter is sharded, else all."""
         return whole[shard_rows(self.parameters[name])] if name in self.sharded and whole.dim() else whole
 
     def _publish(self, names: Iterable[str]) -> None:
