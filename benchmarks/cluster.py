@@ -1,10 +1,11 @@
 """Four equal arms with one core each: one worker against two and four, and what the model of the schedule foretells.
 
-Run: python benchmarks/cluster.py  →  benchmarks/results/cluster.json and the tables of docs/scale.md, in some minutes
-on two cores, alone on the machine. A random Llama of four layers is fine-tuned with LoRA by four arms that differ in
-their name alone, on a Ray cluster of one, two and four nodes with a core each. Study and cluster are bound to as many
-cores as there are nodes, two at most, in the order A B C B A. Wall seconds of building the arms, from where building is
-foretold to the last event of a worker, and of the whole command. Linux, whose processes can be bound to cores.
+Run: python benchmarks/cluster.py  →  benchmarks/results/cluster.json and the tables of docs/scale.md, in about ten
+minutes on two cores, alone on the machine (`load`: of the minutes before). A random Llama of four layers is fine-tuned
+with LoRA by four arms that differ in their name alone, on a Ray cluster of one, two and four nodes with a core each.
+Study and cluster are bound to as many cores as there are nodes, two at most, in the order A B C B A. Wall seconds of
+building the arms, from where building is foretold to the last event of a worker, and of the whole command. Linux, whose
+processes can be bound to cores.
 """
 
 from __future__ import annotations

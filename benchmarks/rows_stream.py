@@ -1,4 +1,4 @@
-"""Seconds and memory of reading, checking and splitting rows, 1,000 to millions, and near pairs that MinHash finds.
+"""Seconds and memory of reading, checking and splitting 1,000 to 1,000,000 rows, and near pairs that MinHash finds.
 
 Each size runs in a process of its own (`open_workspace`). Memory is what the process holds beyond what it held before:
 anonymous pages (`RssAnon`), looked at every 20 ms; pages of files that the system can drop at any time count apart
@@ -7,7 +7,7 @@ the slope of their logarithm over that of the rows, from 10,000 rows on. The row
 twentieth repeats another one nearly. Recall: pairs of a spanning forest of the exact join whose texts are one component
 by MinHash, by their Jaccard similarity.
 
-    python benchmarks/rows_stream.py [--most ROWS] [--out FILE]
+    python benchmarks/rows_stream.py [--most ROWS] [--out FILE]   (some 15 minutes; --most: up to 10,000,000)
 """
 
 from __future__ import annotations

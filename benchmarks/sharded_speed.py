@@ -1,6 +1,6 @@
 """Tokens a second of a training over 1, 2 and 4 processes on one CPU, with the same cores in all.
 
-Run: python benchmarks/sharded_speed.py  →  benchmarks/results/sharded_speed.json, in about eight minutes on two cores.
+Run: python benchmarks/sharded_speed.py  →  benchmarks/results/sharded_speed.json, in about nine minutes on two cores.
 SmolLM2-135M in float32, LoRA of rank 16 and all weights, steps of 8 drawn rows of 256 tokens. "one process" is training
 as it is; "one process, plain torch" the same without our kernels, which several processes do without. Processes share
 the cores: each has cores / processes threads, one at least (4 processes on 2 cores stand in each other's way). Each

@@ -1,4 +1,7 @@
-"""A real S3 server on this machine (moto's), and the environment variables that a user of S3 sets."""
+"""A real S3 server on this machine (moto's), and the environment variables that a user of S3 sets, rightly or wrongly.
+
+Fixtures for tests that read and write by s3fs: `s3`, `bucket`.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,7 @@ from pathlib import Path
 import pytest
 
 NEEDED = ("moto", "flask", "flask_cors")  # moto's server is an application of Flask
+KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 
 
 @contextmanager
@@ -46,9 +50,41 @@ def s3_server(bucket: str, *more: str) -> Iterator[str]:
         process.wait(60)
 
 
+@pytest.fixture(scope="module")
+def s3() -> Iterator[str]:
+    """The address of an S3 server that has the bucket `kept`."""
+    with s3_server("kept", "s3fs") as address:
+        yield address
+
+
+@pytest.fixture
+def bucket(s3: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    """An address below the bucket, with the surroundings that a user of S3 sets."""
+    import s3fs
+
+    s3fs.S3FileSystem.clear_instance_cache()
+    set_s3_variables(monkeypatch, s3, tmp_path)
+    return f"s3://kept/{tmp_path.name}"
+
+
+WRONG = ("no bucket", "no credentials", "no server")
+
+
+def go_wrong(wrong: str, address: str, monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
+    """Make one of WRONG so. Return the address to use, and a word of what is told of it."""
+    if wrong == "no bucket":
+        return f"s3://nowhere/{address.rpartition('/')[2]}", "bucket"
+    if wrong == "no credentials":
+        for name in KEYS:
+            monkeypatch.delenv(name)
+        return address, "credentials"
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    return address, "connect"
+
+
 def set_s3_variables(monkeypatch: pytest.MonkeyPatch, address: str, folder: Path) -> None:
     """Set what a user of S3 sets, and keep settings of this machine away. `folder`: has no such settings."""
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+    for name in KEYS:
         monkeypatch.setenv(name, "anyone")
     monkeypatch.setenv("AWS_ENDPOINT_URL", address)
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")

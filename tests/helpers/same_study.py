@@ -20,6 +20,10 @@ OF_THE_RUN = {
     *("latency_p50_ms", "latency_p95_ms", "latency_p95_high_ms", "prefill_seconds", "decode_seconds"),
     *("seconds", "study", "report", "sentence", "stored_bytes", "busy_machine", "flips"),
 }
+FREE = """
+[cost]
+machine_hour = { price = 0.0, as_of = 2026-01-01, source = "x" }
+"""
 SLOW = """
 [arm.slow]
 weights = "full"
@@ -61,24 +65,19 @@ def compared(plain: dict[str, Any]) -> dict[frozenset[str], Any]:
     return {frozenset((one["a"], one["b"])): [abs(one["difference"]), one["p"], one["p_holm"]] for one in found}
 
 
-def files_of(folder: Path) -> list[str]:
-    """All but locks, which stay where the work was done."""
-    found = (path for path in folder.rglob("*") if "__" not in path.name and path.name not in (".lock", ".holder"))
+def files_of(folder: Path, but: tuple[str, ...]) -> list[str]:
+    found = (path for path in folder.rglob("*") if "__" not in path.name and path.name not in but)
     return sorted(str(path.relative_to(folder)) for path in found)
 
 
-def require_same(
-    task: Path, result: StudyResult, other: Path, expected: StudyResult, *, by_costs: bool = False
-) -> None:
-    """Verdict, figures, answers and files are those of another study of the same rows. `by_costs`: the verdict hangs on
-    seconds that were measured.
+def require_same(task: Path, result: StudyResult, other: Path, expected: StudyResult, *, apart: bool = False) -> None:
+    """Verdict, figures, answers and files are those of another study of the same rows. `apart`: machines share no
+    folder, so that locks stay where the work was done.
     """
     own, plain = folder_of(task, result), folder_of(other, expected)
     assert [(arm.status, arm.why) for arm in result.arms] == [("done", None)] * len(result.arms)
     found, right = (json.loads((folder / "study.json").read_text()) for folder in (own, plain))
     assert compared(found) == what_was_found(compared(right))
-    if by_costs:
-        del found["verdict"], right["verdict"]
     assert without_times(found) == what_was_found(right)
     for arm in result.arms:
         answers, others = (load_answers(folder / "arms" / arm.arm / "answers.parquet") for folder in (own, plain))
@@ -86,15 +85,19 @@ def require_same(
             (one.item_id, one.seed, one.answer, one.score) for one in others
         ]
         assert [one.probability for one in answers] == what_was_found([one.probability for one in others])
-    assert files_of(own) == files_of(plain)
+    locks = (".lock", ".holder") if apart else ()
+    assert files_of(own, locks) == files_of(plain, locks)
 
 
 def beside(folder: Path, name: str) -> Path:
-    (folder / name).mkdir()
+    (folder / name).mkdir(parents=True)
     return folder / name
 
 
-def in_folders(tmp_path: Path, model: Path, arms: list[str], **more: Any) -> tuple[Path, Path]:
-    """The same task twice."""
-    plain, own = (write_task(beside(tmp_path, name), model, arms, **more) for name in ("plain", "cluster"))
-    return plain, own
+def in_folders(home: Path, model: Path, arms: list[str], *, more: str = "", **parts: Any) -> tuple[Path, Path]:
+    """The same task twice. Machines are free, so that no seconds that were measured decide the verdict."""
+    plain, own = (beside(home, name) for name in ("plain", "cluster"))
+    for folder in (plain, own):
+        (folder / "scorer.py").write_text(SCORER)
+    first, second = (write_task(folder, model, arms, more=FREE + more, **parts) for folder in (plain, own))
+    return first, second

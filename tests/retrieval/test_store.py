@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from interrupted import interrupted
-from s3_server import s3_server, set_s3_variables
+from s3_server import KEYS, s3_server, set_s3_variables
 
 from trimtab.base.errors import InputError, RemoteError
 from trimtab.retrieval import index as index_module
@@ -17,7 +17,6 @@ from trimtab.retrieval.index import Changes, Index
 from trimtab.retrieval.search import hybrid_search
 
 pytestmark = pytest.mark.slow
-KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 
 
 @pytest.fixture(scope="module")

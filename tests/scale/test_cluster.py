@@ -9,58 +9,32 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
-from same_study import SCORED, SCORER, SLOW, in_folders, require_same
+from ray_nodes import SMALL, node_without
+from same_study import SCORED, SLOW, in_folders, require_same
 from study_tasks import CLASSIFY, LABELLED, QUICK, events, folder_of, write_task
+from waiting import WAIT, until
 
 from trimtab.arms.store import read_result
 from trimtab.base.errors import InputError
-from trimtab.scale.cluster import Cluster, open_cluster
+from trimtab.scale.cluster import Cluster
 from trimtab.studies.study import study
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'trimtab[ray]'")
 
 NODES = 3
-WAIT = 600.0  # seconds for what comes at once on a quiet machine
-
-
-@pytest.fixture(scope="module")
-def nodes() -> Iterator[Any]:
-    """A cluster of three nodes with a core each, which `auto` finds."""
-    from ray.cluster_utils import Cluster as Nodes
-
-    small = {"num_cpus": 1, "object_store_memory": 80 << 20}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_worker_niceness", "0")
-        made = Nodes(initialize_head=True, head_node_args={**small, "include_dashboard": False})
-        for _ in range(NODES - 1):
-            made.add_node(**small)
-        patch.setenv("RAY_ADDRESS", f"127.0.0.1:{made.address.rpartition(':')[2]}")
-        yield made
-    made.shutdown()
-
-
-@pytest.fixture(scope="module")
-def machines(nodes: Any) -> Iterator[Cluster]:
-    with open_cluster("auto") as found:
-        yield found
 
 
 def worker_of(task: Path, job: str) -> int:
     """The process that does a job."""
-    end = time.monotonic() + WAIT
-    while time.monotonic() < end:
-        for file in (task.parent / ".trimtab").glob(f"studies/*/workers/{job}/.holder"):
-            return int(file.read_text().split()[1])
-        time.sleep(0.02)
-    raise TimeoutError(job)
+    (file,) = until(lambda: list((task.parent / ".trimtab").glob(f"studies/*/workers/{job}/.holder")))
+    return int(file.read_text().split()[1])
 
 
 def test_the_verdict_is_that_of_one_machine(tmp_path: Path, tiny_model_folder: Path, machines: Cluster) -> None:
@@ -98,7 +72,7 @@ def test_what_is_searched_on_dev_is_found_alike(tmp_path: Path, tiny_model_folde
         study(plain, resume="latest", listeners=[]),
         study(own, resume="latest", machines=machines, listeners=[]),
     ]
-    require_same(own, results[1], plain, results[0], by_costs=True)
+    require_same(own, results[1], plain, results[0])
     lines = [(folder_of(task) / "search.jsonl").read_text().splitlines() for task in (plain, own)]
     scores = [[(json.loads(line)["context"], json.loads(line)["scores"]) for line in each] for each in lines]
     assert scores[0] == scores[1]  # each context once, by one job for all arms
@@ -111,8 +85,6 @@ def test_a_process_is_killed_in_training_and_a_node_in_answering(
 ) -> None:
     arms = ["slow", "prompt"]
     plain, own = in_folders(tmp_path, tiny_model_folder, arms, more=SLOW, task=SCORED)
-    for task in (plain, own):
-        (task.parent / "scorer.py").write_text(SCORER)
     expected = study(plain, allow_commands=True, listeners=[])
     killed: list[str] = []
     (hold := own.parent / "hold").unlink(missing_ok=True)
@@ -143,7 +115,7 @@ def test_a_process_is_killed_in_training_and_a_node_in_answering(
 
     result = study(own, allow_commands=True, machines=machines, listeners=[watch])
     assert len(killed) == 2
-    require_same(own, result, plain, expected, by_costs=True)
+    require_same(own, result, plain, expected)
     found = events(folder_of(own))
     notes = [event["note"] for event in found if "begun again" in event.get("note", "")]
     assert [note.split(":")[0] for note in notes][:1] == ["arm slow"]
@@ -166,16 +138,6 @@ def started(task: Path, *more: str) -> Iterator[subprocess.Popen[str]]:
             yield process
         finally:
             process.kill()
-
-
-def until(found: Callable[[], Any], process: subprocess.Popen[str]) -> Any:
-    end = time.monotonic() + WAIT
-    while time.monotonic() < end:
-        if value := found():
-            return value
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.05)
-    raise TimeoutError
 
 
 @pytest.mark.cluster
@@ -205,7 +167,7 @@ def test_a_study_that_was_stopped_and_killed_goes_on_here(
         _, told = head.communicate(timeout=WAIT)
     result = read_result(folder_of(own))
     assert result is not None, told
-    require_same(own, result, plain, expected, by_costs=True)
+    require_same(own, result, plain, expected)
     found = events(folder_of(own))
     begun = [event for event in found if event["stage"] == "begin" and event.get("worker", "").startswith("make-slow")]
     assert len(begun) == 3
@@ -239,8 +201,7 @@ def test_a_node_that_differs_is_told_before_anything_is_spent(
 ) -> None:
     """Another version of a library; without the model, which it looks for in a cache of its own."""
     task = write_task(tmp_path, tiny_model_folder, ["prompt"])
-    small = {"num_cpus": 1, "object_store_memory": 80 << 20}
-    other = nodes.add_node(**small, env_vars=with_distribution(tmp_path / "site", "9.9.9"))
+    other = nodes.add_node(**SMALL, env_vars=with_distribution(tmp_path / "site", "9.9.9"))
     told = refused(task, machines)
     assert "has scipy 9.9.9, this one" in told
     assert told.endswith("install the same versions on all machines")
@@ -250,7 +211,7 @@ def test_a_node_that_differs_is_told_before_anything_is_spent(
         (tmp_path / name / "models").mkdir(parents=True)
     shutil.copytree(tiny_model_folder, here := tmp_path / "here" / "models" / named)
     (here / "trimtab-model.json").write_text("{}")
-    without = nodes.add_node(**small, env_vars={"TRIMTAB_CACHE": str(tmp_path / "there")})
+    without = nodes.add_node(**SMALL, env_vars={"TRIMTAB_CACHE": str(tmp_path / "there")})
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TRIMTAB_CACHE", str(tmp_path / "here"))
         told = refused(write_task(tmp_path, named, ["prompt"]), machines)
@@ -259,40 +220,12 @@ def test_a_node_that_differs_is_told_before_anything_is_spent(
     assert f"model {named} is not in the cache; fetch it with: trimtab pull {named}" in told
 
 
-HIDING = """
-mount -t tmpfs tmpfs "$0" &&
-exec "$1" -c 'from ray.scripts.scripts import main; main()' start --address="$2" --num-cpus=1 --block
-"""
-
-
-@contextmanager
-def a_node_without(folder: Path, address: str) -> Iterator[None]:
-    """One more node, which has another file system at the place of `folder`."""
-    import ray
-
-    before = len(ray.nodes())
-    command = ["unshare", "--mount", "sh", "-c", HIDING, str(folder), sys.executable, address]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
-    try:
-        end = time.monotonic() + WAIT
-        while len(ray.nodes()) == before and time.monotonic() < end:
-            if process.poll() is not None:
-                pytest.skip("this user may not mount a file system")
-            time.sleep(0.1)
-        yield
-    finally:
-        own = psutil.Process(process.pid) if process.poll() is None else None
-        for one in [*(own.children(recursive=True) if own else ()), *([own] if own else ())]:
-            one.kill()
-        process.wait()
-
-
 def test_a_folder_that_not_all_see_is_told(
     tmp_path: Path, tiny_model_folder: Path, nodes: Any, machines: Cluster
 ) -> None:
     (here := tmp_path / "here").mkdir()
     task = write_task(here, tiny_model_folder, ["prompt"])
-    with a_node_without(here, nodes.address):
+    with node_without(here, nodes.address):
         told = refused(task, machines)
     studies = here / ".trimtab" / "studies"
     assert f"does not see {studies}; put the task's folder where all machines have it under the same path" in told
@@ -312,7 +245,7 @@ def test_a_gpu_that_is_not_there_is_told(
     tmp_path: Path, tiny_model_folder: Path, nodes: Any, machines: Cluster
 ) -> None:
     """Ray believes what it is started with."""
-    claims = nodes.add_node(num_cpus=1, num_gpus=1, object_store_memory=80 << 20)
+    claims = nodes.add_node(**SMALL, num_gpus=1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("trimtab.scale.cluster.gpu_count", lambda: 1)
         told = refused(write_task(tmp_path, tiny_model_folder, ["prompt"]), machines)

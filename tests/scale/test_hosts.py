@@ -16,8 +16,9 @@ from typing import Any
 
 import pytest
 from hosts import RAY, Host, Network, network, start_ray, why_no_hosts
-from same_study import SCORED, SCORER, SLOW, in_folders, require_same
+from same_study import SCORED, SLOW, in_folders, require_same
 from study_tasks import events, folder_of
+from waiting import WAIT, until
 
 from trimtab.arms.store import read_result
 from trimtab.studies.study import study
@@ -25,7 +26,6 @@ from trimtab.studies.study import study
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'trimtab[ray]'")
 pytestmark = pytest.mark.cluster
 
-WAIT = 600.0  # seconds for what takes seconds on a quiet machine
 WORKING = ("quick", "slow")  # hosts that offer a core
 CUT = 20.0  # seconds without a network
 WRITES = 20  # a second that the slow disk does
@@ -92,14 +92,6 @@ class Jobs:
         return net[file.read_text().split()[-1]]
 
 
-def until(found: Callable[[], Any], process: subprocess.Popen[str]) -> None:
-    end = time.monotonic() + WAIT
-    while not found():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < end
-        time.sleep(0.05)
-
-
 def without_power(net: Network, host: Host) -> None:
     """Power fails, comes back, and Ray is started."""
     host.kill()
@@ -159,8 +151,6 @@ def test_power_network_and_disk_of_hosts_fail_and_the_study_is_the_same(
     tmp_path: Path, tiny_model_folder: Path, net: Network
 ) -> None:
     plain, own = in_folders(tmp_path, tiny_model_folder, ["slow", "prompt"], more=SLOW, task=SCORED)
-    for task in (plain, own):
-        (task.parent / "scorer.py").write_text(SCORER)
     expected = study(plain, allow_commands=True, listeners=[])
     jobs = Jobs(own)
     with started(net["head"], own) as process:
@@ -170,7 +160,7 @@ def test_power_network_and_disk_of_hosts_fail_and_the_study_is_the_same(
         _, told = process.communicate(timeout=WAIT)
     result = read_result(folder_of(own))
     assert result is not None, told
-    require_same(own, result, plain, expected, by_costs=True)
+    require_same(own, result, plain, expected)
     require_nothing_twice(own, events(folder_of(own)))
 
 

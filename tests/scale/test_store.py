@@ -5,19 +5,16 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
-from s3_server import s3_server, set_s3_variables
-from same_study import SCORED, SCORER, SLOW, require_same
-from study_tasks import CITIES, CLASSIFY, LABELLED, QUICK, events, folder_of, write_task
+from ray_nodes import kill_all, node_without, ray_nodes
+from s3_server import WRONG, go_wrong, s3_server, set_s3_variables
+from same_study import SCORED, SLOW, in_folders, require_same
+from study_tasks import CITIES, CLASSIFY, LABELLED, QUICK, events, folder_of
+from waiting import until
 
 from trimtab.base.errors import InputError, TrimtabError
 from trimtab.scale.cluster import Cluster, open_cluster
@@ -25,40 +22,6 @@ from trimtab.scale.study_store import StudyStore
 from trimtab.studies.study import study
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'trimtab[ray]'")
-
-WAIT = 600.0  # seconds for what comes at once on a quiet machine
-HIDING = """
-mount -t tmpfs tmpfs "$0" &&
-exec "$1" -c 'from ray.scripts.scripts import main; main()' start --address="$2" --num-cpus=1 --block
-"""
-
-
-@contextmanager
-def a_node(hidden: Path, address: str, cache: Path, **more: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A node with a core, which has another file system at the place of `hidden` and a cache of its own."""
-    import ray
-
-    before = len(ray.nodes())
-    command = ["unshare", "--mount", "sh", "-c", HIDING, str(hidden), sys.executable, address]
-    environment = {**os.environ, "TRIMTAB_CACHE": str(cache), **more}
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    process = subprocess.Popen(command, env=environment, start_new_session=True, **quiet)
-    try:
-        end = time.monotonic() + WAIT
-        while len(ray.nodes()) == before and time.monotonic() < end:
-            if process.poll() is not None:
-                pytest.skip("this user may not mount a file system")
-            time.sleep(0.1)
-        yield process
-    finally:
-        kill_all(process)
-
-
-def kill_all(process: subprocess.Popen[bytes]) -> None:
-    own = psutil.Process(process.pid) if process.poll() is None else None
-    for one in [*(own.children(recursive=True) if own else ()), *([own] if own else ())]:
-        one.kill()
-    process.wait()
 
 
 @pytest.fixture(scope="module")
@@ -74,39 +37,23 @@ def caches(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 @pytest.fixture(scope="module")
-def machines(base: Path, caches: list[Path]) -> Iterator[Cluster]:
-    """Two nodes with a core each, a head without, and an S3 server that has the bucket `studies`."""
-    from ray.cluster_utils import Cluster as Nodes
-
+def nodes(base: Path) -> Iterator[Any]:
+    """A head without a core, and an S3 server that has the bucket `studies`."""
     with s3_server("studies", "s3fs") as server, pytest.MonkeyPatch.context() as patch:
         set_s3_variables(patch, server, base)
-        patch.setenv("RAY_worker_niceness", "0")
-        head = {"num_cpus": 0, "object_store_memory": 80 << 20, "include_dashboard": False}
-        made = Nodes(initialize_head=True, head_node_args=head)
-        patch.setenv("RAY_ADDRESS", f"127.0.0.1:{made.address.rpartition(':')[2]}")
-        try:
-            with (
-                open_cluster("auto", "s3://studies/all") as found,
-                a_node(base, made.address, caches[0]),
-                a_node(base, made.address, caches[1]),
-            ):
-                found.started = made  # type: ignore[attr-defined]
-                yield found
-        finally:
-            made.shutdown()
+        with ray_nodes(1, head_cores=0) as made:
+            yield made
 
 
-def in_folders(home: Path, name: str, model: Path, arms: list[str], **more: Any) -> tuple[Path, Path]:
-    """The same task twice, with a few documents."""
-    found = []
-    for kind in ("plain", "cluster"):
-        folder = home / name / kind
-        (folder / "documents").mkdir(parents=True)
-        for number, city in enumerate(CITIES):
-            (folder / "documents" / f"{city}.md").write_text(f"# {city}\nThe bridge of {city} is number {number}.\n")
-        (folder / "scorer.py").write_text(SCORER)
-        found.append(write_task(folder, model, arms, **more))
-    return found[0], found[1]
+@pytest.fixture(scope="module")
+def machines(nodes: Any, base: Path, caches: list[Path]) -> Iterator[Cluster]:
+    """Two nodes with a core each, which share nothing but the store."""
+    with (
+        open_cluster("auto", "s3://studies/all") as found,
+        node_without(base, nodes.address, TRIMTAB_CACHE=str(caches[0])),
+        node_without(base, nodes.address, TRIMTAB_CACHE=str(caches[1])),
+    ):
+        yield found
 
 
 def left_by_jobs(caches: list[Path]) -> list[Path]:
@@ -117,15 +64,19 @@ def test_the_verdict_is_that_of_one_machine(
     base: Path, caches: list[Path], tiny_model_folder: Path, tiny_embedding_folder: Path, machines: Cluster
 ) -> None:
     plain, own = in_folders(
-        *(base, "same", tiny_model_folder, ["quick", "rag"]),
+        *(base / "same", tiny_model_folder, ["quick", "rag"]),
         task=CLASSIFY,
         data=f'{LABELLED}\ndocuments = ["documents/"]',
         base=f'embedding = "{tiny_embedding_folder}"',
         more=QUICK,
         study="seeds = 2",
     )
+    for folder in (plain.parent, own.parent):
+        (folder / "documents").mkdir()
+        for number, city in enumerate(CITIES):
+            (folder / "documents" / f"{city}.md").write_text(f"# {city}\nThe bridge of {city} is number {number}.\n")
     expected = study(plain, listeners=[])
-    require_same(own, result := study(own, machines=machines, listeners=[]), plain, expected, by_costs=True)
+    require_same(own, result := study(own, machines=machines, listeners=[]), plain, expected, apart=True)
     by_workers = {str(event["worker"]).rpartition("-")[0] for event in events(folder_of(own)) if "worker" in event}
     assert {f"make-{arm}-0" for arm in ("quick", "rag")} < by_workers
     store = StudyStore("s3://studies/all")
@@ -134,20 +85,11 @@ def test_the_verdict_is_that_of_one_machine(
     assert left_by_jobs(caches) == []
 
 
-def until(found: Callable[[], Any]) -> Any:
-    end = time.monotonic() + WAIT
-    while time.monotonic() < end:
-        if value := found():
-            return value
-        time.sleep(0.05)
-    raise TimeoutError
-
-
 @pytest.mark.cluster
 def test_a_killed_process_goes_on_from_its_checkpoint_in_the_store(
     base: Path, caches: list[Path], tiny_model_folder: Path, machines: Cluster
 ) -> None:
-    plain, own = in_folders(base, "killed", tiny_model_folder, ["slow", "prompt"], more=SLOW, task=SCORED)
+    plain, own = in_folders(base / "killed", tiny_model_folder, ["slow", "prompt"], more=SLOW, task=SCORED)
     expected = study(plain, allow_commands=True, listeners=[])
     looked: set[str] = set()
     killed: list[str] = []
@@ -163,7 +105,7 @@ def test_a_killed_process_goes_on_from_its_checkpoint_in_the_store(
 
     result = study(own, allow_commands=True, machines=machines, listeners=[watch])
     assert killed
-    require_same(own, result, plain, expected, by_costs=True)
+    require_same(own, result, plain, expected, apart=True)
     found = events(folder_of(own))
     assert [event["note"].split(":")[0] for event in found if "begun again" in event.get("note", "")] == ["arm slow"]
     trained = [event for event in found if event["stage"] == "train" and event["worker"].startswith("make-slow-0")]
@@ -178,7 +120,7 @@ def test_a_study_goes_on_on_another_machine(
     base: Path, caches: list[Path], tiny_model_folder: Path, machines: Cluster
 ) -> None:
     """The folder of the first one is lost; what was finished is not made again."""
-    plain, own = in_folders(base, "moved", tiny_model_folder, ["slow", "prompt"], more=SLOW, task=SCORED)
+    plain, own = in_folders(base / "moved", tiny_model_folder, ["slow", "prompt"], more=SLOW, task=SCORED)
     expected = study(plain, allow_commands=True, listeners=[])
 
     def stop(event: dict[str, Any]) -> None:
@@ -191,7 +133,7 @@ def test_a_study_goes_on_on_another_machine(
     name = folder_of(own).name
     shutil.rmtree(own.parent / ".trimtab")
     result = study(own, resume=name, allow_commands=True, machines=machines, listeners=[])
-    require_same(own, result, plain, expected, by_costs=True)
+    require_same(own, result, plain, expected, apart=True)
     begun = [event for event in events(folder_of(own)) if event["stage"] == "begin" and "worker" in event]
     assert sorted(event["worker"].rpartition("-")[0] for event in begun) == [
         *("answer-prompt-0", "answer-slow-0", "make-prompt-0", "make-slow-0"),
@@ -209,23 +151,15 @@ def refused(task: Path, machines: Cluster) -> str:
     return str(caught.value)
 
 
-@pytest.mark.parametrize("wrong", ["no bucket", "no credentials", "no server"])
+@pytest.mark.parametrize("wrong", WRONG)
 def test_a_store_that_cannot_be_used_is_told(
     base: Path, tiny_model_folder: Path, machines: Cluster, monkeypatch: pytest.MonkeyPatch, wrong: str
 ) -> None:
     import s3fs
 
     s3fs.S3FileSystem.clear_instance_cache()
-    address, words = "s3://studies/all", "credentials"
-    if wrong == "no bucket":
-        address, words = "s3://nowhere/all", "bucket"
-    elif wrong == "no credentials":
-        monkeypatch.delenv("AWS_ACCESS_KEY_ID")
-        monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
-    else:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-        words = "connect"
-    _, task = in_folders(base, wrong.replace(" ", "-"), tiny_model_folder, ["prompt"])
+    address, words = go_wrong(wrong, "s3://studies/all", monkeypatch)
+    _, task = in_folders(base / wrong.replace(" ", "-"), tiny_model_folder, ["prompt"])
     monkeypatch.setattr(machines, "store", address)
     told = refused(task, machines)
     s3fs.S3FileSystem.clear_instance_cache()
@@ -234,11 +168,11 @@ def test_a_store_that_cannot_be_used_is_told(
 
 
 def test_a_node_that_cannot_use_the_store_is_named(
-    base: Path, tmp_path: Path, tiny_model_folder: Path, machines: Cluster
+    base: Path, tmp_path: Path, tiny_model_folder: Path, nodes: Any, machines: Cluster
 ) -> None:
-    _, task = in_folders(base, "named", tiny_model_folder, ["prompt"])
-    nodes: Any = machines.started  # type: ignore[attr-defined]
-    with a_node(base, nodes.address, tmp_path, AWS_ENDPOINT_URL="http://127.0.0.1:9") as other:
+    _, task = in_folders(base / "named", tiny_model_folder, ["prompt"])
+    wrong = {"TRIMTAB_CACHE": str(tmp_path), "AWS_ENDPOINT_URL": "http://127.0.0.1:9"}
+    with node_without(base, nodes.address, **wrong) as other:
         told = refused(task, machines)
         kill_all(other)
         until(lambda: len(machines._nodes()) == 2)
@@ -248,7 +182,7 @@ def test_a_node_that_cannot_use_the_store_is_named(
 
 
 def test_data_outside_the_folder_are_told(base: Path, tiny_model_folder: Path, machines: Cluster) -> None:
-    _, task = in_folders(base, "outside", tiny_model_folder, ["prompt"])
+    _, task = in_folders(base / "outside", tiny_model_folder, ["prompt"])
     shutil.move(task.parent / "rows.jsonl", base / "outside" / "rows.jsonl")
     task.write_text(task.read_text().replace('"rows.jsonl"', '"../rows.jsonl"'))
     with pytest.raises(InputError, match=r"rows\.jsonl:--store: lies outside the task's folder; move it there"):

@@ -3,34 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from s3_server import s3_server, set_s3_variables
+from s3_server import bucket, s3
 
 from trimtab.base.errors import InputError, RemoteError
 from trimtab.scale.study_store import ChangedError, StudyStore
 
+__all__ = ["bucket", "s3"]
+
 VERSIONS = 20
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    """The address of an S3 server that has the bucket `kept`."""
-    with s3_server("kept", "s3fs") as address:
-        yield address
-
-
-@pytest.fixture
-def address(server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
-    """An address below the bucket, with the surroundings that a user of S3 sets."""
-    import s3fs
-
-    s3fs.S3FileSystem.clear_instance_cache()
-    set_s3_variables(monkeypatch, server, tmp_path)
-    return f"s3://kept/{tmp_path.name}"
 
 
 @pytest.fixture
@@ -63,25 +47,25 @@ def sent_by(store: StudyStore, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return places
 
 
-def test_a_folder_comes_back_as_it_was(address: str, folder: Path, tmp_path: Path) -> None:
-    store, there, cache = StudyStore(address), tmp_path / "there", tmp_path / "cache"
+def test_a_folder_comes_back_as_it_was(bucket: str, folder: Path, tmp_path: Path) -> None:
+    store, there, cache = StudyStore(bucket), tmp_path / "there", tmp_path / "cache"
     assert store.pull("study/inputs", there) is None
     store.push("study/inputs", folder, files(folder))
     (there / "below").mkdir(parents=True)
     (there / "below" / "b.txt").write_text("an older one")
     (there / "own.txt").write_text("own")
-    found = StudyStore(address).pull("study/inputs", there, cache=cache)
+    found = StudyStore(bucket).pull("study/inputs", there, cache=cache)
     assert found is not None
     assert texts(there) == {**texts(folder), "own.txt": "own"}
     assert len(files(cache)) == 2  # two of the three are the same
-    part = StudyStore(address).pull("study/inputs", tmp_path / "part", wanted=lambda name: name == "a.txt")
+    part = StudyStore(bucket).pull("study/inputs", tmp_path / "part", wanted=lambda name: name == "a.txt")
     assert part == found
     assert texts(tmp_path / "part") == {"a.txt": "one"}
 
 
-def test_what_is_there_is_not_sent_again(address: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    StudyStore(address).push("study/inputs", folder, files(folder))
-    store = StudyStore(address)
+def test_what_is_there_is_not_sent_again(bucket: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    StudyStore(bucket).push("study/inputs", folder, files(folder))
+    store = StudyStore(bucket)
     sent = sent_by(store, monkeypatch)
     store.push("study/inputs", folder, files(folder))
     assert sent == []
@@ -98,11 +82,11 @@ def test_what_is_there_is_not_sent_again(address: str, folder: Path, monkeypatch
     assert job.number == 8
 
 
-def test_a_reader_gets_the_files_of_one_moment(address: str, tmp_path: Path) -> None:
+def test_a_reader_gets_the_files_of_one_moment(bucket: str, tmp_path: Path) -> None:
     """While versions follow each other: two files of one version always, and no older version after a newer one."""
     home, there = tmp_path / "here", tmp_path / "there"
     home.mkdir()
-    writer, reader, seen = StudyStore(address), StudyStore(address), list[int]()
+    writer, reader, seen = StudyStore(bucket), StudyStore(bucket), list[int]()
 
     def write(number: int) -> None:
         for name in ("a.txt", "b.txt"):
@@ -121,8 +105,8 @@ def test_a_reader_gets_the_files_of_one_moment(address: str, tmp_path: Path) -> 
     assert len(reader.names("study/job")) <= 3  # the list, the last version and the one before
 
 
-def test_a_folder_that_changed_meanwhile_is_not_kept(address: str, folder: Path) -> None:
-    store = StudyStore(address)
+def test_a_folder_that_changed_meanwhile_is_not_kept(bucket: str, folder: Path) -> None:
+    store = StudyStore(bucket)
     store.push("study/job", folder, files(folder))
     before = store.read("study/job")
     (folder / "a.txt").write_text("three")
@@ -133,13 +117,13 @@ def test_a_folder_that_changed_meanwhile_is_not_kept(address: str, folder: Path)
     assert store.read("study/job") == before
 
 
-def test_damage_and_foreign_lists_are_one_line_each(address: str, folder: Path, tmp_path: Path) -> None:
-    store = StudyStore(address)
+def test_damage_and_foreign_lists_are_one_line_each(bucket: str, folder: Path, tmp_path: Path) -> None:
+    store = StudyStore(bucket)
     store.push("study/job", folder, files(folder))
     found = store.read("study/job")
     assert found is not None
     store.write_text(f"study/job/{found.files['a.txt']}", "something else")
-    with pytest.raises(RemoteError, match=rf"^{address}/study/job/\w+: is damaged: its content has another hash"):
+    with pytest.raises(RemoteError, match=rf"^{bucket}/study/job/\w+: is damaged: its content has another hash"):
         store.pull("study/job", tmp_path / "there")
     assert not (tmp_path / "there" / "a.txt").exists()
     store.write_text("study/job/files.json", '{"files": {"../a.txt": "0"}, "number": 1}')

@@ -8,8 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +16,18 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from study_tasks import write_task
+from waiting import WAIT, until
 
 from trimtab.arms.store import read_run
 from trimtab.base.errors import InputError, TrimtabError
 from trimtab.base.task import load_task
-from trimtab.scale.cluster import Cluster, open_cluster
+from trimtab.scale.cluster import Cluster
 from trimtab.scale.training import train_on_cluster
 from trimtab.studies.train import train
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'trimtab[ray]'")
 pytestmark = pytest.mark.cluster
 
-WAIT = 600.0  # seconds for what comes at once on a quiet machine
 ARMS = """
 [arm.short]
 weights = "lora"
@@ -38,22 +36,6 @@ epochs = 3
 weights = "full"
 epochs = 30
 """
-
-
-@pytest.fixture(scope="module")
-def machines() -> Iterator[Cluster]:
-    """A cluster of two nodes with a core each, which `auto` finds."""
-    from ray.cluster_utils import Cluster as Nodes
-
-    small = {"num_cpus": 1, "object_store_memory": 80 << 20}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_worker_niceness", "0")
-        made = Nodes(initialize_head=True, head_node_args={**small, "include_dashboard": False})
-        made.add_node(**small)
-        patch.setenv("RAY_ADDRESS", f"127.0.0.1:{made.address.rpartition(':')[2]}")
-        with open_cluster("auto") as found:
-            yield found
-    made.shutdown()
 
 
 def new_task(folder: Path, model: Path) -> Path:
@@ -106,7 +88,9 @@ def test_a_killed_process_is_begun_again_with_all_others_from_the_last_checkpoin
         told.append(event)
         if event["stage"] == "dev" and not killed:  # a checkpoint is there
             first = int((run_folder(own) / ".holder").read_text().split()[1])
-            members = [one.pid for one in psutil.process_iter() if one.name().startswith("ray::train_mem")]
+            below = {one.pid for one in psutil.Process().children(recursive=True)}  # of the nodes of this test
+            named = (one for one in psutil.process_iter(["name"]) if one.pid in below)
+            members = [one.pid for one in named if str(one.info["name"]).startswith("ray::train_mem")]
             assert first in members
             killed.extend(pid for pid in members if pid != first)
             os.kill(killed[0], signal.SIGKILL)
@@ -141,11 +125,7 @@ def test_a_stopped_training_is_saved_and_names_the_command_that_goes_on(
     quiet = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=quiet) as head:
         try:
-            end = time.monotonic() + WAIT
-            while not list((task.parent / ".trimtab").glob("runs/*/sft/checkpoints/latest")):
-                assert head.poll() is None, head.communicate()
-                assert time.monotonic() < end
-                time.sleep(0.05)
+            until(lambda: list((task.parent / ".trimtab").glob("runs/*/sft/checkpoints/latest")), head)
             head.send_signal(signal.SIGINT)
             _, told = head.communicate(timeout=WAIT)
         finally:

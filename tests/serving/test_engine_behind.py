@@ -10,6 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from same_study import beside
 from serving_tasks import serving_apart, serving_here, writing_task
 from study_tasks import folder_of, write_task
 
@@ -25,11 +26,6 @@ model = "prompt"
 key_env = "ENGINE_KEY"
 """
 QUESTION = {"messages": [{"role": "user", "content": "bridge of Bonn?"}]}
-
-
-def beside(folder: Path, name: str) -> Path:
-    (folder / name).mkdir()
-    return folder / name
 
 
 def test_an_exported_arm_behind_an_engine_answers_as_it_does_here(

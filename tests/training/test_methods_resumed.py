@@ -3,16 +3,19 @@ keeps its best."""
 
 import pytest
 import torch
-from tiny_models import base_of, random_rows
+from small_training import PLENTY, free, small_job
+from tiny_models import base_of
 
 from trimtab.model.adapters.apply import attach, save_adapter, trainable_parameters
-from trimtab.training.activation_memory import activation_bytes
-from trimtab.training.loop import LoopSettings, TrainingJob, evaluate_objective, train_model
-from trimtab.training.sft import SupervisedObjective
+from trimtab.training.estimates import memory_mb
+from trimtab.training.loop import train_model
+
+__all__ = ["free"]
 
 pytestmark = pytest.mark.no_kernels
 
 METHODS = ("rslora", "dora", "pissa", "vera", "ia3", "bitfit", "oft", "loha", "soft-prompt", "prefix")
+RATE = 1e-2
 
 
 def prepared(method):
@@ -21,23 +24,12 @@ def prepared(method):
     return base
 
 
-def job(base, folder):
-    dev = SupervisedObjective(random_rows(5, seed=9), batch=5, seed=0)
-    return TrainingJob(
-        base=base,
-        objective=SupervisedObjective(random_rows(20), batch=4, seed=0),
-        settings=LoopSettings(learning_rate=1e-2, epochs=2, evaluations=2),
-        folder=folder,
-        evaluate=lambda: evaluate_objective(base, dev),
-    )
-
-
 @pytest.mark.parametrize("method", METHODS)
 def test_stopped_and_gone_on_with_is_never_stopped(method, tmp_path):
     whole, cut, again = (prepared(method) for _ in range(3))
-    train_model(job(whole, tmp_path / "whole"))
-    train_model(job(cut, tmp_path / "cut"), until=4)
-    done = train_model(job(again, tmp_path / "cut"))
+    train_model(small_job(whole, tmp_path / "whole", RATE))
+    train_model(small_job(cut, tmp_path / "cut", RATE), until=4)
+    done = train_model(small_job(again, tmp_path / "cut", RATE))
     assert done.finished
     assert done.readings[-1].dev_loss < done.readings[0].train_loss
     ours, theirs = trainable_parameters(again.model), trainable_parameters(whole.model)
@@ -49,10 +41,11 @@ def test_stopped_and_gone_on_with_is_never_stopped(method, tmp_path):
     assert files[0] == files[1]
 
 
-def test_memory_counts_what_changed_layers_and_virtual_tokens_keep():
+def test_memory_counts_what_changed_layers_and_virtual_tokens_keep(free):
     """Against the same moving numbers: the outputs that DoRA keeps, and the copies behind virtual tokens."""
     tokens = 1 << 20
-    foretold = {name: activation_bytes(prepared(name), tokens) for name in ("lora", *METHODS)}
+    free(PLENTY)
+    foretold = {name: memory_mb(prepared(name), pass_tokens=tokens) for name in ("lora", *METHODS)}
     assert foretold["dora"] > 1.1 * foretold["lora"]
     assert foretold["bitfit"] < foretold["lora"] < foretold["pissa"]
     assert foretold["prefix"] > foretold["bitfit"]

@@ -3,35 +3,19 @@ installed."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from registered import Add, collect_one_of_three
-from s3_server import s3_server, set_s3_variables
+from s3_server import WRONG, bucket, go_wrong, s3
 
 from trimtab.base.errors import InputError, MissingError, TrimtabError
 from trimtab.base.task import Task
 from trimtab.upkeep.registry import registry
 
+__all__ = ["bucket", "s3"]
+
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def s3() -> Iterator[str]:
-    """The address of an S3 server that has the bucket `versions`."""
-    with s3_server("versions", "s3fs") as address:
-        yield address
-
-
-@pytest.fixture
-def bucket(s3: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
-    """An address below the bucket, with the surroundings that a user of S3 sets."""
-    import s3fs
-
-    s3fs.S3FileSystem.clear_instance_cache()
-    set_s3_variables(monkeypatch, s3, tmp_path)
-    return f"s3://versions/{tmp_path.name}"
 
 
 def test_versions_go_to_s3_and_come_back(task: Task, add: Add, bucket: str, tmp_path: Path) -> None:
@@ -67,19 +51,11 @@ def test_a_damaged_and_a_missing_artifact_are_one_line_each(task: Task, add: Add
         one.promote(2, why="mended")
 
 
-@pytest.mark.parametrize("wrong", ["no bucket", "no credentials", "no server"])
+@pytest.mark.parametrize("wrong", WRONG)
 def test_what_is_wrong_with_a_store_is_one_clear_line(
     task: Task, add: Add, bucket: str, monkeypatch: pytest.MonkeyPatch, wrong: str
 ) -> None:
-    address, words = bucket, "credentials"
-    if wrong == "no bucket":
-        address, words = bucket.replace("versions", "nowhere"), "bucket"
-    elif wrong == "no credentials":
-        monkeypatch.delenv("AWS_ACCESS_KEY_ID")
-        monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
-    else:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-        words = "connect"
+    address, words = go_wrong(wrong, bucket, monkeypatch)
     with registry(task, artifacts=address) as one:
         with pytest.raises((TrimtabError, OSError)) as told:
             add(one, "a")
