@@ -60,12 +60,19 @@ def test_the_verdict_is_that_of_one_machine(tmp_path: Path, tiny_model_folder: P
 
 
 @pytest.mark.cluster
-def test_what_is_searched_on_dev_is_found_alike(tmp_path: Path, tiny_model_folder: Path, machines: Cluster) -> None:
+def test_what_is_searched_on_dev_is_found_alike(
+    tmp_path: Path, tiny_model_folder: Path, machines: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from study_tasks import begin_with_time
 
     plain, own = in_folders(
-        tmp_path, tiny_model_folder, ["prompt", "few-shot"], task=CLASSIFY, data=LABELLED, effort="standard"
+        *(tmp_path, tiny_model_folder, ["prompt", "few-shot", "quick"]),
+        more=QUICK,
+        task=CLASSIFY,
+        data=LABELLED,
+        effort="standard",
     )
+    monkeypatch.setattr("trimtab.studies.jobs.LEAST_TRIAL_SECONDS", 0.0)
     for task in (plain, own):
         begin_with_time(task)
     results = [
@@ -77,6 +84,8 @@ def test_what_is_searched_on_dev_is_found_alike(tmp_path: Path, tiny_model_folde
     scores = [[(json.loads(line)["context"], json.loads(line)["scores"]) for line in each] for each in lines]
     assert scores[0] == scores[1]  # each context once, by one job for all arms
     assert scores[0]
+    workers = {event["worker"].rpartition("-")[0] for event in events(folder_of(own)) if "worker" in event}
+    assert {"try-quick-0", "try-quick-1", "try-quick-2", "make-quick-0"} < workers
 
 
 @pytest.mark.cluster

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file
 from study_tasks import CLASSIFY, LABELLED, QUICK, arm_of, begin_with_time, events, folder_of, rows_of, write_task
 
 from trimtab.arms.run import ArmRunner
+from trimtab.arms.store import read_arm
 from trimtab.base.config import CostTable
+from trimtab.base.errors import DivergedError
 from trimtab.base.progress import Progress
 from trimtab.base.task import Task
 from trimtab.measurement.evaluate import load_answers
+from trimtab.model.adapters.lora import LoraLinear
 from trimtab.scale.job_run import WorkerEvents
 from trimtab.scale.tasks import run_job
 from trimtab.studies.jobs import Job, JobContext
 from trimtab.studies.study import study
+from trimtab.training.loop import TrainingJob, TrainResult, train_model
 
 
 class ThisProcess:
@@ -84,6 +90,50 @@ def test_seeds_that_dev_asks_for_are_jobs_too(
     assert [name for name in machines.done if name.startswith("make-quick")] == [f"make-quick-{n}" for n in range(3)]
     for arm in ("prompt", "quick"):
         assert answers_of(own, arm) == answers_of(plain, arm)
+
+
+def found_by(task: Path, arm: str) -> tuple[Any, ...]:
+    """What the search of an arm tried, without seconds, and what it left."""
+    record = read_arm(folder_of(task) / "arms" / arm)
+    assert record is not None
+    effort = record.result.effort
+    assert effort is not None
+    tried = [(one.what, one.dev_loss, one.dev_metric, one.rows, one.kept, one.at_end) for one in effort.trials]
+    weights = load_file(folder_of(task) / "arms" / arm / "run-0" / "adapter" / "adapter_model.safetensors")
+    return tried, effort.stopped, record.dev_scores, {name: value.tolist() for name, value in weights.items()}
+
+
+@pytest.mark.parametrize("steady", [1.0, 3e-3])
+def test_rates_that_are_tried_at_once_are_found_alike(
+    steady: float, tmp_path: Path, tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the usual rate, and all beyond `steady`, diverge."""
+
+    def diverging(job: TrainingJob, until: int | None = None) -> TrainResult:
+        if job.settings.learning_rate > steady:
+            raise DivergedError("the loss is not a number")
+        return train_model(job, until)
+
+    monkeypatch.setattr("trimtab.arms.trainer.train_model", diverging)
+    monkeypatch.setattr("trimtab.studies.jobs.LEAST_TRIAL_SECONDS", 0.0)
+    monkeypatch.setattr(LoraLinear, "defaults", replace(LoraLinear.defaults, learning_rate=5e-3, by_width=False))
+    tasks = []
+    for name in ("plain", "jobs"):
+        (tmp_path / name).mkdir()
+        tasks.append(write_task(tmp_path / name, tiny_model_folder, ["quick"], more=QUICK, effort="standard"))
+        begin_with_time(tasks[-1])
+    plain, own = tasks
+    study(plain, resume="latest", listeners=[])
+    study(own, resume="latest", machines=(machines := ThisProcess()), listeners=[])
+    assert found_by(own, "quick") == found_by(plain, "quick")
+    assert answers_of(own, "quick") == answers_of(plain, "quick")
+    trials = [name for name in machines.done if name.startswith("try-")]
+    assert trials == ["try-quick-0", "try-quick-1", "try-quick-2"]
+    assert machines.done.index("make-quick-0") > machines.done.index(trials[-1])
+    steps = [
+        (event["trial"], event["step"]) for event in events(folder_of(own)) if event.get("trial") and "loss" in event
+    ]
+    assert len(steps) == len(set(steps))  # no step is made twice
 
 
 def test_an_arm_that_fails_in_a_job_fails_alone(

@@ -30,7 +30,7 @@ from trimtab.arms.search.context_search import SEARCH_SPACES, ContextScores, cho
 from trimtab.arms.search.passage_search import LOOKUPS, choose_passages, gold_retrieved
 from trimtab.arms.session import BATCH_ITEMS, Session
 from trimtab.arms.store import SavedArm
-from trimtab.arms.trainer import TrainingSearch, train_weights
+from trimtab.arms.trainer import TrainingSearch, train_trial, train_weights
 from trimtab.base.grammar import DISTILL, JUDGED, SENTENCE, is_trained, method_of, shots_of
 from trimtab.base.machine import MemoryPeak, folder_bytes, release_memory
 from trimtab.base.progress import Progress
@@ -208,6 +208,16 @@ class ArmRunner:
                 dev_scores=self._dev_scores(arm, context, first, folder / "run-0"),
             )
         return replace(artifact, peak_mb=memory.megabytes, processor_share=processor.share)
+
+    def train_trial(self, arm: Arm, folder: Path, allowance: Allowance, step: int) -> None:
+        """Train one rate of the ladder of an arm's first stage up to the first dev evaluation, for `make_first`."""
+        self.progress.arm, self.progress.seed = arm.name, 0
+        self._detach_weights(arm)
+        train_trial(
+            *(self.session, arm, context_for(arm), folder / "run-0", self.progress, step),
+            epochs=allowance.epochs,
+            scorer=self.scorer,
+        )
 
     def with_seeds(self, arm: Arm, artifact: ArmArtifact, folder: Path, allowance: Allowance) -> ArmArtifact:
         """Return the arm with as many runs as its allowance has seeds; the later ones use the settings found for the

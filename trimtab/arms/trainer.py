@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -25,10 +26,10 @@ from trimtab.arms.objectives import (
 from trimtab.arms.recipe import Recipe, Stage, evaluations, recipe_for
 from trimtab.arms.rewards import reward_for
 from trimtab.arms.search.context_search import SearchSpace
-from trimtab.arms.search.lr_search import LOOKS, TrainingSetting, open_settings, search_learning_rate
+from trimtab.arms.search.lr_search import LOOKS, TrainingSetting, open_settings, rate_at, search_learning_rate
 from trimtab.arms.session import Session
 from trimtab.arms.teacher import Teacher
-from trimtab.base.errors import InputError
+from trimtab.base.errors import DivergedError, InputError
 from trimtab.base.files import sha256_cached
 from trimtab.base.grammar import (
     DISTILL,
@@ -156,6 +157,26 @@ def train_weights(
     )
 
 
+def train_trial(
+    session: Session,
+    arm: Arm,
+    context: Context,
+    folder: Path,
+    progress: Progress,
+    step: int,
+    *,
+    epochs: float | None = None,
+    scorer: Scorer | None = None,
+) -> None:
+    """Train an arm with a rate of its ladder up to the first dev evaluation, in `folder`, where `train_weights` with a
+    search finds the run and goes on with it. `step`: see `rate_at`. Does nothing more if that rate diverges.
+    """
+    plan = recipe_for(session, arm, 0, epochs=epochs, by_need=True)
+    trainer = _WeightTrainer(session, arm, context, folder, progress, scorer, None, None, plan)
+    with suppress(DivergedError):  # which the search finds, too
+        trainer.train_variant(0, rate_at(trainer.begin_search(0), step), 1)
+
+
 class _WeightTrainer:
     """Trains the stages of an arm: the trainable parts are attached, and each stage is an objective run by the training
     loop.
@@ -257,16 +278,7 @@ class _WeightTrainer:
         """Train a stage with the settings that dev selects, and put them into the recipe. Return its run and the
         effort. `search.seconds` are shared evenly with the later stages.
         """
-        self._start = snapshot({})
-        self.plan = self._with_stage(replace(self.plan.stages[number], schedule="constant"))
-        stage = self.plan.stages[number]
-        free = open_settings(self.arm, self.plan, number, self.context)
-        centre = TrainingSetting(
-            learning_rate=stage.learning_rate,
-            epochs=stage.epochs,
-            rank=self.plan.rank,
-            mix=self.plan.mix if free.mix else None,
-        )
+        centre, free = self.begin_search(number), open_settings(self.arm, self.plan, number, self.context)
         free = replace(free, epochs=free.epochs and may_grow)
         setting, result, effort = search_learning_rate(
             partial(self.train_variant, number),
@@ -277,8 +289,20 @@ class _WeightTrainer:
         )
         self.plan = self.with_setting(number, setting)
         if _searched(self.plan) > 1:
-            effort = _with_stage_name(effort, stage.name)
+            effort = _with_stage_name(effort, self.plan.stages[number].name)
         return result, effort
+
+    def begin_search(self, number: int) -> TrainingSetting:
+        """Give a stage the schedule of trials, and return its usual setting, around which settings are searched."""
+        self._start = snapshot({})
+        self.plan = self._with_stage(replace(self.plan.stages[number], schedule="constant"))
+        stage, free = self.plan.stages[number], open_settings(self.arm, self.plan, number, self.context)
+        return TrainingSetting(
+            learning_rate=stage.learning_rate,
+            epochs=stage.epochs,
+            rank=self.plan.rank,
+            mix=self.plan.mix if free.mix else None,
+        )
 
     def train_variant(self, number: int, setting: TrainingSetting, until: int | None) -> TrainResult:
         """Train a stage with other settings, from the end of the stage before it, or resume that run."""

@@ -277,15 +277,17 @@ class Cluster:
         slots = self._slots(memory)
         wall = max(end_times(jobs, slots).values(), default=0.0)
         whole = sum(job.seconds for job in jobs)
-        what = "building" if jobs[0].stage == "make" else "answering the test questions:"
-        count = f"{len(jobs)} run{'s' * (len(jobs) > 1)} of arms"
+        builds, trials = jobs[0].stage != "answer", sum(job.stage == "trial" for job in jobs)
+        what = "building" if builds else "answering the test questions:"
+        runs = len(jobs) - trials
+        count = f"{trials} learning rates and " * (trials > 0) + f"{runs} run{'s' * (runs > 1)} of arms"
         where = f"{len(machines)} machine{'s' * (len(machines) > 1)}"
         share = f"{min(slots, len(jobs))} at once with {self._cores} core{'s' * (self._cores > 1)} each"
         times = f"about {duration_in_words(wall)} (one after another {duration_in_words(whole)})"
         hour = cost.machine_hour.price if cost.machine_hour else None
         price = "" if hour is None else f", {_amount(len(machines) * wall / 3600 * hour, cost)}"
         sentences = [f"{what} {count} on {where}, {share}: {times}{price}"]
-        if jobs[0].stage == "make" and whole >= LONG_STUDY_SECONDS:
+        if builds and whole >= LONG_STUDY_SECONDS:
             sentences += self._forecast_other_sizes(jobs, machines, cost, hour)
         return sentences
 

@@ -76,7 +76,7 @@ class JobRunner:
 
     def _submit_ready(self) -> None:
         """Submit the jobs that wait for no other job."""
-        for job in [job for job in self.waiting if job.after not in self.unfinished]:
+        for job in [job for job in self.waiting if self.unfinished.isdisjoint(job.after)]:
             self.waiting.remove(job)
             if set(job.arms) <= self.failures.keys():  # the run before it failed
                 self.unfinished.discard(job.name)
@@ -98,7 +98,8 @@ class JobRunner:
                 self.stored.collect(job, worker)
             if outcome.study_error is not None:
                 raise TrimtabError(outcome.study_error)
-            self.failures |= outcome.failures
+            if job.stage != "trial":  # without it the arm goes on
+                self.failures |= outcome.failures
             self.unfinished.discard(job.name)
         self._retry_on_lost_nodes()
         without = self.seconds_without_machine + POLL_SECONDS
@@ -126,10 +127,14 @@ class JobRunner:
             self.progress.emit("plan", note=note, stays=True)
             self.waiting.append(job)
             return
+        self.unfinished.discard(job.name)
+        if job.stage == "trial":
+            note = f"arm {names} goes on without a trial: {why}, {self.losses[job.name]} times"
+            self.progress.emit("failed", note=note, stays=True)
+            return
         text = f"{why}, {self.losses[job.name]} times; --resume tries this arm again"
         self.progress.emit("failed", note=f"arm {names} failed: {text}", stays=True)
         self.failures |= dict.fromkeys(job.arms, text)
-        self.unfinished.discard(job.name)
 
     def _cancel(self) -> None:
         """Cancel running jobs, which save a checkpoint first, and download their results from the store."""

@@ -142,7 +142,7 @@ def run_job(context: JobContext, job: Job, worker: str, *, cores: int, gpu: bool
 
 
 def _run_arms(ctx: RunContext, context: JobContext, job: Job, worker: str) -> Mapping[str, str]:
-    """Build or answer with the runs of a job. Return the reason for each arm that failed, by name."""
+    """Try a rate, build or answer with the runs of a job. Return the reason for each arm that failed, by name."""
     plan = load_plan(context.folder / PLAN)
     if plan is None:
         raise InputError("is missing", "go on with --resume where the study was started", file=context.folder / PLAN)
@@ -158,7 +158,9 @@ def _run_arms(ctx: RunContext, context: JobContext, job: Job, worker: str) -> Ma
     searches = own / SEARCHES if any(map(is_trained, arms)) else context.folder / SEARCHES
     work = ArmWork(ctx, session, context.folder, depends, progress, searches)
     for arm in arms:
-        if job.stage == "make":
+        if job.stage == "trial":
+            work.train_trial(arm, plan, job.step)
+        elif job.stage == "make":
             work.build_run(arm, plan, job.seed, without=job.without)
         else:
             work.answer_run(arm, plan, job.seed)

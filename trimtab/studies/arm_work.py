@@ -92,6 +92,14 @@ class ArmWork:
                 artifact = self.runner.make_later(arm, first, folder, allowance, seed)
             write_built(folder / f"run-{seed}", digest, artifact)
 
+    def train_trial(self, arm: Arm, plan: Plan, step: int) -> None:
+        """Train one rate of the ladder of an arm for the process that builds its first run; nothing if that is done."""
+        folder = self._arm_folder(arm)
+        if read_built(folder, self._digest(arm, plan), 1) is None:
+            self.measured[arm.name] = 0.0
+            with self._contained_failure(arm, without="a trial"):
+                self.runner.train_trial(arm, folder, plan.allowance_of(arm.name), step)
+
     def hand_over(self, arm: Arm, artifact: ArmArtifact, plan: Plan) -> None:
         """Keep the runs that this process built for the other machines."""
         folder, digest = self._arm_folder(arm), self._digest(arm, plan)

@@ -7,35 +7,42 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from trimtab.arms.artifacts import Allowance
+from trimtab.arms.contexts import context_for
 from trimtab.arms.planning.plan import ArmPlan, Plan
+from trimtab.arms.search.context_search import RATES
+from trimtab.arms.search.lr_search import first_steps
 from trimtab.arms.search.proposals import Proposals
 from trimtab.base.config import CostTable
-from trimtab.base.grammar import imitates_teacher, is_trained, method_of
+from trimtab.base.grammar import HEAD, imitates_teacher, is_trained, method_of
 from trimtab.base.progress import Progress
 from trimtab.base.records import Arm
 from trimtab.base.task import Task
 from trimtab.retrieval.embed import Encoder
 from trimtab.retrieval.index import SaveVectors
 
+LEAST_TRIAL_SECONDS = 30.0  # a shorter trial is not worth a process of its own, which first loads the model
 WORKERS = "workers"  # folder in the study's folder for the events of workers, until the study is finished
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """A part of a study for one process: build one run of an arm (`make`), or answer the test questions with it.
+    """A part of a study for one process: try one learning rate of an arm's search (`trial`), build one run of an arm
+    (`make`), or answer the test questions with it.
 
-    `arms`: several if they share dev scores or a teacher's answers; they are built one after the other. `seconds`,
-    `memory_mb`: predicted. `after`: the name of the job that has to finish first. `without`: what the arm lacks if
-    this job fails, in words; empty if the arm then fails.
+    `arms`: several if they share dev scores or a teacher's answers; they are built one after the other. `step`: of the
+    rate on the ladder (`rate_at`). `seconds`, `memory_mb`: predicted. `after`: the names of the jobs that have to
+    finish first. `without`: what the arm lacks if this job fails, in words; empty if the arm then fails.
     """
 
     name: str
-    stage: Literal["make", "answer"]
+    stage: Literal["trial", "make", "answer"]
     arms: tuple[str, ...]
     seed: int = 0
+    step: int = 0
     seconds: float = 0.0
     memory_mb: float | None = None
-    after: str | None = None
+    after: tuple[str, ...] = ()
     without: str = ""
 
 
@@ -105,7 +112,7 @@ def runs_locally(task: Task, arm: Arm) -> bool:
 
 
 def making_jobs(task: Task, arms: Sequence[Arm], plan: Plan) -> list[Job]:
-    """Return the jobs that build these arms, the longest first.
+    """Return the jobs that build these arms, those first from which the longest chain of jobs begins.
 
     Arms that share dev scores of the base model, or a teacher's answers, are one job, so that nothing is measured
     twice and the scores do not depend on which arm is built first.
@@ -115,17 +122,56 @@ def making_jobs(task: Task, arms: Sequence[Arm], plan: Plan) -> list[Job]:
     for arm in arms:
         if not runs_locally(task, arm):
             groups.setdefault(_shared_resource(arm, plan) or arm.name, []).append(arm)
-    jobs = []
+    jobs: list[Job] = []
     for group in groups.values():
-        first = _making_job(group, plan, planned)
-        jobs.append(first)
-        jobs += [
-            seed_job(arm, seed, planned.get(arm.name), after=first.name)
+        first, trials = _making_job(group, plan, planned), list[Job]()
+        if len(group) == 1 and group[0].name in planned:
+            trials = _trial_jobs(group[0], planned[group[0].name], plan.allowance_of(group[0].name))
+        spared = sum(job.seconds for job in trials)
+        first = replace(first, seconds=max(0.0, first.seconds - spared), after=tuple(job.name for job in trials))
+        seeds = [
+            seed_job(arm, seed, planned.get(arm.name), after=(first.name,))
             for arm in group
             if is_trained(arm)
             for seed in range(1, plan.allowance_of(arm.name).seeds)
         ]
-    return sorted(jobs, key=lambda job: -job.seconds)
+        jobs += [*trials, first, *seeds]
+    chains = _chain_seconds(jobs)
+    return sorted(jobs, key=lambda job: -chains[job.name])
+
+
+def _chain_seconds(jobs: Sequence[Job]) -> Mapping[str, float]:
+    """Return the seconds of each job and of the longest chain of jobs that wait for it, by name. Each job stands after
+    those that it waits for.
+    """
+    found: dict[str, float] = {}
+    for job in reversed(jobs):
+        found[job.name] = job.seconds + max((found[one.name] for one in jobs if job.name in one.after), default=0.0)
+    return found
+
+
+def _trial_jobs(arm: Arm, planned: ArmPlan, allowance: Allowance) -> list[Job]:
+    """Return a job for each rate of the ladder that an arm's search has time for, up to its first dev evaluation; none
+    where trials are short, or where the search first chooses what prompts show.
+    """
+    tried = next((trial for trial in planned.trials if trial.what == RATES), None)
+    if tried is None or arm.stages[:1] not in (("sft",), (HEAD,)) or context_for(arm).passages:
+        return []
+    seconds, share = tried.seconds / tried.count, allowance.search_seconds / sum(one != "docs" for one in arm.stages)
+    # all rates but the last, which is beyond the edge; the usual one is tried as a part of its training
+    count = min(tried.count - 1, 1 + int(share // seconds)) if seconds >= LEAST_TRIAL_SECONDS else 0
+    return [
+        Job(
+            name=f"try-{arm.name}-{number}",
+            stage="trial",
+            arms=(arm.name,),
+            step=step,
+            seconds=seconds,
+            memory_mb=planned.memory_mb,
+            without="a trial",
+        )
+        for number, step in enumerate(first_steps(count) if count > 1 else ())
+    ]
 
 
 def _shared_resource(arm: Arm, plan: Plan) -> str:
@@ -148,7 +194,7 @@ def _making_job(group: Sequence[Arm], plan: Plan, planned: Mapping[str, ArmPlan]
     )
 
 
-def seed_job(arm: Arm, seed: int, planned: ArmPlan | None, *, after: str | None = None, without: str = "") -> Job:
+def seed_job(arm: Arm, seed: int, planned: ArmPlan | None, *, after: tuple[str, ...] = (), without: str = "") -> Job:
     """Return the job that builds an arm's run with a further seed."""
     return Job(
         name=f"make-{arm.name}-{seed}",

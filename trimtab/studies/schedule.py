@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import cycle, islice
@@ -46,13 +47,13 @@ def cores_each(machines: Sequence[MachineCapacity], jobs: int) -> int:
 
 def end_times(jobs: Sequence[Job], slots: int) -> dict[str, float]:
     """Return the second at which each job ends, by name, under list scheduling (Graham 1966, "Bounds for certain
-    multiprocessing anomalies"): jobs begin in this order, each when one of `slots` is free and its `after` is done.
+    multiprocessing anomalies"): jobs begin in this order, each when one of `slots` is free and its `after` are done.
     """
     free, ends, waiting = [0.0] * max(1, slots), dict[str, float](), list(jobs)
     names = {job.name for job in jobs}
     while waiting:
         at = heapq.heappop(free)
-        ready = [job for job in waiting if job.after not in names or ends.get(job.after or "", at + 1) <= at]
+        ready = [job for job in waiting if all(ends.get(one, math.inf) <= at for one in names.intersection(job.after))]
         if ready:
             waiting.remove(ready[0])
             ends[ready[0].name] = at + ready[0].seconds
@@ -92,7 +93,8 @@ def wall_times(
     found: list[WallTime] = []
     for number in MACHINE_COUNTS:
         machines = list(islice(cycle(kinds), number))
-        each = cores_each(machines, max(map(len, stages), default=1))
+        runs = (sum(job.stage != "trial" for job in jobs) for jobs in stages)
+        each = cores_each(machines, max(runs, default=1))
         seconds = alone + sum(_wall_time(jobs, machines, each, cores) for jobs in stages)
         if found and seconds >= NO_GAIN_SHARE * found[-1].seconds:
             break
@@ -117,7 +119,10 @@ def describe_waits(jobs: Sequence[Job]) -> Iterator[str]:
         if len(job.arms) > 1:
             yield f"{', '.join(job.arms)} are built one after another, as they share what they find"
     for job in jobs:
-        later = sum(other.after == job.name for other in jobs)
+        trials = sum(other.stage == "trial" and other.name in job.after for other in jobs)
+        if trials:
+            yield f"{trials} learning rates of {job.arms[0]} are tried at once, before its first run"
+        later = 0 if job.stage == "trial" else sum(job.name in other.after for other in jobs)
         if later:
             yield f"{later} more seed{'s' * (later > 1)} of {job.arms[0]} wait{'s' * (later == 1)} for its first run"
     ends = end_times(jobs, len(jobs))

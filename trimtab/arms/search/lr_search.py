@@ -59,6 +59,18 @@ class OpenSettings:
     mix: bool = False
 
 
+def rate_at(usual: TrainingSetting, step: int) -> TrainingSetting:
+    """Return the setting with the rate of the ladder that is `step` steps above, or below, the usual one."""
+    return replace(usual, learning_rate=usual.learning_rate * STEP**step)
+
+
+def first_steps(count: int) -> list[int]:
+    """Return the first `count` steps of the ladder in order of trial: the usual rate, then one up, one down, and so
+    on.
+    """
+    return [-(number // 2) if number % 2 == 0 else (number + 1) // 2 for number in range(count)]
+
+
 def open_settings(arm: Arm, recipe: Recipe, number: int, context: Context) -> OpenSettings:
     """Return the open settings of a stage, by its index; the rank with the first stage, as all stages share the
     weights.
@@ -84,8 +96,8 @@ def search_learning_rate(
     its decay. Once the rates were tried, nothing else takes the time that this needs. A rate that diverges is out;
     if the centre diverges, the ladder is lowered. Raises DivergedError if no rate is left.
     """
-    steady, diverged = _stable_centre(run, centre, open_)
-    ladder = _LearningRateSearch(run, steady, menu, seconds, diverged)
+    diverged = _diverged_from(run, centre, open_)
+    ladder = _LearningRateSearch(run, centre, menu, seconds, diverged)
     if open_.learning_rate:
         ladder.try_rates()
     best = ladder.best()
@@ -102,27 +114,22 @@ def search_learning_rate(
             best = ladder.best(final=False)
 
 
-def _stable_centre(
-    run: Run, centre: TrainingSetting, open_: OpenSettings
-) -> tuple[TrainingSetting, dict[TrainingSetting, float]]:
-    """Return the centre, or the first lower rate that does not diverge, and the seconds of those that did.
+def _diverged_from(run: Run, usual: TrainingSetting, open_: OpenSettings) -> dict[TrainingSetting, float]:
+    """Return the seconds of the settings that diverge, from the usual one down; the next lower rate does not.
 
     Raises DivergedError if the task file fixes one that diverges.
     """
     diverged: dict[TrainingSetting, float] = {}
     for step in range(LOWER):
-        setting = replace(centre, learning_rate=centre.learning_rate / STEP**step)
-        began = time.monotonic()
+        setting, began = rate_at(usual, -step), time.monotonic()
         try:
             run(setting, 1)
-            return setting, diverged
+            return diverged
         except DivergedError:
             if not open_.learning_rate:
                 raise
             diverged[setting] = time.monotonic() - began
-    raise DivergedError(
-        f"training diverges at every learning rate from {centre.learning_rate:g} down; look at the rows"
-    )
+    raise DivergedError(f"training diverges at every learning rate from {usual.learning_rate:g} down; look at the rows")
 
 
 class _LearningRateSearch:
@@ -131,19 +138,22 @@ class _LearningRateSearch:
     def __init__(
         self,
         run: Run,
-        centre: TrainingSetting,
+        usual: TrainingSetting,
         menu: SearchSpace,
         seconds: float,
         diverged: Mapping[TrainingSetting, float],
     ) -> None:
-        self.run, self.centre, self.menu, self.limit = run, centre, menu, seconds
+        """`diverged`: as from `_diverged_from`; the ladder stands around the rate below."""
+        self.run, self.usual, self.menu, self.limit = run, usual, menu, seconds
+        self.lowered = len(diverged)  # steps from the usual rate down to the centre
+        self.centre = rate_at(usual, -self.lowered)
         self.diverged = dict(diverged)  # seconds of diverged runs
         self.stopped: Stopped = "no trial was better"
         self.improving = False
         self.results: dict[TrainingSetting, TrainResult | None] = dict.fromkeys(diverged)
         self.longer: dict[TrainingSetting, float] = {}  # seconds of a run beyond one training as planned
-        self._train_to(centre, 1)  # counted as training if it wins
-        first = self.results[centre]
+        self._train_to(self.centre, 1)  # counted as training if it wins
+        first = self.results[self.centre]
         self.each = first.seconds if first else math.inf  # seconds of a setting up to its first rung
 
     @property
@@ -188,8 +198,7 @@ class _LearningRateSearch:
 
     def try_rates(self) -> None:
         """Try the ladder, and one step beyond the edge if the best rate is there."""
-        steps = [step for number in range(1, self.menu.rates + 1) for step in (number, -number)]
-        for step in steps:
+        for step in first_steps(2 * self.menu.rates + 1)[1:]:
             if not self._try_setting(self._rate(step)):
                 self.improving = self.best(final=False) != self.centre
                 return
@@ -202,7 +211,7 @@ class _LearningRateSearch:
                     self.stopped, self.improving = "edge of the ladder", True
 
     def _rate(self, step: int) -> TrainingSetting:
-        return replace(self.centre, learning_rate=self.centre.learning_rate * STEP**step)
+        return rate_at(self.usual, step - self.lowered)
 
     def _try_setting(self, setting: TrainingSetting, *, beside: float = 0.0) -> bool:
         """Train a setting to its first rung, unless it is known to diverge. False if there is no time."""
