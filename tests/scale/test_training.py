@@ -22,7 +22,7 @@ from trimtab.arms.store import read_run
 from trimtab.base.errors import InputError, TrimtabError
 from trimtab.base.task import load_task
 from trimtab.scale.cluster import Cluster
-from trimtab.scale.training import train_on_cluster
+from trimtab.scale.training import train_as_rank, train_on_cluster
 from trimtab.studies.train import train
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'trimtab[ray]'")
@@ -90,7 +90,7 @@ def test_a_killed_process_is_begun_again_with_all_others_from_the_last_checkpoin
             first = int((run_folder(own) / ".holder").read_text().split()[1])
             below = {one.pid for one in psutil.Process().children(recursive=True)}  # of the nodes of this test
             named = (one for one in psutil.process_iter(["name"]) if one.pid in below)
-            members = [one.pid for one in named if str(one.info["name"]).startswith("ray::train_mem")]
+            members = [one.pid for one in named if str(one.info["name"]).startswith(f"ray::{train_as_rank.__name__}")]
             assert first in members
             killed.extend(pid for pid in members if pid != first)
             os.kill(killed[0], signal.SIGKILL)
