@@ -24,7 +24,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from trimtab.model import process_group
 from trimtab.model.adapters.apply import attach, trainable_parameters
 from trimtab.model.attention import ATTENTION, PackedSequences
-from trimtab.model.fast.partial_forward import checkpointed
+from trimtab.model.fast.partial_forward import run_checkpointed
 from trimtab.model.footprint import gathered_bytes
 from trimtab.model.load import Base
 from trimtab.model.sharded import shard
@@ -107,7 +107,7 @@ def kept_by_a_layer(size: str, method: str) -> list[dict[str, float]]:
     layer, found = base.model.base_model.layers[0], []
     for tokens in TOKENS:
         whole, inputs = (
-            measured_mb(base, tokens, forward) for forward in (layer.forward, partial(checkpointed, layer.forward))
+            measured_mb(base, tokens, forward) for forward in (layer.forward, partial(run_checkpointed, layer.forward))
         )
         formula = activation_bytes(base, tokens)
         kept = activation_bytes(base, tokens, checkpointed=True) - formula
