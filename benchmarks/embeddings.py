@@ -186,7 +186,7 @@ def features(data: ClosedSet, models: Models, cache: Path) -> dict[str, Array]:
         texts = [row.input for row in data.rows]
         encoder = ChatEncoder(models.base.tokenizer)
         prompts = [encoder.prompt(build_prompt(row, data.instruction).messages) for row in data.rows]
-        np.savez(file, embedding=models.retriever.embedder.encode(texts), **hidden(models.base, prompts))
+        np.savez(file, embedding=models.embedder.encode(texts), **hidden(models.base, prompts))
     with np.load(file) as held:
         return dict(held)
 
@@ -204,7 +204,7 @@ def seconds_a_text(data: ClosedSet, models: Models) -> dict[str, float]:
     ways: dict[str, Callable[[Example], object]] = {
         "words": lambda row: words.transform([row.input]),
         "letters": lambda row: letters.transform([row.input]),
-        "embedding": lambda row: models.retriever.embedder.encode([row.input]),
+        "embedding": lambda row: models.embedder.encode([row.input]),
         "hidden": lambda row: hidden(models.base, [prompt(row)]),
     }
     taken = {}
@@ -318,7 +318,7 @@ def retrieval_of(name: str, source: Path, models: Models, cache: Path) -> Any:
 
     def make() -> dict[str, Any]:
         with tempfile.TemporaryDirectory() as folder:
-            return retrieval(copy_demo(name, source, Path(folder)), models.retriever.embedder)
+            return retrieval(copy_demo(name, source, Path(folder)), models.embedder)
 
     return kept(cache / f"retrieval {name}.json", make)
 
