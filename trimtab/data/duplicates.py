@@ -216,7 +216,7 @@ def find_duplicates(texts: Sequence[str], first: int = 0, stream: Iterable[str] 
     equal if their 128-bit digests are.
     """
     scan = _scan(texts if stream is None else stream, first)
-    rows = np.flatnonzero(scan.same_words == np.arange(len(texts)))
+    rows = np.flatnonzero(scan.same_words == np.arange(len(texts), dtype=np.int32)).astype(np.int32)
     head = int(np.searchsorted(rows, first))
     template = scan.finder.template(len(rows))
     if len(rows) <= MOST_COMPARED:
@@ -258,7 +258,7 @@ class _Scan:
 
 def _scan(texts: Iterable[str], first: int) -> _Scan:
     """Read texts once. `first`: the number of texts that count for `head_finder`."""
-    as_is, trimmed, normal = Digests(), Digests(), Digests()
+    digests = as_is, trimmed, normal = [Digests(), Digests(), Digests()]
     finder, head_finder = TemplateFinder(), TemplateFinder()
     words: dict[str, None] | None = {}
     for i, text in enumerate(texts):
@@ -273,10 +273,12 @@ def _scan(texts: Iterable[str], first: int) -> _Scan:
         if words is not None:
             words[form] = None
             words = words if len(words) <= MOST_COMPARED else None
+    del as_is, trimmed, normal
+    same_text, same_trimmed, same_words = (digests.pop(0).first_occurrences() for _ in range(3))  # one at a time
     return _Scan(
-        same_text=as_is.first_occurrences(),
-        same_trimmed=trimmed.first_occurrences(),
-        same_words=normal.first_occurrences(),
+        same_text=same_text,
+        same_trimmed=same_trimmed,
+        same_words=same_words,
         words=None if words is None else list(words),
         finder=finder,
         head_finder=head_finder,

@@ -13,7 +13,7 @@ from trimtab.base.records import Split
 
 SPLITS: tuple[Split, ...] = get_args(Split)
 _COLUMNS = ("id", "group", "stratum", "split")
-_ROWS_AT_ONCE = 500_000  # rows of a Parquet row group
+ROWS_AT_ONCE = 500_000  # rows of a Parquet row group
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,5 +78,5 @@ def write_ledger_tables(ledger: Path, tables: Iterable[Any]) -> None:
         pyarrow.parquet.ParquetWriter(file, schema) as writer,
     ):
         for table in tables:
-            for start in range(0, table.num_rows, _ROWS_AT_ONCE):
-                writer.write_table(table.slice(start, _ROWS_AT_ONCE).cast(schema))
+            for start in range(0, table.num_rows, ROWS_AT_ONCE):
+                writer.write_table(table.slice(start, ROWS_AT_ONCE).cast(schema))

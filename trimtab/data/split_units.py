@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from trimtab.data.row_store import RowNumbers
 
 
+_COMPARED_AT_ONCE = 100_000  # names compared at a time
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class RowFacts:
     """The facts about N rows by which they are split, as arrays: about 70 bytes a row with ids of 16 characters.
@@ -66,9 +69,13 @@ def collect_facts(rows: Iterable[Example], kind: Kind, unknown: str) -> RowFacts
             pack()
     pack()
     marks = [np.frombuffer(flag, bool) for flag in flags]
+    whole = []
+    for blocks in (ids, names):
+        whole.append(pyarrow.concat_arrays(blocks))
+        blocks.clear()
     return RowFacts(
-        ids=pyarrow.concat_arrays(ids),
-        names=pyarrow.concat_arrays(names),
+        ids=whole[0],
+        names=whole[1],
         has_group=marks[0],
         has_time=marks[1],
         is_dev=marks[2],
@@ -118,13 +125,11 @@ class Units:
         return np.diff(self.starts)
 
 
-def build_units(
-    facts: RowFacts, names: RowNumbers, ranks: RowNumbers, parts: Sequence[int] | RowNumbers, first: int
-) -> Units:
+def build_units(facts: RowFacts, names: RowNumbers, parts: Sequence[int] | RowNumbers, first: int) -> Units:
     """Return the units of M rows from row `first` on: rows of one name or one component of duplicates are connected.
 
-    `names` [N]: a number for the name of each row; `ranks`: the rank of each number in the order of names. `parts` [M]:
-    the component of each of the M rows. In the units row `first` is number 0.
+    `names` [N]: the rank of each row's name (`rank_names`). `parts` [M]: the component of each of the M rows. In the
+    units row `first` is number 0.
     """
     from scipy.sparse import csr_matrix
     from scipy.sparse.csgraph import connected_components
@@ -132,14 +137,16 @@ def build_units(
     own = names[first : first + len(parts)]
     component = np.asarray(parts, np.int32)
     component = component - component.min(initial=0)
-    count, width = len(ranks), int(component.max(initial=-1)) + 1
+    count, width = int(names.max(initial=-1)) + 1, int(component.max(initial=-1)) + 1
     graph = csr_matrix((np.ones(len(own), np.int8), (own, count + component)), shape=(count + width,) * 2)
     label = connected_components(graph, directed=False)[1][own]
+    del graph, component
     least = np.full(count + width, count, np.int32)
-    np.minimum.at(least, label, ranks[own])
-    by_rank, of_row = np.unique(least[label], return_inverse=True)
+    np.minimum.at(least, label, own)
+    least = least[label]
+    by_rank, of_row = np.unique(least, return_inverse=True)
     leader = np.empty(len(by_rank), np.int32)
-    leading = np.flatnonzero(ranks[own] == least[label])
+    leading = np.flatnonzero(own == least)
     leader[of_row[leading]] = leading
     members, starts = _members(of_row, facts.ids.slice(first, len(parts)), len(by_rank))
     strata = facts.strata[first : first + len(parts)]
@@ -152,15 +159,20 @@ def build_units(
     )
 
 
-def rank_names(names: Any) -> tuple[RowNumbers, RowNumbers]:
-    """Return a number for each text of an Arrow array [N], equal for equal texts, and the rank of each number."""
+def rank_names(names: Any) -> RowNumbers:
+    """Return the rank of each text of an Arrow array [N] among the different texts, from 0."""
+    import pyarrow
     import pyarrow.compute
 
-    encoded = names.dictionary_encode()
-    order = pyarrow.compute.sort_indices(encoded.dictionary).to_numpy()
+    order = pyarrow.compute.sort_indices(names)
+    is_new = np.zeros(len(order), bool)
+    for start in range(1, len(order), _COMPARED_AT_ONCE):
+        end = min(start + _COMPARED_AT_ONCE, len(order))
+        own, previous = names.take(order[start:end]), names.take(order[start - 1 : end - 1])
+        is_new[start:end] = pyarrow.compute.not_equal(own, previous).to_numpy(zero_copy_only=False)
     ranks = np.empty(len(order), np.int32)
-    ranks[order] = np.arange(len(order), dtype=np.int32)
-    return encoded.indices.to_numpy(zero_copy_only=False).astype(np.int32), ranks
+    ranks[order.to_numpy()] = np.cumsum(is_new, dtype=np.int32)
+    return ranks
 
 
 def _members(of_row: RowNumbers, ids: Any, count: int) -> tuple[RowNumbers, RowNumbers]:
