@@ -13,7 +13,7 @@ from trimtab.base.records import Split
 
 SPLITS: tuple[Split, ...] = get_args(Split)
 _COLUMNS = ("id", "group", "stratum", "split")
-ROWS_AT_ONCE = 500_000  # rows of a Parquet row group
+ROWS_AT_ONCE = 100_000  # rows of a Parquet row group
 
 
 @dataclass(frozen=True, slots=True)

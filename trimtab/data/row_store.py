@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from trimtab.base.errors import InputError
 from trimtab.base.records import Example, Message
+from trimtab.data.text_column import TextColumn
 
 RowNumbers = NDArray[np.signedinteger[Any]]
 
@@ -107,8 +108,8 @@ class RowFile(StoredRows):
             raise self._unwritable(error) from error
         weakref.finalize(self, self._file.close)
         self._starts: Any = array("q", [0])
-        self._recent_ids: list[str] = []
-        self._ids: Any = []
+        self._new_ids = TextColumn()
+        self._ids: Any = None
 
     def __len__(self) -> int:
         return len(self._starts) - 1
@@ -121,21 +122,16 @@ class RowFile(StoredRows):
         except OSError as error:
             raise self._unwritable(error) from error
         self._starts.append(self._starts[-1] + len(line))
-        self._recent_ids.append(example.id)
-        if len(self._recent_ids) == BLOCK:
-            self._pack_ids()
+        self._new_ids.append(example.id)
 
     def finish(self) -> None:
         """Flush the file; rows can be read from now on, and no more can be appended."""
-        import pyarrow
-
-        if isinstance(self._ids, list):
+        if self._ids is None:
             try:
                 self._file.flush()
             except OSError as error:
                 raise self._unwritable(error) from error
-            self._pack_ids()
-            self._ids = pyarrow.concat_arrays(self._ids)
+            self._ids = self._new_ids.finish()
             self._starts = np.frombuffer(self._starts, np.int64)
 
     def rename(self, new_ids: Mapping[int, str]) -> None:
@@ -161,12 +157,6 @@ class RowFile(StoredRows):
         else:
             lines = (os.pread(source, end - start, start) for start, end in places)
         return [_row_of(line, name) for line, name in zip(lines, ids, strict=True)]
-
-    def _pack_ids(self) -> None:
-        import pyarrow
-
-        self._ids.append(pyarrow.array(self._recent_ids, pyarrow.large_string()))
-        self._recent_ids.clear()
 
     def _unwritable(self, error: OSError) -> InputError:
         problem = f"rows beyond {IN_MEMORY:,} are kept in a file here, which cannot be written ({error.strerror})"

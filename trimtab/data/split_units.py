@@ -11,7 +11,7 @@ import numpy as np
 
 from trimtab.base.records import Example, Kind
 from trimtab.data.duplicates import normalise_text
-from trimtab.data.row_store import BLOCK
+from trimtab.data.text_column import TextColumn
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -42,40 +42,22 @@ class RowFacts:
 
 def collect_facts(rows: Iterable[Example], kind: Kind, unknown: str) -> RowFacts:
     """Collect the facts about rows in one pass. `unknown`: the answer of rows that abstain; empty if none do."""
-    import pyarrow
-
-    text = pyarrow.large_string()
     unknown_form = normalise_text(unknown) if unknown else ""
     codes: dict[str, int] = {}
-    ids, names, strata, hashes = [pyarrow.array([], text)], [pyarrow.array([], text)], array("i"), array("q")
+    ids, names, strata, hashes = TextColumn(), TextColumn(), array("i"), array("q")
     flags = has_group, has_time, is_dev = bytearray(), bytearray(), bytearray()
-    some_ids: list[str] = []
-    some_names: list[str] = []
-
-    def pack() -> None:
-        for packed, some in ((ids, some_ids), (names, some_names)):
-            packed.append(pyarrow.array(some, text))
-            some.clear()
-
     for row in rows:
-        some_ids.append(row.id)
-        some_names.append(group_name(row))
+        ids.append(row.id)
+        names.append(group_name(row))
         hashes.append(hash(row.id))
         has_group.append(row.group is not None)
         has_time.append(row.time is not None)
         is_dev.append(row.split == "dev")
         strata.append(codes.setdefault(_stratum(row, kind, unknown_form), len(codes)))
-        if len(some_ids) == BLOCK:
-            pack()
-    pack()
     marks = [np.frombuffer(flag, bool) for flag in flags]
-    whole = []
-    for blocks in (ids, names):
-        whole.append(pyarrow.concat_arrays(blocks))
-        blocks.clear()
     return RowFacts(
-        ids=whole[0],
-        names=whole[1],
+        ids=ids.finish(),
+        names=names.finish(),
         has_group=marks[0],
         has_time=marks[1],
         is_dev=marks[2],
