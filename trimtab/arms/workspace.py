@@ -265,7 +265,7 @@ def _groups(
     examples: Sequence[Example], fixed_test: Sequence[Example], test: Sequence[Example]
 ) -> dict[str, str | None]:
     """Return the group of each row by id: in the splits, groups that repeat each other have one name."""
-    given = {row.id: row.group for row in examples}
+    given = {row.id: row.group for row in examples if row.group is not None}
     # a separate test set is `test` in its order, with some rows renamed; otherwise `test` is part of the examples
     return given | {row.id: own.group for row, own in zip(test, fixed_test, strict=False)}
 

@@ -285,7 +285,7 @@ def _scan(texts: Iterable[str], first: int) -> _Scan:
     )
 
 
-def _compared_texts(texts: Sequence[str], numbers: Ints, template: Template) -> list[str]:
+def _compared_texts(texts: Sequence[str], numbers: RowNumbers, template: Template) -> list[str]:
     """Return texts as they are compared: normalised, without the template."""
     chosen = texts.read(numbers) if isinstance(texts, DedupTexts) else [texts[number] for number in numbers.tolist()]
     return [template.strip(normalise_text(text)) for text in chosen]
@@ -334,7 +334,7 @@ class DedupTexts(Sequence[str]):
     def __getitem__(self, at: int | slice) -> str | Sequence[str]:
         return DedupTexts(self._rows[at]) if isinstance(at, slice) else dedup_text(self._rows[at])
 
-    def read(self, numbers: Ints) -> list[str]:
+    def read(self, numbers: RowNumbers) -> list[str]:
         """Return the texts of these rows."""
         return [dedup_text(row) for row in read_rows(self._rows, numbers)]
 

@@ -21,6 +21,7 @@ from trimtab.data.spanning_forest import Edge, SpanningForest
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from trimtab.data.row_store import RowNumbers
     from trimtab.data.shingles import Ints
 
 KEYS = 24
@@ -69,7 +70,7 @@ def join_by_minhash(texts: Texts, count: int, head: int, folder: Path | None = N
         return forest.edges
 
 
-def likely_pairs(signed: NDArray[np.uint64], rows: Ints, others: Ints) -> Iterator[tuple[Ints, Ints]]:
+def likely_pairs(signed: NDArray[np.uint64], rows: RowNumbers, others: RowNumbers) -> Iterator[tuple[Ints, Ints]]:
     """Yield pairs of a row with one of `others` that may be near: neighbours in a list sorted by a key whose leading
     minima are the same.
     """
@@ -81,7 +82,7 @@ def likely_pairs(signed: NDArray[np.uint64], rows: Ints, others: Ints) -> Iterat
         sorted_keys = key[ordered]
         at = [np.searchsorted(sorted_keys, key[part]).astype(np.int32) for part in parts]
         for step in range(-_NEIGHBOURS, _NEIGHBOURS):
-            found: list[tuple[Ints, Ints]] = []
+            found: list[tuple[RowNumbers, RowNumbers]] = []
             for part, position in zip(parts, at, strict=True):
                 place = np.clip(position + step, 0, len(ordered) - 1)
                 match = np.flatnonzero((key[part] ^ sorted_keys[place]) >> shift == 0)
