@@ -29,8 +29,8 @@ RowNumbers = NDArray[np.signedinteger[Any]]
 
 IN_MEMORY = 100_000
 """The most rows of a set of files that are held as objects. Of rows in a file offset, id and row number stay in memory:
-36 bytes a row with ids of 16 characters. All of `open_workspace` takes about 660 bytes a row at its peak
-(`benchmarks/results/rows_stream.json`)."""
+36 bytes a row with ids of 16 characters. What all of `open_workspace` takes stands in
+`benchmarks/results/rows_stream.json`."""
 BLOCK = 4096  # rows that are decoded at once
 
 _FIELDS = ("group", "slice", "weight", "source", "licence", "passages", "tests", "time", "split")
