@@ -415,7 +415,9 @@ def tables(result: dict[str, Any]) -> str:
     parts += ["", "### Measured\n", "| what | value | from |", "| --- | ---: | --- |"]
     for name, value in result["rates"].items():
         if name not in result["assumed"]:
-            default = INDEX[0] if name.startswith("index_") else STREAM if name.startswith("row") else RESULT.name
+            default = (
+                INDEX[0] if name.startswith("index_") else STREAM if name.startswith(("row", "encode")) else RESULT.name
+            )
             source = "study_*.json" if name == "common_seconds" else result["from"].get(name, [default])[0]
             parts.append(f"| {name.replace('_', ' ')} | {value:.3g} | `{source}` |")
     parts += [
