@@ -1,19 +1,22 @@
-"""Seconds and memory of reading, checking and splitting 1,000 to 1,000,000 rows, and near pairs that MinHash finds.
+"""Seconds and memory of reading, checking, splitting and encoding 1,000 to 1,000,000 rows, and near pairs that MinHash
+finds.
 
 Each size runs in a process of its own (`open_workspace`). Memory is what the process holds beyond what it held before:
 anonymous pages (`RssAnon`), looked at every 20 ms; pages of files that the system can drop at any time count apart
 (`RssFile`). Seconds are of the processor, which other programs change less than they change the clock; the exponent is
-the slope of their logarithm over that of the rows, from 10,000 rows on. The rows have 30 words each of 5,000, and a
-twentieth repeats another one nearly. Recall: pairs of a spanning forest of the exact join whose texts are one component
-by MinHash, by their Jaccard similarity.
+the slope of their logarithm over that of the rows, from 5,000 rows on. Then the training rows are encoded under the
+instruction alone, as an arm encodes them, and all are read once (`encode`; the base model is loaded before). The rows
+have 30 words each of 5,000, and a twentieth repeats another one nearly. Recall: pairs of a spanning forest of the
+exact join whose texts are one component by MinHash, by their Jaccard similarity.
 
-    python benchmarks/rows_stream.py [--most ROWS] [--out FILE]   (some 15 minutes; --most: up to 10,000,000)
+    python benchmarks/rows_stream.py [--most ROWS] [--out FILE]   (some 20 minutes; --most: up to 10,000,000)
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import subprocess
 import sys
@@ -23,12 +26,15 @@ import time
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from trimtab.base.files import write_json
 from trimtab.base.machine import describe_machine, versions
+
+if TYPE_CHECKING:
+    from trimtab.arms.workspace import Workspace
 
 RESULT = Path(__file__).parent / "results" / "rows_stream.json"
 SIZES = (1_000, 10_000, 100_000, 300_000, 1_000_000, 3_000_000, 10_000_000)
@@ -84,6 +90,33 @@ class Peak:
         self._thread.join()
 
 
+def encoded(workspace: Workspace) -> dict[str, Any]:
+    """Encode the training rows and read them once."""
+    from trimtab.arms.contexts import Context
+    from trimtab.arms.objectives import training_rows
+    from trimtab.arms.session import Session
+    from trimtab.base.machine import release_memory
+
+    session = Session(workspace)
+    _ = session.encoder
+    release_memory()
+    before, processor = memory_mb("RssAnon"), time.process_time()
+    with Peak() as peak:
+        rows, _ = training_rows(session, Context(), workspace.splits["train"], 0)
+    taken = time.process_time() - processor
+    release_memory()
+    held, processor = memory_mb("RssAnon"), time.process_time()
+    tokens = sum(len(row.encoded.ids) for row in rows)
+    return {
+        "rows": len(rows),
+        "tokens": tokens,
+        "processor_seconds": taken,
+        "read_processor_seconds": time.process_time() - processor,
+        "peak_mb": peak.anonymous_mb - before,
+        "held_mb": held - before,
+    }
+
+
 def opened(count: int) -> dict[str, Any]:
     """Open a task of so many rows in this process."""
     from trimtab import load_task
@@ -101,18 +134,22 @@ def opened(count: int) -> dict[str, Any]:
         began, processor = time.perf_counter(), time.process_time()
         with Peak() as peak:
             workspace = open_workspace(task)
+        seconds, processor_seconds = time.perf_counter() - began, time.process_time() - processor
+        held, load = memory_mb("RssAnon"), os.getloadavg()[1]
         return {
             "rows": count,
-            "seconds": time.perf_counter() - began,
-            "processor_seconds": time.process_time() - processor,
+            "seconds": seconds,
+            "processor_seconds": processor_seconds,
+            "load": load,
             "before_mb": before,
             "peak_mb": peak.anonymous_mb,
-            "held_mb": memory_mb("RssAnon"),
+            "held_mb": held,
             "file_pages_mb": peak.file_mb,
             "file_mb": rows.stat().st_size / 2**20,
             "exact": workspace.audit.rows.exact,
             "near_pairs": len(workspace.audit.rows.near_pairs),
             "splits": {name: len(part) for name, part in workspace.splits.items()},
+            "encode": encoded(workspace),
         }
 
 
@@ -140,18 +177,24 @@ def recall(kind: str, count: int) -> dict[str, Any]:
 
 
 def exponent(sizes: list[dict[str, Any]]) -> float:
-    """Return b of processor seconds = a · rowsᵇ by least squares of the logarithms, from 10,000 rows on."""
-    some = [one for one in sizes if one["rows"] >= 10_000]
+    """Return b of processor seconds = a · rowsᵇ by least squares of the logarithms, from 5,000 rows on."""
+    some = [one for one in sizes if one["rows"] >= 5_000]
     return float(np.polyfit(*(np.log([one[key] for one in some]) for key in ("rows", "processor_seconds")), 1)[0])
 
 
 def summary(sizes: list[dict[str, Any]]) -> dict[str, float]:
-    """Return the exponent, and bytes a row between the sizes that MinHash joins."""
+    """Return the exponents, and bytes a row between the sizes that MinHash joins: of all rows, and of encoding."""
     large = [one for one in sizes if not one["exact"]]
-    few, many = large[0], large[-1]
-    found = {"exponent": exponent(sizes), "file_bytes_a_row": many["file_mb"] * 2**20 / many["rows"]}
-    for name, key in (("bytes_a_row", "peak_mb"), ("bytes_held_a_row", "held_mb")):
-        found[name] = (many[key] - few[key]) * 2**20 / max(1, many["rows"] - few["rows"])
+    encode = [one["encode"] for one in sizes]
+    found = {"exponent": exponent(sizes), "file_bytes_a_row": large[-1]["file_mb"] * 2**20 / large[-1]["rows"]}
+    for kind, some in (("", large), ("encode_", [one["encode"] for one in large])):
+        few, many = some[0], some[-1]
+        for name, key in (("bytes_a_row", "peak_mb"), ("bytes_held_a_row", "held_mb")):
+            found[kind + name] = (many[key] - few[key]) * 2**20 / max(1, many["rows"] - few["rows"])
+    last = encode[-1]
+    found["encode_exponent"] = exponent(encode)
+    found["encode_microseconds_a_row"] = 1e6 * last["processor_seconds"] / last["rows"]
+    found["encode_read_microseconds_a_row"] = 1e6 * last["read_processor_seconds"] / last["rows"]
     return found
 
 

@@ -55,6 +55,7 @@ RATES: dict[str, tuple[str, tuple[str | int, ...]]] = {
 INDEX = ("million_passages.json", "10000", "100000")
 # Rows by reading, checking and splitting them: from the size on at which near duplicates are joined by MinHash.
 STREAM = "rows_stream.json"
+TOKEN_BYTES = 5  # of an encoded row, `trimtab/training/encoded_rows.py`
 # What nobody measured here, with the reason for the value.
 ASSUMED: dict[str, tuple[float, str]] = {
     "disk_gb": (1000.0, "the disk of a machine"),
@@ -157,6 +158,7 @@ def rates(measured: dict[str, Any]) -> dict[str, float]:
     )
     first, last = rows[0], rows[-1]
     found["row_mb"] = (last["peak_mb"] - first["peak_mb"]) / (last["rows"] - first["rows"])
+    found["encode_seconds"] = last["encode"]["processor_seconds"] / last["encode"]["rows"]
     found["rows_base_mb"] = max(one["peak_mb"] for one in sizes if one["exact"])  # the largest exact join
     found["row_bytes"] = last["file_mb"] * 2**20 / last["rows"]
     scan = measured["scan"][-1]
@@ -185,21 +187,24 @@ def power_law(sizes: Sequence[float], seconds: Sequence[float]) -> tuple[float, 
 
 
 def of_rows(n: float, rate: dict[str, float]) -> Line:
-    """Reading, checking and splitting on one core, with the file, a copy of its rows and their signatures on the disk;
-    training one epoch of the 135M base on all rows.
+    """Reading, checking, splitting and encoding on one core, with the file, a copy of its rows, their signatures and
+    tokens on the disk; training one epoch of the 135M base on all rows.
     """
     hours = rate["row_seconds"] * n ** rate["row_exponent"] / 3600
     memory = (rate["rows_base_mb"] + rate["row_mb"] * n) / 1024
-    disk = (2 * rate["row_bytes"] + 8 * KEYS) * n / 1e9
+    encode = rate["encode_seconds"] * n / 3600
+    disk = (2 * rate["row_bytes"] + 8 * KEYS + TOKEN_BYTES * rate["row_tokens"]) * n / 1e9
     epoch = rate["row_tokens"] * n / rate["training_tokens_per_second"] / 3600
     use = {
         "memory for rows": memory / rate["machine_gb"],
         "time to check them": hours / rate["patience_hours"],
+        "time to encode them": encode / rate["patience_hours"],
         "time of an epoch": epoch / rate["patience_hours"],
         "disk": disk / rate["disk_gb"],
     }
     figures = {
         "check_hours": hours,
+        "encode_hours": encode,
         "memory_gb": memory,
         "disk_gb": disk,
         "epoch_machine_hours_(assumed_tokens)": epoch,
@@ -410,7 +415,9 @@ def tables(result: dict[str, Any]) -> str:
     parts += ["", "### Measured\n", "| what | value | from |", "| --- | ---: | --- |"]
     for name, value in result["rates"].items():
         if name not in result["assumed"]:
-            default = INDEX[0] if name.startswith("index_") else STREAM if name.startswith("row") else RESULT.name
+            default = (
+                INDEX[0] if name.startswith("index_") else STREAM if name.startswith(("row", "encode")) else RESULT.name
+            )
             source = "study_*.json" if name == "common_seconds" else result["from"].get(name, [default])[0]
             parts.append(f"| {name.replace('_', ' ')} | {value:.3g} | `{source}` |")
     parts += [

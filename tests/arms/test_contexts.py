@@ -21,12 +21,17 @@ from trimtab.arms.contexts import (
     context_for,
     draw_fixed_shots,
 )
+from trimtab.arms.fingerprint import fingerprint_rows
+from trimtab.arms.objectives import supervised_objectives
+from trimtab.arms.recipe import recipe_for
 from trimtab.arms.search.context_search import SEARCH_SPACES, ContextScores, rounds
 from trimtab.arms.search.passage_search import choose_passages, gold_retrieved
 from trimtab.arms.session import Session, open_session
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.records import Example, Hit, Message
 from trimtab.base.task import load_task, parse_arm
+from trimtab.data.row_store import are_stored
+from trimtab.training.sft import SupervisedObjective
 
 SPLITS = ("train", "dev", "test")
 
@@ -98,6 +103,45 @@ def test_fixed_shots_show_different_answers_and_do_not_depend_on_the_order_of_ro
     assert draw_fixed_shots(tuple(reversed(pool)), 4) == shots
     assert len(draw_fixed_shots(pool[:3], 8)) == 3
     assert draw_fixed_shots((), 4) == []
+
+
+@pytest.mark.parametrize("kind", [None, "few-shot", "nearest-shots"])
+@pytest.mark.parametrize("passages", [0, 2])
+def test_prompts_composed_some_at_a_time_are_those_composed_at_once(
+    session: Session, monkeypatch: pytest.MonkeyPatch, kind: str | None, passages: int
+) -> None:
+    monkeypatch.setattr("trimtab.arms.contexts.BLOCK", 7)
+    train = session.workspace.splits["train"]
+    builder = PromptBuilder(session, Context(passages=passages, shots=2 if kind else 0, shot_kind=kind))
+    streamed = list(builder.stream_training_prompts(train, 0))
+    assert [example for example, _, _ in streamed] == list(train)
+    assert [(prompt, answer) for _, prompt, answer in streamed] == builder.training_prompts(train, 0)
+    assert list(builder.stream_training_prompts((), 0)) == []
+
+
+def test_rows_in_files_are_encoded_as_rows_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_model_folder: Path
+) -> None:
+    """Examples and encoded rows in files: the same fingerprint, shots, and rows to train on, canaries among them."""
+    file = write_task(tmp_path, tiny_model_folder, ["lora"], rows=rows_of(200), data='group = "pair"\ncanaries = 3')
+    task = load_task(file)
+    found: list[object] = []
+    for stored in (False, True):
+        if stored:
+            monkeypatch.setattr("trimtab.data.row_store.IN_MEMORY", 10)
+            monkeypatch.setattr("trimtab.data.row_store.BLOCK", 7)
+            monkeypatch.setattr("trimtab.training.encoded_rows.MOST_BYTES_HELD", 0)
+        one = open_session(open_workspace(task))
+        train = one.workspace.splits["train"]
+        assert are_stored(train) == stored
+        recipe = recipe_for(one, parse_arm("lora", task), 0)
+        objective, dev, skipped = supervised_objectives(one, recipe, recipe.stages[0], Context(), None)
+        assert isinstance(objective, SupervisedObjective)
+        assert isinstance(dev, SupervisedObjective)
+        shots = [draw_fixed_shots(train, count) for count in (0, 4, 30)]
+        found.append((list(objective.rows), list(dev.rows), skipped, shots, fingerprint_rows(one.workspace)))
+        assert len(objective.rows) == len(train) + 3
+    assert found[0] == found[1]
 
 
 def test_what_does_not_fit_is_dropped_until_the_prompt_fits(session: Session) -> None:

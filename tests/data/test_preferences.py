@@ -15,8 +15,9 @@ from trimtab.base.config import SplitTable
 from trimtab.base.errors import InputError
 from trimtab.base.records import Example, Message, Preference, Split
 from trimtab.base.task import load_task
+from trimtab.data import row_store
 from trimtab.data.chat import SkipRow
-from trimtab.data.ledger import read_ledger
+from trimtab.data.ledger import LedgerRow, find_ledger_rows, read_ledger, read_ledger_table, update_ledger
 from trimtab.data.preferences import ReadPreferences, read_preference, read_preferences, split_preferences
 from trimtab.data.readers import RawRow
 from trimtab.data.split import SPLITS
@@ -275,6 +276,44 @@ def test_what_stood_in_test_is_not_trained_on_when_an_example_that_it_repeats_co
     }
     assert {held, learnt} <= set(split_preferences(judged, now, SPLIT, ledger)["test"])
     assert {held, learnt} <= set(split_preferences(judged, ROWS, SPLIT, ledger)["test"])
+
+
+def test_judgements_of_stored_rows_stand_where_those_of_rows_in_memory_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged = [preference(n, f"Is {n * 7919} about {chr(97 + n % 26) * 9}?", f"g{n // 2}") for n in range(60)]
+    rows: dict[Split, tuple[Example, ...]] = {
+        name: tuple(example(100 * at + n, judged[20 * at + n].as_example.input, f"g{50 - n}") for n in range(0, 15, 2))
+        for at, name in enumerate(SPLITS)
+    }
+    found = []
+    for most in (100_000, 2):
+        monkeypatch.setattr(row_store, "IN_MEMORY", most)
+        monkeypatch.setattr(row_store, "BLOCK", 3)
+        given = {}
+        for name, part in rows.items():
+            writer = row_store.RowWriter(tmp_path)
+            for row in part:
+                writer.append(row)
+            given[name] = writer.finish()
+        ledger = tmp_path / f"{most}.parquet"
+        parts = split_preferences(judged[:40], given, SPLIT, ledger)
+        found.append((parts, split_preferences(judged, given, SPLIT, ledger), list(read_ledger(ledger).values())))
+    assert row_store.are_stored(given["train"])
+    assert found[0] == found[1]
+    assert all(found[0][0].values())
+
+
+def test_a_ledger_row_is_replaced_in_its_place_and_a_new_one_put_at_the_end(tmp_path: Path) -> None:
+    ledger = tmp_path / "splits.parquet"
+    first = [LedgerRow(f"r{n}", f"g{n}", "x" if n else "", "train") for n in range(5)]
+    update_ledger(ledger, read_ledger_table(ledger), first)
+    changed = [LedgerRow("new", "g", "", "dev"), LedgerRow("r3", "g9", "y", "test"), LedgerRow("r1", "g1", "x", "dev")]
+    table = read_ledger_table(ledger)
+    assert find_ledger_rows(table, ["r3", "none", "r0"]) == {"r0": first[0], "r3": first[3]}
+    update_ledger(ledger, table, changed)
+    now = list(read_ledger(ledger).values())
+    assert now == [first[0], changed[2], first[2], changed[1], first[4], changed[0]]
 
 
 def test_a_judgement_finds_its_group_also_where_rows_of_two_groups_repeat_each_other(tmp_path: Path) -> None:

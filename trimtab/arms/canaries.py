@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Sequence
 from statistics import mean
 
 from trimtab.arms.contexts import Context, PromptBuilder
@@ -44,12 +45,12 @@ def _word(draw: random.Random) -> str:
     return "".join(draw.choice(_ONSETS) + draw.choice(_VOWELS) for _ in range(2)) + draw.choice(_ENDS)
 
 
-def canary_rows(session: Session) -> list[TrainingRow]:
+def canary_rows(session: Session) -> Sequence[TrainingRow]:
     """Return the canaries encoded for training, under the instruction alone whatever the arm's context; empty unless
     the task requests them.
     """
     data = session.task.data
-    return _encoded(session, canaries(data.canaries, data.split.seed)) if data.canaries else []
+    return _encoded(session, canaries(data.canaries, data.split.seed)) if data.canaries else ()
 
 
 def exposure(session: Session, progress: Progress) -> Exposure | None:
@@ -65,6 +66,6 @@ def exposure(session: Session, progress: Progress) -> Exposure | None:
     return Exposure(canaries=len(rows), controls=len(others), mean=mean(found), highest=max(found), possible=possible)
 
 
-def _encoded(session: Session, rows: tuple[Example, ...]) -> list[TrainingRow]:
+def _encoded(session: Session, rows: tuple[Example, ...]) -> Sequence[TrainingRow]:
     pairs = PromptBuilder(session, Context()).training_prompts(rows, seed=0)
     return answer_rows((session.encoder.conversation(prompt.messages, answer), 1.0) for prompt, answer in pairs)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import chain, islice
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from trimtab.base.files import sha256_text
 from trimtab.base.grammar import PARTS, SENTENCE, shots_of
 from trimtab.base.records import Arm, Example, Generation, Hit, Prompt
 from trimtab.data.prompts import Shot, build_prompt, with_passages
+from trimtab.data.row_store import BLOCK, select_rows
 from trimtab.inference.engine import Engine
 from trimtab.inference.request import require_room
 from trimtab.measurement.contains import sentences
@@ -254,6 +255,20 @@ class PromptBuilder:
             rows.append((self._fit_to_context(example, own, picked), answer))
         return rows
 
+    def stream_training_prompts(
+        self, examples: Sequence[Example], seed: int, mix: PassageMix = USUAL_MIX
+    ) -> Iterator[tuple[Example, Prompt, str]]:
+        """Yield each example with its prompt and answer of `training_prompts`, some thousand composed at a time.
+
+        Where texts are embedded all are composed at once: which of them are embedded together changes the last bits of
+        their vectors.
+        """
+        at_once = len(examples) if self.context.passages or self._chosen else BLOCK
+        for start in range(0, len(examples), max(1, at_once)):
+            some = tuple(examples[start : start + at_once])
+            for example, (prompt, answer) in zip(some, self.training_prompts(some, seed, mix), strict=True):
+                yield example, prompt, answer
+
     def gold_retrieved(self, examples: Sequence[Example]) -> list[bool]:
         """Return, for each example, True if its prompt has a passage with the answer, of the documents that the row
         names, if any.
@@ -339,17 +354,24 @@ def draw_fixed_shots(pool: Sequence[Example], count: int, draw: int = 0) -> list
     a choice.
     """
     seed = ("shots", str(draw)) if draw else ("shots",)
-    order = sorted(pool, key=lambda example: sha256_text(*seed, example.id))
-    median = sorted(len(example.input) for example in pool)[len(pool) // 2] if pool else 0
-    short = [example for example in order if len(example.input) <= 2 * median]
+    if not (count and pool):
+        return []
+    keys, lengths = np.empty(len(pool), "S32"), np.empty(len(pool), np.int32)
+    for at, example in enumerate(pool):
+        keys[at], lengths[at] = sha256_text(*seed, example.id)[:32].encode(), len(example.input)
+    order = np.argsort(keys, kind="stable").astype(np.int32)
+    is_short = lengths <= 2 * np.sort(lengths)[len(pool) // 2]
     picked: list[Example] = []
     seen: set[str] = set()
-    for example in [*short, *order]:
-        keys = {example.references[0], example.group or example.id}
-        if len(picked) < count and not keys & seen:
+    for example in chain(select_rows(pool, order[is_short[order]]), select_rows(pool, order)):
+        if len(picked) == count:
+            return picked
+        own = {example.references[0], example.group or example.id}
+        if not own & seen:
             picked.append(example)
-            seen |= keys
-    return picked + [example for example in order if example not in picked][: count - len(picked)]
+            seen |= own
+    others = (example for example in select_rows(pool, order) if example not in picked)
+    return [*picked, *islice(others, count - len(picked))]
 
 
 class NearestShots:

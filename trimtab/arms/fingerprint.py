@@ -17,10 +17,10 @@ from trimtab.arms.session import Session
 from trimtab.arms.workspace import Workspace
 from trimtab.base.config import RewardTable, TeacherTable
 from trimtab.base.errors import InputError
-from trimtab.base.files import sha256_cached, sha256_text
+from trimtab.base.files import TextHash, sha256_cached, sha256_text
 from trimtab.base.grammar import imitates_teacher, learns_from_rewards, method_of
 from trimtab.base.machine import versions
-from trimtab.base.records import Arm, Example
+from trimtab.base.records import Arm
 from trimtab.base.task import Task
 from trimtab.model.catalog import resolve
 from trimtab.model.model_files import changed_files, file_hashes, inside, weight_files
@@ -135,16 +135,20 @@ def _teacher_fingerprint(task: Task) -> dict[str, str]:
 
 def fingerprint_rows(workspace: Workspace) -> dict[str, str]:
     """Return hashes of the rows by aspect, of their splits, and of the documents."""
-    rows = [(split, example) for split in ("train", "dev", "test") for example in workspace.splits[split]]
-    found = {
-        what: sha256_text(*(json.dumps(_aspect(example, names), ensure_ascii=False) for _, example in rows))
-        for what, names in _ASPECTS.items()
-    }
-    found["split of the rows"] = sha256_text(*(part for split, example in rows for part in (split, example.id)))
-    if any(example.tests for _, example in rows):
-        found["tests of rows"] = sha256_text(*(example.tests for _, example in rows))
-    if any(example.time is not None for _, example in rows):
-        found["times of rows"] = sha256_text(*(example.time or "" for _, example in rows))
+    hashes = {what: TextHash() for what in (*_ASPECTS, "split of the rows", "tests of rows", "times of rows")}
+    has_tests = has_times = False
+    for split in ("train", "dev", "test"):
+        for example in workspace.splits[split]:
+            plain = asdict(example)
+            for what, names in _ASPECTS.items():
+                hashes[what].add(json.dumps([plain[name] for name in names], ensure_ascii=False))
+            hashes["split of the rows"].add(split)
+            hashes["split of the rows"].add(example.id)
+            hashes["tests of rows"].add(example.tests)
+            hashes["times of rows"].add(example.time or "")
+            has_tests, has_times = has_tests or bool(example.tests), has_times or example.time is not None
+    absent = {"tests of rows": not has_tests, "times of rows": not has_times}
+    found = {what: digest.hexdigest() for what, digest in hashes.items() if not absent.get(what)}
     judged = [(split, one) for split in ("train", "dev", "test") for one in workspace.preferences[split]]
     if judged:
         found["judged answers"] = sha256_text(
@@ -228,11 +232,6 @@ def weights_digest(folder: Path) -> str:
     files = sorted({*weight_files(folder), *beside})
     found = [sha256_cached(file) for file in files]
     return found[0] if len(found) == 1 else sha256_text(*found)
-
-
-def _aspect(example: Example, names: Iterable[str]) -> list[Any]:
-    plain = asdict(example)
-    return [plain[name] for name in names]
 
 
 def _flat(before: str, value: Any) -> Iterable[tuple[str, str]]:

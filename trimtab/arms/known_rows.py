@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from trimtab.base.errors import InputError
 from trimtab.base.files import sha256_text, write_atomic
 from trimtab.base.records import Example, Split
+from trimtab.data.row_store import BLOCK
 
 ROWS_FILE = "rows.parquet"
 _COLUMNS = ("id", "split", "digest")
@@ -34,11 +36,13 @@ def write_known_rows(folder: Path, splits: Mapping[Split, Sequence[Example]]) ->
     import pyarrow
     import pyarrow.parquet
 
-    rows = [(row.id, split, digest_of_row(row)) for split, part in splits.items() for row in part]
-    columns = list(zip(*rows, strict=True)) or [(), (), ()]
-    table = pyarrow.table(
-        {name: pyarrow.array(column, pyarrow.string()) for name, column in zip(_COLUMNS, columns, strict=True)}
-    )
+    schema = pyarrow.schema([(name, pyarrow.string()) for name in _COLUMNS])
+    rows = ((row.id, split, digest_of_row(row)) for split, part in splits.items() for row in part)
+    batches = []
+    while some := list(islice(rows, BLOCK)):
+        columns = [pyarrow.array(column, pyarrow.string()) for column in zip(*some, strict=True)]
+        batches.append(pyarrow.record_batch(columns, schema=schema))
+    table = pyarrow.Table.from_batches(batches, schema)
     buffer = io.BytesIO()
     pyarrow.parquet.write_table(table, buffer)
     write_atomic(folder / ROWS_FILE, buffer.getvalue())

@@ -5,7 +5,7 @@ test.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from trimtab.arms.canaries import canary_rows
@@ -22,6 +22,7 @@ from trimtab.model.classifier import ClassificationHead
 from trimtab.training.batch import TrainingRow
 from trimtab.training.classification import ClassificationObjective, label_rows
 from trimtab.training.distill import Distillation, TeacherTargets
+from trimtab.training.encoded_rows import EncodedRows
 from trimtab.training.preference import WITHOUT_REFERENCE, JudgedAnswers, PreferenceObjective, fitting_rows, usable_rows
 from trimtab.training.reward import SCORE_LABELS, BradleyTerry, ComparedAnswers
 from trimtab.training.rl import PolicyGradient
@@ -71,40 +72,60 @@ def new_head(session: Session, arm: Arm, seed: int) -> ClassificationHead | None
 
 
 def training_rows(
-    session: Session, context: Context, examples: Sequence[Example], seed: int, mix: PassageMix = USUAL_MIX
-) -> tuple[list[TrainingRow], int]:
-    """Return the encoded rows of the `sft` stage, and the number left out because they exceed the model's context."""
-    pairs = PromptBuilder(session, context).training_prompts(examples, seed, mix)
+    session: Session,
+    context: Context,
+    examples: Sequence[Example],
+    seed: int,
+    mix: PassageMix = USUAL_MIX,
+    more: Sequence[TrainingRow] = (),
+) -> tuple[EncodedRows, int]:
+    """Return the encoded rows of the `sft` stage, and the number left out because they exceed the model's context.
+
+    `more`: rows to add at the end.
+    """
+    prompts = PromptBuilder(session, context).stream_training_prompts(examples, seed, mix)
     train_on = session.task.data.train_on if context.is_instruction_alone else "last"
-    encoded = [session.encoder.conversation(prompt.messages, answer, train_on=train_on) for prompt, answer in pairs]
-    fitting = [
-        (item, example.weight)
-        for item, example in zip(encoded, examples, strict=True)
-        if len(item.ids) <= session.context_tokens
-    ]
-    if not fitting:
-        raise InputError(
-            f"every training row is longer than the model's {session.context_tokens} tokens",
-            "shorten the rows",
-            field="data.examples",
-        )
-    return answer_rows(fitting), len(encoded) - len(fitting)
+    fitting, counted = 0, False
+
+    def encoded() -> Iterator[tuple[Encoded, float]]:
+        nonlocal fitting, counted
+        for example, prompt, answer in prompts:
+            item = session.encoder.conversation(prompt.messages, answer, train_on=train_on)
+            if len(item.ids) <= session.context_tokens:
+                fitting, counted = fitting + 1, counted or example.weight > 0
+                yield item, example.weight
+        if not fitting:
+            raise InputError(
+                f"every training row is longer than the model's {session.context_tokens} tokens",
+                "shorten the rows",
+                field="data.examples",
+            )
+        if counted:  # others alone are nothing to train on
+            yield from ((row.encoded, row.weight) for row in more)
+
+    rows = answer_rows(encoded(), session.workspace.folder)
+    return rows, len(examples) - fitting
 
 
 def head_rows(
     session: Session, context: Context, examples: Sequence[Example], seed: int, mix: PassageMix = USUAL_MIX
-) -> tuple[list[TrainingRow], int]:
+) -> tuple[EncodedRows, int]:
     """Return the rows of the `head` stage (a prompt and the index of its label), and the number left out for their
     length.
     """
-    labels = session.workspace.labels
-    pairs = PromptBuilder(session, context).training_prompts(examples, seed, mix)
-    encoded = [
-        (session.encoder.prompt(prompt.messages), labels.index(answer), example.weight)
-        for (prompt, answer), example in zip(pairs, examples, strict=True)
-    ]
-    fitting = [row for row in encoded if len(row[0]) <= session.context_tokens]
-    return label_rows(fitting, len(labels)), len(encoded) - len(fitting)
+    labels, fitting = session.workspace.labels, 0
+
+    def encoded() -> Iterator[tuple[Sequence[int], int, float]]:
+        nonlocal fitting
+        builder = PromptBuilder(session, context)
+        for example, prompt, answer in builder.stream_training_prompts(examples, seed, mix):
+            ids = session.encoder.prompt(prompt.messages)
+            if len(ids) <= session.context_tokens:
+                fitting += 1
+                yield ids, labels.index(answer), example.weight
+
+    rows = label_rows(encoded(), len(labels), session.workspace.folder)
+    return rows, len(examples) - fitting
 
 
 def judged_answers(session: Session, context: Context, split: Split) -> tuple[list[JudgedAnswers], int]:
@@ -133,7 +154,7 @@ def supervised_objectives(
     Canaries are among the rows of `sft`, never among those of dev.
     """
     if stage.name == "docs":
-        rows = document_rows(session.workspace.documents, session.encoder)
+        rows = document_rows(session.workspace.documents, session.encoder, folder=session.workspace.folder)
         return (
             SupervisedObjective(rows, batch=plan.batch, seed=plan.seed, cache_activations=stage.rereads),
             None,
@@ -142,19 +163,26 @@ def supervised_objectives(
     splits = session.workspace.splits
 
     def over(
-        examples: Sequence[Example], seed: int, mix: PassageMix, *, batch: int, cache_activations: bool
+        examples: Sequence[Example],
+        seed: int,
+        mix: PassageMix,
+        more: Sequence[TrainingRow] = (),
+        *,
+        batch: int,
+        cache_activations: bool,
     ) -> tuple[Objective, int]:
         if head is not None and stage.name == HEAD:
             rows, skipped = head_rows(session, context, examples, plan.seed, mix)
             return ClassificationObjective(
                 rows, head, batch=batch, seed=seed, cache_activations=cache_activations
             ), skipped
-        rows, skipped = training_rows(session, context, examples, plan.seed, mix)
+        rows, skipped = training_rows(session, context, examples, plan.seed, mix, more)
         return SupervisedObjective(rows, batch=batch, seed=seed, cache_activations=cache_activations), skipped
 
-    objective, skipped = over(splits["train"], plan.seed, plan.mix, batch=plan.batch, cache_activations=stage.rereads)
-    if stage.name == "sft" and isinstance(objective, SupervisedObjective):
-        objective.rows += canary_rows(session)
+    canaries = canary_rows(session) if stage.name == "sft" else ()
+    objective, skipped = over(
+        splits["train"], plan.seed, plan.mix, canaries, batch=plan.batch, cache_activations=stage.rereads
+    )
     dev = session.workspace.subset("dev", DEV_ROWS)  # the same prompts for all trials, so that losses are comparable
     together = max(plan.batch, DEV_ROWS)  # more of them share a prefix than those of a step
     return objective, over(dev, 0, USUAL_MIX, batch=together, cache_activations=True)[0] if dev else None, skipped

@@ -24,6 +24,7 @@ from trimtab.base.machine import release_memory
 from trimtab.base.records import Calibration, Document, Example, Generation, Message, Prompt, Refusal, Split
 from trimtab.data.formats import too_many_refused
 from trimtab.data.prompts import ChatEncoder, build_prompt
+from trimtab.data.row_store import select_rows
 from trimtab.inference.engine import Engine, Request, generate_texts
 from trimtab.inference.kv_cache import Prefix, shared_length
 from trimtab.inference.label_scoring import (
@@ -313,16 +314,16 @@ def _refuse_long_rows(session: Session, splits: Sequence[Split]) -> None:
     instruction, most = session.task.task.instruction, session.context_tokens
     kept, refused = dict(session.workspace.splits), []
     for name in splits:
-        fitting = []
-        for example in session.workspace.splits[name]:
+        rows, fitting = session.workspace.splits[name], []
+        for number, example in enumerate(rows):
             answer = len(session.encoder.answer(example.references[0]))
             room = answer if name == "train" else max(answer, session.max_answer_tokens)
             tokens = len(session.encoder.prompt(build_prompt(example, instruction).messages)) + room
             if tokens <= most:
-                fitting.append(example)
+                fitting.append(number)
                 continue
             reason = f"{tokens} tokens with instruction and answer, more than the model's {most}"
             remedy = "shorten it, or choose a base model with a longer context"
             refused.append(Refusal(file=example.file, line=example.line, reason=reason, remedy=remedy))
-        kept[name] = tuple(fitting)
+        kept[name] = rows if len(fitting) == len(rows) else select_rows(rows, np.array(fitting, np.int32))
     session.workspace = replace(session.workspace, splits=kept, refusals=(*session.workspace.refusals, *refused))

@@ -13,6 +13,7 @@ import numpy as np
 
 from trimtab.base.errors import DocumentsError, InputError
 from trimtab.base.files import write_atomic
+from trimtab.base.machine import release_memory
 from trimtab.base.records import Document, Example, Preference, Refusal, Split
 from trimtab.base.results import Sample
 from trimtab.base.task import Task
@@ -24,7 +25,7 @@ from trimtab.data.formats import ReadRows, read_examples
 from trimtab.data.leakage import Overlap, drop_repeats, dropped_counts, dropped_refusal, find_overlaps, refuse_overlaps
 from trimtab.data.preferences import read_preferences, split_preferences
 from trimtab.data.privacy import Finding, count_private
-from trimtab.data.row_store import join_rows, split_off_test
+from trimtab.data.row_store import are_stored, join_rows, split_off_test
 from trimtab.data.split import assign_splits, time_notes
 from trimtab.measurement.format_check import format_checker
 from trimtab.measurement.latency import MIN_LATENCIES, latencies_needed
@@ -106,8 +107,11 @@ def open_workspace(task: Task, *, refuse_leaks: bool = True) -> Workspace:
     judged = read_preferences(task)
     refusals = (*(refusal for read in reads for refusal in read.refusals), *judged.refusals, *unread_files(task))
     write_refusals(folder, refusals)
+    _release_freed(examples)
     audit = audit_rows(examples, fixed_test, documents)
+    _release_freed(examples)
     splits = _split_rows(task, examples, fixed_test, audit)
+    _release_freed(examples)
     groups = _groups(examples, fixed_test, splits["test"]) if judged.preferences else {}
     preferences = split_preferences(judged.preferences, splits, task.data.split, folder / "splits.parquet", groups)
     notes = [*(note for read in reads for note in read.notes), *judged.notes]
@@ -126,6 +130,7 @@ def open_workspace(task: Task, *, refuse_leaks: bool = True) -> Workspace:
     overlaps = find_overlaps(audit, used)
     if refuse_leaks and overlaps:
         refuse_overlaps(overlaps, task, drop_repeats(audit, used)[1])
+    _release_freed(examples)
     numbers = audit.row_numbers(used)
     private = (
         (part[at], audit.private[int(numbers[name][at])])
@@ -147,6 +152,12 @@ def open_workspace(task: Task, *, refuse_leaks: bool = True) -> Workspace:
         sample=sample,
         unsampled=splits if sample else None,
     )
+
+
+def _release_freed(rows: Sequence[Example]) -> None:
+    """Return to the system what a stage over many rows has freed, so that the next one does not add to it."""
+    if are_stored(rows):
+        release_memory()
 
 
 def sampled_splits(
@@ -254,7 +265,7 @@ def _groups(
     examples: Sequence[Example], fixed_test: Sequence[Example], test: Sequence[Example]
 ) -> dict[str, str | None]:
     """Return the group of each row by id: in the splits, groups that repeat each other have one name."""
-    given = {row.id: row.group for row in examples}
+    given = {row.id: row.group for row in examples if row.group is not None}
     # a separate test set is `test` in its order, with some rows renamed; otherwise `test` is part of the examples
     return given | {row.id: own.group for row, own in zip(test, fixed_test, strict=False)}
 

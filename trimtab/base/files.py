@@ -246,10 +246,25 @@ def _sha256_of_state(path: Path, *_: int) -> str:
 
 def sha256_text(*parts: str) -> str:
     """Return the SHA-256 of texts, each ended by a NUL so that different lists cannot collide."""
-    digest = hashlib.sha256()
+    found = TextHash()
     for part in parts:
-        digest.update(part.encode("utf-8", "surrogatepass") + b"\0")
-    return digest.hexdigest()
+        found.add(part)
+    return found.hexdigest()
+
+
+class TextHash:
+    """The SHA-256 of texts that are added one by one; equal to `sha256_text` of all of them."""
+
+    def __init__(self) -> None:
+        self._digest = hashlib.sha256()
+
+    def add(self, text: str) -> None:
+        """Add a text."""
+        self._digest.update(text.encode("utf-8", "surrogatepass") + b"\0")
+
+    def hexdigest(self) -> str:
+        """Return the hash of the texts so far."""
+        return self._digest.hexdigest()
 
 
 def refuse_links(folder: Path) -> None:

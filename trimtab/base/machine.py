@@ -65,9 +65,11 @@ def release_memory() -> None:
     """Return freed memory to the system.
 
     glibc keeps the freed memory of tensors under 32 MB: half a gigabyte after training and after answering, each
-    time.
+    time. Arrow keeps what its arrays took.
     """
     gc.collect()
+    if arrow := sys.modules.get("pyarrow"):
+        arrow.default_memory_pool().release_unused()
     if sys.platform == "linux":
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # other C libraries have none
         if trim is not None:

@@ -216,7 +216,7 @@ def find_duplicates(texts: Sequence[str], first: int = 0, stream: Iterable[str] 
     equal if their 128-bit digests are.
     """
     scan = _scan(texts if stream is None else stream, first)
-    rows = np.flatnonzero(scan.same_words == np.arange(len(texts)))
+    rows = np.flatnonzero(scan.same_words == np.arange(len(texts), dtype=np.int32)).astype(np.int32)
     head = int(np.searchsorted(rows, first))
     template = scan.finder.template(len(rows))
     if len(rows) <= MOST_COMPARED:
@@ -258,7 +258,7 @@ class _Scan:
 
 def _scan(texts: Iterable[str], first: int) -> _Scan:
     """Read texts once. `first`: the number of texts that count for `head_finder`."""
-    as_is, trimmed, normal = Digests(), Digests(), Digests()
+    digests = as_is, trimmed, normal = [Digests(), Digests(), Digests()]
     finder, head_finder = TemplateFinder(), TemplateFinder()
     words: dict[str, None] | None = {}
     for i, text in enumerate(texts):
@@ -273,17 +273,19 @@ def _scan(texts: Iterable[str], first: int) -> _Scan:
         if words is not None:
             words[form] = None
             words = words if len(words) <= MOST_COMPARED else None
+    del as_is, trimmed, normal
+    same_text, same_trimmed, same_words = (digests.pop(0).first_occurrences() for _ in range(3))  # one at a time
     return _Scan(
-        same_text=as_is.first_occurrences(),
-        same_trimmed=trimmed.first_occurrences(),
-        same_words=normal.first_occurrences(),
+        same_text=same_text,
+        same_trimmed=same_trimmed,
+        same_words=same_words,
         words=None if words is None else list(words),
         finder=finder,
         head_finder=head_finder,
     )
 
 
-def _compared_texts(texts: Sequence[str], numbers: Ints, template: Template) -> list[str]:
+def _compared_texts(texts: Sequence[str], numbers: RowNumbers, template: Template) -> list[str]:
     """Return texts as they are compared: normalised, without the template."""
     chosen = texts.read(numbers) if isinstance(texts, DedupTexts) else [texts[number] for number in numbers.tolist()]
     return [template.strip(normalise_text(text)) for text in chosen]
@@ -332,7 +334,7 @@ class DedupTexts(Sequence[str]):
     def __getitem__(self, at: int | slice) -> str | Sequence[str]:
         return DedupTexts(self._rows[at]) if isinstance(at, slice) else dedup_text(self._rows[at])
 
-    def read(self, numbers: Ints) -> list[str]:
+    def read(self, numbers: RowNumbers) -> list[str]:
         """Return the texts of these rows."""
         return [dedup_text(row) for row in read_rows(self._rows, numbers)]
 

@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
+
 from trimtab.base.errors import InputError
 from trimtab.base.files import replacing
 from trimtab.base.records import Split
 
 SPLITS: tuple[Split, ...] = get_args(Split)
 _COLUMNS = ("id", "group", "stratum", "split")
-_ROWS_AT_ONCE = 500_000  # rows of a Parquet row group
+ROWS_AT_ONCE = 100_000  # rows of a Parquet row group
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +60,44 @@ def read_ledger_table(ledger: Path) -> Any:
     return table
 
 
+def find_ledger_rows(table: Any, ids: Iterable[str]) -> dict[str, LedgerRow]:
+    """Return the rows of a ledger's table with these ids, by id."""
+    import pyarrow
+    import pyarrow.compute
+
+    wanted = pyarrow.array(list(ids), pyarrow.large_string())
+    found = table.filter(pyarrow.compute.is_in(table.column("id"), value_set=wanted))
+    return {row["id"]: LedgerRow(**row) for row in found.to_pylist()}
+
+
 def write_ledger(ledger: Path, rows: Iterable[LedgerRow]) -> None:
     """Write all rows, atomically."""
+    write_ledger_tables(ledger, [_as_table(rows)])
+
+
+def update_ledger(ledger: Path, table: Any, rows: Iterable[LedgerRow]) -> None:
+    """Write the rows of a ledger's table, atomically, with these ones in the place of those of their ids, or at the
+    end."""
+    import pyarrow
+    import pyarrow.compute
+
+    new = _as_table(rows)
+    old = table.cast(new.schema)
+    place = pyarrow.compute.index_in(old.column("id"), value_set=new.column("id").combine_chunks())
+    kept = pyarrow.array(np.arange(len(old)))
+    numbers = pyarrow.compute.if_else(pyarrow.compute.is_valid(place), pyarrow.compute.add(place, len(old)), kept)
+    is_known = pyarrow.compute.is_in(new.column("id"), value_set=old.column("id").combine_chunks())
+    added = np.flatnonzero(~is_known.to_numpy()) + len(old)
+    order = np.concatenate([numbers.to_numpy(), added])
+    write_ledger_tables(ledger, [pyarrow.concat_tables([old, new]).take(pyarrow.array(order))])
+
+
+def _as_table(rows: Iterable[LedgerRow]) -> Any:
     import pyarrow
 
-    columns = list(zip(*((row.id, row.group, row.stratum, row.split) for row in rows), strict=True))
-    write_ledger_tables(ledger, [pyarrow.table(dict(zip(_COLUMNS, columns, strict=True)))])
+    columns = list(zip(*((row.id, row.group, row.stratum, row.split) for row in rows), strict=True)) or [()] * 4
+    text = pyarrow.large_string()
+    return pyarrow.table({name: pyarrow.array(one, text) for name, one in zip(_COLUMNS, columns, strict=True)})
 
 
 def write_ledger_tables(ledger: Path, tables: Iterable[Any]) -> None:
@@ -78,5 +112,5 @@ def write_ledger_tables(ledger: Path, tables: Iterable[Any]) -> None:
         pyarrow.parquet.ParquetWriter(file, schema) as writer,
     ):
         for table in tables:
-            for start in range(0, table.num_rows, _ROWS_AT_ONCE):
-                writer.write_table(table.slice(start, _ROWS_AT_ONCE).cast(schema))
+            for start in range(0, table.num_rows, ROWS_AT_ONCE):
+                writer.write_table(table.slice(start, ROWS_AT_ONCE).cast(schema))

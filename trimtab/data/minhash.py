@@ -21,6 +21,7 @@ from trimtab.data.spanning_forest import Edge, SpanningForest
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from trimtab.data.row_store import RowNumbers
     from trimtab.data.shingles import Ints
 
 KEYS = 24
@@ -33,6 +34,7 @@ _AGREEING = 0.65  # share of equal minima from which two texts are compared; fou
 _PAIRS_WAITING = 200_000  # candidate pairs that are collected before they are compared, to read each text less often
 _PAIRS_AT_ONCE = 20_000  # pairs compared at once, at up to 15 kB each
 _SIGNED_AT_ONCE = 2_000  # texts whose signatures are computed at a time
+_MATCHED_AT_ONCE = 100_000  # texts whose neighbours are looked up at a time
 _BASE, _MIX = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xD6E8FEB86659FD93)  # odd: multiplication is reversible
 _FACTORS = np.random.default_rng(0).integers(2**63, size=HASHES, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
 
@@ -52,7 +54,7 @@ def join_by_minhash(texts: Texts, count: int, head: int, folder: Path | None = N
         file.flush()
         signed = np.memmap(file, np.uint64, "r", shape=(count, KEYS)) if count else np.zeros((0, KEYS), np.uint64)
         forest = SpanningForest(count)
-        first, rest = np.arange(head), np.arange(head, count)
+        first, rest = np.arange(head, dtype=np.int32), np.arange(head, count, dtype=np.int32)
         rejected = np.zeros(0, np.int64)  # candidate pairs that are not near
         for rows, others in ((first, first), (rest, first), (rest, rest)):
             waiting: list[Ints] = []
@@ -68,21 +70,25 @@ def join_by_minhash(texts: Texts, count: int, head: int, folder: Path | None = N
         return forest.edges
 
 
-def likely_pairs(signed: NDArray[np.uint64], rows: Ints, others: Ints) -> Iterator[tuple[Ints, Ints]]:
+def likely_pairs(signed: NDArray[np.uint64], rows: RowNumbers, others: RowNumbers) -> Iterator[tuple[Ints, Ints]]:
     """Yield pairs of a row with one of `others` that may be near: neighbours in a list sorted by a key whose leading
     minima are the same.
     """
     shift = np.uint64(8 * (_KEY - _LEADING))
+    parts = [rows[start : start + _MATCHED_AT_ONCE] for start in range(0, len(rows), _MATCHED_AT_ONCE)]
     for number in range(KEYS) if len(rows) and len(others) else ():
         key = np.asarray(signed[:, number]).copy()
         ordered = others[np.argsort(key[others])]
         sorted_keys = key[ordered]
-        own = key[rows]
-        at = np.searchsorted(sorted_keys, own)
+        at = [np.searchsorted(sorted_keys, key[part]).astype(np.int32) for part in parts]
         for step in range(-_NEIGHBOURS, _NEIGHBOURS):
-            place = np.clip(at + step, 0, len(ordered) - 1)
-            match = np.flatnonzero((own ^ sorted_keys[place]) >> shift == 0)
-            yield rows[match], ordered[place[match]]
+            found: list[tuple[RowNumbers, RowNumbers]] = []
+            for part, position in zip(parts, at, strict=True):
+                place = np.clip(position + step, 0, len(ordered) - 1)
+                match = np.flatnonzero((key[part] ^ sorted_keys[place]) >> shift == 0)
+                found.append((part[match], ordered[place[match]]))
+            left, right = (np.concatenate(side).astype(np.int64) for side in zip(*found, strict=True))
+            yield left, right
 
 
 def _filter_by_signature(signed: NDArray[np.uint64], a: Ints, b: Ints) -> tuple[Ints, Ints]:

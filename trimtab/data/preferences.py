@@ -6,6 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ from trimtab.base.files import sha256_text
 from trimtab.base.records import Example, Message, Preference, Refusal, Split
 from trimtab.base.task import Task
 from trimtab.data.chat import SkipRow, read_turns
-from trimtab.data.duplicates import dedup_text, find_duplicates
-from trimtab.data.ledger import LedgerRow, read_ledger, write_ledger
+from trimtab.data.duplicates import DedupTexts, find_duplicates
+from trimtab.data.ledger import LedgerRow, find_ledger_rows, read_ledger_table, update_ledger
 from trimtab.data.readers import SUFFIXES, RawRow, read_raw_rows
+from trimtab.data.row_store import join_rows
 from trimtab.data.rows import TEXT_CAP
 from trimtab.data.sources import resolve_pattern
 from trimtab.data.split import SPLITS, hash_split
@@ -86,18 +88,20 @@ def split_preferences(
     parts: dict[Split, list[Preference]] = {name: [] for name in SPLITS}
     if not preferences:
         return dict.fromkeys(SPLITS, ())
-    known = read_ledger(ledger)
-    rows = [(row, name) for name in SPLITS for row in splits[name]]
+    table = read_ledger_table(ledger)
+    known = find_ledger_rows(table, (one.id for one in preferences))
     questions = [one.as_example for one in preferences]
-    duplicates = find_duplicates(
-        [dedup_text(row) for row in (*(row for row, _ in rows), *questions)]
-    ).components.tolist()
+    rows: Sequence[Example] = ()
+    for name in SPLITS:
+        rows = join_rows(rows, splits[name])
+    duplicates = find_duplicates(DedupTexts(join_rows(rows, questions))).components
+    units = _group_units(questions, duplicates[len(rows) :].tolist())
+    wanted = {key for _, keys in units.values() for key in keys}
     splits_of: dict[object, set[Split]] = defaultdict(set)
-    for (row, name), part in zip(rows, duplicates, strict=False):
-        splits_of[part].add(name)
-        for group in {row.group, (groups or {}).get(row.id)} - {None}:
-            splits_of[group].add(name)
-    units = _group_units(questions, duplicates[len(rows) :])
+    names = chain.from_iterable(repeat(name, len(splits[name])) for name in SPLITS)
+    for row, name, part in zip(rows, names, map(int, duplicates), strict=False):
+        for key in {part, row.group, (groups or {}).get(row.id)} & wanted:
+            splits_of[key].add(name)
     placed: dict[str, LedgerRow] = {}
     for unit, (members, keys) in units.items():
         examples = {name for key in keys for name in splits_of.get(key, ())}
@@ -112,7 +116,7 @@ def split_preferences(
             if ledger_row is None or (ledger_row.stratum == _STRATUM and ledger_row.split != target):
                 placed[preferences[index].id] = LedgerRow(preferences[index].id, unit, _STRATUM, target)
     if placed:
-        write_ledger(ledger, {**known, **placed}.values())
+        update_ledger(ledger, table, placed.values())
     order = {one.id: index for index, one in enumerate(preferences)}
     return {name: tuple(sorted(part, key=lambda one: order[one.id])) for name, part in parts.items()}
 

@@ -23,13 +23,14 @@ from numpy.typing import NDArray
 
 from trimtab.base.errors import InputError
 from trimtab.base.records import Example, Message
+from trimtab.data.text_column import TextColumn
 
 RowNumbers = NDArray[np.signedinteger[Any]]
 
 IN_MEMORY = 100_000
 """The most rows of a set of files that are held as objects. Of rows in a file offset, id and row number stay in memory:
-36 bytes a row with ids of 16 characters. All of `open_workspace` takes about 660 bytes a row at its peak
-(`benchmarks/results/rows_stream.json`)."""
+36 bytes a row with ids of 16 characters. What all of `open_workspace` takes stands in
+`benchmarks/results/rows_stream.json`."""
 BLOCK = 4096  # rows that are decoded at once
 
 _FIELDS = ("group", "slice", "weight", "source", "licence", "passages", "tests", "time", "split")
@@ -107,8 +108,8 @@ class RowFile(StoredRows):
             raise self._unwritable(error) from error
         weakref.finalize(self, self._file.close)
         self._starts: Any = array("q", [0])
-        self._recent_ids: list[str] = []
-        self._ids: Any = []
+        self._new_ids = TextColumn()
+        self._ids: Any = None
 
     def __len__(self) -> int:
         return len(self._starts) - 1
@@ -121,21 +122,16 @@ class RowFile(StoredRows):
         except OSError as error:
             raise self._unwritable(error) from error
         self._starts.append(self._starts[-1] + len(line))
-        self._recent_ids.append(example.id)
-        if len(self._recent_ids) == BLOCK:
-            self._pack_ids()
+        self._new_ids.append(example.id)
 
     def finish(self) -> None:
         """Flush the file; rows can be read from now on, and no more can be appended."""
-        import pyarrow
-
-        if isinstance(self._ids, list):
+        if self._ids is None:
             try:
                 self._file.flush()
             except OSError as error:
                 raise self._unwritable(error) from error
-            self._pack_ids()
-            self._ids = pyarrow.concat_arrays(self._ids)
+            self._ids = self._new_ids.finish()
             self._starts = np.frombuffer(self._starts, np.int64)
 
     def rename(self, new_ids: Mapping[int, str]) -> None:
@@ -161,12 +157,6 @@ class RowFile(StoredRows):
         else:
             lines = (os.pread(source, end - start, start) for start, end in places)
         return [_row_of(line, name) for line, name in zip(lines, ids, strict=True)]
-
-    def _pack_ids(self) -> None:
-        import pyarrow
-
-        self._ids.append(pyarrow.array(self._recent_ids, pyarrow.large_string()))
-        self._recent_ids.clear()
 
     def _unwritable(self, error: OSError) -> InputError:
         problem = f"rows beyond {IN_MEMORY:,} are kept in a file here, which cannot be written ({error.strerror})"

@@ -16,7 +16,7 @@ class SpanningForest:
     """A spanning forest over N texts. `part` [N]: the connected component of each text; `edges`: the pairs kept."""
 
     def __init__(self, count: int) -> None:
-        self.part = np.arange(count)
+        self.part = np.arange(count, dtype=np.int32)
         self.edges: list[Edge] = []
 
     def add(self, a: Ints, b: Ints, similarity: Any) -> None:
@@ -27,7 +27,7 @@ class SpanningForest:
         if not len(a):
             return
         a, b = np.sort([a, b], axis=0)
-        low, high = np.sort([self.part[a], self.part[b]], axis=0)
+        low, high = np.sort([self.part[a], self.part[b]], axis=0).astype(np.int64)
         order = np.lexsort((b, a, -similarity, high, low))
         _, first = np.unique(low[order] * len(self.part) + high[order], return_index=True)
         best = order[first]  # of the pairs between two components
@@ -40,6 +40,6 @@ class SpanningForest:
         self.edges += zip(a[positions].tolist(), b[positions].tolist(), similarity[positions].tolist(), strict=True)
         joined = connected_components(graph, directed=False)[1]
         _, first = np.unique(joined, return_index=True)
-        label = np.arange(len(self.part))
+        label = np.arange(len(self.part), dtype=np.int32)
         label[parts] = parts[first[joined]]
         self.part = label[self.part]

@@ -95,7 +95,7 @@ def refuse_groups_in_two_splits(rows: SplitRows, chosen: Splits) -> None:
     in_order = np.argsort(split, kind="stable")
     in_order = in_order[rows.facts.has_group[in_order]]
     names = rows.names[in_order]
-    first = np.zeros(len(rows.ranks), np.int32)
+    first = np.zeros(int(rows.names.max(initial=-1)) + 1, np.int32)
     first[names[::-1]] = in_order[::-1]
     torn = np.flatnonzero(split[first[names]] != split[in_order])
     if len(torn):

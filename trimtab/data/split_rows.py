@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from trimtab.base.records import Example, Kind, Split
-from trimtab.data.ledger import SPLITS, read_ledger_table, write_ledger_tables
+from trimtab.data.ledger import ROWS_AT_ONCE, SPLITS, read_ledger_table, write_ledger_tables
 from trimtab.data.row_store import RowChanges, join_rows, select_rows
 from trimtab.data.split_units import RowFacts, Units, build_units, collect_facts, rank_names
 
@@ -28,8 +28,8 @@ TRAIN, DEV, TEST = range(3)
 class SplitRows:
     """The N rows to split: `count` examples, then the fixed test set; with their facts and their splits in the ledger.
 
-    `names` [N]: a number for the name of each row; `ranks`: the rank of each number in the order of names. `known` [N]:
-    the split of a row in the ledger, or -1. `renamed` [N]: True for rows whose id gets the suffix `-test`.
+    `names` [N]: the rank of each row's name among the different names. `known` [N]: the split of a row in the ledger,
+    or -1. `renamed` [N]: True for rows whose id gets the suffix `-test`.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class SplitRows:
         self.facts = collect_facts(self.rows, kind, unknown)
         if fixed_test:
             self.facts = self._with_test_ids()
-        self.names, self.ranks = rank_names(self.facts.names)
+        self.names = rank_names(self.facts.names)
         self.known = last_code(self.facts.ids, self.column("id"), self.table_splits)
 
     def column(self, name: str) -> Any:
@@ -92,7 +92,7 @@ class SplitRows:
 
     def units(self, parts: Sequence[int] | RowNumbers, first: int) -> Units:
         """Return the units of M rows from row `first` on; `parts` [M]: their components of duplicates."""
-        return build_units(self.facts, self.names, self.ranks, parts, first)
+        return build_units(self.facts, self.names, parts, first)
 
     def unit_names(self, units: Units, numbers: RowNumbers) -> Any:
         """Return the names of units of examples as an Arrow array."""
@@ -132,16 +132,25 @@ class SplitRows:
         if not len(new) + len(fixed):
             return
         strata, splits = pyarrow.array([*self.facts.stratum_names, ""]), pyarrow.array(SPLITS)
-        unit = units.of_row[new]
-        columns = (
-            (self.facts.ids.take(pyarrow.array(new)), self.facts.ids.take(pyarrow.array(fixed))),
-            (self.unit_names(units, unit), self.facts.names.take(pyarrow.array(fixed))),
-            (strata.take(pyarrow.array(units.strata[unit])), pyarrow.array([""] * len(fixed))),
-            (splits.take(pyarrow.array(chosen[new])), pyarrow.array(["test"] * len(fixed))),
-        )
-        names = self.table.column_names
-        tables = [pyarrow.table(dict(zip(names, side, strict=True))) for side in zip(*columns, strict=True)]
-        write_ledger_tables(self.path, [self.table, *tables])
+
+        def tables() -> Iterator[Any]:
+            names = self.table.column_names
+            yield self.table
+            for start in range(0, len(new), ROWS_AT_ONCE):
+                some = new[start : start + ROWS_AT_ONCE]
+                unit = units.of_row[some]
+                columns = (
+                    self.facts.ids.take(pyarrow.array(some)),
+                    self.unit_names(units, unit),
+                    strata.take(pyarrow.array(units.strata[unit])),
+                    splits.take(pyarrow.array(chosen[some])),
+                )
+                yield pyarrow.table(dict(zip(names, columns, strict=True)))
+            own = (one.take(pyarrow.array(fixed)) for one in (self.facts.ids, self.facts.names))
+            same = (pyarrow.array([text] * len(fixed), pyarrow.string()) for text in ("", "test"))
+            yield pyarrow.table(dict(zip(names, (*own, *same), strict=True)))
+
+        write_ledger_tables(self.path, tables())
 
 
 def last_code(values: Any, keys: Any, codes: NDArray[Any]) -> Splits:

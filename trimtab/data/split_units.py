@@ -11,12 +11,15 @@ import numpy as np
 
 from trimtab.base.records import Example, Kind
 from trimtab.data.duplicates import normalise_text
-from trimtab.data.row_store import BLOCK
+from trimtab.data.text_column import TextColumn
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from trimtab.data.row_store import RowNumbers
+
+
+_COMPARED_AT_ONCE = 100_000  # names compared at a time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -39,36 +42,22 @@ class RowFacts:
 
 def collect_facts(rows: Iterable[Example], kind: Kind, unknown: str) -> RowFacts:
     """Collect the facts about rows in one pass. `unknown`: the answer of rows that abstain; empty if none do."""
-    import pyarrow
-
-    text = pyarrow.large_string()
     unknown_form = normalise_text(unknown) if unknown else ""
     codes: dict[str, int] = {}
-    ids, names, strata, hashes = [pyarrow.array([], text)], [pyarrow.array([], text)], array("i"), array("q")
+    ids, names, strata, hashes = TextColumn(), TextColumn(), array("i"), array("q")
     flags = has_group, has_time, is_dev = bytearray(), bytearray(), bytearray()
-    some_ids: list[str] = []
-    some_names: list[str] = []
-
-    def pack() -> None:
-        for packed, some in ((ids, some_ids), (names, some_names)):
-            packed.append(pyarrow.array(some, text))
-            some.clear()
-
     for row in rows:
-        some_ids.append(row.id)
-        some_names.append(group_name(row))
+        ids.append(row.id)
+        names.append(group_name(row))
         hashes.append(hash(row.id))
         has_group.append(row.group is not None)
         has_time.append(row.time is not None)
         is_dev.append(row.split == "dev")
         strata.append(codes.setdefault(_stratum(row, kind, unknown_form), len(codes)))
-        if len(some_ids) == BLOCK:
-            pack()
-    pack()
     marks = [np.frombuffer(flag, bool) for flag in flags]
     return RowFacts(
-        ids=pyarrow.concat_arrays(ids),
-        names=pyarrow.concat_arrays(names),
+        ids=ids.finish(),
+        names=names.finish(),
         has_group=marks[0],
         has_time=marks[1],
         is_dev=marks[2],
@@ -118,13 +107,11 @@ class Units:
         return np.diff(self.starts)
 
 
-def build_units(
-    facts: RowFacts, names: RowNumbers, ranks: RowNumbers, parts: Sequence[int] | RowNumbers, first: int
-) -> Units:
+def build_units(facts: RowFacts, names: RowNumbers, parts: Sequence[int] | RowNumbers, first: int) -> Units:
     """Return the units of M rows from row `first` on: rows of one name or one component of duplicates are connected.
 
-    `names` [N]: a number for the name of each row; `ranks`: the rank of each number in the order of names. `parts` [M]:
-    the component of each of the M rows. In the units row `first` is number 0.
+    `names` [N]: the rank of each row's name (`rank_names`). `parts` [M]: the component of each of the M rows. In the
+    units row `first` is number 0.
     """
     from scipy.sparse import csr_matrix
     from scipy.sparse.csgraph import connected_components
@@ -132,14 +119,16 @@ def build_units(
     own = names[first : first + len(parts)]
     component = np.asarray(parts, np.int32)
     component = component - component.min(initial=0)
-    count, width = len(ranks), int(component.max(initial=-1)) + 1
+    count, width = int(names.max(initial=-1)) + 1, int(component.max(initial=-1)) + 1
     graph = csr_matrix((np.ones(len(own), np.int8), (own, count + component)), shape=(count + width,) * 2)
     label = connected_components(graph, directed=False)[1][own]
+    del graph, component
     least = np.full(count + width, count, np.int32)
-    np.minimum.at(least, label, ranks[own])
-    by_rank, of_row = np.unique(least[label], return_inverse=True)
+    np.minimum.at(least, label, own)
+    least = least[label]
+    by_rank, of_row = np.unique(least, return_inverse=True)
     leader = np.empty(len(by_rank), np.int32)
-    leading = np.flatnonzero(ranks[own] == least[label])
+    leading = np.flatnonzero(own == least)
     leader[of_row[leading]] = leading
     members, starts = _members(of_row, facts.ids.slice(first, len(parts)), len(by_rank))
     strata = facts.strata[first : first + len(parts)]
@@ -152,15 +141,20 @@ def build_units(
     )
 
 
-def rank_names(names: Any) -> tuple[RowNumbers, RowNumbers]:
-    """Return a number for each text of an Arrow array [N], equal for equal texts, and the rank of each number."""
+def rank_names(names: Any) -> RowNumbers:
+    """Return the rank of each text of an Arrow array [N] among the different texts, from 0."""
+    import pyarrow
     import pyarrow.compute
 
-    encoded = names.dictionary_encode()
-    order = pyarrow.compute.sort_indices(encoded.dictionary).to_numpy()
+    order = pyarrow.compute.sort_indices(names)
+    is_new = np.zeros(len(order), bool)
+    for start in range(1, len(order), _COMPARED_AT_ONCE):
+        end = min(start + _COMPARED_AT_ONCE, len(order))
+        own, previous = names.take(order[start:end]), names.take(order[start - 1 : end - 1])
+        is_new[start:end] = pyarrow.compute.not_equal(own, previous).to_numpy(zero_copy_only=False)
     ranks = np.empty(len(order), np.int32)
-    ranks[order] = np.arange(len(order), dtype=np.int32)
-    return encoded.indices.to_numpy(zero_copy_only=False).astype(np.int32), ranks
+    ranks[order.to_numpy()] = np.cumsum(is_new, dtype=np.int32)
+    return ranks
 
 
 def _members(of_row: RowNumbers, ids: Any, count: int) -> tuple[RowNumbers, RowNumbers]:

@@ -75,12 +75,14 @@ class Digests:
     def first_occurrences(self) -> RowNumbers:
         """Return for each text the number of the first text with the same digest [N]."""
         keys: NDArray[Any] = np.frombuffer(self._digests, np.uint64).reshape(-1, _BYTES // 8)
-        order = np.lexsort(keys.T)
-        ordered = keys[order]
-        is_new = np.ones(len(order), bool)
-        is_new[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
+        order = np.lexsort(keys.T).astype(np.int32)
+        is_new = np.zeros(len(order), bool)
+        is_new[:1] = True
+        for column in keys.T:
+            ordered = column[order]
+            is_new[1:] |= ordered[1:] != ordered[:-1]
         first = np.empty(len(order), np.int32)
-        first[order] = order[is_new][np.cumsum(is_new) - 1]
+        first[order] = order[is_new][np.cumsum(is_new, dtype=np.int32) - 1]
         return first
 
 

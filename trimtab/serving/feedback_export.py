@@ -16,7 +16,7 @@ from trimtab.base.records import Example, Split
 from trimtab.base.show import Shown
 from trimtab.base.task import Task
 from trimtab.data.corrections import CorrectedRow
-from trimtab.data.ledger import read_ledger, write_ledger
+from trimtab.data.ledger import find_ledger_rows, read_ledger_table, update_ledger
 from trimtab.data.split import SPLITS
 from trimtab.serving.feedback import FILE, open_feedback_store
 from trimtab.serving.feedback_rows import FeedbackRows, feedback_rows
@@ -97,10 +97,11 @@ def _add_to_train_ledger(rows: FeedbackRows, task: Task, splits: Mapping[Split, 
     If a task has no other examples, they are split like any.
     """
     ledger = task.folder / FOLDER / "splits.parquet"
-    known = read_ledger(ledger)
+    table = read_ledger_table(ledger)
+    known = find_ledger_rows(table, (place.id for place in rows.places))
     new = [place for place in rows.places if place.id not in known]
     if new and splits["test"]:
-        write_ledger(ledger, [*known.values(), *new])
+        update_ledger(ledger, table, new)
 
 
 def _refuse_others(folder: Path) -> None:

@@ -7,11 +7,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from trimtab.base.files import sha256_text
-from trimtab.base.records import Example, Split
+from trimtab.base.records import Example, Message, Split
 from trimtab.base.task import Task
 from trimtab.data.corrections import CorrectedRow, Correction, correction_rows, turns_of
-from trimtab.data.duplicates import dedup_text, find_duplicates, normalise_text
+from trimtab.data.duplicates import DedupTexts, dedup_text, find_duplicates, normalise_text
 from trimtab.data.ledger import LedgerRow
+from trimtab.data.row_store import join_rows
 from trimtab.serving.feedback_schema import Judgement
 
 SOURCE = "feedback"
@@ -177,16 +178,15 @@ def _match_existing_rows(
 ) -> tuple[frozenset[str], dict[str, str]]:
     """Return the ids of corrections that repeat a dev or test question in any turn, and the groups of training rows
     that others repeat."""
-    held_out = [row for name in HELD_OUT for row in splits[name]]
-    rows = [*held_out, *splits["train"]]
-    texts_asked: list[str] = []
-    owner: list[str] = []
+    held_out = join_rows(*(splits[name] for name in HELD_OUT))
+    rows = join_rows(held_out, splits["train"])
+    asked: list[Example] = []
     for one in corrected:
         texts = dict.fromkeys((_compared_text(one), *(turn.content for turn in one.messages if turn.role == "user")))
-        texts_asked += texts
-        owner += [one.id] * len(texts)
-    duplicates = find_duplicates([*map(dedup_text, rows), *texts_asked])
-    new = range(len(rows), len(rows) + len(texts_asked))
+        asked += (Example(id=one.id, messages=(Message(role="user", content=text),), references=()) for text in texts)
+    owner = [one.id for one in asked]
+    duplicates = find_duplicates(DedupTexts(join_rows(rows, asked)))
+    new = range(len(rows), len(rows) + len(asked))
     kept_out = frozenset(owner[pair.b] for pair in duplicates.between(range(len(held_out)), new))
     groups: dict[str, str] = {}
     for pair in duplicates.between(range(len(held_out), len(rows)), new):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -182,7 +182,7 @@ def manifest(
     comparisons = comparisons_among(sum(arm.status == "done" for arm in results))
     items = effective_items([example.slice for example in test], task.data.mix)
     smallest = smallest_difference(items, variation, comparisons, groups)
-    rows = [example for part in workspace.splits.values() for example in part]
+    origins = Counter((row.source, row.licence) for part in workspace.splits.values() for row in part)
     return {
         "hashes": {
             "data": digest_of({name: depends[name] for name in ROWS}),
@@ -202,8 +202,8 @@ def manifest(
         "labels": list(workspace.labels) if task.task.kind == "classify" else [],
         "counts": {
             "splits": {name: len(part) for name, part in workspace.splits.items()},
-            "source": dict(Counter(example.source or "not given" for example in rows)),
-            "licence": dict(Counter(example.licence or "not given" for example in rows)),
+            "source": _counts_of((source, count) for (source, _), count in origins.items()),
+            "licence": _counts_of((licence, count) for (_, licence), count in origins.items()),
             "documents": len(workspace.documents),
         },
         "remarks": [{"level": remark.level, "text": remark.text} for remark in workspace.remarks],
@@ -226,6 +226,14 @@ def manifest(
             **_user_figures(task.cost),
         },
     }
+
+
+def _counts_of(counted: Iterable[tuple[str | None, int]]) -> dict[str, int]:
+    """Return how many rows name each source, or licence."""
+    found: Counter[str] = Counter()
+    for name, count in counted:
+        found[name or "not given"] += count
+    return dict(found)
 
 
 def _planned(plan: Plan, results: Sequence[ArmResult], measured: Mapping[str, float]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ Shapes: N tokens of the flat row, D hidden size.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from threading import Lock
 from typing import Any
 
@@ -39,12 +39,12 @@ class ActivationCache:
     a resumed run computes the same values. Rows are identified by their token ids.
     """
 
-    def __init__(self, passes: Callable[[], Sequence[Sequence[TrainingRow]]]) -> None:
-        """`passes` returns, when it is called, which rows are computed together."""
+    def __init__(self, passes: Callable[[], Iterable[Sequence[TrainingRow]]]) -> None:
+        """`passes` returns, when it is called, which rows are computed together; read no further than the rows fit."""
         self._make_passes = passes
         self._model: Any = None
         self._first = 0
-        self._passes: Sequence[Sequence[TrainingRow]] = ()
+        self._passes: dict[int, Sequence[TrainingRow]] = {}  # by number; without those whose rows earlier ones have
         self._pass_of: dict[tuple[int, ...], int] = {}
         self._cached: dict[
             tuple[int, ...], tuple[Tensor, ...]
@@ -76,14 +76,25 @@ class ActivationCache:
         if self._model is not base.model or self._first != first:
             self._model, self._first = base.model, first
             self._cached.clear()
-            self._pass_of.clear()
-            self._passes = self._make_passes() if first else ()
-            for number, rows in enumerate(self._passes):
-                for row in rows:
-                    self._pass_of.setdefault(row.encoded.ids, number)
-            if not cache_bytes(base, sum(map(len, self._pass_of))):
-                self._pass_of.clear()
+            self._number_passes(base, self._make_passes() if first else ())
         return first
+
+    def _number_passes(self, base: Base, passes: Iterable[Sequence[TrainingRow]]) -> None:
+        """Note the pass of each row; of none if all together exceed the cache."""
+        self._pass_of.clear()
+        self._passes.clear()
+        tokens = 0
+        for number, rows in enumerate(passes):
+            new = dict.fromkeys(row.encoded.ids for row in rows if row.encoded.ids not in self._pass_of)
+            if not new:
+                continue
+            self._pass_of.update(dict.fromkeys(new, number))
+            self._passes[number] = rows
+            tokens += sum(map(len, new))
+            if not cache_bytes(base, tokens):
+                self._pass_of.clear()
+                self._passes.clear()
+                return
 
     def _ensure_cached(
         self, base: Base, first: int, rows: Sequence[tuple[int, ...]], locks: Mapping[int, Lock]

@@ -6,8 +6,10 @@ Shapes: N tokens of the flat row, M scored positions.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from heapq import heapreplace
 from itertools import accumulate, pairwise
 
@@ -122,9 +124,16 @@ def step_rows(count: int, batch: int, step: int, seed: int) -> list[int]:
     """
     per_epoch = steps_per_epoch(count, batch)
     epoch, place = divmod(step, per_epoch)
-    order = list(range(count))
+    return _epoch_order(count, seed, epoch)[place * batch : (place + 1) * batch].tolist()
+
+
+@lru_cache(
+    maxsize=2
+)  # of training and of dev: drawn anew for each step, the order of a million rows takes half a second
+def _epoch_order(count: int, seed: int, epoch: int) -> array[int]:
+    order = array("i", range(count))
     random.Random(f"{seed}:{epoch}").shuffle(order)
-    return order[place * batch : (place + 1) * batch]
+    return order
 
 
 def steps_per_epoch(count: int, batch: int) -> int:
@@ -141,10 +150,10 @@ def step_batches(rows: Sequence[TrainingRow], *, batch: int, step: int, seed: in
     return [pack_rows(part) for part in step_microbatch_rows(rows, batch=batch, step=step, seed=seed)]
 
 
-def first_epoch(rows: Sequence[TrainingRow], *, batch: int, seed: int) -> list[list[TrainingRow]]:
-    """Return the rows of each micro-batch of the first epoch of `step_batches`."""
-    steps = range(steps_per_epoch(len(rows), batch))
-    return [part for step in steps for part in step_microbatch_rows(rows, batch=batch, step=step, seed=seed)]
+def first_epoch(rows: Sequence[TrainingRow], *, batch: int, seed: int) -> Iterator[list[TrainingRow]]:
+    """Yield the rows of each micro-batch of the first epoch of `step_batches`."""
+    for step in range(steps_per_epoch(len(rows), batch)):
+        yield from step_microbatch_rows(rows, batch=batch, step=step, seed=seed)
 
 
 def step_microbatch_rows(rows: Sequence[TrainingRow], *, batch: int, step: int, seed: int) -> list[list[TrainingRow]]:

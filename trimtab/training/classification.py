@@ -5,8 +5,9 @@ Shapes: M scored positions, D hidden size, C labels.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,7 @@ from trimtab.model.classifier import ClassificationHead
 from trimtab.model.load import Base
 from trimtab.training.activation_cache import ActivationCache
 from trimtab.training.batch import Batch, TrainingRow, first_epoch, step_batches, steps_per_epoch
+from trimtab.training.encoded_rows import EncodedRows, store_encoded_rows
 from trimtab.training.losses import Loss, scored_hidden
 
 
@@ -36,7 +38,7 @@ class ClassificationObjective:
         cache_activations: bool = True,
     ) -> None:
         """`cache_activations`: cache the outputs of frozen layers, if rows are read repeatedly."""
-        self.rows, self.head, self.batch, self.seed = list(rows), head, batch, seed
+        self.rows, self.head, self.batch, self.seed = rows, head, batch, seed
         self.activation_cache = (
             ActivationCache(partial(first_epoch, self.rows, batch=batch, seed=seed)) if cache_activations else None
         )
@@ -67,19 +69,25 @@ class ClassificationObjective:
         return Loss(value=parts_M.sum(), figures={"accuracy": (correct_M * weights_M).sum()}, parts_M=parts_M.detach())
 
 
-def label_rows(prompts: Iterable[tuple[Sequence[int], int, float]], labels: int) -> list[TrainingRow]:
-    """Build rows from a prompt's token ids, its label index and its weight; rows of weight 0 are left out.
+def label_rows(
+    prompts: Iterable[tuple[Sequence[int], int, float]], labels: int, folder: Path | None = None
+) -> EncodedRows:
+    """Build rows from a stream of a prompt's token ids, its label index and its weight; rows of weight 0 are left out.
 
-    Raises InputError for an empty prompt, for an index that is not below `labels`, and if no row is left.
+    `folder`: for the temporary file of many rows. Raises InputError for an empty prompt, for an index that is not below
+    `labels`, and if no row is left.
     """
-    rows = []
-    for number, (ids, label, weight) in enumerate(prompts, 1):
-        if not ids:
-            raise InputError(f"row {number} has an empty prompt", "give it a text or leave it out")
-        if not 0 <= label < labels:
-            raise InputError(f"row {number} has label number {label}", f"number the labels from 0 to {labels - 1}")
-        if weight > 0:
-            rows.append(_last_token(ids, label, weight))
+
+    def counted() -> Iterator[TrainingRow]:
+        for number, (ids, label, weight) in enumerate(prompts, 1):
+            if not ids:
+                raise InputError(f"row {number} has an empty prompt", "give it a text or leave it out")
+            if not 0 <= label < labels:
+                raise InputError(f"row {number} has label number {label}", f"number the labels from 0 to {labels - 1}")
+            if weight > 0:
+                yield _last_token(ids, label, weight)
+
+    rows = store_encoded_rows(counted(), folder)
     if not rows:
         raise InputError("no row to train on has a weight above 0", "give some a weight", field="weight")
     return rows

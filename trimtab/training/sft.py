@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -25,6 +26,7 @@ from trimtab.training.batch import (
     steps_per_epoch,
     units_tokens,
 )
+from trimtab.training.encoded_rows import EncodedRows, store_encoded_rows
 from trimtab.training.losses import (
     Loss,
     label_log_probabilities,
@@ -46,7 +48,7 @@ class SupervisedObjective:
         cache_activations: bool = True,
     ) -> None:
         """`cache_activations`: cache the outputs of frozen layers, if rows are read repeatedly."""
-        self.rows, self.batch, self.seed = list(rows), batch, seed
+        self.rows, self.batch, self.seed = rows, batch, seed
         self.activation_cache = (
             ActivationCache(partial(first_epoch, self.rows, batch=batch, seed=seed)) if cache_activations else None
         )
@@ -75,7 +77,8 @@ class SupervisedObjective:
 @torch.no_grad()
 def row_losses(base: Base, rows: Sequence[TrainingRow]) -> list[float]:
     """Return the loss of each row, summed over its trained tokens whatever its weight, in nats."""
-    parts = micro_batches([(replace(row, weight=1.0),) for row in rows])
+    units = [(replace(row, weight=1.0),) for row in rows]
+    parts = micro_batches(units)
 
     def nats(part: Sequence[tuple[TrainingRow, ...]]) -> list[float]:
         batch = pack_rows([row for unit in part for row in unit])
@@ -85,36 +88,40 @@ def row_losses(base: Base, rows: Sequence[TrainingRow]) -> list[float]:
 
     found: dict[int, float] = {}
     for part, values in zip(parts, map_microbatches(nats, parts, size=units_tokens), strict=True):
-        found |= zip((_ids(row) for unit in part for row in unit), values, strict=True)
-    return [found[_ids(row)] for row in rows]
+        found |= zip(map(id, part), values, strict=True)
+    return [found[id(unit)] for unit in units]
 
 
-def _ids(row: TrainingRow) -> int:
-    return id(row.encoded)
+def answer_rows(encoded: Iterable[tuple[Encoded, float]], folder: Path | None = None) -> EncodedRows:
+    """Build rows of the `sft` stage from a stream of conversations with their loss mask and weight; rows of weight 0
+    are left out.
 
-
-def answer_rows(encoded: Iterable[tuple[Encoded, float]]) -> list[TrainingRow]:
-    """Build rows of the `sft` stage from conversations with their loss mask and weight; rows of weight 0 are left out.
-
-    Raises InputError for a row without a trained token: its loss of 0 would look like success.
+    `folder`: for the temporary file of many rows. Raises InputError for a row without a trained token: its loss of 0
+    would look like success.
     """
-    rows = [TrainingRow(encoded=item, weight=weight) for item, weight in encoded]
-    for number, row in enumerate(rows, 1):
-        if not row.trained_tokens:
-            raise InputError(f"row {number} has no answer token in the loss", "give it an answer or leave it out")
-    counted = [row for row in rows if row.weight > 0]
-    if not counted:
+
+    def counted() -> Iterator[TrainingRow]:
+        for number, (item, weight) in enumerate(encoded, 1):
+            row = TrainingRow(encoded=item, weight=weight)
+            if not row.trained_tokens:
+                raise InputError(f"row {number} has no answer token in the loss", "give it an answer or leave it out")
+            if weight > 0:
+                yield row
+
+    rows = store_encoded_rows(counted(), folder)
+    if not rows:
         raise InputError("no row to train on has a weight above 0", "give some a weight", field="weight")
-    return counted
-
-
-def document_rows(documents: Sequence[Document], encoder: ChatEncoder, tokens: int = 512) -> list[TrainingRow]:
-    """Build rows of the `docs` stage: running text cut into pieces of at most `tokens` tokens, all trained."""
-    rows: list[TrainingRow] = []
-    for document in documents:
-        ids = encoder.document(document).ids
-        for start in range(0, len(ids), tokens):
-            piece = ids[start : start + tokens]
-            if len(piece) > 1:
-                rows.append(TrainingRow(encoded=Encoded(ids=piece, trained=(True,) * len(piece))))
     return rows
+
+
+def document_rows(
+    documents: Iterable[Document], encoder: ChatEncoder, tokens: int = 512, folder: Path | None = None
+) -> EncodedRows:
+    """Build rows of the `docs` stage: running text cut into pieces of at most `tokens` tokens, all trained.
+
+    `folder`: for the temporary file of many rows.
+    """
+    ids = (encoder.document(document).ids for document in documents)
+    pieces = (one[start : start + tokens] for one in ids for start in range(0, len(one), tokens))
+    encoded = (Encoded(ids=piece, trained=(True,) * len(piece)) for piece in pieces if len(piece) > 1)
+    return store_encoded_rows((TrainingRow(encoded=one) for one in encoded), folder)

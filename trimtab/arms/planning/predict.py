@@ -150,8 +150,8 @@ class _Profiler:
             "sft": each * (len(splits["train"]) + canaries)
         }
         if any(stage.name == "docs" for stage in recipe.stages):
-            rows = document_rows(session.workspace.documents, session.encoder)
-            tokens["docs"] = sum(len(row.encoded.ids) for row in rows)
+            rows = document_rows(session.workspace.documents, session.encoder, folder=session.workspace.folder)
+            tokens["docs"] = int(rows.lengths.sum())
         for name in PREFERENCES.keys() & set(arm.stages):
             judged, _ = judged_answers(session, context, "train")
             tokens[name] = sum(len(answer.ids) for row in judged for answer in row.answers)
