@@ -5,18 +5,25 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hosts import RAY, Host, Network, network, start_ray, why_no_hosts
+from hosts import Network, network, why_no_hosts
 from same_study import SCORED, SLOW, in_folders, require_same
+from studies_on_hosts import (
+    Jobs,
+    restart_ray,
+    start_cluster,
+    start_ray_unless_up,
+    started,
+    three_hosts,
+    without_network,
+    without_power,
+)
 from study_tasks import events, folder_of
 from waiting import WAIT, until
 
@@ -26,9 +33,6 @@ from trimtab.studies.study import study
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'trimtab[ray]'")
 pytestmark = pytest.mark.cluster
 
-WORKING = ("quick", "slow")  # hosts that offer a core
-CUT = 20.0  # seconds without a network
-WRITES = 20  # a second that the slow disk does
 # A node counts as lost after a few seconds, so that its job is begun elsewhere while it still runs there.
 IMPATIENT = {
     "RAY_health_check_initial_delay_ms": "1000",
@@ -46,75 +50,9 @@ def net(monkeypatch: pytest.MonkeyPatch) -> Iterator[Network]:
     for name, value in {**IMPATIENT, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": os.urandom(16).hex()}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    hosts = [Host("head", "10.77.0.1"), Host("quick", "10.77.0.2"), Host("slow", "10.77.0.3", slow_at=WRITES)]
-    with network(*hosts) as made:
-        start_ray(made["head"], made["head"], cores=0)
-        for name in WORKING:
-            start_ray(made[name], made["head"])
+    with network(*three_hosts()) as made:
+        start_cluster(made)
         yield made
-
-
-@contextmanager
-def started(host: Host, task: Path, *more: str) -> Iterator[subprocess.Popen[str]]:
-    """A study that is started on a host."""
-    command = [sys.executable, "-c", "from trimtab.cli.main import run; run()", "study", "--task", str(task)]
-    whole = host.command(*command, "--allow-commands", "--on", "auto", *more)
-    with subprocess.Popen(whole, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
-class Jobs:
-    """What can be seen of the jobs of a study in its folder."""
-
-    def __init__(self, task: Path) -> None:
-        self.task = task
-
-    def files(self, pattern: str) -> list[Path]:
-        return list(self.task.parent.glob(f".trimtab/studies/2*/{pattern}"))
-
-    def events_of(self, job: str) -> list[dict[str, Any]]:
-        """The events of a job by time; a line may be half written."""
-        found = []
-        for file in self.files(f"workers/{job}/*.jsonl"):
-            found += [json.loads(line) for line in file.read_text().splitlines(keepends=True) if line.endswith("\n")]
-        return sorted(found, key=lambda event: event["time"])
-
-    def workers_at(self, job: str, stage: str) -> list[str]:
-        """The workers of a job that came to a stage, the first one first."""
-        return list(dict.fromkeys(event["worker"] for event in self.events_of(job) if event["stage"] == stage))
-
-    def host_of(self, job: str, net: Network) -> Host:
-        """The host on which a job runs."""
-        (file,) = self.files(f"workers/{job}/.holder")
-        return net[file.read_text().split()[-1]]
-
-
-def without_power(net: Network, host: Host) -> None:
-    """Power fails, comes back, and Ray is started."""
-    host.kill()
-    net.begin(host)
-    start_ray(host, net["head"])
-
-
-def without_network(host: Host, doubled: Callable[[], bool], process: subprocess.Popen[str]) -> None:
-    """Its network is cut for as long as CUT at least, and until its job is begun elsewhere, too."""
-    end = time.monotonic() + CUT
-    host.link("down")
-    until(doubled, process)
-    time.sleep(max(0.0, end - time.monotonic()))
-    host.link("up")
-
-
-def restart_ray(net: Network) -> None:
-    """What an operator does after the head was lost."""
-    net.begin(net["head"])
-    start_ray(net["head"], net["head"], cores=0)
-    for name in WORKING:
-        net[name].run(*RAY, "stop", "--force")
-        start_ray(net[name], net["head"])
 
 
 MADE, ANSWERED = "make-slow-0", "answer-prompt-0"
@@ -129,7 +67,7 @@ def begin_and_break(net: Network, jobs: Jobs, process: subprocess.Popen[str]) ->
     without_power(net, jobs.host_of(MADE, net))
     until(lambda: len(jobs.workers_at(MADE, "train")) == 2, process)
     cut = jobs.host_of(MADE, net)
-    without_network(cut, lambda: len(jobs.files(f"workers/{MADE}/*.node")) == 3, process)
+    without_network(cut, process, lambda: len(jobs.files(f"workers/{MADE}/*.node")) == 3)  # it is begun elsewhere
     hold.unlink()
     until(lambda: jobs.workers_at(ANSWERED, "begin"), process)
     hold.touch()
@@ -139,12 +77,6 @@ def begin_and_break(net: Network, jobs: Jobs, process: subprocess.Popen[str]) ->
     net["head"].kill()
     process.communicate(timeout=WAIT)
     hold.unlink()
-
-
-def start_ray_unless_up(host: Host, net: Network) -> None:
-    """A node that the cluster gave up ends by itself once it learns so."""
-    if "raylet" not in host.run("ps", "-eo", "comm"):
-        start_ray(host, net["head"])
 
 
 def test_power_network_and_disk_of_hosts_fail_and_the_study_is_the_same(
