@@ -19,9 +19,12 @@ CUT = 20.0  # seconds without a network
 WRITES = 20  # a second that the slow disk does
 
 
-def three_hosts() -> list[Host]:
-    """A head, on which studies are started, and two hosts to work, of which one has a slow disk."""
-    return [Host("head", "10.77.0.1"), Host("quick", "10.77.0.2"), Host("slow", "10.77.0.3", slow_at=WRITES)]
+def three_hosts(own: Path | None = None) -> list[Host]:
+    """A head, on which studies are started, and two hosts to work, of which one has a slow disk. `own`: a folder that
+    these two do not share.
+    """
+    slow = Host("slow", "10.77.0.3", slow_at=WRITES, own=own)
+    return [Host("head", "10.77.0.1"), Host("quick", "10.77.0.2", own=own), slow]
 
 
 def start_cluster(net: Network) -> None:
