@@ -3,9 +3,9 @@
 Run: python benchmarks/hosts_handbook.py  →  benchmarks/results/hosts_handbook.json, in about half an hour on two cores.
 Linux, and root: each host has namespaces of its own (tests/helpers/hosts.py). A head without a core starts the study;
 two hosts have a core each, and the disk of one does 20 writes a second. The host that trains `lora` loses its power
-after a checkpoint; the host that trains it next has no network for 20 s; the host that answers with `prompt` loses its
-power, and at last the head does. A third host goes on. Ray's time limits are its own. The same study then runs on one
-machine with one thread. Neither is cut by a budget, so that no clock decides what is done.
+three steps after a checkpoint; the host that trains it next has no network for 20 s; the host that answers with
+`prompt` loses its power, and at last the head does. Another host goes on. Ray's time limits are its own. The same study
+then runs on one machine with one thread. Neither is cut by a budget, so that no clock decides what is done.
 """
 
 from __future__ import annotations
@@ -50,6 +50,8 @@ from waiting import until  # noqa: E402
 RESULT = ROOT / "benchmarks" / "results" / "hosts_handbook.json"
 BUDGET = "--budget=10h"  # more than is needed
 MADE, ANSWERED = "make-lora-0", "answer-prompt-0"
+CHECKPOINTS = "arms/lora/run-0/sft/checkpoints"
+LOST_STEPS = 3
 EXITS = (0, 1)  # of a study that ended: with a choice, or without one
 
 
@@ -66,7 +68,7 @@ class Faults:
 
     def cause(self, process: subprocess.Popen[str]) -> None:
         """Let each fault happen in its turn."""
-        until(lambda: self.jobs.files("arms/lora/run-0/sft/checkpoints/latest"), process)
+        until(lambda: self._steps_after_checkpoint() >= LOST_STEPS, process)
         self._without_power(MADE, "train", process)
         cut = self.jobs.host_of(MADE, self.net)
         self.tell("network cut", cut.name, job=MADE, seconds=CUT)
@@ -76,6 +78,12 @@ class Faults:
         self.tell("power cut, study killed", "head")
         self.net["head"].kill()
         process.communicate()
+
+    def _steps_after_checkpoint(self) -> int:
+        """The steps that the host in training loses with its power."""
+        steps = [event["step"] for event in self.jobs.events_of(MADE) if event["stage"] == "train"]
+        kept = [int(file.name.removeprefix("step-")) for file in self.jobs.files(f"{CHECKPOINTS}/step-*")]
+        return max(steps) - max(kept) if kept else 0
 
     def _without_power(self, job: str, stage: str, process: subprocess.Popen[str]) -> None:
         """Cut the power of the host that runs a job, and wait until the job is at this stage again."""
@@ -162,9 +170,8 @@ def differing(one: Any, other: Any, name: str = "") -> Iterator[str]:
 
 def weights_of(folder: Path) -> dict[str, str]:
     """SHA-256 of the trained weights by their place."""
-    return {
-        str(path.relative_to(folder)): sha256_file(path) for path in sorted(folder.glob("arms/*/run-*/*.safetensors"))
-    }
+    found = sorted(folder.glob("arms/*/run-*/adapter/*.safetensors"))
+    return {str(path.relative_to(folder)): sha256_file(path) for path in found}
 
 
 def done_twice(task: Path, folder: Path) -> dict[str, Any]:
