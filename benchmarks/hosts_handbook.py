@@ -130,14 +130,13 @@ def on_one_machine(task: Path, seconds: dict[str, float]) -> None:
 def compare(own: Path, plain: Path) -> dict[str, Any]:
     """What is the same in the folders of two studies, and what differs."""
     found, right = (json.loads((folder / "study.json").read_text()) for folder in (own, plain))
-    differ = Counter(leaf.rpartition(".")[2] for leaf in differing(found, right))
     verdict = ("status", "arm", "needs", "picked", "robustness")
     result = {
         "verdict": {name: found["verdict"][name] for name in ("status", "arm")},
         "verdict_same": all(found["verdict"][name] == right["verdict"][name] for name in verdict),
         "comparisons_same": compared(found) == what_was_found(compared(right)),
         "figures_same": without_times(found) == what_was_found(right),
-        "differing": dict(differ),
+        "differing": dict(sorted(Counter(differing(found, right)).items())),  # of a clock, memory, or the study's name
         "weights_same": weights_of(own) == weights_of(plain),
         "files_same": files_of(own, ()) == files_of(plain, ()),
         "answers": {},
@@ -157,10 +156,10 @@ def compare(own: Path, plain: Path) -> dict[str, Any]:
 
 
 def differing(one: Any, other: Any, name: str = "") -> Iterator[str]:
-    """The names of figures and texts that are not the same in two results."""
+    """The places of figures and texts that are not the same in two results."""
     if isinstance(one, dict) and isinstance(other, dict):
         for key in sorted(one.keys() | other.keys()):
-            yield from differing(one.get(key), other.get(key), f"{name}.{key}")
+            yield from differing(one.get(key), other.get(key), f"{name}.{key}".lstrip("."))
     elif isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
         for first, second in zip(one, other, strict=True):
             yield from differing(first, second, name)
