@@ -1,6 +1,6 @@
 """The bundled handbook on three hosts that lose power, network and the speed of a disk, against one machine.
 
-Run: python benchmarks/hosts_handbook.py  →  benchmarks/results/hosts_handbook.json, in about half an hour on two cores.
+Run: python benchmarks/hosts_handbook.py  →  benchmarks/results/hosts_handbook.json, in about 25 minutes on two cores.
 Linux, and root: each host has namespaces of its own (tests/helpers/hosts.py). A head without a core starts the study;
 two hosts have a core each, and the disk of one does 20 writes a second. The host that trains `lora` loses its power
 three steps after a checkpoint; the host that trains it next has no network for 20 s; the host that answers with
