@@ -39,10 +39,14 @@ def why_no_hosts() -> str | None:
 
 
 class Host:
-    """A machine with a name and an address of its own. `slow_at`: how many writes a second its disk does."""
+    """A machine with a name and an address of its own. `slow_at`: how many writes a second its disk does. `own`: a
+    folder in whose place it has a file system of its own, which is empty whenever it begins.
+    """
 
-    def __init__(self, name: str, address: str | None = None, slow_at: int | None = None) -> None:
-        self.name, self.address, self.slow_at = name, address, slow_at
+    def __init__(
+        self, name: str, address: str | None = None, slow_at: int | None = None, own: Path | None = None
+    ) -> None:
+        self.name, self.address, self.slow_at, self.own = name, address, slow_at, own
         self.group = GROUPS / f"trimtab-{os.getpid()}-{name}"
         self.holder: subprocess.Popen[bytes] | None = None
 
@@ -65,6 +69,8 @@ class Host:
             slow = f"{os.major(device)}:{os.minor(device)} {self.slow_at}"
             (self.group / "blkio.throttle.write_iops_device").write_text(slow)
             self._join_group(self.pid)
+        if self.own is not None:
+            self.run("mount", "-t", "tmpfs", "tmpfs", str(self.own))
 
     def _is_up(self) -> bool:
         with suppress(IndexError, OSError):
@@ -110,10 +116,12 @@ class Network:
     def __init__(self, hosts: Sequence[Host]) -> None:
         self.hosts = {host.name: host for host in hosts}
         self._switch = Host("switch")
+
+    def open(self) -> None:
         self._switch.begin()
         self._on_switch("link", "add", "name", "bridge0", "type", "bridge")
         self._on_switch("link", "set", "dev", "bridge0", "up")
-        for host in hosts:
+        for host in self.hosts.values():
             self.begin(host)
 
     def __getitem__(self, name: str) -> Host:
@@ -148,6 +156,7 @@ def network(*hosts: Host) -> Iterator[Network]:
     """Hosts that end with the test, however it ends."""
     made = Network(hosts)
     try:
+        made.open()
         yield made
     finally:
         made.close()

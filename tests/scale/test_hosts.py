@@ -6,29 +6,39 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hosts import RAY, Host, Network, network, start_ray, why_no_hosts
+from hosts import Host, Network, network, why_no_hosts
+from s3_server import NEEDED, set_s3_variables
 from same_study import SCORED, SLOW, in_folders, require_same
+from studies_on_hosts import (
+    WORKING,
+    Jobs,
+    restart_ray,
+    start_cluster,
+    start_ray_unless_up,
+    started,
+    three_hosts,
+    without_network,
+    without_power,
+)
 from study_tasks import events, folder_of
 from waiting import WAIT, until
 
 from trimtab.arms.store import read_result
+from trimtab.base.results import StudyResult
 from trimtab.studies.study import study
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'trimtab[ray]'")
 pytestmark = pytest.mark.cluster
 
-WORKING = ("quick", "slow")  # hosts that offer a core
-CUT = 20.0  # seconds without a network
-WRITES = 20  # a second that the slow disk does
+S3_PORT = 5000
 # A node counts as lost after a few seconds, so that its job is begun elsewhere while it still runs there.
 IMPATIENT = {
     "RAY_health_check_initial_delay_ms": "1000",
@@ -38,83 +48,51 @@ IMPATIENT = {
 }
 
 
-@pytest.fixture
-def net(monkeypatch: pytest.MonkeyPatch) -> Iterator[Network]:
-    """A head, on which studies are started, and two hosts with a core each, of which one has a slow disk."""
+PATIENT: dict[str, str] = {}  # Ray's own time: about a minute
+
+
+@contextmanager
+def cluster(patch: pytest.MonkeyPatch, hosts: Sequence[Host], patience: Mapping[str, str]) -> Iterator[Network]:
+    """Hosts on which Ray runs."""
     if reason := why_no_hosts():
         pytest.skip(reason)
-    for name, value in {**IMPATIENT, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": os.urandom(16).hex()}.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    hosts = [Host("head", "10.77.0.1"), Host("quick", "10.77.0.2"), Host("slow", "10.77.0.3", slow_at=WRITES)]
+    for name, value in {**patience, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": os.urandom(16).hex()}.items():
+        patch.setenv(name, value)
+    patch.setenv("OMP_NUM_THREADS", "1")
     with network(*hosts) as made:
-        start_ray(made["head"], made["head"], cores=0)
-        for name in WORKING:
-            start_ray(made[name], made["head"])
+        start_cluster(made)
+        yield made
+
+
+@pytest.fixture
+def net(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[Network]:
+    """A head, on which studies are started, and two hosts with a core each, of which one has a slow disk."""
+    with cluster(monkeypatch, three_hosts(), getattr(request, "param", IMPATIENT)) as made:
+        yield made
+
+
+@pytest.fixture
+def apart(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Network]:
+    """The same where the hosts share no folder; on the head is an S3 server that has the bucket `studies`."""
+    for name in (*NEEDED, "s3fs"):
+        pytest.importorskip(name, reason=f"no S3 server here: {name} is not installed (pip install 'trimtab[dev]')")
+    hosts = three_hosts(own=tmp_path)
+    set_s3_variables(monkeypatch, f"http://{hosts[0].address}:{S3_PORT}", tmp_path)
+    monkeypatch.setenv("TRIMTAB_CACHE", str(tmp_path / "cache"))
+    with cluster(monkeypatch, hosts, IMPATIENT) as made, s3_on(made["head"]):
         yield made
 
 
 @contextmanager
-def started(host: Host, task: Path, *more: str) -> Iterator[subprocess.Popen[str]]:
-    """A study that is started on a host."""
-    command = [sys.executable, "-c", "from trimtab.cli.main import run; run()", "study", "--task", str(task)]
-    whole = host.command(*command, "--allow-commands", "--on", "auto", *more)
-    with subprocess.Popen(whole, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+def s3_on(host: Host) -> Iterator[None]:
+    command = host.command(sys.executable, "-m", "moto.server", "-H", str(host.address), "-p", str(S3_PORT))
+    bucket = host.command(sys.executable, "-c", "import s3fs; s3fs.S3FileSystem().mkdir('studies')")
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         try:
-            yield process
+            until(lambda: subprocess.run(bucket, stderr=subprocess.DEVNULL).returncode == 0)
+            yield
         finally:
             process.kill()
-
-
-class Jobs:
-    """What can be seen of the jobs of a study in its folder."""
-
-    def __init__(self, task: Path) -> None:
-        self.task = task
-
-    def files(self, pattern: str) -> list[Path]:
-        return list(self.task.parent.glob(f".trimtab/studies/2*/{pattern}"))
-
-    def events_of(self, job: str) -> list[dict[str, Any]]:
-        """The events of a job by time; a line may be half written."""
-        found = []
-        for file in self.files(f"workers/{job}/*.jsonl"):
-            found += [json.loads(line) for line in file.read_text().splitlines(keepends=True) if line.endswith("\n")]
-        return sorted(found, key=lambda event: event["time"])
-
-    def workers_at(self, job: str, stage: str) -> list[str]:
-        """The workers of a job that came to a stage, the first one first."""
-        return list(dict.fromkeys(event["worker"] for event in self.events_of(job) if event["stage"] == stage))
-
-    def host_of(self, job: str, net: Network) -> Host:
-        """The host on which a job runs."""
-        (file,) = self.files(f"workers/{job}/.holder")
-        return net[file.read_text().split()[-1]]
-
-
-def without_power(net: Network, host: Host) -> None:
-    """Power fails, comes back, and Ray is started."""
-    host.kill()
-    net.begin(host)
-    start_ray(host, net["head"])
-
-
-def without_network(host: Host, doubled: Callable[[], bool], process: subprocess.Popen[str]) -> None:
-    """Its network is cut for as long as CUT at least, and until its job is begun elsewhere, too."""
-    end = time.monotonic() + CUT
-    host.link("down")
-    until(doubled, process)
-    time.sleep(max(0.0, end - time.monotonic()))
-    host.link("up")
-
-
-def restart_ray(net: Network) -> None:
-    """What an operator does after the head was lost."""
-    net.begin(net["head"])
-    start_ray(net["head"], net["head"], cores=0)
-    for name in WORKING:
-        net[name].run(*RAY, "stop", "--force")
-        start_ray(net[name], net["head"])
 
 
 MADE, ANSWERED = "make-slow-0", "answer-prompt-0"
@@ -129,7 +107,7 @@ def begin_and_break(net: Network, jobs: Jobs, process: subprocess.Popen[str]) ->
     without_power(net, jobs.host_of(MADE, net))
     until(lambda: len(jobs.workers_at(MADE, "train")) == 2, process)
     cut = jobs.host_of(MADE, net)
-    without_network(cut, lambda: len(jobs.files(f"workers/{MADE}/*.node")) == 3, process)
+    without_network(cut, process, lambda: len(jobs.files(f"workers/{MADE}/*.node")) == 3)  # it is begun elsewhere
     hold.unlink()
     until(lambda: jobs.workers_at(ANSWERED, "begin"), process)
     hold.touch()
@@ -139,12 +117,6 @@ def begin_and_break(net: Network, jobs: Jobs, process: subprocess.Popen[str]) ->
     net["head"].kill()
     process.communicate(timeout=WAIT)
     hold.unlink()
-
-
-def start_ray_unless_up(host: Host, net: Network) -> None:
-    """A node that the cluster gave up ends by itself once it learns so."""
-    if "raylet" not in host.run("ps", "-eo", "comm"):
-        start_ray(host, net["head"])
 
 
 def test_power_network_and_disk_of_hosts_fail_and_the_study_is_the_same(
@@ -158,26 +130,118 @@ def test_power_network_and_disk_of_hosts_fail_and_the_study_is_the_same(
     restart_ray(net)
     with started(net["quick"], own, "--resume") as process:
         _, told = process.communicate(timeout=WAIT)
-    result = read_result(folder_of(own))
-    assert result is not None, told
-    require_same(own, result, plain, expected)
+    require_same(own, result_of(own, told), plain, expected)
     require_nothing_twice(own, events(folder_of(own)))
+
+
+def result_of(task: Path, told: str) -> StudyResult:
+    """The result of a study that told so much."""
+    result = read_result(folder_of(task))
+    assert result is not None, told
+    return result
 
 
 def require_nothing_twice(task: Path, found: list[dict[str, Any]]) -> None:
     """What a lost worker saved is not done again, one worker at a time trains, and what is finished stays so."""
     assert len((task.parent / ".trimtab" / "openings.jsonl").read_text().splitlines()) == 1
-    lost = [event["note"].partition(":")[0] for event in found if "begun again" in event.get("note", "")]
-    assert lost == ["arm slow", "arm slow", "arm prompt"]
+    assert lost_in(found) == ["arm slow", "arm slow", "arm prompt"]
     by_workers = [event for event in found if "worker" in event]
     assert len({json.dumps(event) for event in by_workers}) == len(by_workers)  # passed on once
-    begun = Counter(event["worker"].rpartition("-")[0] for event in by_workers if event["stage"] == "begin")
+    begun = begun_of(found)
     assert begun["make-prompt-0"] == 1
     # the process without a network either ended with its node or finished the job, which the next one then found done
     assert begun[MADE] in (2, 3)
     assert 2 <= begun[ANSWERED] <= 3
-    trained = [(event["worker"], event["step"]) for event in by_workers if event["stage"] == "train"]
+    require_from_checkpoint(found)
+
+
+def begun_of(found: list[dict[str, Any]]) -> dict[str, int]:
+    """How often the jobs of a study were begun, by its events."""
+    return Counter(
+        event["worker"].rpartition("-")[0] for event in found if event["stage"] == "begin" and "worker" in event
+    )
+
+
+def lost_in(found: list[dict[str, Any]]) -> list[str]:
+    """The arms whose jobs were begun again, by the events of a study."""
+    return [event["note"].partition(":")[0] for event in found if "begun again" in event.get("note", "")]
+
+
+NONE_LEFT = "no machine of the cluster is left; finished work is kept, go on with --resume"
+ONCE = {f"{stage}-{arm}-0": 1 for stage in ("make", "answer") for arm in ("slow", "prompt")}
+
+
+@pytest.mark.parametrize("net", [PATIENT], indirect=True)
+def test_a_head_without_a_network_for_a_while_loses_nothing(
+    tmp_path: Path, tiny_model_folder: Path, net: Network
+) -> None:
+    plain, own = in_folders(tmp_path, tiny_model_folder, ["slow", "prompt"], more=SLOW, task=SCORED)
+    expected = study(plain, allow_commands=True, listeners=[])
+    jobs, hold = Jobs(own), own.parent / "hold"
+    with started(net["head"], own) as process:
+        until(lambda: jobs.files("arms/slow/run-0/sft/checkpoints/step-*"), process)
+        hold.touch()
+        without_network(net["head"], process)
+        hold.unlink()
+        _, told = process.communicate(timeout=WAIT)
+    require_same(own, result_of(own, told), plain, expected)
+    assert begun_of(events(folder_of(own))) == ONCE
+    assert lost_in(events(folder_of(own))) == []
+
+
+def test_a_head_that_gave_up_all_hosts_says_so_and_the_study_goes_on(
+    tmp_path: Path, tiny_model_folder: Path, net: Network
+) -> None:
+    plain, own = in_folders(tmp_path, tiny_model_folder, ["slow", "prompt"], more=SLOW, task=SCORED)
+    expected = study(plain, allow_commands=True, listeners=[])
+    jobs, hold = Jobs(own), own.parent / "hold"
+    with started(net["head"], own) as process:
+        until(lambda: jobs.files("arms/prompt/run-0/built.json"), process)
+        until(lambda: jobs.files("arms/slow/run-0/sft/checkpoints/step-*"), process)
+        hold.touch()
+        without_network(net["head"], process, lambda: "begun again" in jobs.files("events.jsonl")[0].read_text())
+        hold.unlink()
+        _, told = process.communicate(timeout=WAIT)
+    assert process.returncode not in (0, 1)
+    assert told.splitlines()[-1].endswith(NONE_LEFT)
+    for name in WORKING:
+        start_ray_unless_up(net[name], net)
+    with started(net["head"], own, "--resume") as process:
+        _, told = process.communicate(timeout=WAIT)
+    require_same(own, result_of(own, told), plain, expected)
+    assert begun_of(events(folder_of(own))) == {**ONCE, MADE: 2}
+    require_from_checkpoint(events(folder_of(own)))
+
+
+def require_from_checkpoint(found: list[dict[str, Any]]) -> None:
+    """One worker at a time trains, and each but the first goes on from a checkpoint."""
+    trained = [(event["worker"], event["step"]) for event in found if event["stage"] == "train" and "worker" in event]
     runs = [(worker, [step for _, step in of_one]) for worker, of_one in groupby(trained, key=lambda one: one[0])]
-    assert len(runs) == len({worker for worker, _ in runs}) == begun[MADE]  # one after the other
+    assert len(runs) == len({worker for worker, _ in runs}) == begun_of(found)[MADE]
     assert runs[0][1][0] == 1
-    assert all(steps[0] > 1 for _, steps in runs[1:])  # from a checkpoint
+    assert all(steps[0] > 1 for _, steps in runs[1:])
+
+
+def test_a_host_that_shares_no_folder_loses_power_and_its_job_goes_on_from_the_store(
+    tmp_path: Path, tiny_model_folder: Path, apart: Network
+) -> None:
+    plain, own = in_folders(tmp_path, tiny_model_folder, ["slow", "prompt"], more=SLOW, task=SCORED)
+    expected = study(plain, allow_commands=True, listeners=[])
+    jobs = Jobs(own)
+    with started(apart["head"], own, "--store", "s3://studies/all") as process:
+        # this event went through the store, and with it the checkpoint
+        (worker,) = until(lambda: jobs.workers_at(MADE, "dev"), process)
+        (host,) = (apart[name] for name in WORKING if worker in copies_on(apart[name], tmp_path))
+        without_power(apart, host)
+        _, told = process.communicate(timeout=WAIT)
+    require_same(own, result_of(own, told), plain, expected, apart=True)
+    found = events(folder_of(own))
+    assert lost_in(found) == ["arm slow"]
+    assert begun_of(found) == {**ONCE, MADE: 2}
+    assert len((own.parent / ".trimtab" / "openings.jsonl").read_text().splitlines()) == 1
+    require_from_checkpoint(found)
+
+
+def copies_on(host: Host, folder: Path) -> list[str]:
+    """The workers that have a copy of the study on a host."""
+    return host.run("find", str(folder), "-path", "*/cache/studies/*", "-maxdepth", "4", "-printf", "%f\n").splitlines()
