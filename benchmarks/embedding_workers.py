@@ -2,10 +2,10 @@
 
 Run: python benchmarks/embedding_workers.py  →  benchmarks/results/embedding_workers.json, in some minutes on two cores,
 alone on the machine. Needs the model minilm-l6 (`trimtab pull minilm-l6`). Each run is a process of its own, bound to
-as many cores as it has workers, in the order A B C D D C B A. `passages_per_second`: between the first batch that is
-kept and the last, without starting processes and loading models; `seconds`: with these, from connecting to the table
-of the index. `processor_seconds`: of all processes on these cores. `largest_difference`: of any number of a vector to
-that of one process. Linux, whose processes can be bound to cores.
+as many cores as it has workers, in the order A B C D D C B A. `seconds`: from connecting to the table of the index,
+with starting processes and loading models. `processor_seconds`: of all processes on these cores; not those of Ray
+Data's workers. `largest_difference`: of any number of a vector to that of one process. Linux, whose processes can be
+bound to cores.
 
 `ray_data`: what its import costs, and how it ends over a `ray://` address; see `trimtab/scale/embedding.py`.
 """
@@ -105,21 +105,16 @@ def run_here(way: str, count: int, folder: Path) -> dict[str, float]:
     """Embed and index the passages in this process's cores; the vectors are left in the folder."""
     documents, encoder = documents_of(count), load_embedder(MODEL, Path())
     index = Index.open(folder / "index", encoder)
-    kept: list[tuple[float, int]] = []
     began, busy = time.perf_counter(), busy_seconds()
 
     def embed(batches: Iterator[list[str]], _: int, keep: SaveVectors) -> None:
-        def noting(texts: Sequence[str], vectors: NDArray[np.float32], seconds: float) -> None:
-            keep(texts, vectors, seconds)
-            kept.append((time.perf_counter(), len(texts)))
-
         elsewhere: Callable[[Iterator[list[str]], SaveVectors], None]
         if way == "one process":
             for texts in batches:
-                noting(texts, encoder.encode(texts), 0.0)
+                keep(texts, encoder.encode(texts), 0.0)
             return
         elsewhere = by_ray_data if way.startswith("Ray Data") else by_trimtab
-        elsewhere(batches, noting)
+        elsewhere(batches, keep)
 
     index.embed_ahead(documents, embed)
     index.update(documents)
@@ -127,8 +122,7 @@ def run_here(way: str, count: int, folder: Path) -> dict[str, float]:
     names = [f"{number}#0" for number in range(count)]
     vectors = index.vectors(names)
     np.save(folder / "vectors.npy", np.stack([vectors[name] for name in names]))
-    rate = sum(texts for _, texts in kept[1:]) / (kept[-1][0] - kept[0][0])
-    return {"passages_per_second": rate, "seconds": seconds, "processor_seconds": busy}
+    return {"seconds": seconds, "processor_seconds": busy}
 
 
 def run(way: str, count: int, folder: Path) -> dict[str, float]:
@@ -203,7 +197,7 @@ def main() -> None:
         vectors = {way: np.load(Path(folder) / str(number) / "vectors.npy") for number, way in enumerate(CORES)}
     one = vectors.pop("one process")
     medians = {way: {what: median(each[what] for each in found) for what in found[0]} for way, found in runs.items()}
-    rates = {way: found["passages_per_second"] for way, found in medians.items()}
+    seconds = {way: found["seconds"] for way, found in medians.items()}
     found = {
         "machine": describe_machine(),
         "versions": versions(),
@@ -212,8 +206,8 @@ def main() -> None:
         "passages": options.count,
         "runs": runs,
         "medians": medians,
-        "two_over_one": rates["two workers"] / rates["one worker"],
-        "one_over_no_ray": rates["one worker"] / rates["one process"],
+        "two_over_one": seconds["one worker"] / seconds["two workers"],
+        "one_over_no_ray": seconds["one process"] / seconds["one worker"],
         "largest_difference": {way: float(np.abs(found - one).max()) for way, found in vectors.items()},
     }
     write_json(options.out, found)  # what follows may fail
