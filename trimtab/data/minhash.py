@@ -102,10 +102,13 @@ def _filter_by_signature(signed: NDArray[np.uint64], a: Ints, b: Ints) -> tuple[
 
 def _compare(texts: Texts, pairs: Ints, forest: SpanningForest, rejected: Ints) -> Ints:
     """Compare pairs exactly, unless they were rejected before, and add the near ones to the forest; return all rejected
-    pairs. A pair (a < b) is encoded as the number a · N + b.
+    pairs. A pair (a < b) is encoded as the number a · N + b; `rejected` is sorted.
     """
     count = len(forest.part)
-    pairs = np.setdiff1d(pairs, rejected)
+    pairs = np.unique(pairs)
+    if len(rejected):
+        place = np.minimum(np.searchsorted(rejected, pairs), len(rejected) - 1)
+        pairs = pairs[rejected[place] != pairs]
     found = [rejected]
     for start in range(0, len(pairs), _PAIRS_AT_ONCE):
         part = pairs[start : start + _PAIRS_AT_ONCE]
@@ -119,7 +122,7 @@ def _compare(texts: Texts, pairs: Ints, forest: SpanningForest, rejected: Ints) 
         near = Shingles(texts(numbers)).near_pairs(left, right)
         forest.add(numbers[near[0]], numbers[near[1]], near[2])
         found.append(np.setdiff1d(part, numbers[near[0]] * count + numbers[near[1]]))
-    return np.concatenate(found)
+    return np.sort(np.concatenate(found), kind="stable")  # quick on runs that are sorted
 
 
 def equal_minima(one: NDArray[np.uint64], other: NDArray[np.uint64]) -> Ints:

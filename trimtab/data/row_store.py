@@ -92,8 +92,9 @@ class StoredRows(Sequence[Example], ABC):
     @overload
     def __getitem__(self, at: slice) -> Sequence[Example]: ...
     def __getitem__(self, at: int | slice) -> Example | Sequence[Example]:
-        numbers = np.arange(len(self), dtype=np.int32)[at]
-        return RowView(self, numbers) if isinstance(at, slice) else self.read(numbers.reshape(1))[0]
+        if isinstance(at, slice):
+            return RowView(self, np.arange(*at.indices(len(self)), dtype=np.int32))
+        return self.read(np.array([range(len(self))[at]]))[0]
 
 
 class RowFile(StoredRows):
@@ -174,16 +175,21 @@ class RowChanges:
     renamed: NDArray[np.bool_]
     named_by: RowNumbers
 
-    def apply(self, rows: Sequence[Example], row: Example, number: int) -> Example:
-        """Return a row with its changes. `rows`: all rows, `number`: of this row in them."""
-        if self.renamed[number]:
-            row = replace(row, id=f"{row.id}-test")
-        leader = int(self.named_by[number])
-        if leader < 0:
-            return row
-        other = row if leader == number else rows[leader]
-        name = f"{other.id}-test" if leader != number and self.renamed[leader] else other.id
-        return replace(row, group=f"row:{name}" if other.group is None else other.group)
+    def apply(self, rows: Sequence[Example], numbers: RowNumbers) -> list[Example]:
+        """Return the rows with these numbers, changed. `rows`: all rows."""
+        found, leaders = read_rows(rows, numbers), self.named_by[numbers]
+        named = np.unique(leaders[leaders >= 0])
+        groups = {
+            number: f"row:{self._id(leader, number)}" if leader.group is None else leader.group
+            for number, leader in zip(named.tolist(), read_rows(rows, named), strict=True)
+        }
+        for at in np.flatnonzero(self.renamed[numbers] | (leaders >= 0)).tolist():
+            row, number = found[at], int(numbers[at])
+            found[at] = replace(row, id=self._id(row, number), group=groups.get(int(leaders[at]), row.group))
+        return found
+
+    def _id(self, row: Example, number: int) -> str:
+        return f"{row.id}-test" if self.renamed[number] else row.id
 
 
 class RowView(StoredRows):
@@ -223,13 +229,7 @@ class RowView(StoredRows):
             yield from self._read(self.numbers[start : start + BLOCK])
 
     def _read(self, numbers: RowNumbers) -> list[Example]:
-        rows, changes = read_rows(self.rows, numbers), self.changes
-        if changes is None:
-            return rows
-        changed = np.flatnonzero(changes.renamed[numbers] | (changes.named_by[numbers] >= 0))
-        for at in changed.tolist():
-            rows[at] = changes.apply(self.rows, rows[at], int(numbers[at]))
-        return rows
+        return self.changes.apply(self.rows, numbers) if self.changes else read_rows(self.rows, numbers)
 
 
 class JoinedRows(StoredRows):
