@@ -18,7 +18,7 @@ from trimtab.base.records import Example, Split
 from trimtab.base.task import Task, toml_string
 from trimtab.data.audit import Audit
 from trimtab.data.duplicates import DuplicatePair, PairKind, ellipsize, normalise_text, row_location
-from trimtab.data.row_store import join_rows, repeated_positions, select_rows
+from trimtab.data.row_store import join_rows, read_rows, repeated_positions, select_rows
 from trimtab.data.split import SPLITS
 
 if TYPE_CHECKING:
@@ -340,28 +340,37 @@ def _estimated(data: _CheckInput) -> Iterator[Remark]:
 
 def _bursts(data: _CheckInput, pairs: Sequence[DuplicatePair]) -> Iterator[Remark]:
     """Yield a warning on many near-identical rows with one answer: a mistake, or data poisoning."""
-    component_of: dict[int, list[int]] = {}
-    for pair in pairs:  # the pairs are a forest, so whole components are merged
-        members = component_of.get(pair.a, [pair.a]) + component_of.get(pair.b, [pair.b])
-        for i in members:
-            component_of[i] = members
-    bursts: dict[int, list[Example]] = {}
-    for members in component_of.values():
-        rows = [data.rows[i] for i in sorted(members)]
-        if len(rows) >= BURST and len({normalise_text(row.references[0]) for row in rows}) == 1:
-            bursts[min(members)] = rows
+    bursts, rows = 0, list[Example]()  # their number, and the rows of the largest
+    for members in _components(len(data.rows), pairs, least=BURST):
+        found = read_rows(data.rows, members)
+        if len({normalise_text(row.references[0]) for row in found}) == 1:
+            bursts, rows = bursts + 1, max(rows, found, key=len)
     if bursts:
-        rows = max(bursts.values(), key=len)
-        count = (
-            f"{len(bursts)} burst{'s' if len(bursts) > 1 else ''} of at least {BURST} nearly identical rows with "
-            "one answer"
-        )
+        count = f"{bursts} burst{'s' * (bursts > 1)} of at least {BURST} nearly identical rows with one answer"
         text = (
             f"{count}: the largest has {len(rows)} rows ({ellipsize(rows[0].input)!r}: "
             f"{ellipsize(rows[0].references[0])!r}, from {row_location(rows[0])} on); make sure that nobody "
             "planted them, and keep one of each."
         )
         yield Remark("warn", text)
+
+
+def _components(count: int, pairs: Sequence[DuplicatePair], *, least: int) -> Iterator[RowNumbers]:
+    """Yield the numbers of the rows of each connected component of at least `least` rows, in the order of their first
+    pairs. `count`: of all rows.
+    """
+    from scipy.sparse import csr_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    a, b = np.array([(pair.a, pair.b) for pair in pairs], np.int32).T
+    graph = csr_matrix((np.ones(len(a), np.int8), (a, b)), shape=(count, count))
+    label = connected_components(graph, directed=False)[1]
+    in_order, ends = np.argsort(label, kind="stable"), np.cumsum(np.bincount(label))
+    for first in np.sort(np.unique(label[a], return_index=True)[1]).tolist():
+        own = int(label[a[first]])
+        members = in_order[ends[own - 1] if own else 0 : ends[own]]
+        if len(members) >= least:
+            yield members
 
 
 def _quotes(data: _CheckInput) -> Iterator[Remark]:
