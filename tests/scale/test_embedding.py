@@ -25,6 +25,7 @@ from trimtab.scale.cluster import Cluster
 from trimtab.studies.study import study
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'trimtab[ray]'")
+pytestmark = pytest.mark.cluster
 
 
 @pytest.fixture(autouse=True)
@@ -105,7 +106,6 @@ def test_the_index_is_that_of_one_process(tmp_path: Path, tiny_embedding_folder:
     assert np.abs(np.stack([found[one] - expected[one] for one in names])).max() < 1e-6
 
 
-@pytest.mark.cluster
 def test_a_killed_process_costs_the_batch_that_it_was_at(tmp_path: Path, machines: Cluster) -> None:
     documents, log = documents_of(600), tmp_path / "log"
     load, killed = logging_encoder(log, 0.3), list[int]()
@@ -136,7 +136,6 @@ def test_a_killed_process_costs_the_batch_that_it_was_at(tmp_path: Path, machine
     assert len({pid for pid, _ in lines_of(log, "begin")}) == 3  # two, and one in place of the lost
 
 
-@pytest.mark.cluster
 def test_what_was_cut_off_goes_on_with_what_lacks(tmp_path: Path, machines: Cluster) -> None:
     documents, log = documents_of(600), tmp_path / "log"
     load = logging_encoder(log, 0.1)

@@ -22,6 +22,7 @@ from trimtab.scale.study_store import StudyStore
 from trimtab.studies.study import study
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'trimtab[ray]'")
+pytestmark = pytest.mark.cluster
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +86,6 @@ def test_the_verdict_is_that_of_one_machine(
     assert left_by_jobs(caches) == []
 
 
-@pytest.mark.cluster
 def test_a_killed_process_goes_on_from_its_checkpoint_in_the_store(
     base: Path, caches: list[Path], tiny_model_folder: Path, machines: Cluster
 ) -> None:
@@ -115,7 +115,6 @@ def test_a_killed_process_goes_on_from_its_checkpoint_in_the_store(
     assert min(first.values()) > 1  # it went on
 
 
-@pytest.mark.cluster
 def test_a_study_goes_on_on_another_machine(
     base: Path, caches: list[Path], tiny_model_folder: Path, machines: Cluster
 ) -> None:
