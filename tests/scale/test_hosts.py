@@ -33,6 +33,7 @@ from waiting import WAIT, until
 
 from trimtab.arms.store import read_result
 from trimtab.base.results import StudyResult
+from trimtab.base.results import StudyResult
 from trimtab.studies.study import study
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'trimtab[ray]'")
@@ -122,8 +123,7 @@ def begin_and_break(net: Network, jobs: Jobs, process: subprocess.Popen[str]) ->
 def test_power_network_and_disk_of_hosts_fail_and_the_study_is_the_same(
     tmp_path: Path, tiny_model_folder: Path, net: Network
 ) -> None:
-    plain, own = in_folders(tmp_path, tiny_model_folder, ["slow", "prompt"], more=SLOW, task=SCORED)
-    expected = study(plain, allow_commands=True, listeners=[])
+    plain, own, expected = studied(tmp_path, tiny_model_folder)
     jobs = Jobs(own)
     with started(net["head"], own) as process:
         begin_and_break(net, jobs, process)
@@ -155,6 +155,12 @@ def require_nothing_twice(task: Path, found: list[dict[str, Any]]) -> None:
     require_from_checkpoint(found)
 
 
+def studied(folder: Path, model: Path) -> tuple[Path, Path, StudyResult]:
+    """Two task files alike, and the study of the first on one machine."""
+    plain, own = in_folders(folder, model, ["slow", "prompt"], more=SLOW, task=SCORED)
+    return plain, own, study(plain, allow_commands=True, listeners=[])
+
+
 def begun_of(found: list[dict[str, Any]]) -> dict[str, int]:
     """How often the jobs of a study were begun, by its events."""
     return Counter(
@@ -175,8 +181,7 @@ ONCE = {f"{stage}-{arm}-0": 1 for stage in ("make", "answer") for arm in ("slow"
 def test_a_head_without_a_network_for_a_while_loses_nothing(
     tmp_path: Path, tiny_model_folder: Path, net: Network
 ) -> None:
-    plain, own = in_folders(tmp_path, tiny_model_folder, ["slow", "prompt"], more=SLOW, task=SCORED)
-    expected = study(plain, allow_commands=True, listeners=[])
+    plain, own, expected = studied(tmp_path, tiny_model_folder)
     jobs, hold = Jobs(own), own.parent / "hold"
     with started(net["head"], own) as process:
         until(lambda: jobs.files("arms/slow/run-0/sft/checkpoints/step-*"), process)
@@ -192,8 +197,7 @@ def test_a_head_without_a_network_for_a_while_loses_nothing(
 def test_a_head_that_gave_up_all_hosts_says_so_and_the_study_goes_on(
     tmp_path: Path, tiny_model_folder: Path, net: Network
 ) -> None:
-    plain, own = in_folders(tmp_path, tiny_model_folder, ["slow", "prompt"], more=SLOW, task=SCORED)
-    expected = study(plain, allow_commands=True, listeners=[])
+    plain, own, expected = studied(tmp_path, tiny_model_folder)
     jobs, hold = Jobs(own), own.parent / "hold"
     with started(net["head"], own) as process:
         until(lambda: jobs.files("arms/prompt/run-0/built.json"), process)
@@ -225,8 +229,7 @@ def require_from_checkpoint(found: list[dict[str, Any]]) -> None:
 def test_a_host_that_shares_no_folder_loses_power_and_its_job_goes_on_from_the_store(
     tmp_path: Path, tiny_model_folder: Path, apart: Network
 ) -> None:
-    plain, own = in_folders(tmp_path, tiny_model_folder, ["slow", "prompt"], more=SLOW, task=SCORED)
-    expected = study(plain, allow_commands=True, listeners=[])
+    plain, own, expected = studied(tmp_path, tiny_model_folder)
     jobs = Jobs(own)
     with started(apart["head"], own, "--store", "s3://studies/all") as process:
         # this event went through the store, and with it the checkpoint

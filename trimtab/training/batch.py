@@ -127,10 +127,9 @@ def step_rows(count: int, batch: int, step: int, seed: int) -> list[int]:
     return _epoch_order(count, seed, epoch)[place * batch : (place + 1) * batch].tolist()
 
 
-@lru_cache(
-    maxsize=2
-)  # of training and of dev: drawn anew for each step, the order of a million rows takes half a second
+@lru_cache(maxsize=2)  # of training and of dev: to shuffle a million rows takes half a second
 def _epoch_order(count: int, seed: int, epoch: int) -> array[int]:
+    """Return the order in which an epoch reads the rows."""
     order = array("i", range(count))
     random.Random(f"{seed}:{epoch}").shuffle(order)
     return order
