@@ -33,7 +33,6 @@ from waiting import WAIT, until
 
 from trimtab.arms.store import read_result
 from trimtab.base.results import StudyResult
-from trimtab.base.results import StudyResult
 from trimtab.studies.study import study
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'trimtab[ray]'")
