@@ -17,7 +17,7 @@ from trimtab.base.common_prefix import common_prefix_length
 from trimtab.base.records import Example, Split
 from trimtab.base.task import Task, toml_string
 from trimtab.data.audit import Audit
-from trimtab.data.duplicates import DuplicatePair, PairKind, ellipsize, normalise_text, row_location
+from trimtab.data.duplicates import PairKind, ellipsize, normalise_text, row_location
 from trimtab.data.row_store import join_rows, read_rows, repeated_positions, select_rows
 from trimtab.data.split import SPLITS
 
@@ -322,7 +322,7 @@ def _repetition(data: _CheckInput) -> Iterator[Remark]:
         f"{left} independent rows; remove what is not meant."
     )
     yield Remark("warn" if len(pairs) >= REPEATED * total else "note", text)
-    yield from _bursts(data, pairs)
+    yield from _bursts(data)
 
 
 def _estimated(data: _CheckInput) -> Iterator[Remark]:
@@ -338,11 +338,14 @@ def _estimated(data: _CheckInput) -> Iterator[Remark]:
         yield Remark("note", text)
 
 
-def _bursts(data: _CheckInput, pairs: Sequence[DuplicatePair]) -> Iterator[Remark]:
+def _bursts(data: _CheckInput) -> Iterator[Remark]:
     """Yield a warning on many near-identical rows with one answer: a mistake, or data poisoning."""
     bursts, rows = 0, list[Example]()  # their number, and the rows of the largest
-    for members in _components(len(data.rows), pairs, least=BURST):
-        found = read_rows(data.rows, members)
+    components = data.audit.rows.components[data.numbers]
+    _, label, sizes = np.unique(components, return_inverse=True, return_counts=True)
+    in_order, ends = np.argsort(label, kind="stable"), np.cumsum(sizes)
+    for one in np.flatnonzero(sizes >= BURST).tolist():
+        found = read_rows(data.rows, in_order[ends[one] - sizes[one] : ends[one]])
         if len({normalise_text(row.references[0]) for row in found}) == 1:
             bursts, rows = bursts + 1, max(rows, found, key=len)
     if bursts:
@@ -353,24 +356,6 @@ def _bursts(data: _CheckInput, pairs: Sequence[DuplicatePair]) -> Iterator[Remar
             "planted them, and keep one of each."
         )
         yield Remark("warn", text)
-
-
-def _components(count: int, pairs: Sequence[DuplicatePair], *, least: int) -> Iterator[RowNumbers]:
-    """Yield the numbers of the rows of each connected component of at least `least` rows, in the order of their first
-    pairs. `count`: of all rows.
-    """
-    from scipy.sparse import csr_matrix
-    from scipy.sparse.csgraph import connected_components
-
-    a, b = np.array([(pair.a, pair.b) for pair in pairs], np.int32).T
-    graph = csr_matrix((np.ones(len(a), np.int8), (a, b)), shape=(count, count))
-    label = connected_components(graph, directed=False)[1]
-    in_order, ends = np.argsort(label, kind="stable"), np.cumsum(np.bincount(label))
-    for first in np.sort(np.unique(label[a], return_index=True)[1]).tolist():
-        own = int(label[a[first]])
-        members = in_order[ends[own - 1] if own else 0 : ends[own]]
-        if len(members) >= least:
-            yield members
 
 
 def _quotes(data: _CheckInput) -> Iterator[Remark]:
