@@ -11,6 +11,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from trimtab.base.errors import DivergedError, InputError, StoppedError
@@ -18,6 +19,7 @@ from trimtab.base.records import Hit, Passage
 from trimtab.base.results import ArmResult, Cost, Estimate, StudyResult, Verdict, Volume
 from trimtab.cli import main
 from trimtab.cli.main import app
+from trimtab.cli.options import machines_at
 from trimtab.model.suggestions import FreeMemory
 
 VERBS = ("init", "pull", "check", "study", "audit", "test", "train", "eval", "ask", "runs", "compare", "demo", "doctor")
@@ -416,6 +418,21 @@ def test_wrong_use_is_one_line_and_exits_2(capsys, typed, line):
         (told,) = shown.err.splitlines()
         assert told.startswith(f"trimtab: {line}")
     assert json.loads(shown.out) == {"error": told.removeprefix("trimtab: "), "exit_code": 2}
+
+
+@pytest.mark.parametrize(
+    ("address", "labels", "store", "words"),
+    [
+        (None, ["zone=eu"], None, "is for the machines that --on names; add it"),
+        (None, None, "s3://bucket/folder", "is for the machines that --on names; add it"),
+        ("local", ["zone"], None, "'zone' is not KEY=VALUE"),
+        ("local", ["=eu"], None, "'=eu' is not KEY=VALUE"),
+        ("local", ["zone=eu", "zone=us"], None, "gives two values to zone"),
+    ],
+)
+def test_options_that_name_no_machines_are_told(address, labels, store, words):
+    with pytest.raises(typer.BadParameter, match=words):
+        machines_at(address, labels, store)
 
 
 # What a verb needs is imported once, which takes seconds; each output is that of a fork.

@@ -24,6 +24,7 @@ from waiting import WAIT, until
 from trimtab.arms.store import read_result
 from trimtab.base.errors import InputError
 from trimtab.scale.cluster import Cluster
+from trimtab.scale.training import train_on_cluster
 from trimtab.studies.study import study
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'trimtab[ray]'")
@@ -184,6 +185,31 @@ def test_a_study_that_was_stopped_and_killed_goes_on_here(
     assert len(lines) == len(set(lines))  # no event is passed on twice
 
 
+# ---- labels
+
+
+@pytest.mark.cluster
+def test_only_machines_with_the_labels_are_used(
+    tmp_path: Path, tiny_model_folder: Path, nodes: Any, machines: Cluster
+) -> None:
+    """A study of two jobs at once, and a training: on the one node of four that has the label."""
+    labelled = nodes.add_node(**SMALL, labels={"zone": "eu"})
+    own = write_task(tmp_path, tiny_model_folder, ["quick", "few-shot"], more=QUICK)
+    used = set[str]()
+
+    def watch(_: dict[str, Any]) -> None:
+        used.update(file.read_text() for file in own.parent.glob(".trimtab/studies/*/workers/*/*.node"))
+
+    chosen = Cluster(machines.ray, "auto", node_labels={"zone": "eu"})
+    study(own, machines=chosen, listeners=[watch])
+    assert used == {labelled.node_id}
+    assert len(json.loads((folder_of(own) / "manifest.json").read_text())["machines"]) == 1
+    assert chosen.option == "--on auto --node-label zone=eu"
+    assert len(chosen.training_bundles()) == 1
+    train_on_cluster(chosen, own, "quick", listeners=())
+    nodes.remove_node(labelled)
+
+
 # ---- bad input: one line each, before anything is spent
 
 
@@ -238,6 +264,15 @@ def test_a_folder_that_not_all_see_is_told(
         told = refused(task, machines)
     studies = here / ".trimtab" / "studies"
     assert f"does not see {studies}; put the task's folder where all machines have it under the same path" in told
+
+
+def test_a_label_that_no_node_has_is_told(tmp_path: Path, tiny_model_folder: Path, machines: Cluster) -> None:
+    chosen = Cluster(machines.ray, "auto", node_labels={"zone": "eu", "disk": "fast"})
+    told = refused(write_task(tmp_path, tiny_model_folder, ["prompt"]), chosen)
+    assert told == (
+        "--on: no machine of the cluster with the label zone=eu and disk=fast offers a core; "
+        "add one (`ray start --labels`)"
+    )
 
 
 def test_a_gpu_that_no_node_has_is_told(tmp_path: Path, tiny_model_folder: Path, machines: Cluster) -> None:

@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
+from ray_nodes import SMALL
 from study_tasks import CITIES, events, folder_of, rows_of, write_task
 
 from trimtab.arms.retriever import load_embedder
@@ -104,6 +106,20 @@ def test_the_index_is_that_of_one_process(tmp_path: Path, tiny_embedding_folder:
     names = list(right.passages)
     found, expected = own.vectors(names), right.vectors(names)
     assert np.abs(np.stack([found[one] - expected[one] for one in names])).max() < 1e-6
+
+
+def test_only_machines_with_the_labels_embed(tmp_path: Path, nodes: Any, machines: Cluster) -> None:
+    labelled, parents, log = nodes.add_node(**SMALL, labels={"zone": "eu"}), set[int](), tmp_path / "log"
+    load = logging_encoder(log, 0.1)
+
+    def look(_: int) -> None:
+        parents.update(psutil.Process(pid).ppid() for pid, _ in lines_of(log, "begin"))
+
+    chosen = Cluster(machines.ray, "auto", node_labels={"zone": "eu"})
+    index = Index.open(tmp_path / "index", load())
+    assert index.embed_ahead(documents_of(100), embedding_by(chosen, load, "logging", look)) == 100
+    assert parents == {labelled.all_processes["raylet"][0].process.pid}
+    nodes.remove_node(labelled)
 
 
 def test_a_killed_process_costs_the_batch_that_it_was_at(tmp_path: Path, machines: Cluster) -> None:

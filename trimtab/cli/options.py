@@ -44,6 +44,14 @@ LabelOption = Annotated[
 OutputOption = Annotated[
     str | None, typer.Option("--output", metavar="COLUMN", help="The answer column, if answers are free text.")
 ]
+NodeLabelOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--node-label",
+        metavar="KEY=VALUE",
+        help="With --on: use only machines that have this label in Ray; several times for several labels.",
+    ),
+]
 RowsOption = Annotated[
     int | None,
     typer.Option(
@@ -164,17 +172,27 @@ def task_from_options(path: Path, source: str | None = None, **columns: str | No
         return task_at(location, {**columns_given, **_ask_columns(error)}, _print_note)
 
 
-def machines_at(address: str | None, store: str | None = None) -> AbstractContextManager[Cluster | None]:
-    """Return a context manager that connects to the machines at an address, with a store if one is given; it yields
-    None if no address is given.
+def machines_at(
+    address: str | None, node_labels: Sequence[str] | None, store: str | None = None
+) -> AbstractContextManager[Cluster | None]:
+    """Return a context manager that connects to the machines at an address, those with these labels (`KEY=VALUE`) if
+    any are given, with a store if one is given; it yields None if no address is given.
     """
     if address is None:
-        if store is not None:
-            raise typer.BadParameter("is for the machines that --on names; add it", param_hint="--store")
+        for option, given in (("--node-label", node_labels), ("--store", store)):
+            if given:
+                raise typer.BadParameter("is for the machines that --on names; add it", param_hint=option)
         return nullcontext()
+    labels: dict[str, str] = {}
+    for label in node_labels or ():
+        key, equals, value = label.partition("=")
+        if not key or not equals or key in labels:
+            problem = f"gives two values to {key}" if key in labels else f"{label!r} is not KEY=VALUE"
+            raise typer.BadParameter(problem, param_hint="--node-label")
+        labels[key] = value
     from trimtab.scale.cluster import open_cluster
 
-    return open_cluster(address, store)
+    return open_cluster(address, store, labels)
 
 
 def say_loading() -> None:

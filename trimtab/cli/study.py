@@ -15,6 +15,7 @@ from trimtab.cli.options import (
     InputOption,
     JsonOption,
     LabelOption,
+    NodeLabelOption,
     OutputOption,
     ResumeOption,
     RowsOption,
@@ -67,6 +68,7 @@ def command(
             "ray://HOST:PORT.",
         ),
     ] = None,
+    node_label: NodeLabelOption = None,
     store: Annotated[
         str | None,
         typer.Option(
@@ -100,7 +102,7 @@ def command(
         from trimtab.studies.study import study
 
         chosen = None if arms is None else [name.strip() for name in arms.split(",") if name.strip()]
-        with machines_at(on, store) as machines:
+        with machines_at(on, node_label, store) as machines:
             result = study(
                 own,
                 resume=resume,

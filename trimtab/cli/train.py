@@ -14,6 +14,7 @@ from trimtab.cli.options import (
     ArmArgument,
     CommandsOption,
     JsonOption,
+    NodeLabelOption,
     ResumeOption,
     TaskOption,
     TrackOption,
@@ -43,6 +44,7 @@ def command(
             "machine's cluster), or ray://HOST:PORT.",
         ),
     ] = None,
+    node_label: NodeLabelOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Train one arm's weights and store them as a run.
@@ -66,7 +68,7 @@ def command(
         from trimtab.studies.train import train
 
         launch = launch_of(os.environ)
-        with machines_at(on) as machines:
+        with machines_at(on, node_label) as machines:
             if machines is None:
                 train_once = train
             else:

@@ -57,14 +57,17 @@ OBJECT_STORE_BYTES = 80 << 20  # the least that Ray accepts, as no large result 
 
 
 @contextmanager
-def open_cluster(address: str, store: str | None = None) -> Iterator[Cluster]:
+def open_cluster(
+    address: str, store: str | None = None, node_labels: Mapping[str, str] | None = None
+) -> Iterator[Cluster]:
     """Context manager: connects to a Ray cluster and yields its machines, for `study(machines=…)`.
 
     `address`: `local` for processes on this machine, `auto` for the cluster that this machine belongs to (or that
     RAY_ADDRESS names), or `ray://HOST:PORT`. `store`: the address of an object store (`s3://BUCKET/FOLDER`), through
-    which machines without a shared folder exchange a study's files. Raises PackageError if Ray is not installed, and
-    InputError if nothing listens at the address, if the cluster has another version of Ray or Python, or if `store` is
-    not an address of an object store.
+    which machines without a shared folder exchange a study's files. `node_labels`: the machines with all these labels
+    of Ray are used, the others are not. Raises PackageError if Ray is not installed, and InputError if nothing listens
+    at the address, if the cluster has another version of Ray or Python, or if `store` is not an address of an object
+    store.
     """
     ray = _import_ray()
     if store is not None:
@@ -74,7 +77,7 @@ def open_cluster(address: str, store: str | None = None) -> Iterator[Cluster]:
     try:
         _connect(ray, address)
         _restore(former)  # Ray ends the process at SIGTERM
-        yield Cluster(ray, address, store)
+        yield Cluster(ray, address, store, node_labels)
     finally:
         with suppress(Exception):
             ray.shutdown()
@@ -148,10 +151,13 @@ def _connect(ray: Any, address: str) -> None:
 
 
 class Cluster:
-    """The machines of a Ray cluster. `ray`: Ray's module, connected to it."""
+    """The machines of a Ray cluster that have all the `node_labels`. `ray`: Ray's module, connected to the cluster."""
 
-    def __init__(self, ray: Any, address: str, store: str | None = None) -> None:
+    def __init__(
+        self, ray: Any, address: str, store: str | None = None, node_labels: Mapping[str, str] | None = None
+    ) -> None:
         self.ray, self.address, self.store = ray, address, store
+        self.node_labels = dict(node_labels or {})
         self.gpu = False  # True: each job that runs the base model gets a GPU, as this machine times the plan on one
         self._reports: dict[str, MachineReport] = {}  # by machine name
         self._cores = 1  # of each job
@@ -159,7 +165,9 @@ class Cluster:
     @property
     def option(self) -> str:
         """Return the command-line options that name these machines."""
-        return f"--on {self.address}" + (f" --store {shlex.quote(self.store)}" if self.store else "")
+        labels = [("--node-label", f"{key}={value}") for key, value in self.node_labels.items()]
+        store = [("--store", self.store)] if self.store else []
+        return shlex.join(word for pair in [("--on", self.address), *labels, *store] for word in pair)
 
     # ---- checks before a study
 
@@ -180,12 +188,22 @@ class Cluster:
             _require_usable(name, report, folder, self.store, gpu=self._needs_gpu_of(nodes[name]))
         if not self._capacities():
             lacks = "has a GPU, as this one has, on which the plan is timed" if self.gpu else "offers a core"
-            remedy = "add one, or start the study elsewhere"
-            raise InputError(f"no machine of the cluster {lacks}", remedy, field="--on")
+            labels = " and ".join(f"{key}={value}" for key, value in self.node_labels.items())
+            which = f" with the label {labels}" if labels else ""
+            remedy = "add one (`ray start --labels`)" if labels else "add one, or start the study elsewhere"
+            raise InputError(f"no machine of the cluster{which} {lacks}", remedy, field="--on")
 
     def _nodes(self) -> dict[str, Mapping[str, Any]]:
-        """Return the nodes that are up and offer a core, by host name; several nodes of one host get their ID added."""
-        found = [node for node in self.ray.nodes() if node["Alive"] and node["Resources"].get("CPU", 0) >= 1]
+        """Return the nodes that are up, offer a core and have the labels, by host name; several nodes of one host get
+        their ID added.
+        """
+        found = [
+            node
+            for node in self.ray.nodes()
+            if node["Alive"]
+            and node["Resources"].get("CPU", 0) >= 1
+            and self.node_labels.items() <= node["Labels"].items()
+        ]
         hosts = Counter(node["NodeManagerHostname"] for node in found)
         return {
             node["NodeManagerHostname"]
@@ -339,6 +357,7 @@ class Cluster:
             digest,
             cores=self._cores,
             slots=self._slots,
+            node_labels=self.node_labels,
             attempts=ATTEMPTS,
             machine_timeout=NEW_MACHINE_SECONDS,
         )
@@ -353,6 +372,7 @@ class Cluster:
     def submit(self, context: JobContext, job: Job, worker: str) -> Any:
         """Submit a job to Ray. Return Ray's reference to its `JobOutcome`."""
         options: dict[str, Any] = {"num_cpus": self._cores, "max_retries": 0, "scheduling_strategy": "SPREAD"}
+        options["label_selector"] = self.node_labels
         machines = self._capacities()
         if job.memory_mb and any(machine.memory_mb for machine in machines):
             # Ray would never schedule a job that asks for more memory than the largest machine has

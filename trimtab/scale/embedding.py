@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -72,7 +72,7 @@ class EmbeddingPool:
     """A pool of embedding actors on a cluster, as many as fit; each embeds one batch at a time.
 
     `slots`: returns how many actors fit at present. `attempts`: how often a batch is retried if its process is lost.
-    `machine_timeout`: seconds to wait for a machine while there is none.
+    `machine_timeout`: seconds to wait for a machine while there is none. `node_labels`: of the nodes to use.
     """
 
     def __init__(
@@ -85,9 +85,11 @@ class EmbeddingPool:
         slots: Callable[[], int],
         attempts: int,
         machine_timeout: float,
+        node_labels: Mapping[str, str],
     ) -> None:
         self._ray, self._load, self._digest, self._cores = ray, load, digest, cores
         self._slots, self._attempts, self._machine_timeout = slots, attempts, machine_timeout
+        self._node_labels = dict(node_labels)
         self._seconds_without_machine = 0.0
         self._idle: list[Any] = []
         self._running: dict[Any, tuple[Any, list[str]]] = {}  # actor and batch, by Ray's reference to the result
@@ -129,7 +131,12 @@ class EmbeddingPool:
             self._running[worker.embed.remote(texts)] = worker, texts
 
     def _new_worker(self) -> Any:
-        options = {"num_cpus": self._cores, "scheduling_strategy": "SPREAD", "max_restarts": 0}
+        options = {
+            "num_cpus": self._cores,
+            "scheduling_strategy": "SPREAD",
+            "label_selector": self._node_labels,
+            "max_restarts": 0,
+        }
         return self._ray.remote(**options)(EmbeddingWorker).remote(self._load, self._digest, self._cores)
 
     def _collect(self, waiting: _BatchQueue) -> Iterator[tuple[list[str], EmbeddedBatch]]:

@@ -168,7 +168,8 @@ class _GroupTraining:
         from ray.util import placement_group, remove_placement_group
 
         bundles = self.cluster.training_bundles()
-        group = placement_group(bundles, strategy="PACK") if bundles else None
+        labels = [self.cluster.node_labels] * len(bundles)
+        group = placement_group(bundles, strategy="PACK", bundle_label_selector=labels) if bundles else None
         if group is None or not group.wait(NEW_MACHINE_SECONDS):
             if group is not None:
                 remove_placement_group(group)
