@@ -1,15 +1,19 @@
 """A real S3 server on this machine (moto's), and the environment variables that a user of S3 sets, rightly or wrongly.
 
-Fixtures for tests that read and write by s3fs: `s3`, `bucket`.
+Tests of stores run against it, and against each server on this machine that TRIMTAB_TEST_STORES names, such as
+`az://CONTAINER gs://BUCKET`: what their clients need is in the environment already. Fixtures for tests that read and
+write by fsspec: `s3`, `bucket`.
 """
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +21,8 @@ from pathlib import Path
 import pytest
 
 NEEDED = ("moto", "flask", "flask_cors")  # moto's server is an application of Flask
+S3 = "s3"  # the server of moto
+STORES = (S3, *os.environ.get("TRIMTAB_TEST_STORES", "").split())
 KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 
 
@@ -57,28 +63,47 @@ def s3() -> Iterator[str]:
         yield address
 
 
-@pytest.fixture
-def bucket(s3: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
-    """An address below the bucket, with the surroundings that a user of S3 sets."""
-    import s3fs
-
-    s3fs.S3FileSystem.clear_instance_cache()
-    set_s3_variables(monkeypatch, s3, tmp_path)
+@pytest.fixture(params=STORES)
+def bucket(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    """An address below the bucket, with the surroundings that a user of S3 sets; an address below a named store."""
+    if request.param != S3:
+        return below(request.param)
+    set_s3_variables(monkeypatch, request.getfixturevalue("s3"), tmp_path)
+    forget_clients(S3)
     return f"s3://kept/{tmp_path.name}"
 
 
-WRONG = ("no bucket", "no credentials", "no server")
+def below(store: str) -> str:
+    """Return an address below a named store that no other test and no other run has."""
+    return f"{store}/{uuid.uuid4().hex}"
+
+
+def forget_clients(address: str) -> None:
+    """Let fsspec make its client of such addresses anew, from the variables of now."""
+    import fsspec
+
+    fsspec.get_filesystem_class(address.partition("://")[0]).clear_instance_cache()
+
+
+NO_SERVER = {  # by scheme, a variable with which the client finds no server
+    "s3": ("AWS_ENDPOINT_URL", "http://127.0.0.1:9"),
+    "gs": ("STORAGE_EMULATOR_HOST", "http://127.0.0.1:9"),
+    "az": ("AZURE_STORAGE_CONNECTION_STRING", "nonsense"),
+}
+WRONG = ((S3, "no credentials"), *((store, wrong) for store in STORES for wrong in ("no bucket", "no server")))
 
 
 def go_wrong(wrong: str, address: str, monkeypatch: pytest.MonkeyPatch) -> tuple[str, str]:
     """Make one of WRONG so. Return the address to use, and a word of what is told of it."""
+    forget_clients(address)
+    scheme = address.partition("://")[0]
     if wrong == "no bucket":
-        return f"s3://nowhere/{address.rpartition('/')[2]}", "bucket"
+        return f"{scheme}://nowhere/{address.rpartition('/')[2]}", "container" if scheme == "az" else "bucket"
     if wrong == "no credentials":
         for name in KEYS:
             monkeypatch.delenv(name)
         return address, "credentials"
-    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv(*NO_SERVER[scheme])
     return address, "connect"
 
 

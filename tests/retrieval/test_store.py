@@ -1,15 +1,20 @@
-"""An index whose tables are in S3, by LanceDB against a real server on this machine; skipped where there is none."""
+"""An index whose tables are in object stores, by LanceDB against real servers on this machine; skipped where there is
+none."""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 from interrupted import interrupted
-from s3_server import KEYS, s3_server, set_s3_variables
+from s3_server import KEYS, S3, STORES, below, s3_server, set_s3_variables
 
 from trimtab.base.errors import InputError, RemoteError
 from trimtab.retrieval import index as index_module
@@ -17,6 +22,8 @@ from trimtab.retrieval.index import Changes, Index
 from trimtab.retrieval.search import hybrid_search
 
 pytestmark = pytest.mark.slow
+
+OPENS = "import sys; from trimtab.retrieval.lance import LanceStore; LanceStore(sys.argv[1], 'x').stamp()"
 
 
 @pytest.fixture(scope="module")
@@ -27,9 +34,17 @@ def server() -> Iterator[str]:
 
 
 @pytest.fixture
-def store(server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
-    """An address below the bucket, with the surroundings that a user of S3 sets."""
+def s3_variables(server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The surroundings that a user of S3 sets."""
     set_s3_variables(monkeypatch, server, tmp_path)
+
+
+@pytest.fixture(params=STORES)
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """An address below the bucket, with what a user of S3 sets; an address below a named store."""
+    if request.param != S3:
+        return below(request.param)
+    request.getfixturevalue("s3_variables")
     return f"s3://passages/{tmp_path.name}"
 
 
@@ -96,14 +111,14 @@ def test_a_writer_that_died_leaves_its_batches_to_the_next(store, tmp_path, enco
 @pytest.mark.parametrize(
     ("place", "without", "endpoint", "words"),
     [
-        ("s3://absent/folder", (), None, "s3://absent/folder: there is no such bucket; create it"),
-        ("s3://passages/x", KEYS, None, "s3://passages/x: no credentials are found; set AWS_ACCESS_KEY_ID"),
-        ("s3://passages/x", (), "http://127.0.0.1:9", "s3://passages/x: cannot be reached; check the network"),
-        ("ftp://passages/x", (), None, "ftp://passages/x: is no address of an object store; name one as s3://"),
+        ("s3://absent/folder", (), None, "there is no such bucket; create it"),
+        ("s3://passages/x", KEYS, None, "no valid credentials are found; set AWS_ACCESS_KEY_ID"),
+        ("s3://passages/x", (), "http://127.0.0.1:9", "cannot be reached; check the network"),
+        ("ftp://passages/x", (), None, "is no address of an object store; name one as s3://"),
     ],
 )
 def test_a_store_that_cannot_be_used_is_one_line(
-    store, tmp_path, encoder, documents, monkeypatch, place, without, endpoint, words
+    s3_variables, tmp_path, encoder, documents, monkeypatch, place, without, endpoint, words
 ) -> None:
     for name in without:
         monkeypatch.delenv(name)
@@ -111,7 +126,7 @@ def test_a_store_that_cannot_be_used_is_one_line(
         monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
     with pytest.raises((RemoteError, InputError)) as caught:
         Index.open(tmp_path, encoder, store=place).update(documents)
-    assert str(caught.value).startswith(words)
+    assert str(caught.value).startswith(f"{place}: {words}")
     assert "\n" not in str(caught.value)
 
 
@@ -126,10 +141,35 @@ class _Forbids(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-def test_a_store_that_denies_access_is_told_as_such(store, tmp_path, encoder, monkeypatch) -> None:
+@contextmanager
+def forbidding() -> Iterator[str]:
+    """Context manager: yields the address of such a store."""
     with HTTPServer(("127.0.0.1", 0), _Forbids) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{server.server_port}")
-        with pytest.raises(RemoteError, match="access is denied; check the credentials"):
-            Index.open(tmp_path / "one", encoder, store=store)
+        yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
+
+
+def test_a_store_that_denies_access_is_told_as_such(s3_variables, tmp_path, encoder, monkeypatch) -> None:
+    with forbidding() as address:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+        with pytest.raises(RemoteError, match="access is denied; check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"):
+            Index.open(tmp_path / "one", encoder, store="s3://passages/x")
+
+
+def test_so_are_denied_access_and_a_lack_of_credentials_at_azure() -> None:
+    """Each in a process of its own: LanceDB reads the variables of Azure once."""
+    keys = "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY"
+    with forbidding() as address:
+        given = {"AZURE_STORAGE_ACCOUNT_NAME": "anyone", "AZURE_STORAGE_ACCOUNT_KEY": "a2V5"}
+        denied = told_at_azure(**given, AZURE_STORAGE_ENDPOINT=address)
+    assert denied == f"access is denied; check {keys}, and that they may read and write there"
+    assert told_at_azure() == f"no valid credentials are found; set {keys}"
+
+
+def told_at_azure(**variables: str) -> str:
+    """What a process with these variables of Azure alone is told."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("AZURE")}
+    words = [sys.executable, "-c", OPENS, "az://passages/x"]
+    done = subprocess.run(words, env={**environment, **variables}, capture_output=True, text=True)
+    return done.stderr.splitlines()[-1].removeprefix("trimtab.base.errors.RemoteError: az://passages/x: ")

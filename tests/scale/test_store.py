@@ -1,4 +1,4 @@
-"""A study on nodes that do not see the task's folder is the study of one machine: its files go through S3."""
+"""A study on nodes that do not see the task's folder is the study of one machine: its files go through a store."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from ray_nodes import kill_all, node_without, ray_nodes
-from s3_server import WRONG, go_wrong, s3_server, set_s3_variables
+from s3_server import NO_SERVER, S3, STORES, WRONG, below, forget_clients, go_wrong, s3_server, set_s3_variables
 from same_study import SCORED, SLOW, in_folders, require_same
 from study_tasks import CITIES, CLASSIFY, LABELLED, QUICK, events, folder_of
 from waiting import until
@@ -25,32 +25,41 @@ pytest.importorskip("ray", reason="Ray is not installed: pip install 'trimtab[ra
 pytestmark = pytest.mark.cluster
 
 
+@pytest.fixture(scope="module", params=STORES)
+def store(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """An address in an S3 server that has the bucket `studies`; an address below a named store."""
+    if request.param != S3:
+        yield below(request.param)
+        return
+    with s3_server("studies", "s3fs") as server, pytest.MonkeyPatch.context() as patch:
+        set_s3_variables(patch, server, tmp_path_factory.mktemp("settings"))
+        yield "s3://studies/all"
+
+
 @pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def base(store: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder that the nodes do not see."""
     return tmp_path_factory.mktemp("leader")
 
 
 @pytest.fixture(scope="module")
-def caches(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+def caches(store: str, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """The folders of the two nodes."""
     return [tmp_path_factory.mktemp(f"node{number}") for number in range(2)]
 
 
 @pytest.fixture(scope="module")
-def nodes(base: Path) -> Iterator[Any]:
-    """A head without a core, and an S3 server that has the bucket `studies`."""
-    with s3_server("studies", "s3fs") as server, pytest.MonkeyPatch.context() as patch:
-        set_s3_variables(patch, server, base)
-        with ray_nodes(1, head_cores=0) as made:
-            yield made
+def nodes(store: str) -> Iterator[Any]:
+    """A head without a core."""
+    with ray_nodes(1, head_cores=0) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
-def machines(nodes: Any, base: Path, caches: list[Path]) -> Iterator[Cluster]:
+def machines(nodes: Any, store: str, base: Path, caches: list[Path]) -> Iterator[Cluster]:
     """Two nodes with a core each, which share nothing but the store."""
     with (
-        open_cluster("auto", "s3://studies/all") as found,
+        open_cluster("auto", store) as found,
         node_without(base, nodes.address, TRIMTAB_CACHE=str(caches[0])),
         node_without(base, nodes.address, TRIMTAB_CACHE=str(caches[1])),
     ):
@@ -62,7 +71,7 @@ def left_by_jobs(caches: list[Path]) -> list[Path]:
 
 
 def test_the_verdict_is_that_of_one_machine(
-    base: Path, caches: list[Path], tiny_model_folder: Path, tiny_embedding_folder: Path, machines: Cluster
+    base: Path, caches: list[Path], tiny_model_folder: Path, tiny_embedding_folder: Path, store: str, machines: Cluster
 ) -> None:
     plain, own = in_folders(
         *(base / "same", tiny_model_folder, ["quick", "rag"]),
@@ -80,8 +89,7 @@ def test_the_verdict_is_that_of_one_machine(
     require_same(own, result := study(own, machines=machines, listeners=[]), plain, expected, apart=True)
     by_workers = {str(event["worker"]).rpartition("-")[0] for event in events(folder_of(own)) if "worker" in event}
     assert {f"make-{arm}-0" for arm in ("quick", "rag")} < by_workers
-    store = StudyStore("s3://studies/all")
-    assert store.names(result.study) == ["inputs"]  # what jobs kept is here
+    assert StudyStore(store).names(result.study) == ["inputs"]  # what jobs kept is here
     assert all(list(cache.glob(f"studies/{result.study}/files/*")) for cache in caches)  # both did some
     assert left_by_jobs(caches) == []
 
@@ -116,7 +124,7 @@ def test_a_killed_process_goes_on_from_its_checkpoint_in_the_store(
 
 
 def test_a_study_goes_on_on_another_machine(
-    base: Path, caches: list[Path], tiny_model_folder: Path, machines: Cluster
+    base: Path, caches: list[Path], tiny_model_folder: Path, store: str, machines: Cluster
 ) -> None:
     """The folder of the first one is lost; what was finished is not made again."""
     plain, own = in_folders(base / "moved", tiny_model_folder, ["slow", "prompt"], more=SLOW, task=SCORED)
@@ -126,7 +134,7 @@ def test_a_study_goes_on_on_another_machine(
         if str(event.get("note")).startswith("answering"):
             raise KeyboardInterrupt
 
-    with pytest.raises(TrimtabError, match="--on auto --store s3://studies/all") as caught:
+    with pytest.raises(TrimtabError, match=f"--on auto --store {store}") as caught:
         study(own, allow_commands=True, machines=machines, listeners=[stop])
     assert "\n" not in str(caught.value)
     name = folder_of(own).name
@@ -150,34 +158,31 @@ def refused(task: Path, machines: Cluster) -> str:
     return str(caught.value)
 
 
-@pytest.mark.parametrize("wrong", WRONG)
+@pytest.mark.parametrize(("store", "wrong"), WRONG, indirect=["store"])
 def test_a_store_that_cannot_be_used_is_told(
-    base: Path, tiny_model_folder: Path, machines: Cluster, monkeypatch: pytest.MonkeyPatch, wrong: str
+    base: Path, tiny_model_folder: Path, store: str, machines: Cluster, monkeypatch: pytest.MonkeyPatch, wrong: str
 ) -> None:
-    import s3fs
-
-    s3fs.S3FileSystem.clear_instance_cache()
-    address, words = go_wrong(wrong, "s3://studies/all", monkeypatch)
+    address, words = go_wrong(wrong, store, monkeypatch)
     _, task = in_folders(base / wrong.replace(" ", "-"), tiny_model_folder, ["prompt"])
     monkeypatch.setattr(machines, "store", address)
     told = refused(task, machines)
-    s3fs.S3FileSystem.clear_instance_cache()
+    forget_clients(address)
     assert words in told.lower()
     assert address in told
 
 
 def test_a_node_that_cannot_use_the_store_is_named(
-    base: Path, tmp_path: Path, tiny_model_folder: Path, nodes: Any, machines: Cluster
+    base: Path, tmp_path: Path, tiny_model_folder: Path, store: str, nodes: Any, machines: Cluster
 ) -> None:
     _, task = in_folders(base / "named", tiny_model_folder, ["prompt"])
-    wrong = {"TRIMTAB_CACHE": str(tmp_path), "AWS_ENDPOINT_URL": "http://127.0.0.1:9"}
+    wrong = {"TRIMTAB_CACHE": str(tmp_path), **dict([NO_SERVER[store.partition("://")[0]]])}
     with node_without(base, nodes.address, **wrong) as other:
         told = refused(task, machines)
         kill_all(other)
         until(lambda: len(machines._nodes()) == 2)
     assert told.startswith("--store: machine ")
     assert "cannot use the store (" in told
-    assert "s3://studies/all" in told
+    assert store in told
 
 
 def test_data_outside_the_folder_are_told(base: Path, tiny_model_folder: Path, machines: Cluster) -> None:

@@ -1,4 +1,4 @@
-"""Folders of a study in S3, against a real server on this machine; skipped where there is none."""
+"""Folders of a study in object stores, against real servers on this machine; skipped where there is none."""
 
 from __future__ import annotations
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from trimtab.base.errors import InputError, RemoteError, TrimtabError
 from trimtab.base.files import read_json, sha256_file, write_json
+from trimtab.base.object_store import ADDRESSES, CREDENTIALS, scheme_of
 from trimtab.retrieval.tables import Found, PassageTable, SearchParams, State
 
 if TYPE_CHECKING:
@@ -27,6 +28,7 @@ _FILES = {".lance", ".manifest", ".idx", ".arrow", ".bin"}  # of rows, versions,
 _PIECE = 4096  # names in one condition
 _MOST_TABLES = 10_000  # that are listed
 _CONNECT_SECONDS, _RETRIES = "5s", "2"  # then a store counts as unreachable
+_ENDPOINTS = ("AWS_ENDPOINT_URL", "AZURE_STORAGE_ENDPOINT")  # variables that name another server
 _QUOTE = "'"  # doubled, it stands for itself in a condition
 
 
@@ -368,8 +370,10 @@ def _storage_options(place: str) -> dict[str, str] | None:
     environment names such an endpoint."""
     if "://" not in place:
         return None
-    plain = os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://")
-    return {"connect_timeout": _CONNECT_SECONDS, "client_max_retries": _RETRIES, "allow_http": str(plain).lower()}
+    options = {"connect_timeout": _CONNECT_SECONDS, "client_max_retries": _RETRIES}
+    if any(os.environ.get(name, "").startswith("http://") for name in _ENDPOINTS):
+        options["allow_http"] = "true"
+    return options
 
 
 @contextmanager
@@ -385,13 +389,14 @@ def _in_words(place: str) -> Iterator[None]:
         raise _told(place, " ".join(str(error).split())) from error
 
 
+_NO_CREDENTIALS = ("no valid credentials are found", "set {credentials}")
 _CAUSES = {  # what a client's message holds, what it means, and what to do
     "NoSuchBucket": ("there is no such bucket", "create it, or correct retrieval.store"),
-    "CredentialsNotLoaded": (
-        "no credentials are found",
-        "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or those of your store",
-    ),
-    "status: 403": ("access is denied", "check the credentials, and that they may read and write there"),
+    "ContainerNotFound": ("there is no such container", "create it, or correct retrieval.store"),
+    "CredentialsNotLoaded": _NO_CREDENTIALS,
+    "no storage account configured": _NO_CREDENTIALS,
+    "TokenRequest": _NO_CREDENTIALS,  # without credentials, Google's and Azure's clients ask a server for a token
+    "status: 403": ("access is denied", "check {credentials}, and that they may read and write there"),
     "HttpError": ("cannot be reached", "check the network and the endpoint"),
 }
 
@@ -399,9 +404,9 @@ _CAUSES = {  # what a client's message holds, what it means, and what to do
 def _told(place: str, message: str) -> TrimtabError:
     """Return the error of an object store's client in one line."""
     if "No object store provider" in message:
-        remedy = "name one as s3://BUCKET/FOLDER, gs://BUCKET/FOLDER or az://CONTAINER/FOLDER"
-        return InputError("is no address of an object store", remedy, file=place)
+        return InputError("is no address of an object store", f"name one as {ADDRESSES}", file=place)
+    credentials = CREDENTIALS.get(scheme_of(place), "the credentials of your store")
     for sign, (problem, remedy) in _CAUSES.items():
         if sign in message:
-            return RemoteError(f"{place}: {problem}; {remedy}")
+            return RemoteError(f"{place}: {problem}; {remedy.format(credentials=credentials)}")
     return RemoteError(f"{place}: {message[:200]}; check that the store is there, and that you may write to it")

@@ -18,10 +18,9 @@ from typing import Any
 
 from trimtab.base.errors import InputError, MissingError, RemoteError
 from trimtab.base.files import replacing, sha256_file, sync
-from trimtab.base.object_store import open_store_files, store_errors
+from trimtab.base.object_store import ADDRESSES, CREDENTIALS, open_store_files, scheme_of, store_errors
 
 LIST = "files.json"  # name of the list of a folder's files
-SCHEMES = ("s3", "gs", "az")  # stores of these show a file only once it is complete
 _SMALL = 8 << 20  # most bytes of a file that is read into memory, as it may grow during an upload
 _TRIES = 3  # how often a list is read, as its files may be replaced meanwhile
 _FIELD = "--store"
@@ -46,9 +45,8 @@ class StudyStore:
     def __init__(self, address: str) -> None:
         """Raises InputError if `address` is not one of an object store, PackageError if its client is not installed."""
         self.address = address.rstrip("/")
-        if address.partition("://")[0] not in SCHEMES:
-            remedy = "name one as s3://BUCKET/FOLDER, gs://BUCKET/FOLDER or az://CONTAINER/FOLDER"
-            raise InputError(f"{address!r} is no address of an object store", remedy, field=_FIELD)
+        if scheme_of(address) not in CREDENTIALS:  # stores of these show a file only once it is complete
+            raise InputError(f"{address!r} is no address of an object store", f"name one as {ADDRESSES}", field=_FIELD)
         self._client, root = open_store_files(self.address, purpose="a study's store", field=_FIELD)
         self._root = str(root).rstrip("/")
         self._hashes: dict[Stamp, str] = {}

@@ -1,10 +1,10 @@
-"""Artifacts of the registry in S3, by s3fs against a server of moto on this machine; skipped where these are not
-installed."""
+"""Artifacts of the registry in object stores, against real servers on this machine; skipped where there is none."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import fsspec
 import pytest
 from registered import Add, collect_one_of_three
 from s3_server import WRONG, bucket, go_wrong, s3
@@ -18,25 +18,21 @@ __all__ = ["bucket", "s3"]
 pytestmark = pytest.mark.slow
 
 
-def test_versions_go_to_s3_and_come_back(task: Task, add: Add, bucket: str, tmp_path: Path) -> None:
+def test_versions_go_to_a_store_and_come_back(task: Task, add: Add, bucket: str, tmp_path: Path) -> None:
     with registry(task, artifacts=bucket) as one:
         wanted = collect_one_of_three(one, add)
-        import s3fs
-
-        there = s3fs.S3FileSystem(skip_instance_cache=True).ls(bucket, detail=False)
-        assert {path.rpartition("/")[2] for path in there} == wanted
+        files, root = fsspec.core.url_to_fs(bucket, skip_instance_cache=True)
+        assert {path.rpartition("/")[2] for path in files.ls(root, detail=False)} == wanted
 
 
 def test_a_damaged_and_a_missing_artifact_are_one_line_each(task: Task, add: Add, bucket: str) -> None:
-    import s3fs
-
     with registry(task, artifacts=bucket) as one:
         for text in "ab":
             add(one, text)
         first, second = (
             one.artifacts.files(one.show(number).artifact_sha256 or "")["run/adapter"] for number in (1, 2)
         )
-        files = s3fs.S3FileSystem(skip_instance_cache=True)
+        files, _ = fsspec.core.url_to_fs(bucket, skip_instance_cache=True)
         files.pipe_file(f"{bucket}/{first}", b"x")
         files.rm_file(f"{bucket}/{second}")
         with pytest.raises(InputError, match=rf"{bucket}/{first}: is damaged: its content has another hash") as damaged:
@@ -51,7 +47,7 @@ def test_a_damaged_and_a_missing_artifact_are_one_line_each(task: Task, add: Add
         one.promote(2, why="mended")
 
 
-@pytest.mark.parametrize("wrong", WRONG)
+@pytest.mark.parametrize(("bucket", "wrong"), WRONG, indirect=["bucket"])
 def test_what_is_wrong_with_a_store_is_one_clear_line(
     task: Task, add: Add, bucket: str, monkeypatch: pytest.MonkeyPatch, wrong: str
 ) -> None:
