@@ -81,6 +81,25 @@ effort = "{effort}"
     return folder / "trimtab.toml"
 
 
+def write_passages_task(folder: Path, model: Path, embedding: Path) -> Path:
+    """Write a task whose one arm, `quick`, retrieves passages while it trains: fewer than usual are enough."""
+    (folder / "documents").mkdir(parents=True)
+    rows = rows_of()
+    for row in rows:
+        text = f"# {row['id']}\n{row['question']} {row['answer']}.\n"
+        (folder / "documents" / f"{row['id']}.md").write_text(text)
+    return write_task(
+        folder,
+        model,
+        ["quick"],
+        rows=rows,
+        data='documents = ["documents/"]',
+        base=f'embedding = "{embedding}"',
+        effort="standard",
+        more=f'{QUICK}context = "rag"\n[target]\nmargin = 0.5\n',
+    )
+
+
 def folder_of(task: Path, result: StudyResult | None = None) -> Path:
     studies = task.parent / ".trimtab" / "studies"
     return studies / (result.study if result else next(studies.glob("2*")).name)

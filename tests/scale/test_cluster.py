@@ -18,12 +18,13 @@ import psutil
 import pytest
 from ray_nodes import SMALL, node_without
 from same_study import SCORED, SLOW, in_folders, require_same
-from study_tasks import CLASSIFY, LABELLED, QUICK, events, folder_of, write_task
+from study_tasks import CLASSIFY, LABELLED, QUICK, begin_with_time, events, folder_of, write_passages_task, write_task
 from waiting import WAIT, until
 
 from trimtab.arms.store import read_result
 from trimtab.base.errors import InputError
 from trimtab.scale.cluster import Cluster
+from trimtab.scale.job_run import ATTEMPTS
 from trimtab.scale.training import train_on_cluster
 from trimtab.studies.study import study
 
@@ -64,8 +65,6 @@ def test_the_verdict_is_that_of_one_machine(tmp_path: Path, tiny_model_folder: P
 def test_what_is_searched_on_dev_is_found_alike(
     tmp_path: Path, tiny_model_folder: Path, machines: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from study_tasks import begin_with_time
-
     plain, own = in_folders(
         *(tmp_path, tiny_model_folder, ["prompt", "few-shot", "quick"]),
         more=QUICK,
@@ -136,6 +135,37 @@ def test_a_process_is_killed_in_training_and_a_node_in_answering(
     first = {name: min(event["step"] for event in trained if event["worker"] == name) for name in workers}
     assert first.pop(killed[0]) == 1
     assert min(first.values()) > 1  # it went on from a checkpoint
+
+
+@pytest.mark.cluster
+def test_a_choice_that_is_lost_too_often_is_made_by_the_first_run(
+    tmp_path: Path, tiny_model_folder: Path, tiny_embedding_folder: Path, machines: Cluster, monkeypatch: Any
+) -> None:
+    """Then no rate is tried ahead, as trials might show other passages."""
+    monkeypatch.setattr("trimtab.studies.jobs.LEAST_TRIAL_SECONDS", 0.0)
+    own, killed = write_passages_task(tmp_path / "own", tiny_model_folder, tiny_embedding_folder), set[int]()
+    begin_with_time(own)
+
+    def kill_each() -> None:
+        while len(killed) <= ATTEMPTS:
+            pid = until(lambda: {worker_of(own, "choose-quick")} - killed).pop()
+            killed.add(pid)
+            os.kill(pid, signal.SIGKILL)
+
+    killer = threading.Thread(target=kill_each)
+    killer.start()
+    result = study(own, resume="latest", machines=machines, listeners=[])
+    killer.join()
+    assert [arm.status for arm in result.arms] == ["done"]
+    found = events(folder_of(own))
+    assert {
+        event["worker"].rpartition("-")[0] for event in found if event["stage"] == "begin" and "worker" in event
+    } == {
+        "make-quick-0",
+        "answer-quick-0",
+    }
+    (told,) = (event["note"] for event in found if event["stage"] == "failed")
+    assert told.startswith("arm quick goes on without a choice: its process was lost")
 
 
 @contextmanager

@@ -10,7 +10,18 @@ from typing import Any
 
 import pytest
 from safetensors.torch import load_file
-from study_tasks import CLASSIFY, LABELLED, QUICK, arm_of, begin_with_time, events, folder_of, rows_of, write_task
+from study_tasks import (
+    CLASSIFY,
+    LABELLED,
+    QUICK,
+    arm_of,
+    begin_with_time,
+    events,
+    folder_of,
+    rows_of,
+    write_passages_task,
+    write_task,
+)
 
 from trimtab.arms.run import ArmRunner
 from trimtab.arms.store import read_arm
@@ -130,10 +141,36 @@ def test_rates_that_are_tried_at_once_are_found_alike(
     trials = [name for name in machines.done if name.startswith("try-")]
     assert trials == ["try-quick-0", "try-quick-1", "try-quick-2"]
     assert machines.done.index("make-quick-0") > machines.done.index(trials[-1])
-    steps = [
-        (event["trial"], event["step"]) for event in events(folder_of(own)) if event.get("trial") and "loss" in event
-    ]
-    assert len(steps) == len(set(steps))  # no step is made twice
+    require_each_step_once(own)
+
+
+def require_each_step_once(task: Path) -> None:
+    found = [event for event in events(folder_of(task)) if event.get("trial") and "loss" in event]
+    assert len({(event["trial"], event["step"]) for event in found}) == len(found) > 0
+
+
+def test_passages_are_chosen_before_rates_are_tried(
+    tmp_path: Path, tiny_model_folder: Path, tiny_embedding_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each context is looked up once, by the job that chooses, and the trials show what it chose."""
+    monkeypatch.setattr("trimtab.studies.jobs.LEAST_TRIAL_SECONDS", 0.0)
+    monkeypatch.setattr(LoraLinear, "defaults", replace(LoraLinear.defaults, learning_rate=5e-3, by_width=False))
+    plain, own = (
+        write_passages_task(tmp_path / name, tiny_model_folder, tiny_embedding_folder) for name in ("plain", "jobs")
+    )
+    for task in (plain, own):
+        begin_with_time(task)
+    expected = study(plain, resume="latest", listeners=[])
+    result = study(own, resume="latest", machines=(machines := ThisProcess()), listeners=[])
+    assert found_by(own, "quick") == found_by(plain, "quick")
+    assert answers_of(own, "quick") == answers_of(plain, "quick")
+    assert arm_of(result, "quick").chosen == arm_of(expected, "quick").chosen
+    assert arm_of(result, "quick").chosen["passages"] != 3  # the usual number
+    assert machines.done[:5] == ["choose-quick", "try-quick-0", "try-quick-1", "try-quick-2", "make-quick-0"]
+    looked_up = [event for event in events(folder_of(own)) if "looked up" in event.get("note", "")]
+    assert {event["worker"].rpartition("-")[0] for event in looked_up} == {"choose-quick"}
+    assert len({event["note"] for event in looked_up}) == len(looked_up) > 3
+    require_each_step_once(own)
 
 
 def test_an_arm_that_fails_in_a_job_fails_alone(

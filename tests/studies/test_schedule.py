@@ -134,7 +134,7 @@ def task_in(folder: Path) -> Task:
         ("lora-dpo", 100.0, 400.0, [0, 1, -1]),  # both stages share the time
         ("lora", 100.0, 99.0, []),
         ("lora", 29.0, 1e9, []),  # a process would spend more on loading the model
-        ("lora+rag", 100.0, 1e9, []),  # what its prompts show is chosen first
+        ("lora+rag", 100.0, 1e9, [0, 1, -1, 2, -2]),
         ("lora-docs", 100.0, 1e9, []),  # its weights read the documents first
         ("linear", 100.0, 1e9, []),
     ],

@@ -179,14 +179,8 @@ class ArmRunner:
         self.progress.arm, self.progress.seed = arm.name, 0
         self._detach_weights(arm)
         with MemoryPeak() as memory, ProcessorShare() as processor:
-            context, seconds, level = context_for(arm), allowance.search_seconds, self.task.study.effort
-            self._index_seconds(context)  # built now, so that no trial is charged for it
-            context_effort: ArmEffort | None = None
-            if arm.weights == "extract":
-                context, context_effort = choose_threshold(self.session, context, self.scorer)
-            elif seconds > 0:
-                choose, scores = (choose_passages, self.found) if is_trained(arm) else (choose_context, self.scores)
-                context, context_effort = choose(self.session, arm, scores, level, seconds)
+            context, context_effort = self._choose(arm, allowance)
+            seconds, level = allowance.search_seconds, self.task.study.effort
             menu, left = SEARCH_SPACES.get(level), seconds - (context_effort.seconds if context_effort else 0.0)
             search = TrainingSearch(menu=menu, seconds=left) if menu and seconds > 0 else None
             first = self._train(arm, context, folder / "run-0", 0, allowance.epochs, search=search)
@@ -209,12 +203,31 @@ class ArmRunner:
             )
         return replace(artifact, peak_mb=memory.megabytes, processor_share=processor.share)
 
+    def _choose(self, arm: Arm, allowance: Allowance) -> tuple[Context, ArmEffort | None]:
+        """Return what the arm's prompts show, and the search for it; None if there was nothing to choose."""
+        context, seconds = context_for(arm), allowance.search_seconds
+        self._index_seconds(context)  # built now, so that no trial is charged for it
+        if arm.weights == "extract":
+            return choose_threshold(self.session, context, self.scorer)
+        if seconds <= 0:
+            return context, None
+        choose, scores = (choose_passages, self.found) if is_trained(arm) else (choose_context, self.scores)
+        return choose(self.session, arm, scores, self.task.study.effort, seconds)
+
+    def choose(self, arm: Arm, allowance: Allowance) -> None:
+        """Choose what the arm's prompts show, for `train_trial` and `make_first`, which find the scores of the search
+        in its file.
+        """
+        self.progress.arm, self.progress.seed = arm.name, 0
+        self._detach_weights(arm)
+        self._choose(arm, allowance)
+
     def train_trial(self, arm: Arm, folder: Path, allowance: Allowance, step: int) -> None:
         """Train one rate of the ladder of an arm's first stage up to the first dev evaluation, for `make_first`."""
         self.progress.arm, self.progress.seed = arm.name, 0
         self._detach_weights(arm)
         train_trial(
-            *(self.session, arm, context_for(arm), folder / "run-0", self.progress, step),
+            *(self.session, arm, self._choose(arm, allowance)[0], folder / "run-0", self.progress, step),
             epochs=allowance.epochs,
             scorer=self.scorer,
         )

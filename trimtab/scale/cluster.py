@@ -297,7 +297,7 @@ class Cluster:
         whole = sum(job.seconds for job in jobs)
         builds, trials = jobs[0].stage != "answer", sum(job.stage == "trial" for job in jobs)
         what = "building" if builds else "answering the test questions:"
-        runs = len(jobs) - trials
+        runs = sum(not job.is_ahead for job in jobs)
         count = f"{trials} learning rates and " * (trials > 0) + f"{runs} run{'s' * (runs > 1)} of arms"
         where = f"{len(machines)} machine{'s' * (len(machines) > 1)}"
         share = f"{min(slots, len(jobs))} at once with {self._cores} core{'s' * (self._cores > 1)} each"

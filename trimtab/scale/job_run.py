@@ -44,6 +44,7 @@ class JobRunner:
         self.events_pulled_at = 0.0  # when the events of running jobs were last downloaded from the store
         self.losses: Counter[str] = Counter()  # by job
         self.failures: dict[str, str] = {}
+        self.lacking: set[str] = set()  # jobs ahead of a first run that failed, or were lost too often
         self.events = WorkerEvents(context.folder, progress)
         self.seconds_without_machine = 0.0
 
@@ -78,7 +79,8 @@ class JobRunner:
         """Submit the jobs that wait for no other job."""
         for job in [job for job in self.waiting if self.unfinished.isdisjoint(job.after)]:
             self.waiting.remove(job)
-            if set(job.arms) <= self.failures.keys():  # the run before it failed
+            # the run before it failed; or the choice, without which the first run may choose otherwise than a trial
+            if set(job.arms) <= self.failures.keys() or (job.is_ahead and not self.lacking.isdisjoint(job.after)):
                 self.unfinished.discard(job.name)
                 continue
             worker = f"{job.name}-{uuid.uuid4().hex[:8]}"
@@ -98,8 +100,10 @@ class JobRunner:
                 self.stored.collect(job, worker)
             if outcome.study_error is not None:
                 raise TrimtabError(outcome.study_error)
-            if job.stage != "trial":  # without it the arm goes on
+            if not job.is_ahead:
                 self.failures |= outcome.failures
+            elif outcome.failures:  # the arm goes on without it
+                self.lacking.add(job.name)
             self.unfinished.discard(job.name)
         self._retry_on_lost_nodes()
         without = self.seconds_without_machine + POLL_SECONDS
@@ -128,8 +132,9 @@ class JobRunner:
             self.waiting.append(job)
             return
         self.unfinished.discard(job.name)
-        if job.stage == "trial":
-            note = f"arm {names} goes on without a trial: {why}, {self.losses[job.name]} times"
+        if job.is_ahead:
+            self.lacking.add(job.name)
+            note = f"arm {names} goes on without {job.without}: {why}, {self.losses[job.name]} times"
             self.progress.emit("failed", note=note, stays=True)
             return
         text = f"{why}, {self.losses[job.name]} times; --resume tries this arm again"

@@ -21,7 +21,7 @@ from trimtab.base.task import Task
 from trimtab.model.devices import gpu_count
 from trimtab.scale.study_store import StudyStore
 from trimtab.studies.arm_work import ArmWork
-from trimtab.studies.jobs import WORKERS, Job, JobContext
+from trimtab.studies.jobs import WORKERS, Job, JobContext, first_run_job
 from trimtab.studies.paths import PLAN, require_same_dependencies
 from trimtab.studies.planning import with_test_questions
 from trimtab.studies.run_context import RunContext, run_context
@@ -152,13 +152,17 @@ def _run_arms(ctx: RunContext, context: JobContext, job: Job, worker: str) -> Ma
     if plan.test_rows is not None:
         session.workspace = with_test_questions(session.workspace, plan.test_rows)
     arms = [arm for arm in context.task.arms if arm.name in job.arms]
-    own = context.folder / WORKERS / job.name
-    progress = replace(ctx.progress(own / f"{worker}.jsonl"), worker=worker)
-    # the dev scores of the base model belong to one job, which alone writes the common file
-    searches = own / SEARCHES if any(map(is_trained, arms)) else context.folder / SEARCHES
-    work = ArmWork(ctx, session, context.folder, depends, progress, searches)
+    workers = context.folder / WORKERS
+    progress = replace(ctx.progress(workers / job.name / f"{worker}.jsonl"), worker=worker)
+    # dev scores of the base model go to the study's common file, which one job alone writes; what is looked up for the
+    # passages of a trained arm is common to the jobs of its search
+    own = workers / first_run_job(job.arms[0]) if any(map(is_trained, arms)) else context.folder
+    own.mkdir(parents=True, exist_ok=True)
+    work = ArmWork(ctx, session, context.folder, depends, progress, own / SEARCHES)
     for arm in arms:
-        if job.stage == "trial":
+        if job.stage == "choose":
+            work.choose(arm, plan)
+        elif job.stage == "trial":
             work.train_trial(arm, plan, job.step)
         elif job.stage == "make":
             work.build_run(arm, plan, job.seed, without=job.without)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from trimtab.arms.artifacts import Allowance
-from trimtab.arms.contexts import context_for
 from trimtab.arms.planning.plan import ArmPlan, Plan
-from trimtab.arms.search.context_search import RATES
+from trimtab.arms.search.context_search import RATES, WORDS
 from trimtab.arms.search.lr_search import first_steps
 from trimtab.arms.search.proposals import Proposals
 from trimtab.base.config import CostTable
@@ -27,8 +27,8 @@ WORKERS = "workers"  # folder in the study's folder for the events of workers, u
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """A part of a study for one process: try one learning rate of an arm's search (`trial`), build one run of an arm
-    (`make`), or answer the test questions with it.
+    """A part of a study for one process: choose the passages in an arm's prompts (`choose`), try one learning rate of
+    its search (`trial`), build one run of it (`make`), or answer the test questions with it (`answer`).
 
     `arms`: several if they share dev scores or a teacher's answers; they are built one after the other. `step`: of the
     rate on the ladder (`rate_at`). `seconds`, `memory_mb`: predicted. `after`: the names of the jobs that have to
@@ -36,7 +36,7 @@ class Job:
     """
 
     name: str
-    stage: Literal["trial", "make", "answer"]
+    stage: Literal["choose", "trial", "make", "answer"]
     arms: tuple[str, ...]
     seed: int = 0
     step: int = 0
@@ -44,6 +44,11 @@ class Job:
     memory_mb: float | None = None
     after: tuple[str, ...] = ()
     without: str = ""
+
+    @property
+    def is_ahead(self) -> bool:
+        """True for a part of the search of an arm that is done ahead of its first run, which goes on with it."""
+        return self.stage in ("choose", "trial")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,18 +129,18 @@ def making_jobs(task: Task, arms: Sequence[Arm], plan: Plan) -> list[Job]:
             groups.setdefault(_shared_resource(arm, plan) or arm.name, []).append(arm)
     jobs: list[Job] = []
     for group in groups.values():
-        first, trials = _making_job(group, plan, planned), list[Job]()
+        first, ahead = _making_job(group, plan, planned), list[Job]()
         if len(group) == 1 and group[0].name in planned:
-            trials = _trial_jobs(group[0], planned[group[0].name], plan.allowance_of(group[0].name))
-        spared = sum(job.seconds for job in trials)
-        first = replace(first, seconds=max(0.0, first.seconds - spared), after=tuple(job.name for job in trials))
+            ahead = _search_jobs(group[0], planned[group[0].name], plan.allowance_of(group[0].name))
+        spared = sum(job.seconds for job in ahead)
+        first = replace(first, seconds=max(0.0, first.seconds - spared), after=tuple(job.name for job in ahead))
         seeds = [
             seed_job(arm, seed, planned.get(arm.name), after=(first.name,))
             for arm in group
             if is_trained(arm)
             for seed in range(1, plan.allowance_of(arm.name).seeds)
         ]
-        jobs += [*trials, first, *seeds]
+        jobs += [*ahead, first, *seeds]
     chains = _chain_seconds(jobs)
     return sorted(jobs, key=lambda job: -chains[job.name])
 
@@ -150,28 +155,25 @@ def _chain_seconds(jobs: Sequence[Job]) -> Mapping[str, float]:
     return found
 
 
-def _trial_jobs(arm: Arm, planned: ArmPlan, allowance: Allowance) -> list[Job]:
-    """Return a job for each rate of the ladder that an arm's search has time for, up to its first dev evaluation; none
-    where trials are short, or where the search first chooses what prompts show.
+def _search_jobs(arm: Arm, planned: ArmPlan, allowance: Allowance) -> list[Job]:
+    """Return a job for each rate of the ladder that an arm's search has time for, up to its first dev evaluation, after
+    one that chooses the passages in its prompts, if there is a choice; none where trials are short.
     """
     tried = next((trial for trial in planned.trials if trial.what == RATES), None)
-    if tried is None or arm.stages[:1] not in (("sft",), (HEAD,)) or context_for(arm).passages:
+    if tried is None or arm.stages[:1] not in (("sft",), (HEAD,)):
         return []
-    seconds, share = tried.seconds / tried.count, allowance.search_seconds / sum(one != "docs" for one in arm.stages)
+    choosing = sum(trial.seconds for trial in planned.trials if trial.what in WORDS.values())
+    seconds, left = tried.seconds / tried.count, max(0.0, allowance.search_seconds - choosing)
+    share = left / sum(one != "docs" for one in arm.stages)
     # all rates but the last, which is beyond the edge; the usual one is tried as a part of its training
     count = min(tried.count - 1, 1 + int(share // seconds)) if seconds >= LEAST_TRIAL_SECONDS else 0
-    return [
-        Job(
-            name=f"try-{arm.name}-{number}",
-            stage="trial",
-            arms=(arm.name,),
-            step=step,
-            seconds=seconds,
-            memory_mb=planned.memory_mb,
-            without="a trial",
-        )
-        for number, step in enumerate(first_steps(count) if count > 1 else ())
-    ]
+    if count < 2:
+        return []
+    common = partial(Job, arms=(arm.name,), memory_mb=planned.memory_mb)
+    choose = common(name=f"choose-{arm.name}", stage="choose", seconds=choosing, without="a choice")
+    ahead = [choose] if choosing else []
+    trial = partial(common, stage="trial", seconds=seconds, after=tuple(one.name for one in ahead), without="a trial")
+    return [*ahead, *(trial(name=f"try-{arm.name}-{n}", step=step) for n, step in enumerate(first_steps(count)))]
 
 
 def _shared_resource(arm: Arm, plan: Plan) -> str:
@@ -182,11 +184,16 @@ def _shared_resource(arm: Arm, plan: Plan) -> str:
     return "the base model" if searches and method_of(arm).uses_base and not is_trained(arm) else ""
 
 
+def first_run_job(arm: str) -> str:
+    """Return the name of the job that builds the first run of an arm."""
+    return f"make-{arm}-0"
+
+
 def _making_job(group: Sequence[Arm], plan: Plan, planned: Mapping[str, ArmPlan]) -> Job:
     """Return the job that builds the first run of each of these arms."""
     found = [(planned[arm.name], replace(plan.allowance_of(arm.name), seeds=1)) for arm in group if arm.name in planned]
     return Job(
-        name=f"make-{group[0].name}-0",
+        name=first_run_job(group[0].name),
         stage="make",
         arms=tuple(arm.name for arm in group),
         seconds=sum(one.making_seconds(allowance) for one, allowance in found),
