@@ -49,9 +49,10 @@ from trimtab.training import checkpoint, loop
 from trimtab.training.batch import TrainingRow
 from trimtab.training.classification import ClassificationObjective, label_rows
 from trimtab.training.distill import Distillation, TeacherTargets
+from trimtab.training.judged_answers import JudgedAnswers
 from trimtab.training.loop import LoopSettings, TrainingJob, TrainingObjective, evaluate_objective, train_model
-from trimtab.training.preference import JudgedAnswers, PreferenceObjective
-from trimtab.training.reward import SCORE_LABELS, BradleyTerry, ComparedAnswers
+from trimtab.training.preference import PreferenceObjective
+from trimtab.training.reward import SCORE_LABELS, BradleyTerry
 from trimtab.training.rl import PolicyGradient, Rollout
 from trimtab.training.sft import SupervisedObjective
 
@@ -152,7 +153,7 @@ def compared(base: Base) -> Sides:
     head = ClassificationHead(SCORE_LABELS, base.model.config.hidden_size, seed=0)
     train_rows, dev_rows = (
         [
-            ComparedAnswers(chosen=encoded(draw, prompt), rejected=encoded(draw, prompt))
+            JudgedAnswers(chosen=encoded(draw, prompt), rejected=encoded(draw, prompt))
             for draw, prompt in prompts(count, seed)
         ]
         for count, seed in ((ROWS, 0), (DEV_ROWS, 1))

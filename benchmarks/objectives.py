@@ -24,7 +24,7 @@ from studies import write_sums
 
 from trimtab.arms.answerers import score_on_dev
 from trimtab.arms.contexts import Context, PromptBuilder
-from trimtab.arms.objectives import answer_pairs, judged_answers, new_head, training_rows
+from trimtab.arms.objectives import judged_answers, new_head, training_rows
 from trimtab.arms.rewards import reward_for
 from trimtab.arms.session import Session, open_session
 from trimtab.arms.teacher import Teacher, answer_row, same_tokenization
@@ -145,7 +145,7 @@ class Measure:
         base = self.session.base
         found = {"forgetting": sum(row_losses(base, self.others)) / sum(row.trained_tokens for row in self.others)}
         if head is not None:
-            scored = BradleyTerry(answer_pairs(self.judged), head, batch=BATCH, seed=0)
+            scored = BradleyTerry(self.judged, head, batch=BATCH, seed=0)
             return {**found, "pair_accuracy": evaluate_objective(base, scored).figures["pair_accuracy"]}
         if self.judged:  # by the mean over an answer's tokens, which needs no reference
             told = evaluate_objective(

@@ -179,6 +179,12 @@ class PromptBuilder:
             for example, own, found in zip(examples, self._shots(examples), hits, strict=True)
         ]
 
+    def stream_prompts(self, examples: Iterable[Example]) -> Iterator[Prompt]:
+        """Yield the prompts of `prompts`, some thousand composed at a time."""
+        rows = iter(examples)
+        while some := tuple(islice(rows, BLOCK)):
+            yield from self.prompts(some)
+
     def answer(self, prompts: Sequence[Prompt], *, engine: Engine | None = None) -> list[Generation]:
         """Answer with the attached weights, text with `engine` if given; if the context quotes, only with words of the
         passages.
