@@ -5,9 +5,10 @@ Each size runs in a process of its own (`open_workspace`). Memory is what the pr
 anonymous pages (`RssAnon`), looked at every 20 ms; pages of files that the system can drop at any time count apart
 (`RssFile`). Seconds are of the processor, which other programs change less than they change the clock; the exponent is
 the slope of their logarithm over that of the rows, from 5,000 rows on. Then the training rows are encoded under the
-instruction alone, as an arm encodes them, and all are read once (`encode`; the base model is loaded before). The rows
-have 30 words each of 5,000, and a twentieth repeats another one nearly. Recall: pairs of a spanning forest of the
-exact join whose texts are one component by MinHash, by their Jaccard similarity.
+instruction alone, as an arm encodes them, and all are read once (`encode`; the base model is loaded before). The same
+is measured for preferences, of two answers of 20 words each. The rows have 30 words each of 5,000, and a twentieth
+repeats another one nearly. Recall: pairs of a spanning forest of the exact join whose texts are one component by
+MinHash, by their Jaccard similarity.
 
     python benchmarks/rows_stream.py [--most ROWS] [--out FILE]   (some 20 minutes; --most: up to 10,000,000)
 """
@@ -24,6 +25,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,6 +44,8 @@ RECALL = (("planted", 30_000), ("planted", 100_000), ("alike", 10_000))
 BANDS = (0.8, 0.82, 0.85, 0.9, 1.01)
 WORDS, CHANGED = 30, 5  # words of a question; most words that are changed in one that repeats another
 BLOCK = 50_000
+EXAMPLES = 1_000  # rows beside the preferences
+PREFERENCES = (20_000, 100_000)
 
 
 def questions(count: int) -> Iterator[str]:
@@ -90,10 +94,10 @@ class Peak:
         self._thread.join()
 
 
-def encoded(workspace: Workspace) -> dict[str, Any]:
-    """Encode the training rows and read them once."""
+def encoded(workspace: Workspace, *, judged: bool = False) -> dict[str, Any]:
+    """Encode the training rows, or both answers of the preferences, and read them once."""
     from trimtab.arms.contexts import Context
-    from trimtab.arms.objectives import training_rows
+    from trimtab.arms.objectives import judged_answers, training_rows
     from trimtab.arms.session import Session
     from trimtab.base.machine import release_memory
 
@@ -101,12 +105,16 @@ def encoded(workspace: Workspace) -> dict[str, Any]:
     _ = session.encoder
     release_memory()
     before, processor = memory_mb("RssAnon"), time.process_time()
+    rows: Any
     with Peak() as peak:
-        rows, _ = training_rows(session, Context(), workspace.splits["train"], 0)
+        if judged:
+            rows, _ = judged_answers(session, Context(), "train")
+        else:
+            rows, _ = training_rows(session, Context(), workspace.splits["train"], 0)
     taken = time.process_time() - processor
     release_memory()
     held, processor = memory_mb("RssAnon"), time.process_time()
-    tokens = sum(len(row.encoded.ids) for row in rows)
+    tokens = sum(len(one.ids) for row in rows for one in (row.answers if judged else (row.encoded,)))
     return {
         "rows": len(rows),
         "tokens": tokens,
@@ -150,6 +158,36 @@ def opened(count: int) -> dict[str, Any]:
             "near_pairs": len(workspace.audit.rows.near_pairs),
             "splits": {name: len(part) for name, part in workspace.splits.items()},
             "encode": encoded(workspace),
+        }
+
+
+def preferences(count: int) -> dict[str, Any]:
+    """Open a task of so many preferences in this process, and encode them."""
+    from trimtab import load_task
+    from trimtab.arms.workspace import open_workspace
+
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        with (folder / "rows.jsonl").open("w") as rows, (folder / "judged.jsonl").open("w") as file:
+            for number, question in enumerate(questions(count)):
+                words = question.split()
+                answers = {"chosen": " ".join(words[:20]), "rejected": " ".join(words[-20:])}
+                file.write(json.dumps({"prompt": question, **answers}) + "\n")
+                if number < EXAMPLES:
+                    rows.write(json.dumps({"question": f"{question}?", "answer": words[0]}) + "\n")
+        (folder / "trimtab.toml").write_text(
+            '[task]\nkind = "answer"\n[data]\nexamples = ["rows.jsonl"]\n'
+            'preferences = ["judged.jsonl"]\n[base]\nmodel = "smollm2-135m-q4"\n'
+        )
+        task, before, processor = load_task(folder), memory_mb("RssAnon"), time.process_time()
+        with Peak() as peak:
+            workspace = open_workspace(task)
+        return {
+            "preferences": count,
+            "processor_seconds": time.process_time() - processor,
+            "peak_mb": peak.anonymous_mb - before,
+            "held_mb": memory_mb("RssAnon") - before,
+            "encode": encoded(workspace, judged=True),
         }
 
 
@@ -213,7 +251,8 @@ def main() -> None:
     given = parser.parse_args()
     if given.step:
         kind, count = given.step[0], int(given.step[1])
-        print(json.dumps(opened(count) if kind == "open" else recall(kind, count)))
+        step = {"open": opened, "preferences": preferences}.get(kind) or partial(recall, kind)
+        print(json.dumps(step(count)))
         return
     sizes: list[dict[str, Any]] = []
     found: dict[str, Any] = {"machine": describe_machine(), "versions": versions(), "sizes": sizes}
@@ -221,6 +260,7 @@ def main() -> None:
         sizes.append(in_process("open", str(count)))
         write_json(given.out, found)
     found |= summary(sizes)
+    found["preferences"] = [in_process("preferences", str(count)) for count in PREFERENCES]
     found["recall"] = []
     for kind, count in RECALL:
         found["recall"].append(in_process(kind, str(count)))
