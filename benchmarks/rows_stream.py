@@ -45,6 +45,7 @@ BANDS = (0.8, 0.82, 0.85, 0.9, 1.01)
 WORDS, CHANGED = 30, 5  # words of a question; most words that are changed in one that repeats another
 BLOCK = 50_000
 EXAMPLES = 1_000  # rows beside the preferences
+DOCUMENTS, PASSAGES = 500, 4
 PREFERENCES = (20_000, 100_000)
 
 
@@ -94,7 +95,7 @@ class Peak:
         self._thread.join()
 
 
-def encoded(workspace: Workspace, *, judged: bool = False) -> dict[str, Any]:
+def encoded(workspace: Workspace, *, judged: bool = False, passages: int = 0) -> dict[str, Any]:
     """Encode the training rows, or both answers of the preferences, and read them once."""
     from trimtab.arms.contexts import Context
     from trimtab.arms.objectives import judged_answers, training_rows
@@ -103,14 +104,17 @@ def encoded(workspace: Workspace, *, judged: bool = False) -> dict[str, Any]:
 
     session = Session(workspace)
     _ = session.encoder
+    if passages:
+        session.retriever.hits(workspace.splits["test"][:1])
+    context = Context(passages=passages)
     release_memory()
     before, processor = memory_mb("RssAnon"), time.process_time()
     rows: Any
     with Peak() as peak:
         if judged:
-            rows, _ = judged_answers(session, Context(), "train")
+            rows, _ = judged_answers(session, context, "train")
         else:
-            rows, _ = training_rows(session, Context(), workspace.splits["train"], 0)
+            rows, _ = training_rows(session, context, workspace.splits["train"], 0)
     taken = time.process_time() - processor
     release_memory()
     held, processor = memory_mb("RssAnon"), time.process_time()
@@ -191,6 +195,28 @@ def preferences(count: int) -> dict[str, Any]:
         }
 
 
+def retrieving(count: int) -> dict[str, Any]:
+    """Encode so many rows with passages of made documents, each of which holds the words of some questions."""
+    from trimtab import load_task
+    from trimtab.arms.workspace import open_workspace
+
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        (folder / "documents").mkdir()
+        made = list(questions(count))
+        for number in range(DOCUMENTS):
+            (folder / "documents" / f"{number}.txt").write_text(". ".join(made[number::DOCUMENTS][:2]))
+        with (folder / "rows.jsonl").open("w") as rows:
+            for question in made:
+                words = question.split()
+                rows.write(json.dumps({"question": " ".join(words[:20]), "answer": " ".join(words[20:])}) + "\n")
+        (folder / "trimtab.toml").write_text(
+            '[task]\nkind = "answer"\n[data]\nexamples = ["rows.jsonl"]\ndocuments = ["documents/"]\n'
+            '[base]\nmodel = "smollm2-135m-q4"\nembedding = "minilm-l6"\n'
+        )
+        return {"rows": count, "encode": encoded(open_workspace(load_task(folder)), passages=PASSAGES)}
+
+
 def recall(kind: str, count: int) -> dict[str, Any]:
     """Join the same texts exactly and by MinHash."""
     from trimtab.data import duplicates
@@ -251,7 +277,7 @@ def main() -> None:
     given = parser.parse_args()
     if given.step:
         kind, count = given.step[0], int(given.step[1])
-        step = {"open": opened, "preferences": preferences}.get(kind) or partial(recall, kind)
+        step = {"open": opened, "preferences": preferences, "passages": retrieving}.get(kind) or partial(recall, kind)
         print(json.dumps(step(count)))
         return
     sizes: list[dict[str, Any]] = []
