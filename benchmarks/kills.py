@@ -48,7 +48,7 @@ from trimtab.model.load import Base
 from trimtab.training import checkpoint, loop
 from trimtab.training.batch import TrainingRow
 from trimtab.training.classification import ClassificationObjective, label_rows
-from trimtab.training.distill import Distillation, TeacherTargets
+from trimtab.training.distill import Distillation
 from trimtab.training.judged_answers import JudgedAnswers
 from trimtab.training.loop import LoopSettings, TrainingJob, TrainingObjective, evaluate_objective, train_model
 from trimtab.training.preference import PreferenceObjective
@@ -118,9 +118,8 @@ def distilled(_: Base) -> Sides:
     teacher = tiny_base(layers=3)
 
     def over(count: int, seed: int, batch: int) -> Distillation:
-        said = [encoded(draw, prompt) for draw, prompt in prompts(count, seed)]
-        lessons = [TeacherTargets(student=TrainingRow(encoded=one), teacher=one) for one in said]
-        return Distillation(lessons, teacher, batch=batch, seed=0)
+        said = [TrainingRow(encoded=encoded(draw, prompt)) for draw, prompt in prompts(count, seed)]
+        return Distillation(said, said, teacher, batch=batch, seed=0)
 
     return over(ROWS, 0, BATCH), over(DEV_ROWS, 1, DEV_ROWS)
 

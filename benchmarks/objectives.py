@@ -41,7 +41,7 @@ from trimtab.measurement.rewards import Answered
 from trimtab.model.adapters.apply import merged
 from trimtab.model.classifier import ClassificationHead, load_head
 from trimtab.training.batch import TrainingRow
-from trimtab.training.distill import Distillation, TeacherTargets
+from trimtab.training.distill import Distillation
 from trimtab.training.loop import evaluate_objective
 from trimtab.training.preference import PreferenceObjective
 from trimtab.training.reward import BradleyTerry
@@ -190,9 +190,10 @@ def lessons_of(session: Session, examples: Sequence[Example], scratch: Path) -> 
     taught, own = teacher.answers(Context(), "test", examples), teacher.own
     if own is None or not same_tokenization(session.encoder, own.encoder, taught):
         raise SystemExit("the teacher is another model than it was made of")
-    asked = [(answer_row(session.encoder, one), answer_row(own.encoder, one)) for one in taught]
-    lessons = [TeacherTargets(student=TrainingRow(encoded=mine), teacher=its) for mine, its in asked]
-    return Distillation(lessons, own.base, batch=BATCH, seed=0, cache_activations=False)
+    rows, read = (
+        [TrainingRow(encoded=answer_row(encoder, one)) for one in taught] for encoder in (session.encoder, own.encoder)
+    )
+    return Distillation(rows, read, own.base, batch=BATCH, seed=0, cache_activations=False)
 
 
 def run(name: str, scratch: Path) -> dict[str, Any]:

@@ -17,12 +17,13 @@ from trimtab.arms.teacher import Teacher, TeacherAnswer, answer_row, fitting_ans
 from trimtab.base.errors import InputError
 from trimtab.base.grammar import DISTILL, HEAD, JUDGED, REWARD, REWARDED
 from trimtab.base.records import Arm, Encoded, Example, Prompt, Split
+from trimtab.data.prompts import ChatEncoder
 from trimtab.measurement.rewards import Reward
 from trimtab.model.classifier import ClassificationHead
 from trimtab.training.batch import TrainingRow
 from trimtab.training.classification import ClassificationObjective, label_rows
-from trimtab.training.distill import Distillation, TeacherTargets
-from trimtab.training.encoded_rows import EncodedRows
+from trimtab.training.distill import Distillation
+from trimtab.training.encoded_rows import EncodedRows, store_encoded_rows
 from trimtab.training.judged_answers import JudgedAnswers, JudgedRows, fitting_rows
 from trimtab.training.preference import PAIR_LOSSES, WITHOUT_REFERENCE, PreferenceObjective
 from trimtab.training.reward import SCORE_LABELS, BradleyTerry
@@ -243,12 +244,15 @@ def distill_objectives(
     alike = own is not None and same_tokenization(session.encoder, own.encoder, teacher_answers)
 
     def over(answers: Sequence[TeacherAnswer], seed: int, *, batch: int, cache_activations: bool) -> DistillObjective:
-        rows = [TrainingRow(encoded=answer_row(session.encoder, one), weight=one.weight) for one in answers]
+        def stored(encoder: ChatEncoder) -> EncodedRows:
+            rows = (TrainingRow(encoded=answer_row(encoder, one), weight=one.weight) for one in answers)
+            return store_encoded_rows(rows, session.workspace.folder)
+
+        rows = stored(session.encoder)
         if own is None or not alike:
             return SupervisedObjective(rows, batch=batch, seed=seed, cache_activations=cache_activations)
-        read = [answer_row(own.encoder, one) for one in answers]
-        lessons = [TeacherTargets(student=row, teacher=other) for row, other in zip(rows, read, strict=True)]
-        return Distillation(lessons, own.base, batch=batch, seed=seed, cache_activations=cache_activations)
+        read = stored(own.encoder)
+        return Distillation(rows, read, own.base, batch=batch, seed=seed, cache_activations=cache_activations)
 
     objective = over(fitting, plan.seed, batch=plan.batch, cache_activations=stage.rereads)
     of_dev, together = (
