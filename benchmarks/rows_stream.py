@@ -6,11 +6,11 @@ anonymous pages (`RssAnon`), looked at every 20 ms; pages of files that the syst
 (`RssFile`). Seconds are of the processor, which other programs change less than they change the clock; the exponent is
 the slope of their logarithm over that of the rows, from 5,000 rows on. Then the training rows are encoded under the
 instruction alone, as an arm encodes them, and all are read once (`encode`; the base model is loaded before). The same
-is measured for preferences, of two answers of 20 words each. The rows have 30 words each of 5,000, and a twentieth
-repeats another one nearly. Recall: pairs of a spanning forest of the exact join whose texts are one component by
-MinHash, by their Jaccard similarity.
+is measured for preferences, of two answers of 20 words each, and for rows with four passages. The rows
+have 30 words each of 5,000, and a twentieth repeats another one nearly. Recall: pairs of a spanning forest of the
+exact join whose texts are one component by MinHash, by their Jaccard similarity.
 
-    python benchmarks/rows_stream.py [--most ROWS] [--out FILE]   (some 20 minutes; --most: up to 10,000,000)
+    python benchmarks/rows_stream.py [--most ROWS] [--out FILE]   (some 30 minutes; --most: up to 10,000,000)
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ BANDS = (0.8, 0.82, 0.85, 0.9, 1.01)
 WORDS, CHANGED = 30, 5  # words of a question; most words that are changed in one that repeats another
 BLOCK = 50_000
 EXAMPLES = 1_000  # rows beside the preferences
-DOCUMENTS, PASSAGES = 500, 4
+WITH_PASSAGES, DOCUMENTS, PASSAGES = 10_000, 500, 4
 PREFERENCES = (20_000, 100_000)
 
 
@@ -287,6 +287,7 @@ def main() -> None:
         write_json(given.out, found)
     found |= summary(sizes)
     found["preferences"] = [in_process("preferences", str(count)) for count in PREFERENCES]
+    found["passages"] = in_process("passages", str(WITH_PASSAGES))
     found["recall"] = []
     for kind, count in RECALL:
         found["recall"].append(in_process(kind, str(count)))
