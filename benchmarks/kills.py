@@ -48,10 +48,11 @@ from trimtab.model.load import Base
 from trimtab.training import checkpoint, loop
 from trimtab.training.batch import TrainingRow
 from trimtab.training.classification import ClassificationObjective, label_rows
-from trimtab.training.distill import Distillation, TeacherTargets
+from trimtab.training.distill import Distillation
+from trimtab.training.judged_answers import JudgedAnswers
 from trimtab.training.loop import LoopSettings, TrainingJob, TrainingObjective, evaluate_objective, train_model
-from trimtab.training.preference import JudgedAnswers, PreferenceObjective
-from trimtab.training.reward import SCORE_LABELS, BradleyTerry, ComparedAnswers
+from trimtab.training.preference import PreferenceObjective
+from trimtab.training.reward import SCORE_LABELS, BradleyTerry
 from trimtab.training.rl import PolicyGradient, Rollout
 from trimtab.training.sft import SupervisedObjective
 
@@ -117,9 +118,8 @@ def distilled(_: Base) -> Sides:
     teacher = tiny_base(layers=3)
 
     def over(count: int, seed: int, batch: int) -> Distillation:
-        said = [encoded(draw, prompt) for draw, prompt in prompts(count, seed)]
-        lessons = [TeacherTargets(student=TrainingRow(encoded=one), teacher=one) for one in said]
-        return Distillation(lessons, teacher, batch=batch, seed=0)
+        said = [TrainingRow(encoded=encoded(draw, prompt)) for draw, prompt in prompts(count, seed)]
+        return Distillation(said, said, teacher, batch=batch, seed=0)
 
     return over(ROWS, 0, BATCH), over(DEV_ROWS, 1, DEV_ROWS)
 
@@ -152,7 +152,7 @@ def compared(base: Base) -> Sides:
     head = ClassificationHead(SCORE_LABELS, base.model.config.hidden_size, seed=0)
     train_rows, dev_rows = (
         [
-            ComparedAnswers(chosen=encoded(draw, prompt), rejected=encoded(draw, prompt))
+            JudgedAnswers(chosen=encoded(draw, prompt), rejected=encoded(draw, prompt))
             for draw, prompt in prompts(count, seed)
         ]
         for count, seed in ((ROWS, 0), (DEV_ROWS, 1))

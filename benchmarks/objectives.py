@@ -24,7 +24,7 @@ from studies import write_sums
 
 from trimtab.arms.answerers import score_on_dev
 from trimtab.arms.contexts import Context, PromptBuilder
-from trimtab.arms.objectives import answer_pairs, judged_answers, new_head, training_rows
+from trimtab.arms.objectives import judged_answers, new_head, training_rows
 from trimtab.arms.rewards import reward_for
 from trimtab.arms.session import Session, open_session
 from trimtab.arms.teacher import Teacher, answer_row, same_tokenization
@@ -41,7 +41,7 @@ from trimtab.measurement.rewards import Answered
 from trimtab.model.adapters.apply import merged
 from trimtab.model.classifier import ClassificationHead, load_head
 from trimtab.training.batch import TrainingRow
-from trimtab.training.distill import Distillation, TeacherTargets
+from trimtab.training.distill import Distillation
 from trimtab.training.loop import evaluate_objective
 from trimtab.training.preference import PreferenceObjective
 from trimtab.training.reward import BradleyTerry
@@ -145,7 +145,7 @@ class Measure:
         base = self.session.base
         found = {"forgetting": sum(row_losses(base, self.others)) / sum(row.trained_tokens for row in self.others)}
         if head is not None:
-            scored = BradleyTerry(answer_pairs(self.judged), head, batch=BATCH, seed=0)
+            scored = BradleyTerry(self.judged, head, batch=BATCH, seed=0)
             return {**found, "pair_accuracy": evaluate_objective(base, scored).figures["pair_accuracy"]}
         if self.judged:  # by the mean over an answer's tokens, which needs no reference
             told = evaluate_objective(
@@ -190,9 +190,10 @@ def lessons_of(session: Session, examples: Sequence[Example], scratch: Path) -> 
     taught, own = teacher.answers(Context(), "test", examples), teacher.own
     if own is None or not same_tokenization(session.encoder, own.encoder, taught):
         raise SystemExit("the teacher is another model than it was made of")
-    asked = [(answer_row(session.encoder, one), answer_row(own.encoder, one)) for one in taught]
-    lessons = [TeacherTargets(student=TrainingRow(encoded=mine), teacher=its) for mine, its in asked]
-    return Distillation(lessons, own.base, batch=BATCH, seed=0, cache_activations=False)
+    rows, read = (
+        [TrainingRow(encoded=answer_row(encoder, one)) for one in taught] for encoder in (session.encoder, own.encoder)
+    )
+    return Distillation(rows, read, own.base, batch=BATCH, seed=0, cache_activations=False)
 
 
 def run(name: str, scratch: Path) -> dict[str, Any]:

@@ -5,13 +5,15 @@ Each size runs in a process of its own (`open_workspace`). Memory is what the pr
 anonymous pages (`RssAnon`), looked at every 20 ms; pages of files that the system can drop at any time count apart
 (`RssFile`). Seconds are of the processor, which other programs change less than they change the clock; the exponent is
 the slope of their logarithm over that of the rows, from 5,000 rows on. Then the training rows are encoded under the
-instruction alone, as an arm encodes them, and all are read once (`encode`; the base model is loaded before). The rows
+instruction alone, as an arm encodes them, and all are read once (`encode`; the base model is loaded before). The same
+is measured for preferences, of two answers of 20 words each, and for rows with four passages. The rows
 have 30 words each of 5,000, and a twentieth repeats another one nearly. Recall: pairs of a spanning forest of the
 exact join whose texts are one component by MinHash, by their Jaccard similarity.
 
-    python benchmarks/rows_stream.py [--sizes ROWS …] [--out FILE]   (some 20 minutes; 10,000,000 rows take hours)
+    python benchmarks/rows_stream.py [--sizes ROWS …] [--out FILE]   (some 30 minutes; 10,000,000 rows take 80 alone)
 
-Other sizes that the file already has from this machine, and its recall, are kept.
+What the file already has from this machine is kept: other sizes, preferences, passages and recall. More than
+MOST_ENCODED rows are not encoded.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -40,10 +43,14 @@ if TYPE_CHECKING:
 
 RESULT = Path(__file__).parent / "results" / "rows_stream.json"
 SIZES = (1_000, 10_000, 100_000, 300_000, 1_000_000)
+MOST_ENCODED = 1_000_000  # it takes as long for each row
 RECALL = (("planted", 30_000), ("planted", 100_000), ("alike", 10_000))
 BANDS = (0.8, 0.82, 0.85, 0.9, 1.01)
 WORDS, CHANGED = 30, 5  # words of a question; most words that are changed in one that repeats another
 BLOCK = 50_000
+EXAMPLES = 1_000  # rows beside the preferences
+WITH_PASSAGES, DOCUMENTS, PASSAGES = 10_000, 500, 4
+PREFERENCES = (20_000, 100_000)
 
 
 def questions(count: int) -> Iterator[str]:
@@ -92,23 +99,30 @@ class Peak:
         self._thread.join()
 
 
-def encoded(workspace: Workspace) -> dict[str, Any]:
-    """Encode the training rows and read them once."""
+def encoded(workspace: Workspace, *, judged: bool = False, passages: int = 0) -> dict[str, Any]:
+    """Encode the training rows, or both answers of the preferences, and read them once."""
     from trimtab.arms.contexts import Context
-    from trimtab.arms.objectives import training_rows
+    from trimtab.arms.objectives import judged_answers, training_rows
     from trimtab.arms.session import Session
     from trimtab.base.machine import release_memory
 
     session = Session(workspace)
     _ = session.encoder
+    if passages:
+        session.retriever.hits(workspace.splits["test"][:1])
+    context = Context(passages=passages)
     release_memory()
     before, processor = memory_mb("RssAnon"), time.process_time()
+    rows: Any
     with Peak() as peak:
-        rows, _ = training_rows(session, Context(), workspace.splits["train"], 0)
+        if judged:
+            rows, _ = judged_answers(session, context, "train")
+        else:
+            rows, _ = training_rows(session, context, workspace.splits["train"], 0)
     taken = time.process_time() - processor
     release_memory()
     held, processor = memory_mb("RssAnon"), time.process_time()
-    tokens = sum(len(row.encoded.ids) for row in rows)
+    tokens = sum(len(one.ids) for row in rows for one in (row.answers if judged else (row.encoded,)))
     return {
         "rows": len(rows),
         "tokens": tokens,
@@ -151,8 +165,60 @@ def opened(count: int) -> dict[str, Any]:
             "exact": workspace.audit.rows.exact,
             "near_pairs": len(workspace.audit.rows.near_pairs),
             "splits": {name: len(part) for name, part in workspace.splits.items()},
-            "encode": encoded(workspace),
+            "encode": encoded(workspace) if count <= MOST_ENCODED else None,
         }
+
+
+def preferences(count: int) -> dict[str, Any]:
+    """Open a task of so many preferences in this process, and encode them."""
+    from trimtab import load_task
+    from trimtab.arms.workspace import open_workspace
+
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        with (folder / "rows.jsonl").open("w") as rows, (folder / "judged.jsonl").open("w") as file:
+            for number, question in enumerate(questions(count)):
+                words = question.split()
+                answers = {"chosen": " ".join(words[:20]), "rejected": " ".join(words[-20:])}
+                file.write(json.dumps({"prompt": question, **answers}) + "\n")
+                if number < EXAMPLES:
+                    rows.write(json.dumps({"question": f"{question}?", "answer": words[0]}) + "\n")
+        (folder / "trimtab.toml").write_text(
+            '[task]\nkind = "answer"\n[data]\nexamples = ["rows.jsonl"]\n'
+            'preferences = ["judged.jsonl"]\n[base]\nmodel = "smollm2-135m-q4"\n'
+        )
+        task, before, processor = load_task(folder), memory_mb("RssAnon"), time.process_time()
+        with Peak() as peak:
+            workspace = open_workspace(task)
+        return {
+            "preferences": count,
+            "processor_seconds": time.process_time() - processor,
+            "peak_mb": peak.anonymous_mb - before,
+            "held_mb": memory_mb("RssAnon") - before,
+            "encode": encoded(workspace, judged=True),
+        }
+
+
+def retrieving(count: int) -> dict[str, Any]:
+    """Encode so many rows with passages of made documents, each of which holds the words of some questions."""
+    from trimtab import load_task
+    from trimtab.arms.workspace import open_workspace
+
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        (folder / "documents").mkdir()
+        made = list(questions(count))
+        for number in range(DOCUMENTS):
+            (folder / "documents" / f"{number}.txt").write_text(". ".join(made[number::DOCUMENTS][:2]))
+        with (folder / "rows.jsonl").open("w") as rows:
+            for question in made:
+                words = question.split()
+                rows.write(json.dumps({"question": " ".join(words[:20]), "answer": " ".join(words[20:])}) + "\n")
+        (folder / "trimtab.toml").write_text(
+            '[task]\nkind = "answer"\n[data]\nexamples = ["rows.jsonl"]\ndocuments = ["documents/"]\n'
+            '[base]\nmodel = "smollm2-135m-q4"\nembedding = "minilm-l6"\n'
+        )
+        return {"rows": count, "encode": encoded(open_workspace(load_task(folder)), passages=PASSAGES)}
 
 
 def recall(kind: str, count: int) -> dict[str, Any]:
@@ -187,9 +253,9 @@ def exponent(sizes: list[dict[str, Any]]) -> float:
 def summary(sizes: list[dict[str, Any]]) -> dict[str, float]:
     """Return the exponents, and bytes a row between the sizes that MinHash joins: of all rows, and of encoding."""
     large = [one for one in sizes if not one["exact"]]
-    encode = [one["encode"] for one in sizes]
+    encode = [one["encode"] for one in sizes if one["encode"]]
     found = {"exponent": exponent(sizes), "file_bytes_a_row": large[-1]["file_mb"] * 2**20 / large[-1]["rows"]}
-    for kind, some in (("", large), ("encode_", [one["encode"] for one in large])):
+    for kind, some in (("", large), ("encode_", [one["encode"] for one in large if one["encode"]])):
         few, many = some[0], some[-1]
         for name, key in (("bytes_a_row", "peak_mb"), ("bytes_held_a_row", "held_mb")):
             found[kind + name] = (many[key] - few[key]) * 2**20 / max(1, many["rows"] - few["rows"])
@@ -215,7 +281,8 @@ def main() -> None:
     given = parser.parse_args()
     if given.step:
         kind, count = given.step[0], int(given.step[1])
-        print(json.dumps(opened(count) if kind == "open" else recall(kind, count)))
+        step = {"open": opened, "preferences": preferences, "passages": retrieving}.get(kind) or partial(recall, kind)
+        print(json.dumps(step(count)))
         return
     found: dict[str, Any] = {"machine": describe_machine()}
     before = json.loads(given.out.read_text()) if given.out.is_file() else {}
@@ -228,9 +295,15 @@ def main() -> None:
         found["sizes"] = sorted([*others, new], key=lambda one: one["rows"])
         write_json(given.out, found)
     found |= summary(found["sizes"])
-    if "recall" not in found:
-        found["recall"] = [in_process(kind, str(count)) for kind, count in RECALL]
-    write_json(given.out, found)
+    parts = {
+        "preferences": [("preferences", count) for count in PREFERENCES],
+        "passages": [("passages", WITH_PASSAGES)],
+        "recall": RECALL,
+    }
+    for name, steps in parts.items():
+        if name not in found:
+            found[name] = [in_process(kind, str(count)) for kind, count in steps]
+        write_json(given.out, found)
 
 
 if __name__ == "__main__":

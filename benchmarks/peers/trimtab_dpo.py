@@ -14,7 +14,8 @@ from trimtab.data.prompts import ChatEncoder
 from trimtab.model.adapters.apply import add_lora
 from trimtab.model.fast.patch import accelerate
 from trimtab.model.load import load_base
-from trimtab.training.preference import JudgedAnswers, PreferenceObjective
+from trimtab.training.judged_answers import JudgedAnswers
+from trimtab.training.preference import PreferenceObjective
 
 
 def main() -> None:

@@ -110,13 +110,37 @@ def test_fixed_shots_show_different_answers_and_do_not_depend_on_the_order_of_ro
 def test_prompts_composed_some_at_a_time_are_those_composed_at_once(
     session: Session, monkeypatch: pytest.MonkeyPatch, kind: str | None, passages: int
 ) -> None:
+    train, context = (
+        session.workspace.splits["train"],
+        Context(passages=passages, shots=2 if kind else 0, shot_kind=kind),
+    )
+    at_once = list(PromptBuilder(session, context).stream_training_prompts(train, 0))
+    assert [example for example, _, _ in at_once] == list(train)
+    for module in ("contexts.BLOCK", "contexts.MOST_COMPARED", "retriever.MOST_CACHED"):
+        monkeypatch.setattr(f"trimtab.arms.{module}", 7)
+    session.retriever.forget_hits()
+    builder, composed = PromptBuilder(session, context), []
+    fit = builder._fit_to_context
+    monkeypatch.setattr(builder, "_fit_to_context", lambda *parts: composed.append(parts[0].id) or fit(*parts))
+    stream = builder.stream_training_prompts(train, 0)
+    assert next(stream) == at_once[0]
+    assert len(composed) <= 7
+    assert list(stream) == at_once[1:]
+    assert len(session.retriever._hits) <= 14
+    assert list(builder.stream_training_prompts((), 0)) == []
+
+
+def test_a_missing_passage_is_answered_by_unknown_also_where_only_later_rows_are(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("trimtab.arms.contexts.BLOCK", 7)
     train = session.workspace.splits["train"]
-    builder = PromptBuilder(session, Context(passages=passages, shots=2 if kind else 0, shot_kind=kind))
-    streamed = list(builder.stream_training_prompts(train, 0))
-    assert [example for example, _, _ in streamed] == list(train)
-    assert [(prompt, answer) for _, prompt, answer in streamed] == builder.training_prompts(train, 0)
-    assert list(builder.stream_training_prompts((), 0)) == []
+    known = [row for row in train if row.references[0] != UNKNOWN]
+    unknown = [row for row in train if row.references[0] == UNKNOWN]
+    builder, mix = PromptBuilder(session, Context(passages=2)), PassageMix(gold_missing=1.0)
+    answers = [answer for _, answer in builder.training_prompts([*known[:20], *unknown[:1]], 0, mix)]
+    assert answers == [UNKNOWN] * 21
+    assert UNKNOWN not in [answer for _, answer in builder.training_prompts(known[:20], 0, mix)]
 
 
 def test_rows_in_files_are_encoded_as_rows_in_memory(

@@ -131,6 +131,14 @@ def test_no_text_takes_fewer_tokens_than_are_foretold_from_its_bytes(name, text)
     assert ENCODERS[name].fewest_tokens(turns(text)) <= len(ENCODERS[name].text(text))
 
 
+@pytest.mark.parametrize("name", [*ENCODERS, "unknown words"])
+@given(text=st.text(max_size=200) | st.sampled_from(["▁a" * 50, "e\u0301" * 50, "\ufdfa" * 9]), answer=ordinary)
+def test_no_text_takes_more_tokens_than_its_bytes_allow(name, text, answer):
+    encoder = ENCODERS.get(name) or ChatEncoder(with_unknown_words())
+    most = encoder.most_tokens(turns(text), answer)
+    assert len(encoder.conversation(turns(text), answer).ids) <= most < 100 + 40 * len(text + answer)
+
+
 @pytest.mark.parametrize("name", ENCODERS)
 @pytest.mark.parametrize("text", ["Hello world! " * 1000, "a" * 13_000])
 def test_a_long_text_is_known_to_be_long_without_being_tokenized(name, text):

@@ -13,7 +13,8 @@ from trimtab.model.adapters.apply import unfreeze
 from trimtab.model.classifier import ClassificationHead
 from trimtab.training.batch import TrainingRow
 from trimtab.training.classification import ClassificationObjective, label_rows
-from trimtab.training.preference import JudgedAnswers, PreferenceObjective
+from trimtab.training.judged_answers import JudgedAnswers
+from trimtab.training.preference import PreferenceObjective
 from trimtab.training.sft import SupervisedObjective
 
 BATCH = 6

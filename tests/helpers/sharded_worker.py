@@ -28,9 +28,10 @@ from trimtab.model.sharded_parameters import gathered_value
 from trimtab.training import activation_memory, loop
 from trimtab.training import batch as batches_of
 from trimtab.training.classification import ClassificationObjective, label_rows
+from trimtab.training.judged_answers import JudgedAnswers
 from trimtab.training.loop import LoopSettings, TrainingJob, evaluate_objective, train_model
-from trimtab.training.preference import JudgedAnswers, PreferenceObjective
-from trimtab.training.reward import SCORE_LABELS, BradleyTerry, ComparedAnswers
+from trimtab.training.preference import PreferenceObjective
+from trimtab.training.reward import SCORE_LABELS, BradleyTerry
 from trimtab.training.sft import SupervisedObjective
 
 BATCH, STEPS = 6, 20
@@ -98,7 +99,7 @@ def objective_over(base, name, count, seed, batch):
         return ClassificationObjective(label_rows(rows, 3), head, batch=batch, seed=0)
     if name == "reward":
         head = ClassificationHead(SCORE_LABELS, base.model.config.hidden_size, seed=0)
-        rows = [ComparedAnswers(chosen=one, rejected=other) for one, other in pairs(count, seed)]
+        rows = [JudgedAnswers(chosen=one, rejected=other) for one, other in pairs(count, seed)]
         return BradleyTerry(rows, head, batch=batch, seed=0)
     judged = [JudgedAnswers(chosen=one, rejected=other) for one, other in pairs(count, seed)]
     return PreferenceObjective(base, judged, name, batch=batch, seed=0)

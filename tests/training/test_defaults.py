@@ -20,16 +20,16 @@ from trimtab.data.prompts import ChatEncoder
 from trimtab.model.adapters.apply import attach
 from trimtab.model.adapters.base import WIDTH, adapter_layers
 from trimtab.model.adapters.peft_format import peft_config
+from trimtab.training.judged_answers import JudgedAnswers, fitting_rows
 from trimtab.training.loop import LoopSettings
 from trimtab.training.losses import kl_from_teacher
 from trimtab.training.optim import BETAS, EPSILON, Optimizer, learning_rate_at
 from trimtab.training.preference import (
     PAIR_LOSSES,
-    JudgedAnswers,
     PairLogProbabilities,
     PreferenceObjective,
-    fitting_rows,
     kto,
+    mismatched_answer,
 )
 from trimtab.training.rl import CLIP, GROUP, GRPO_KL, RLOO_KL, PolicyGradient, Rollout
 
@@ -166,7 +166,8 @@ def kto_weights() -> str:
 def kto_others() -> str:
     rows = [alone(10 + place, good=True) for place in range(20)]
     objective = PreferenceObjective(base_of("llama"), rows, "kto", batch=2, seed=0)
-    steps = {(one.ids[0] - 10 - place) % 20 for place, (one,) in enumerate(objective._kl_answers)}
+    first = [mismatched_answer(objective.rows, objective._partners, place).ids[0] for place in range(20)]
+    steps = {(one - 10 - place) % 20 for place, one in enumerate(first)}
     assert len(steps) > 5  # a neighbour would always be one step away
     assert 0 not in steps
     return "drawn over all rows"
@@ -202,7 +203,8 @@ def grpo_mean() -> str:
 
 
 def left_out() -> str:
-    assert fitting_rows([pair(10), pair(11)], max_tokens=4) == ([], 2)
+    rows, gone = fitting_rows([pair(10), pair(11)], max_tokens=4)
+    assert (len(rows), gone) == (0, 2)
     return "left out and counted"
 
 

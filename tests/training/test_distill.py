@@ -3,20 +3,35 @@
 import gc
 import random
 import weakref
+from typing import NamedTuple
 
 import pytest
 import torch
 from tiny_models import FAMILIES, VOCABULARY, answered, base_of, plain_model, stirred, with_lora
 from transformers import AutoModelForCausalLM, LlamaConfig
 
+from trimtab.base.records import Encoded
 from trimtab.model.adapters.apply import trainable_parameters, unfreeze
 from trimtab.model.attention import ATTENTION
 from trimtab.model.load import Base
 from trimtab.training import batch as batches
-from trimtab.training import distill, loop
+from trimtab.training import distill, encoded_rows, loop
 from trimtab.training.batch import TrainingRow
-from trimtab.training.distill import Distillation, TeacherTargets
+from trimtab.training.distill import Distillation
+from trimtab.training.encoded_rows import store_encoded_rows
 from trimtab.training.loop import LoopSettings, TrainingJob, evaluate_objective, train_model
+
+
+class Lesson(NamedTuple):
+    """A teacher's answer after its prompt, encoded for the student and for the teacher."""
+
+    student: TrainingRow
+    teacher: Encoded
+
+
+def distillation(lessons, teacher, **settings):
+    read = [TrainingRow(encoded=lesson.teacher) for lesson in lessons]
+    return Distillation([lesson.student for lesson in lessons], read, teacher, **settings)
 
 
 def lessons_of(count, seed=0, begins=(), vocabulary=VOCABULARY, *, template=True):
@@ -31,7 +46,7 @@ def lessons_of(count, seed=0, begins=(), vocabulary=VOCABULARY, *, template=True
     for _ in range(count):
         prompt, answer, before = [*begins, *tokens(9)], tokens(7), tokens(4) if template else []
         row = TrainingRow(encoded=answered(prompt, answer), weight=draw.choice([0.5, 1.0, 3.0]))
-        found.append(TeacherTargets(student=row, teacher=answered([*before, *prompt], answer)))
+        found.append(Lesson(student=row, teacher=answered([*before, *prompt], answer)))
     return found
 
 
@@ -91,7 +106,7 @@ def test_loss_and_gradients_are_those_of_plain_torch_on_one_padded_batch(family,
     base, plain, lessons = base_of(family), plain_model(family), lessons_of(6, begins=range(3, 21))
     unfreeze(base, "full")
     teacher, other = base_of(family, pairs_of_layers=2), plain_model(family, pairs_of_layers=2)
-    objective = Distillation(lessons, teacher, batch=6, seed=0)
+    objective = distillation(lessons, teacher, batch=6, seed=0)
     parts = objective.batches(0)
     assert (len(parts) > 1) == (tokens == 40)
     losses = [objective.loss(base, part) for part in parts]
@@ -110,7 +125,7 @@ def test_heads_of_other_sizes_are_compared_over_the_tokens_that_both_have(vocabu
     base, plain = base_of("llama"), plain_model("llama")
     lessons = lessons_of(4, vocabulary=VOCABULARY - 16)
     unfreeze(base, "full")
-    objective = Distillation(lessons, as_base(llama_with(vocabulary, ATTENTION)), batch=4, seed=0)
+    objective = distillation(lessons, as_base(llama_with(vocabulary, ATTENTION)), batch=4, seed=0)
     value = sum(objective.loss(base, part).value for part in objective.batches(0))
     value.backward()
     expected = expected_loss(plain, llama_with(vocabulary, "eager"), lessons)
@@ -124,7 +139,7 @@ def test_the_head_in_chunks_is_the_head_at_once(monkeypatch):
     def figures():
         base = base_of("phi")
         unfreeze(base, "full")
-        objective = Distillation(lessons_of(6), base_of("phi", pairs_of_layers=2), batch=6, seed=0)
+        objective = distillation(lessons_of(6), base_of("phi", pairs_of_layers=2), batch=6, seed=0)
         value = sum(objective.loss(base, part).value for part in objective.batches(0))
         (3 * value).backward()
         return float(value.detach()), {name: one.grad for name, one in trainable_parameters(base.model).items()}
@@ -137,10 +152,41 @@ def test_the_head_in_chunks_is_the_head_at_once(monkeypatch):
         assert torch.allclose(grad, again[name], atol=1e-5), name
 
 
+@pytest.mark.parametrize("kept", [True, False])
+def test_losses_and_gradients_over_stored_answers_are_those_over_a_list(kept, monkeypatch):
+    monkeypatch.setattr(encoded_rows, "MOST_BYTES_HELD", 0)
+    if not kept:
+        monkeypatch.setattr(distill, "MAX_BYTES", 0)
+    lessons, (base, other) = lessons_of(9), (with_lora() for _ in range(2))
+    rows, read = [one.student for one in lessons], [TrainingRow(encoded=one.teacher) for one in lessons]
+    teacher = base_of("llama", pairs_of_layers=2)
+    ours = Distillation(rows, read, teacher, batch=4, seed=0)
+    theirs = Distillation(store_encoded_rows(rows), store_encoded_rows(read), teacher, batch=4, seed=0)
+    for step in range(2 * ours.steps_per_epoch):
+        losses = []
+        for model, objective in ((base, ours), (other, theirs)):
+            value = sum(objective.loss(model, part).value for part in objective.batches(step))
+            value.backward()
+            losses.append(float(value.detach()))
+        assert losses[0] == losses[1] > 0
+    for one, two in zip(
+        trainable_parameters(base.model).values(), trainable_parameters(other.model).values(), strict=True
+    ):
+        assert torch.equal(one.grad, two.grad)
+
+
+def test_the_teacher_reads_a_stream_of_answers_block_by_block(monkeypatch):
+    teacher, rows = base_of("llama"), [lesson.student for lesson in lessons_of(10)]
+    whole = distill.answer_states(teacher, rows)
+    monkeypatch.setattr(distill, "BLOCK", 4)
+    for one, two in zip(distill.answer_states(teacher, iter(rows)), whole, strict=True):
+        assert torch.allclose(one, two, atol=1e-4)
+
+
 def test_a_teacher_that_has_read_its_answers_is_let_go_of_but_for_its_head():
     base, teacher = with_lora(), base_of("llama", pairs_of_layers=2)
     layers = weakref.ref(teacher.model.model.layers[0])
-    objective = Distillation(lessons_of(4), teacher, batch=4, seed=0)
+    objective = distillation(lessons_of(4), teacher, batch=4, seed=0)
     del teacher
     gc.collect()
     assert layers() is None
@@ -149,7 +195,7 @@ def test_a_teacher_that_has_read_its_answers_is_let_go_of_but_for_its_head():
 
 def test_of_a_teacher_that_is_the_student_nothing_is_learnt():
     base = with_lora()
-    objective = Distillation(lessons_of(6, template=False), base_of("llama"), batch=3, seed=0)
+    objective = distillation(lessons_of(6, template=False), base_of("llama"), batch=3, seed=0)
     assert evaluate_objective(base, objective).dev_loss == pytest.approx(0.0, abs=1e-5)
 
 
@@ -159,9 +205,9 @@ def test_a_student_comes_near_its_teacher_on_answers_that_it_never_saw(dtype, tm
     for seed in range(4):  # what it says differs by something that can be learnt
         stirred(teacher, seed)
     base = with_lora(dtype=dtype)
-    unseen = Distillation(lessons_of(12, seed=1, template=False), teacher, batch=12, seed=0)
+    unseen = distillation(lessons_of(12, seed=1, template=False), teacher, batch=12, seed=0)
     before = evaluate_objective(base, unseen).dev_loss
-    objective = Distillation(lessons_of(48, template=False), teacher, batch=8, seed=0)
+    objective = distillation(lessons_of(48, template=False), teacher, batch=8, seed=0)
     train_model(
         TrainingJob(
             base=base, objective=objective, settings=LoopSettings(learning_rate=1e-2, epochs=8), folder=tmp_path
@@ -176,7 +222,7 @@ def test_killed_and_resumed_is_never_killed(tmp_path, monkeypatch):
 
     def job(base, folder, dies_at=None):
         teacher = base_of("llama", pairs_of_layers=2)
-        dev = Distillation(lessons_of(4, seed=1), teacher, batch=4, seed=0)
+        dev = distillation(lessons_of(4, seed=1), teacher, batch=4, seed=0)
 
         def look():
             found = evaluate_objective(base, dev)
@@ -188,7 +234,7 @@ def test_killed_and_resumed_is_never_killed(tmp_path, monkeypatch):
         looks = []
         return TrainingJob(
             base=base,
-            objective=Distillation(lessons_of(9), teacher, batch=3, seed=0),
+            objective=distillation(lessons_of(9), teacher, batch=3, seed=0),
             settings=LoopSettings(learning_rate=1e-2, epochs=3, evaluations=4, patience=99),
             folder=folder,
             evaluate=look,

@@ -18,6 +18,7 @@ from trimtab.model.adapters.apply import trainable_parameters, unfreeze
 from trimtab.training import batch as batches_of
 from trimtab.training import loop
 from trimtab.training import preference as preferences
+from trimtab.training.judged_answers import JudgedAnswers, fitting_rows
 from trimtab.training.loop import LoopSettings, TrainingJob, evaluate_objective, train_model
 from trimtab.training.preference import (
     BETA,
@@ -25,12 +26,11 @@ from trimtab.training.preference import (
     SIMPO_BETA,
     SIMPO_MARGIN,
     WITHOUT_REFERENCE,
-    JudgedAnswers,
     PairLogProbabilities,
     PreferenceObjective,
     answer_log_probabilities,
-    fitting_rows,
     kto,
+    mismatched_answer,
 )
 
 LOSSES = (*PAIR_LOSSES, "kto")
@@ -52,6 +52,11 @@ def judged(count, seed=0, weights=False, alone=False):
         weight = draw.choice([0.5, 1.0, 3.0]) if weights else 1.0
         rows.append(JudgedAnswers(chosen=sides[0], rejected=sides[1], weight=weight))
     return rows
+
+
+def mismatched(objective):
+    """Return the answers that KTO reads after other prompts."""
+    return [mismatched_answer(objective.rows, objective._partners, number) for number in range(len(objective.rows))]
 
 
 def padded_sums(model, answers):
@@ -139,7 +144,7 @@ def test_kto_is_its_formula_over_answers_of_which_some_are_put_to_other_prompts(
     policy.load_state_dict(base.model.state_dict())
     value = sum(objective.loss(base, batch).value for batch in objective.batches(0))
     value.backward()
-    apart_answers = [one for (one,) in objective._kl_answers]
+    apart_answers = mismatched(objective)
     with torch.no_grad():
         apart = padded_sums(policy, apart_answers)[0] - padded_sums(reference, apart_answers)[0]
         z = max(0.0, float(apart.mean()))
@@ -286,8 +291,9 @@ def test_the_reference_is_asked_only_where_the_loss_needs_it(monkeypatch):
     plain = preferences.answer_log_probabilities
 
     def counted(base, answers, frozen):
-        asked.append(sum(map(len, answers)))
-        return plain(base, answers, frozen)
+        both = list(answers)
+        asked.append(sum(map(len, both)))
+        return plain(base, both, frozen)
 
     monkeypatch.setattr(preferences, "answer_log_probabilities", counted)
     for name in LOSSES:
@@ -301,7 +307,8 @@ def test_long_and_empty_answers_are_left_out_and_refused():
     rows = [*judged(3), JudgedAnswers(chosen=answered([10] * 40, [GOOD]), rejected=answered([10] * 40, [BAD]))]
     fitting, gone = fitting_rows(rows, 20)
     assert (len(fitting), gone) == (3, 1)
-    assert fitting_rows(rows, 1) == ([], 4)
+    nothing, gone = fitting_rows(rows, 1)
+    assert (len(nothing), gone) == (0, 4)
     empty = JudgedAnswers(chosen=Encoded(ids=(10, 11), trained=(False, False)), rejected=None)
     with pytest.raises(InputError, match="preference 1 has an answer without a token"):
         fitting_rows([empty], 20)

@@ -15,8 +15,9 @@ from trimtab.model.adapters.apply import trainable_parameters, unfreeze
 from trimtab.model.classifier import ClassificationHead
 from trimtab.training import batch as batches_of
 from trimtab.training import loop
+from trimtab.training.judged_answers import JudgedAnswers
 from trimtab.training.loop import LoopSettings, TrainingJob, evaluate_objective, train_model
-from trimtab.training.reward import SCORE_LABELS, BradleyTerry, ComparedAnswers, bradley_terry
+from trimtab.training.reward import SCORE_LABELS, BradleyTerry, bradley_terry
 
 GOOD, BAD, END = 7, 8, 2
 
@@ -34,7 +35,7 @@ def pairs(count, seed=0, weights=False):
             answer.insert(draw.randint(0, len(answer)), mark)
             sides.append(answered(prompt, [*answer, END]))
         rows.append(
-            ComparedAnswers(chosen=sides[0], rejected=sides[1], weight=draw.choice([0.5, 3.0]) if weights else 1.0)
+            JudgedAnswers(chosen=sides[0], rejected=sides[1], weight=draw.choice([0.5, 3.0]) if weights else 1.0)
         )
     return rows
 
@@ -145,7 +146,7 @@ def test_killed_and_resumed_is_never_killed(tmp_path, monkeypatch):
 
 def test_pairs_without_weight_are_left_out_and_none_at_all_is_refused():
     head = ClassificationHead(SCORE_LABELS, 32)
-    gone = [ComparedAnswers(chosen=row.chosen, rejected=row.rejected, weight=0.0) for row in pairs(2)]
+    gone = [JudgedAnswers(chosen=row.chosen, rejected=row.rejected, weight=0.0) for row in pairs(2)]
     assert len(BradleyTerry([*gone, *pairs(3)], head, batch=4, seed=0).rows) == 3
     with pytest.raises(InputError, match=r"no pairs of a better and a worse answer to train on; reward needs them"):
         BradleyTerry(gone, head, batch=4, seed=0)

@@ -35,6 +35,7 @@ _BOUNDS = {
     "threshold": (0, 1),
 }
 SENTENCES_SHOWN = 3  # sentences of the arm `extract` that are shown; the first is its answer
+MOST_COMPARED = 2**24  # similarities of questions to the pool of shots that are held at once: 64 MB
 USUAL_THRESHOLD = 0.15  # default without labelled questions to choose it on (`benchmarks/extract.py`)
 FRACTIONS = ("vector_weight", "threshold")
 NUMBERS = ("passages", "shots", "draw", "shot_passages", "chunk_words")
@@ -179,6 +180,12 @@ class PromptBuilder:
             for example, own, found in zip(examples, self._shots(examples), hits, strict=True)
         ]
 
+    def stream_prompts(self, examples: Iterable[Example]) -> Iterator[Prompt]:
+        """Yield the prompts of `prompts`, some thousand composed at a time."""
+        rows = iter(examples)
+        while some := tuple(islice(rows, BLOCK)):
+            yield from self.prompts(some)
+
     def answer(self, prompts: Sequence[Prompt], *, engine: Engine | None = None) -> list[Generation]:
         """Answer with the attached weights, text with `engine` if given; if the context quotes, only with words of the
         passages.
@@ -236,11 +243,28 @@ class PromptBuilder:
         retrieval missed it and removed from a share of the prompts; there the answer is the task's `unknown` if the
         data has such answers. Of the distractors beside a right passage a share is kept.
         """
-        if not self.context.passages:
-            prompts = self.prompts(examples)
-            return [(prompt, example.references[0]) for prompt, example in zip(prompts, examples, strict=True)]
-        abstains = any(is_unknown(example, self.session) for example in examples)
-        rows = []
+        return [(prompt, answer) for _, prompt, answer in self.stream_training_prompts(examples, seed, mix)]
+
+    def stream_training_prompts(
+        self, examples: Sequence[Example], seed: int, mix: PassageMix = USUAL_MIX
+    ) -> Iterator[tuple[Example, Prompt, str]]:
+        """Yield each example with its prompt and answer of `training_prompts`; some thousand are composed, and their
+        passages retrieved, at a time.
+        """
+        abstains = bool(self.context.passages) and any(is_unknown(example, self.session) for example in examples)
+        for start in range(0, len(examples), BLOCK):
+            some = tuple(examples[start : start + BLOCK])
+            if self.context.passages:
+                composed = self._with_mixed_passages(some, seed, mix, abstains=abstains)
+            else:
+                composed = ((prompt, row.references[0]) for prompt, row in zip(self.prompts(some), some, strict=True))
+            for example, (prompt, answer) in zip(some, composed, strict=True):
+                yield example, prompt, answer
+
+    def _with_mixed_passages(
+        self, examples: Sequence[Example], seed: int, mix: PassageMix, *, abstains: bool
+    ) -> Iterator[tuple[Prompt, str]]:
+        """Yield the prompts of `training_prompts` in a context with passages."""
         for example, own, found in zip(examples, self._shots(examples), self._retrieve(examples), strict=True):
             draw = random.Random(f"{seed}:{example.id}")
             right = self._gold_passages(example, found)
@@ -252,22 +276,7 @@ class PromptBuilder:
             picked = [*shown, *others]
             draw.shuffle(picked)
             answer = self.session.task.task.unknown if missing and abstains else example.references[0]
-            rows.append((self._fit_to_context(example, own, picked), answer))
-        return rows
-
-    def stream_training_prompts(
-        self, examples: Sequence[Example], seed: int, mix: PassageMix = USUAL_MIX
-    ) -> Iterator[tuple[Example, Prompt, str]]:
-        """Yield each example with its prompt and answer of `training_prompts`, some thousand composed at a time.
-
-        Where texts are embedded all are composed at once: which of them are embedded together changes the last bits of
-        their vectors.
-        """
-        at_once = len(examples) if self.context.passages or self._chosen else BLOCK
-        for start in range(0, len(examples), max(1, at_once)):
-            some = tuple(examples[start : start + at_once])
-            for example, (prompt, answer) in zip(some, self.training_prompts(some, seed, mix), strict=True):
-                yield example, prompt, answer
+            yield self._fit_to_context(example, own, picked), answer
 
     def gold_retrieved(self, examples: Sequence[Example]) -> list[bool]:
         """Return, for each example, True if its prompt has a passage with the answer, of the documents that the row
@@ -387,12 +396,14 @@ class NearestShots:
         """Return `count` shots for each example."""
         if not examples:
             return []
-        alike_NP = self.session.retriever.embedder.encode([example.input for example in examples]) @ self._vectors_PD.T
-        chosen = []
-        for example, row in zip(examples, alike_NP, strict=True):
-            alike = (self.pool[place] for place in np.argsort(-row, kind="stable"))
-            own = list(islice((shot for shot in alike if self._is_allowed(shot, example)), count))
-            chosen.append(own[::-1])
+        vectors_ND, chosen = self.session.retriever.embedder.encode([example.input for example in examples]), []
+        at_once = max(1, MOST_COMPARED // max(1, len(self.pool)))
+        for start in range(0, len(examples), at_once):
+            alike_NP = vectors_ND[start : start + at_once] @ self._vectors_PD.T
+            for example, row in zip(examples[start : start + at_once], alike_NP, strict=True):
+                alike = (self.pool[place] for place in np.argsort(-row, kind="stable"))
+                own = list(islice((shot for shot in alike if self._is_allowed(shot, example)), count))
+                chosen.append(own[::-1])
         return chosen
 
     def _is_allowed(self, shot: Example, example: Example) -> bool:

@@ -17,14 +17,16 @@ from trimtab.arms.teacher import Teacher, TeacherAnswer, answer_row, fitting_ans
 from trimtab.base.errors import InputError
 from trimtab.base.grammar import DISTILL, HEAD, JUDGED, REWARD, REWARDED
 from trimtab.base.records import Arm, Encoded, Example, Prompt, Split
+from trimtab.data.prompts import ChatEncoder
 from trimtab.measurement.rewards import Reward
 from trimtab.model.classifier import ClassificationHead
 from trimtab.training.batch import TrainingRow
 from trimtab.training.classification import ClassificationObjective, label_rows
-from trimtab.training.distill import Distillation, TeacherTargets
-from trimtab.training.encoded_rows import EncodedRows
-from trimtab.training.preference import WITHOUT_REFERENCE, JudgedAnswers, PreferenceObjective, fitting_rows, usable_rows
-from trimtab.training.reward import SCORE_LABELS, BradleyTerry, ComparedAnswers
+from trimtab.training.distill import Distillation
+from trimtab.training.encoded_rows import EncodedRows, store_encoded_rows
+from trimtab.training.judged_answers import JudgedAnswers, JudgedRows, fitting_rows
+from trimtab.training.preference import PAIR_LOSSES, WITHOUT_REFERENCE, PreferenceObjective
+from trimtab.training.reward import SCORE_LABELS, BradleyTerry
 from trimtab.training.rl import PolicyGradient
 from trimtab.training.sft import SupervisedObjective, answer_rows, document_rows
 
@@ -128,21 +130,21 @@ def head_rows(
     return rows, len(examples) - fitting
 
 
-def judged_answers(session: Session, context: Context, split: Split) -> tuple[list[JudgedAnswers], int]:
+def judged_answers(session: Session, context: Context, split: Split) -> tuple[JudgedRows, int]:
     """Return the judged answers of a split after their prompts in this context, and the number left out for their
     length.
     """
     judgements = session.workspace.preferences[split]
-    prompts = PromptBuilder(session, context).prompts([one.as_example for one in judgements])
+    prompts = PromptBuilder(session, context).stream_prompts(one.as_example for one in judgements)
 
     def encoded(prompt: Prompt, answer: str | None) -> Encoded | None:
         return None if answer is None else session.encoder.conversation(prompt.messages, answer)
 
-    rows = [
+    rows = (
         JudgedAnswers(chosen=encoded(prompt, one.chosen), rejected=encoded(prompt, one.rejected), weight=one.weight)
         for one, prompt in zip(judgements, prompts, strict=True)
-    ]
-    return fitting_rows(rows, session.context_tokens)
+    )
+    return fitting_rows(rows, session.context_tokens, session.workspace.folder)
 
 
 def supervised_objectives(
@@ -201,17 +203,17 @@ def preference_objectives(
         problem = f"every preference is longer than the model's {session.context_tokens} tokens"
         raise InputError(problem, "shorten them", field="data.preferences")
 
-    def over(judged: Sequence[JudgedAnswers], seed: int, *, cache_activations: bool) -> JudgedObjective:
+    def over(judged: JudgedRows, seed: int, *, cache_activations: bool) -> JudgedObjective:
         if head is not None and stage.name == REWARD:
-            return BradleyTerry(answer_pairs(judged), head, batch=plan.batch, seed=seed)
+            return BradleyTerry(judged, head, batch=plan.batch, seed=seed)
         return PreferenceObjective(
             session.base, judged, stage.name, batch=plan.batch, seed=seed, cache_activations=cache_activations
         )
 
     def objective_over(split: Split, *, cache_activations: bool) -> JudgedObjective | None:
         judged = judged_answers(session, context, split)[0]
-        some = answer_pairs(judged) if stage.name == REWARD else usable_rows(judged, stage.name)
-        return over(judged, 0, cache_activations=cache_activations) if some else None
+        some = judged.usable(pairs=stage.name == REWARD or stage.name in PAIR_LOSSES)
+        return over(some, 0, cache_activations=cache_activations) if some else None
 
     objective = over(rows, plan.seed, cache_activations=stage.rereads or stage.name not in WITHOUT_REFERENCE)
     # the test rows are evaluated once more after training
@@ -221,15 +223,6 @@ def preference_objectives(
         objective_over("test", cache_activations=False),
         skipped,
     )
-
-
-def answer_pairs(rows: Sequence[JudgedAnswers]) -> list[ComparedAnswers]:
-    """Return the pairs among judged answers; judgements of single answers compare nothing."""
-    return [
-        ComparedAnswers(chosen=row.chosen, rejected=row.rejected, weight=row.weight)
-        for row in rows
-        if row.chosen is not None and row.rejected is not None and row.weight > 0
-    ]
 
 
 def distill_objectives(
@@ -251,12 +244,15 @@ def distill_objectives(
     alike = own is not None and same_tokenization(session.encoder, own.encoder, teacher_answers)
 
     def over(answers: Sequence[TeacherAnswer], seed: int, *, batch: int, cache_activations: bool) -> DistillObjective:
-        rows = [TrainingRow(encoded=answer_row(session.encoder, one), weight=one.weight) for one in answers]
+        def stored(encoder: ChatEncoder) -> EncodedRows:
+            rows = (TrainingRow(encoded=answer_row(encoder, one), weight=one.weight) for one in answers)
+            return store_encoded_rows(rows, session.workspace.folder)
+
+        rows = stored(session.encoder)
         if own is None or not alike:
             return SupervisedObjective(rows, batch=batch, seed=seed, cache_activations=cache_activations)
-        read = [answer_row(own.encoder, one) for one in answers]
-        lessons = [TeacherTargets(student=row, teacher=other) for row, other in zip(rows, read, strict=True)]
-        return Distillation(lessons, own.base, batch=batch, seed=seed, cache_activations=cache_activations)
+        read = stored(own.encoder)
+        return Distillation(rows, read, own.base, batch=batch, seed=seed, cache_activations=cache_activations)
 
     objective = over(fitting, plan.seed, batch=plan.batch, cache_activations=stage.rereads)
     of_dev, together = (

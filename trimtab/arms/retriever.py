@@ -22,6 +22,7 @@ from trimtab.retrieval.rerank import Reranker
 from trimtab.retrieval.search import EQUAL_WEIGHT, hybrid_search
 
 MOST_PASSAGES = 64  # the most passages that an arm may use
+MOST_CACHED = 20_000  # questions beyond which the cached retrievals, some 8 kB each, are forgotten
 RECALL_QUESTIONS = 100  # dev questions on which an approximate index is compared with the exact scan
 LATENCY_SHARE = 0.1  # of the limit on an answer's latency, for one search of the vectors
 
@@ -157,6 +158,8 @@ class Retriever:
         if rerank and self.reranker is not None:
             found = [self.reranker.rerank(question, hits) for question, hits in zip(questions, found, strict=True)]
         known.update(zip(new, found, strict=True))
+        if len(self._hits) > MOST_CACHED:
+            self._hits.clear()
         self._hits.update(known)
         return [known[key] for key in asked]
 

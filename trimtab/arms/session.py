@@ -316,9 +316,13 @@ def _refuse_long_rows(session: Session, splits: Sequence[Split]) -> None:
     for name in splits:
         rows, fitting = session.workspace.splits[name], []
         for number, example in enumerate(rows):
-            answer = len(session.encoder.answer(example.references[0]))
-            room = answer if name == "train" else max(answer, session.max_answer_tokens)
-            tokens = len(session.encoder.prompt(build_prompt(example, instruction).messages)) + room
+            messages, reference = build_prompt(example, instruction).messages, example.references[0]
+            room = 0 if name == "train" else session.max_answer_tokens
+            if session.encoder.most_tokens(messages, reference) + room <= most:
+                fitting.append(number)
+                continue
+            answer = len(session.encoder.answer(reference))
+            tokens = len(session.encoder.prompt(messages)) + max(answer, room)
             if tokens <= most:
                 fitting.append(number)
                 continue

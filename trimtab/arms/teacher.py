@@ -190,12 +190,8 @@ def answer_row(encoder: ChatEncoder, taught: TeacherAnswer) -> Encoded:
 
 def fitting_answers(session: Session, taught: Sequence[TeacherAnswer]) -> list[TeacherAnswer]:
     """Return the answers that have a token to learn from and fit the model's context with their prompt."""
-    rows = [answer_row(session.encoder, one) for one in taught]
-    return [
-        one
-        for one, row in zip(taught, rows, strict=True)
-        if any(row.trained) and len(row.ids) <= session.context_tokens
-    ]
+    rows = ((one, answer_row(session.encoder, one)) for one in taught)
+    return [one for one, row in rows if any(row.trained) and len(row.ids) <= session.context_tokens]
 
 
 def same_tokenization(one: ChatEncoder, other: ChatEncoder, taught: Sequence[TeacherAnswer]) -> bool:

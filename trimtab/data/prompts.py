@@ -7,6 +7,7 @@ the prompt are a prefix of the ids that are trained on.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -150,6 +151,22 @@ class ChatEncoder:
         read = (normalizer.normalize_str(text) if normalizer else text for text in texts)
         words = [word for text in read for word in _words(text, limits.blanks, limits.unknown)]
         return max(len(words) // limits.most_words, sum(map(len, words)) // limits.most_bytes)
+
+    def most_tokens(self, messages: Sequence[Message], answer: str) -> float:
+        """Return an upper bound of the tokens of a prompt and its answer, by their bytes, without tokenizing.
+
+        A token stands for a byte or more, and tokenizers put at most one blank before each word. Infinite for a
+        tokenizer in Python, which may do anything.
+        """
+        if not self.tokenizer.is_fast:
+            return math.inf
+        roles, contents = self._prepare(messages)
+        around = sum(len(frame.ids) for frame in self._template_frames(roles, True)) + len(self._end_ids())
+        normalizer = self.tokenizer.backend_tokenizer.normalizer
+        texts = (f" {text}".encode(errors="replace").decode() for text in (*contents, answer))  # " ": a frame's lead
+        return around + sum(
+            2 * len((normalizer.normalize_str(text) if normalizer else text).encode()) for text in texts
+        )
 
     @cached_property
     def _token_limits(self) -> _TokenLimits | None:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from trimtab.base.progress import Progress
     from trimtab.base.records import Encoded
     from trimtab.data.split import assign_splits
+    from trimtab.training.judged_answers import JudgedAnswers
     from trimtab.training.linear import train_linear
     from trimtab.training.loop import (
         LoopSettings,
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
         train_model,
     )
     from trimtab.training.monitor import DevEvaluation
-    from trimtab.training.preference import JudgedAnswers, PreferenceObjective, answer_log_probabilities
+    from trimtab.training.preference import PreferenceObjective, answer_log_probabilities
     from trimtab.training.rl import PolicyGradient, Rollout
     from trimtab.training.sft import SupervisedObjective, answer_rows
 else:
@@ -40,7 +41,8 @@ else:
                 "train_model",
             ),
             "trimtab.training.monitor": ("DevEvaluation",),
-            "trimtab.training.preference": ("JudgedAnswers", "PreferenceObjective", "answer_log_probabilities"),
+            "trimtab.training.judged_answers": ("JudgedAnswers",),
+            "trimtab.training.preference": ("PreferenceObjective", "answer_log_probabilities"),
             "trimtab.training.rl": ("PolicyGradient", "Rollout"),
             "trimtab.training.sft": ("SupervisedObjective", "answer_rows"),
         },

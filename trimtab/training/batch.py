@@ -157,7 +157,11 @@ def first_epoch(rows: Sequence[TrainingRow], *, batch: int, seed: int) -> Iterat
 
 def step_microbatch_rows(rows: Sequence[TrainingRow], *, batch: int, step: int, seed: int) -> list[list[TrainingRow]]:
     """Return the rows of each micro-batch of one optimizer step, weighted as in `step_batches`."""
-    chosen = [rows[number] for number in step_rows(len(rows), batch, step, seed)]
+    return microbatch_rows([rows[number] for number in step_rows(len(rows), batch, step, seed)])
+
+
+def microbatch_rows(chosen: Sequence[TrainingRow]) -> list[list[TrainingRow]]:
+    """Return the rows of each micro-batch of the step that reads these rows, weighted as in `step_batches`."""
     total = sum(row.trained_tokens * row.weight for row in chosen)
     units = [(replace(row, weight=row.weight / total),) for row in chosen]
     return [[row for unit in part for row in unit] for part in micro_batches(units)]

@@ -6,15 +6,15 @@ vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from trimtab.base.records import Encoded
 from trimtab.model.adapters.apply import trainable_parameters
 from trimtab.model.load import Base, softcap
 from trimtab.training.activation_cache import MAX_BYTES, ActivationCache
@@ -23,27 +23,17 @@ from trimtab.training.batch import (
     TrainingRow,
     first_epoch,
     micro_batches,
+    microbatch_rows,
     pack_rows,
-    step_microbatch_rows,
+    step_rows,
     steps_per_epoch,
     units_tokens,
 )
 from trimtab.training.losses import Loss, head_log_softmax, kl_from_teacher, scored_hidden
 from trimtab.training.parallel import map_microbatches
 
+BLOCK = 4096  # answers that the teacher reads at once: bounds memory, and decides which ones share a pass
 LOG_ZERO = -1e4  # log-probability of a token that the teacher lacks: finite, so that 0 times it is 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class TeacherTargets:
-    """A teacher's answer after its prompt, encoded for the student and for the teacher, whose chat templates may
-    differ.
-
-    Both are scored at the same answer tokens.
-    """
-
-    student: TrainingRow
-    teacher: Encoded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,21 +56,23 @@ class Distillation:
 
     def __init__(
         self,
-        targets: Sequence[TeacherTargets],
+        rows: Sequence[TrainingRow],
+        teacher_rows: Sequence[TrainingRow],
         teacher: Base,
         *,
         batch: int,
         seed: int,
         cache_activations: bool = True,
     ) -> None:
-        """`cache_activations`: cache the outputs of the student's frozen layers, if rows are read repeatedly."""
-        self.rows = [target.student for target in targets]
-        self.batch, self.seed = batch, seed
+        """`rows`: the teacher's answers after their prompts. `teacher_rows`: the same ones encoded for the teacher,
+        whose chat template may differ; both are scored at the same answer tokens.
+
+        `cache_activations`: cache the outputs of the student's frozen layers, if rows are read repeatedly.
+        """
+        self.rows, self.batch, self.seed = rows, batch, seed
         self.activation_cache = (
             ActivationCache(partial(first_epoch, self.rows, batch=batch, seed=seed)) if cache_activations else None
         )
-        self._number_of = {id(row.encoded): number for number, row in enumerate(self.rows)}
-        teacher_rows = [target.teacher for target in targets]
         if state_bytes(teacher, sum(row.trained_tokens for row in self.rows)) <= MAX_BYTES:
             cached_states = answer_states(teacher, teacher_rows)
             self._states_of: Callable[[Sequence[int]], list[Tensor]] = lambda numbers: [
@@ -102,13 +94,13 @@ class Distillation:
 
     def batches(self, step: int) -> list[DistillBatch]:
         """Return the micro-batches of one optimizer step."""
-        return [
-            self._pack(part) for part in step_microbatch_rows(self.rows, batch=self.batch, step=step, seed=self.seed)
-        ]
+        numbers = step_rows(len(self.rows), self.batch, step, self.seed)
+        chosen = [self.rows[number] for number in numbers]
+        number_of = {id(row.encoded): number for row, number in zip(chosen, numbers, strict=True)}
+        return [self._pack(part, [number_of[id(row.encoded)] for row in part]) for part in microbatch_rows(chosen)]
 
-    def _pack(self, rows: Sequence[TrainingRow]) -> DistillBatch:
-        batch_of_rows = pack_rows(rows)
-        states = self._states_of([self._number_of[id(row.encoded)] for row in rows])
+    def _pack(self, rows: Sequence[TrainingRow], numbers: Sequence[int]) -> DistillBatch:
+        batch_of_rows, states = pack_rows(rows), self._states_of(numbers)
         own = {name: getattr(batch_of_rows, name) for name in Batch.__dataclass_fields__}
         return DistillBatch(**own, states_ME=torch.cat(states))
 
@@ -140,9 +132,15 @@ def state_bytes(teacher: Base, tokens: int) -> int:
 
 
 @torch.no_grad()
-def answer_states(teacher: Base, answers: Sequence[Encoded]) -> list[Tensor]:
+def answer_states(teacher: Base, rows: Iterable[TrainingRow]) -> list[Tensor]:
     """Return the teacher's last hidden states before each token of each answer, `[T, E]` on the CPU."""
-    units = [(TrainingRow(encoded=answer),) for answer in answers]
+    remaining, found = iter(rows), []
+    while block := [(TrainingRow(encoded=row.encoded),) for row in islice(remaining, BLOCK)]:
+        found += _block_states(teacher, block)
+    return found
+
+
+def _block_states(teacher: Base, units: Sequence[tuple[TrainingRow, ...]]) -> list[Tensor]:
     number_of = {id(unit): number for number, unit in enumerate(units)}
     found: dict[int, Tensor] = {}
     parts = micro_batches(units)

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Mapping, Sequence
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import NamedTuple
 
 import torch
@@ -32,25 +34,13 @@ from trimtab.training.batch import (
     steps_per_epoch,
     units_tokens,
 )
+from trimtab.training.judged_answers import JudgedAnswers, JudgedRows, store_judged_answers
 from trimtab.training.losses import Loss, label_log_probabilities, scored_hidden, sums_by_row
 from trimtab.training.parallel import map_microbatches
 
 BETA = 0.1  # strength of the reference in DPO, IPO and KTO; weight of the odds ratio in ORPO
 SIMPO_BETA, SIMPO_MARGIN = 2.0, 1.0  # as in the paper, per token
-
-
-@dataclass(frozen=True, kw_only=True)
-class JudgedAnswers:
-    """Two answers to one prompt, the better and the worse; or one of them, with None in place of the other."""
-
-    chosen: Encoded | None
-    rejected: Encoded | None
-    weight: float = 1.0
-
-    @property
-    def answers(self) -> tuple[Encoded, ...]:
-        """The answers that are present, the better first."""
-        return tuple(one for one in (self.chosen, self.rejected) if one is not None)
+BLOCK = 4096  # prompts whose answers are scored at once: bounds memory, and decides which answers share a pass
 
 
 class PairLogProbabilities(NamedTuple):
@@ -170,7 +160,7 @@ class PreferenceObjective:
     def __init__(
         self,
         base: Base,
-        rows: Sequence[JudgedAnswers],
+        rows: Iterable[JudgedAnswers],
         loss: str,
         *,
         batch: int,
@@ -183,24 +173,23 @@ class PreferenceObjective:
         too).
         """
         self.loss_name, self.batch, self.seed = loss, batch, seed
-        self.rows = usable_rows(rows, loss)
+        judged = rows if isinstance(rows, JudgedRows) else store_judged_answers(rows)
+        self.rows = judged.usable(pairs=loss in PAIR_LOSSES)
         if not self.rows:
             need = "pairs of a better and a worse answer" if loss in PAIR_LOSSES else "judged answers"
             raise InputError(
                 f"no {need} to train on", f"{loss} needs them in data.preferences", field="data.preferences"
             )
         self._base = base
-        answers = [row.answers for row in self.rows]
-        self._kl_answers = _mismatched_answers(self.rows) if loss == "kto" else []
-        self.activation_cache = (
-            ActivationCache(partial(_passes, (answers, self._kl_answers))) if cache_activations else None
-        )
-        self._reference = [(0.0,) * len(both) for both in answers]
+        self._partners = _partners(len(self.rows)) if loss == "kto" else array("i")
+        groups = partial(_reference_answers, self.rows, self._partners)
+        self.activation_cache = ActivationCache(partial(_passes, groups)) if cache_activations else None
+        answers, kl_answers = groups()
+        self._reference: list[tuple[float, ...]] = [(0.0, 0.0)] * len(self.rows)
         if loss not in WITHOUT_REFERENCE:
             self._reference = answer_log_probabilities(base, answers, self.activation_cache)
-        self._kl_reference = answer_log_probabilities(base, self._kl_answers, self.activation_cache)
-        good = sum(row.weight for row in self.rows if row.chosen is not None)
-        bad = sum(row.weight for row in self.rows if row.rejected is not None)
+        self._kl_reference = answer_log_probabilities(base, kl_answers, self.activation_cache)
+        good, bad = (sum(self.rows.weights[one].tolist()) for one in (self.rows.has_chosen, self.rows.has_rejected))
         smaller = min(good, bad) or max(good, bad)  # a single kind keeps its weight
         self._shares = (smaller / good if good else 1.0, smaller / bad if bad else 1.0)
 
@@ -215,41 +204,28 @@ class PreferenceObjective:
 
     def batches(self, step: int) -> list[PreferenceBatch]:
         """Return the micro-batches of one optimizer step; both answers of a pair are in the same one."""
-        chosen = step_rows(len(self.rows), self.batch, step, self.seed)
-        total = sum(self.rows[number].weight * self._judgement_count(number) for number in chosen)
-        divergence = self._divergence(chosen) if self.loss_name == "kto" else 0.0
-        units = [tuple(TrainingRow(encoded=answer) for answer in self.rows[number].answers) for number in chosen]
-        number_of = {id(unit): number for unit, number in zip(units, chosen, strict=True)}
-        parts = micro_batches(units)
-        return [self._packed(part, [number_of[id(unit)] for unit in part], total, divergence) for part in parts]
+        numbers = step_rows(len(self.rows), self.batch, step, self.seed)
+        judged = [self.rows[number] for number in numbers]
+        total = sum(row.weight * self._judgement_count(row) for row in judged)
+        divergence = self._divergence(numbers) if self.loss_name == "kto" else 0.0
+        units = _units(row.answers for row in judged)
+        places = {id(unit): place for place, unit in enumerate(units)}
 
-    def _judgement_count(self, number: int) -> int:
+        def packed(part: Sequence[tuple[TrainingRow, ...]]) -> PreferenceBatch:
+            own = [places[id(unit)] for unit in part]
+            rows, reference = [judged[place] for place in own], [self._reference[numbers[place]] for place in own]
+            return _packed(part, rows, reference, total, divergence)
+
+        return [packed(part) for part in micro_batches(units)]
+
+    def _judgement_count(self, row: JudgedAnswers) -> int:
         """Return the judgements of a row: a pair is one, and for KTO each of its answers is."""
-        return 1 if self.loss_name in PAIR_LOSSES else len(self.rows[number].answers)
-
-    def _packed(
-        self, units: Sequence[tuple[TrainingRow, ...]], numbers: Sequence[int], total: float, divergence: float
-    ) -> PreferenceBatch:
-        packed = pack_rows([row for unit in units for row in unit])
-        good = [side for number in numbers for side in self._good(number)]
-        weights = [self.rows[number].weight / total for number in numbers for _ in self.rows[number].answers]
-        return PreferenceBatch(
-            **{name: getattr(packed, name) for name in Batch.__dataclass_fields__},
-            reference_A=torch.tensor([value for number in numbers for value in self._reference[number]]),
-            good_A=torch.tensor(good),
-            weights_A=torch.tensor(weights),
-            divergence=divergence,
-        )
-
-    def _good(self, number: int) -> list[bool]:
-        row = self.rows[number]
-        return [True] * (row.chosen is not None) + [False] * (row.rejected is not None)
+        return 1 if self.loss_name in PAIR_LOSSES else len(row.answers)
 
     def _divergence(self, numbers: Sequence[int]) -> float:
         """Return KTO's z of a step: the mean log-ratio of mismatched answers, in nats, at least 0."""
-        now = answer_log_probabilities(
-            self._base, [self._kl_answers[number] for number in numbers], self.activation_cache
-        )
+        answers = [mismatched_answer(self.rows, self._partners, number) for number in numbers]
+        now = answer_log_probabilities(self._base, [(one,) for one in answers], self.activation_cache)
         gaps = [one - self._kl_reference[number][0] for (one,), number in zip(now, numbers, strict=True)]
         return max(0.0, math.fsum(gaps) / len(gaps))
 
@@ -272,6 +248,24 @@ class PreferenceObjective:
         return _loss_with_figures(batch, parts_P, weights_A[::2], gain_P, answers_per_judgement=2)
 
 
+def _packed(
+    units: Sequence[tuple[TrainingRow, ...]],
+    judged: Sequence[JudgedAnswers],
+    reference: Sequence[tuple[float, ...]],
+    total: float,
+    divergence: float,
+) -> PreferenceBatch:
+    """Return a micro-batch of judged rows; `units` are their answers, `total` is the weight of the step."""
+    packed = pack_rows([row for unit in units for row in unit])
+    return PreferenceBatch(
+        **{name: getattr(packed, name) for name in Batch.__dataclass_fields__},
+        reference_A=torch.tensor([value for own in reference for value in own]),
+        good_A=torch.tensor([answer is row.chosen for row in judged for answer in row.answers]),
+        weights_A=torch.tensor([row.weight / total for row in judged for _ in row.answers]),
+        divergence=divergence,
+    )
+
+
 def _loss_with_figures(batch: Batch, parts: Tensor, weights: Tensor, gain: Tensor, answers_per_judgement: int) -> Loss:
     """Return the loss with its figures; a judgement's term is stored at the first position of its (better) answer."""
     first_A = torch.searchsorted(batch.row_M, torch.arange(batch.rows)).to(parts.device)
@@ -281,29 +275,17 @@ def _loss_with_figures(batch: Batch, parts: Tensor, weights: Tensor, gain: Tenso
     return Loss(value=parts.sum(), figures=figures, parts_M=parts_M)
 
 
-def usable_rows(rows: Sequence[JudgedAnswers], loss: str) -> list[JudgedAnswers]:
-    """Return the rows that a loss can learn from: those with a weight, and for pair losses those with both answers."""
-    return [row for row in rows if row.weight > 0 and (loss not in PAIR_LOSSES or len(row.answers) == 2)]
-
-
-def fitting_rows(rows: Sequence[JudgedAnswers], max_tokens: int) -> tuple[list[JudgedAnswers], int]:
-    """Return the rows whose answers have at most `max_tokens` tokens with their prompt, and the number left out.
-
-    Raises InputError for an answer without a trained token.
-    """
-    for number, row in enumerate(rows, 1):
-        if not all(any(answer.trained) for answer in row.answers):
-            raise InputError(f"preference {number} has an answer without a token", "give it a text or leave it out")
-    fitting = [row for row in rows if all(len(answer.ids) <= max_tokens for answer in row.answers)]
-    return fitting, len(rows) - len(fitting)
-
-
 @torch.no_grad()
 def answer_log_probabilities(
-    base: Base, answers: Sequence[tuple[Encoded, ...]], activation_cache: ActivationCache | None = None
+    base: Base, answers: Iterable[tuple[Encoded, ...]], activation_cache: ActivationCache | None = None
 ) -> list[tuple[float, ...]]:
     """Return the summed log-probabilities of the answers to each prompt under the current weights, in nats."""
-    units = _units(answers)
+    return [sums for block in _blocks(answers) for sums in _block_log_probabilities(base, block, activation_cache)]
+
+
+def _block_log_probabilities(
+    base: Base, units: Sequence[tuple[TrainingRow, ...]], activation_cache: ActivationCache | None
+) -> list[tuple[float, ...]]:
     number_of = {id(unit): number for number, unit in enumerate(units)}
     found: list[tuple[float, ...]] = [()] * len(units)
     parts = micro_batches(units)
@@ -321,26 +303,43 @@ def answer_log_probabilities(
     return found
 
 
-def _units(answers: Sequence[tuple[Encoded, ...]]) -> list[tuple[TrainingRow, ...]]:
+def _units(answers: Iterable[tuple[Encoded, ...]]) -> list[tuple[TrainingRow, ...]]:
     return [tuple(TrainingRow(encoded=answer) for answer in both) for both in answers]
 
 
-def _passes(groups: Sequence[Sequence[tuple[Encoded, ...]]]) -> list[list[TrainingRow]]:
-    """Return the rows of each pass of `answer_log_probabilities` over each of the groups."""
-    parts = (part for answers in groups for part in micro_batches(_units(answers)))
-    return [[row for unit in part for row in unit] for part in parts]
+def _blocks(answers: Iterable[tuple[Encoded, ...]]) -> Iterator[list[tuple[TrainingRow, ...]]]:
+    """Yield the units of some thousand prompts at a time; micro-batches are filled from one of them."""
+    units = iter(answers)
+    while block := _units(islice(units, BLOCK)):
+        yield block
 
 
-def _mismatched_answers(rows: Sequence[JudgedAnswers]) -> list[tuple[Encoded, ...]]:
-    """Return for each row one of its answers after another row's prompt, drawn with a fixed seed."""
-    order = list(range(len(rows)))
+def _reference_answers(rows: JudgedRows, partners: Sequence[int]) -> tuple[Iterator[tuple[Encoded, ...]], ...]:
+    """Return the answers that the reference scores: all judged ones, and the mismatched ones of KTO."""
+    mismatched = ((mismatched_answer(rows, partners, number),) for number in range(len(partners)))
+    return (row.answers for row in rows), mismatched
+
+
+def _passes(groups: Callable[[], Iterable[Iterable[tuple[Encoded, ...]]]]) -> Iterator[list[TrainingRow]]:
+    """Yield the rows of each pass of `answer_log_probabilities` over each of the groups."""
+    for answers in groups():
+        for block in _blocks(answers):
+            yield from ([row for unit in part for row in unit] for part in micro_batches(block))
+
+
+def _partners(count: int) -> array[int]:
+    """Return for each row another one, drawn with a fixed seed."""
+    order = array("i", range(count))
     random.Random(0).shuffle(order)
-    partner = {number: order[(place + 1) % len(order)] for place, number in enumerate(order)}
-    return [(_with_prompt_of(rows[partner[number]].answers[0], row.answers[0]),) for number, row in enumerate(rows)]
+    partners = array("i", order)
+    for place, number in enumerate(order):
+        partners[number] = order[(place + 1) % count]
+    return partners
 
 
-def _with_prompt_of(prompt_of: Encoded, answer_of: Encoded) -> Encoded:
-    """Return the prompt of one row with the answer of another."""
+def mismatched_answer(rows: JudgedRows, partners: Sequence[int], number: int) -> Encoded:
+    """Return an answer of a row after the prompt of its partner."""
+    prompt_of, answer_of = rows[partners[number]].answers[0], rows[number].answers[0]
     prompt_end = prompt_of.trained.index(True)
     answer_start = answer_of.trained.index(True)
     ids = (*prompt_of.ids[:prompt_end], *answer_of.ids[answer_start:])

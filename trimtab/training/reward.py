@@ -5,8 +5,7 @@ Shapes: M scored positions, two for each of P pairs, the better answer first.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 
 import torch
 import torch.nn.functional as F
@@ -25,18 +24,10 @@ from trimtab.training.batch import (
     step_rows,
     steps_per_epoch,
 )
+from trimtab.training.judged_answers import JudgedAnswers, JudgedRows, store_judged_answers
 from trimtab.training.losses import Loss, scored_hidden
 
 SCORE_LABELS = ("reward",)  # labels of the head: a single score
-
-
-@dataclass(frozen=True, kw_only=True)
-class ComparedAnswers:
-    """Two answers to one prompt, the better and the worse."""
-
-    chosen: Encoded
-    rejected: Encoded
-    weight: float = 1.0
 
 
 def bradley_terry(chosen_P: Tensor, rejected_P: Tensor) -> Tensor:
@@ -56,14 +47,15 @@ class BradleyTerry:
 
     def __init__(
         self,
-        rows: Sequence[ComparedAnswers],
+        rows: Iterable[JudgedAnswers],
         head: ClassificationHead,
         *,
         batch: int,
         seed: int,
     ) -> None:
         """Raises InputError if no pair has a weight above 0."""
-        self.rows = [row for row in rows if row.weight > 0]
+        judged = rows if isinstance(rows, JudgedRows) else store_judged_answers(rows)
+        self.rows = judged.usable(pairs=True)
         self.head, self.batch, self.seed = head, batch, seed
         if not self.rows:
             problem = "no pairs of a better and a worse answer to train on"
@@ -85,10 +77,7 @@ class BradleyTerry:
         """Return the micro-batches of one optimizer step; both answers of a pair are adjacent in the same one."""
         chosen = [self.rows[number] for number in step_rows(len(self.rows), self.batch, step, self.seed)]
         total = sum(row.weight for row in chosen)
-        units = [
-            (_last_token(row.chosen, row.weight / total), _last_token(row.rejected, row.weight / total))
-            for row in chosen
-        ]
+        units = [tuple(_last_token(answer, row.weight / total) for answer in row.answers) for row in chosen]
         parts = micro_batches(units)
         return [pack_rows([row for unit in part for row in unit]) for part in parts]
 

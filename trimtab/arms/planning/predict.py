@@ -154,7 +154,7 @@ class _Profiler:
             tokens["docs"] = int(rows.lengths.sum())
         for name in PREFERENCES.keys() & set(arm.stages):
             judged, _ = judged_answers(session, context, "train")
-            tokens[name] = sum(len(answer.ids) for row in judged for answer in row.answers)
+            tokens[name] = judged.tokens
         for name in REWARDED.keys() & set(arm.stages):
             tokens[name] = self._rollout_tokens(each, speed, rate)
         work = self._teacher_cost(each, untrained) if imitates_teacher(arm) else TeacherCost()
