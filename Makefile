@@ -8,8 +8,9 @@ PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.1
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 MODELS := smollm2-135m-q4 minilm-l6
-# One process more than cores: many tests wait for a server or a process.
-PYTEST_ARGS ?= -n $(shell $(PYTHON) -c 'import os; print(min(4, (os.cpu_count() or 1) + 1))')
+# One process more than cores: many tests wait for a server or a process. Each begins with its own run of files, so that what the
+# tests of a file share is made once.
+PYTEST_ARGS ?= --dist worksteal -n $(shell $(PYTHON) -c 'import os; print(min(4, (os.cpu_count() or 1) + 1))')
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 # The rooms whose results hang on the processor and its kernels.
 KERNEL_ROOMS := tests/model tests/training tests/inference
@@ -85,7 +86,8 @@ package: $(BIN)/python
 env: $(READY)
 
 $(READY): pyproject.toml | $(BIN)/python
-	@$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@$(BIN)/python -m pip install --quiet --no-compile --editable '.[dev]'
+	@$(BIN)/python -m compileall -q -j 0 $(VENV)/lib >/dev/null 2>&1 || true  # on all cores; pip takes one
 	@touch $@
 
 # Where Python comes without ensurepip (Debian without python3-venv), the pip outside fills the environment.
