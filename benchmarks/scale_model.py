@@ -158,7 +158,8 @@ def rates(measured: dict[str, Any]) -> dict[str, float]:
     )
     first, last = rows[0], rows[-1]
     found["row_mb"] = (last["peak_mb"] - first["peak_mb"]) / (last["rows"] - first["rows"])
-    found["encode_seconds"] = last["encode"]["processor_seconds"] / last["encode"]["rows"]
+    encode = next(one["encode"] for one in reversed(rows) if one["encode"])
+    found["encode_seconds"] = encode["processor_seconds"] / encode["rows"]
     found["rows_base_mb"] = max(one["peak_mb"] for one in sizes if one["exact"])  # the largest exact join
     found["row_bytes"] = last["file_mb"] * 2**20 / last["rows"]
     scan = measured["scan"][-1]
