@@ -8,8 +8,8 @@ PYTHON ?= $(shell for name in python3 python3.14 python3.13 python3.12 python3.1
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 MODELS := smollm2-135m-q4 minilm-l6
-# One process more than cores: many tests wait for a server or a process. Each begins with its own run of files, so that what the
-# tests of a file share is made once.
+# One process more than cores: many tests wait for a server or a process. Each begins with its share of the
+# tests in their order and then takes from the others, so that what the tests of a file share is seldom made twice.
 PYTEST_ARGS ?= --dist worksteal -n $(shell $(PYTHON) -c 'import os; print(min(4, (os.cpu_count() or 1) + 1))')
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
 # The rooms whose results hang on the processor and its kernels.

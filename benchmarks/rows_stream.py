@@ -10,10 +10,10 @@ is measured for preferences, of two answers of 20 words each, and for rows with 
 have 30 words each of 5,000, and a twentieth repeats another one nearly. Recall: pairs of a spanning forest of the
 exact join whose texts are one component by MinHash, by their Jaccard similarity.
 
-    python benchmarks/rows_stream.py [--sizes ROWS …] [--out FILE]   (some 30 minutes; 10,000,000 rows take 80 alone)
+    python benchmarks/rows_stream.py [--sizes ROWS …] [--out FILE]   (some 30 minutes; 10,000,000 rows take an hour)
 
-What the file already has from this machine is kept: other sizes, preferences, passages and recall. More than
-MOST_ENCODED rows are not encoded.
+What the file already has from this machine is kept: other sizes, preferences, passages and recall; delete it to
+measure all again. More than MOST_ENCODED rows are not encoded.
 """
 
 from __future__ import annotations

@@ -432,7 +432,7 @@ def test_wrong_use_is_one_line_and_exits_2(capsys, typed, line):
 )
 def test_options_that_name_no_machines_are_told(address, labels, store, words):
     with pytest.raises(typer.BadParameter, match=words):
-        machines_at(address, labels, store)
+        machines_at(address, store, labels)
 
 
 # What a verb needs is imported once, which takes seconds; each output is that of a fork.

@@ -94,6 +94,15 @@ def answered(prompt: Sequence[int], answer: Sequence[int]) -> Encoded:
     return Encoded(ids=(*prompt, *answer), trained=(False,) * len(prompt) + (True,) * len(answer))
 
 
+def two_answers(draw: random.Random, good: int, bad: int) -> list[Any]:
+    """Two encoded answers to a prompt of random tokens, one that begins with the token `good`, one with `bad`."""
+    prompt = [draw.randrange(10, VOCABULARY) for _ in range(draw.randint(2, 9))]
+    return [
+        answered(prompt, [first, *(draw.randrange(10, VOCABULARY) for _ in range(draw.randint(1, 6)))])
+        for first in (good, bad)
+    ]
+
+
 def random_rows(count: int, seed: int = 0, *, weights: bool = False) -> list[TrainingRow]:
     """Rows of 3 to 20 tokens, the last few of which are trained on."""
     draw = random.Random(seed)

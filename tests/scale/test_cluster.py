@@ -165,7 +165,7 @@ def test_a_choice_that_is_lost_too_often_is_made_by_the_first_run(
         "answer-quick-0",
     }
     (told,) = (event["note"] for event in found if event["stage"] == "failed")
-    assert told.startswith("arm quick goes on without a choice: its process was lost")
+    assert told.startswith("arm quick goes on without an early choice of passages: its process was lost")
 
 
 @contextmanager
@@ -301,7 +301,7 @@ def test_a_label_that_no_node_has_is_told(tmp_path: Path, tiny_model_folder: Pat
     told = refused(write_task(tmp_path, tiny_model_folder, ["prompt"]), chosen)
     assert told == (
         "--on: no machine of the cluster with the label zone=eu and disk=fast offers a core; "
-        "add one (`ray start --labels`)"
+        "start one with them (`ray start --labels`), or correct --node-label"
     )
 
 

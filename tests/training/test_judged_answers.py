@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_models import VOCABULARY, answered, stirred, with_lora
+from tiny_models import stirred, two_answers, with_lora
 
 from trimtab.base.errors import InputError
 from trimtab.base.records import Encoded
@@ -40,11 +40,7 @@ def judged(count: int, seed: int = 0) -> list[JudgedAnswers]:
     draw = random.Random(seed)
     rows = []
     for number in range(count):
-        prompt = [draw.randrange(10, VOCABULARY) for _ in range(draw.randint(2, 9))]
-        sides = [
-            answered(prompt, [first, *(draw.randrange(10, VOCABULARY) for _ in range(draw.randint(1, 6)))])
-            for first in (7, 8)
-        ]
+        sides = two_answers(draw, 7, 8)
         row = JudgedAnswers(chosen=sides[0], rejected=sides[1], weight=draw.choice([0.0, 0.3, 2.0]))
         rows.append(
             replace(row, chosen=None) if number % 5 == 1 else replace(row, rejected=None) if number % 5 == 2 else row

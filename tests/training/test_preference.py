@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from tiny_models import VOCABULARY, answered, base_of, plain_model, stirred, with_lora
+from tiny_models import answered, base_of, plain_model, stirred, two_answers, with_lora
 
 from trimtab.base.errors import InputError
 from trimtab.base.progress import Progress
@@ -42,11 +42,7 @@ def judged(count, seed=0, weights=False, alone=False):
     draw = random.Random(seed)
     rows = []
     for _ in range(count):
-        prompt = [draw.randrange(10, VOCABULARY) for _ in range(draw.randint(2, 9))]
-        sides = [
-            answered(prompt, [first, *(draw.randrange(10, VOCABULARY) for _ in range(draw.randint(1, 6)))])
-            for first in (GOOD, BAD)
-        ]
+        sides = two_answers(draw, GOOD, BAD)
         if alone:
             sides[draw.randrange(2)] = None
         weight = draw.choice([0.5, 1.0, 3.0]) if weights else 1.0

@@ -179,7 +179,7 @@ class ArmRunner:
         self.progress.arm, self.progress.seed = arm.name, 0
         self._detach_weights(arm)
         with MemoryPeak() as memory, ProcessorShare() as processor:
-            context, context_effort = self._choose(arm, allowance)
+            context, context_effort = self._choose_context(arm, allowance)
             seconds, level = allowance.search_seconds, self.task.study.effort
             menu, left = SEARCH_SPACES.get(level), seconds - (context_effort.seconds if context_effort else 0.0)
             search = TrainingSearch(menu=menu, seconds=left) if menu and seconds > 0 else None
@@ -203,8 +203,8 @@ class ArmRunner:
             )
         return replace(artifact, peak_mb=memory.megabytes, processor_share=processor.share)
 
-    def _choose(self, arm: Arm, allowance: Allowance) -> tuple[Context, ArmEffort | None]:
-        """Return what the arm's prompts show, and the search for it; None if there was nothing to choose."""
+    def _choose_context(self, arm: Arm, allowance: Allowance) -> tuple[Context, ArmEffort | None]:
+        """Return the context of the arm's prompts, and the effort of its choice; None without a choice."""
         context, seconds = context_for(arm), allowance.search_seconds
         self._index_seconds(context)  # built now, so that no trial is charged for it
         if arm.weights == "extract":
@@ -214,20 +214,20 @@ class ArmRunner:
         choose, scores = (choose_passages, self.found) if is_trained(arm) else (choose_context, self.scores)
         return choose(self.session, arm, scores, self.task.study.effort, seconds)
 
-    def choose(self, arm: Arm, allowance: Allowance) -> None:
-        """Choose what the arm's prompts show, for `train_trial` and `make_first`, which find the scores of the search
-        in its file.
+    def choose_passages(self, arm: Arm, allowance: Allowance) -> None:
+        """Choose the passages in a trained arm's prompts, for `train_trial` and `make_first`: they read the scores of
+        this search from its file, and choose the same.
         """
         self.progress.arm, self.progress.seed = arm.name, 0
         self._detach_weights(arm)
-        self._choose(arm, allowance)
+        self._choose_context(arm, allowance)
 
     def train_trial(self, arm: Arm, folder: Path, allowance: Allowance, step: int) -> None:
         """Train one rate of the ladder of an arm's first stage up to the first dev evaluation, for `make_first`."""
         self.progress.arm, self.progress.seed = arm.name, 0
         self._detach_weights(arm)
         train_trial(
-            *(self.session, arm, self._choose(arm, allowance)[0], folder / "run-0", self.progress, step),
+            *(self.session, arm, self._choose_context(arm, allowance)[0], folder / "run-0", self.progress, step),
             epochs=allowance.epochs,
             scorer=self.scorer,
         )

@@ -173,10 +173,11 @@ def task_from_options(path: Path, source: str | None = None, **columns: str | No
 
 
 def machines_at(
-    address: str | None, node_labels: Sequence[str] | None, store: str | None = None
+    address: str | None, store: str | None = None, node_labels: Sequence[str] | None = None
 ) -> AbstractContextManager[Cluster | None]:
-    """Return a context manager that connects to the machines at an address, those with these labels (`KEY=VALUE`) if
-    any are given, with a store if one is given; it yields None if no address is given.
+    """Return a context manager that connects to the machines at an address; it yields None if no address is given.
+
+    `store`: an object store for their files. `node_labels`: as `KEY=VALUE`, those that a machine must have.
     """
     if address is None:
         for option, given in (("--node-label", node_labels), ("--store", store)):

@@ -102,7 +102,7 @@ def command(
         from trimtab.studies.study import study
 
         chosen = None if arms is None else [name.strip() for name in arms.split(",") if name.strip()]
-        with machines_at(on, node_label, store) as machines:
+        with machines_at(on, store, node_label) as machines:
             result = study(
                 own,
                 resume=resume,

@@ -68,7 +68,7 @@ def command(
         from trimtab.studies.train import train
 
         launch = launch_of(os.environ)
-        with machines_at(on, node_label) as machines:
+        with machines_at(on, node_labels=node_label) as machines:
             if machines is None:
                 train_once = train
             else:

@@ -64,8 +64,8 @@ def open_cluster(
 
     `address`: `local` for processes on this machine, `auto` for the cluster that this machine belongs to (or that
     RAY_ADDRESS names), or `ray://HOST:PORT`. `store`: the address of an object store (`s3://BUCKET/FOLDER`), through
-    which machines without a shared folder exchange a study's files. `node_labels`: the machines with all these labels
-    of Ray are used, the others are not. Raises PackageError if Ray is not installed, and InputError if nothing listens
+    which machines without a shared folder exchange a study's files. `node_labels`: only machines with all these labels
+    in Ray are used. Raises PackageError if Ray is not installed, and InputError if nothing listens
     at the address, if the cluster has another version of Ray or Python, or if `store` is not an address of an object
     store.
     """
@@ -190,7 +190,8 @@ class Cluster:
             lacks = "has a GPU, as this one has, on which the plan is timed" if self.gpu else "offers a core"
             labels = " and ".join(f"{key}={value}" for key, value in self.node_labels.items())
             which = f" with the label {labels}" if labels else ""
-            remedy = "add one (`ray start --labels`)" if labels else "add one, or start the study elsewhere"
+            remedy = "start one with them (`ray start --labels`), or correct --node-label"
+            remedy = remedy if labels else "add one, or start the study elsewhere"
             raise InputError(f"no machine of the cluster{which} {lacks}", remedy, field="--on")
 
     def _nodes(self) -> dict[str, Mapping[str, Any]]:
@@ -297,7 +298,7 @@ class Cluster:
         whole = sum(job.seconds for job in jobs)
         builds, trials = jobs[0].stage != "answer", sum(job.stage == "trial" for job in jobs)
         what = "building" if builds else "answering the test questions:"
-        runs = sum(not job.is_ahead for job in jobs)
+        runs = sum(not job.is_search for job in jobs)
         count = f"{trials} learning rates and " * (trials > 0) + f"{runs} run{'s' * (runs > 1)} of arms"
         where = f"{len(machines)} machine{'s' * (len(machines) > 1)}"
         share = f"{min(slots, len(jobs))} at once with {self._cores} core{'s' * (self._cores > 1)} each"

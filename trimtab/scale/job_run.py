@@ -44,7 +44,7 @@ class JobRunner:
         self.events_pulled_at = 0.0  # when the events of running jobs were last downloaded from the store
         self.losses: Counter[str] = Counter()  # by job
         self.failures: dict[str, str] = {}
-        self.lacking: set[str] = set()  # jobs ahead of a first run that failed, or were lost too often
+        self.failed_searches: set[str] = set()  # jobs of a search that failed, or were lost too often
         self.events = WorkerEvents(context.folder, progress)
         self.seconds_without_machine = 0.0
 
@@ -79,8 +79,10 @@ class JobRunner:
         """Submit the jobs that wait for no other job."""
         for job in [job for job in self.waiting if self.unfinished.isdisjoint(job.after)]:
             self.waiting.remove(job)
-            # the run before it failed; or the choice, without which the first run may choose otherwise than a trial
-            if set(job.arms) <= self.failures.keys() or (job.is_ahead and not self.lacking.isdisjoint(job.after)):
+            run_failed = set(job.arms) <= self.failures.keys()
+            # the first run now chooses passages itself, and perhaps others than a trial would
+            choice_failed = job.is_search and not self.failed_searches.isdisjoint(job.after)
+            if run_failed or choice_failed:
                 self.unfinished.discard(job.name)
                 continue
             worker = f"{job.name}-{uuid.uuid4().hex[:8]}"
@@ -100,10 +102,10 @@ class JobRunner:
                 self.stored.collect(job, worker)
             if outcome.study_error is not None:
                 raise TrimtabError(outcome.study_error)
-            if not job.is_ahead:
+            if not job.is_search:
                 self.failures |= outcome.failures
             elif outcome.failures:  # the arm goes on without it
-                self.lacking.add(job.name)
+                self.failed_searches.add(job.name)
             self.unfinished.discard(job.name)
         self._retry_on_lost_nodes()
         without = self.seconds_without_machine + POLL_SECONDS
@@ -132,8 +134,8 @@ class JobRunner:
             self.waiting.append(job)
             return
         self.unfinished.discard(job.name)
-        if job.is_ahead:
-            self.lacking.add(job.name)
+        if job.is_search:
+            self.failed_searches.add(job.name)
             note = f"arm {names} goes on without {job.without}: {why}, {self.losses[job.name]} times"
             self.progress.emit("failed", note=note, stays=True)
             return

@@ -161,9 +161,9 @@ def _run_arms(ctx: RunContext, context: JobContext, job: Job, worker: str) -> Ma
     work = ArmWork(ctx, session, context.folder, depends, progress, own / SEARCHES)
     for arm in arms:
         if job.stage == "choose":
-            work.choose(arm, plan)
+            work.choose_passages(arm, plan, without=job.without)
         elif job.stage == "trial":
-            work.train_trial(arm, plan, job.step)
+            work.train_trial(arm, plan, job.step, without=job.without)
         elif job.stage == "make":
             work.build_run(arm, plan, job.seed, without=job.without)
         else:

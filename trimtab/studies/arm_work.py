@@ -92,19 +92,25 @@ class ArmWork:
                 artifact = self.runner.make_later(arm, first, folder, allowance, seed)
             write_built(folder / f"run-{seed}", digest, artifact)
 
-    def choose(self, arm: Arm, plan: Plan) -> None:
-        """Choose what an arm's prompts show for the processes that train it; nothing if its first run is built."""
+    def choose_passages(self, arm: Arm, plan: Plan, *, without: str) -> None:
+        """Choose the passages in an arm's prompts for the processes that train it; nothing if its first run is built.
+
+        `without`: as in `_contained_failure`.
+        """
         if read_built(self._arm_folder(arm), self._digest(arm, plan), 1) is None:
             self.measured[arm.name] = 0.0
-            with self._contained_failure(arm, without="a choice"):
-                self.runner.choose(arm, plan.allowance_of(arm.name))
+            with self._contained_failure(arm, without=without):
+                self.runner.choose_passages(arm, plan.allowance_of(arm.name))
 
-    def train_trial(self, arm: Arm, plan: Plan, step: int) -> None:
-        """Train one rate of the ladder of an arm for the process that builds its first run; nothing if that is done."""
+    def train_trial(self, arm: Arm, plan: Plan, step: int, *, without: str) -> None:
+        """Train one rate of the ladder of an arm for the process that builds its first run; nothing if that is done.
+
+        `without`: as in `_contained_failure`.
+        """
         folder = self._arm_folder(arm)
         if read_built(folder, self._digest(arm, plan), 1) is None:
             self.measured[arm.name] = 0.0
-            with self._contained_failure(arm, without="a trial"):
+            with self._contained_failure(arm, without=without):
                 self.runner.train_trial(arm, folder, plan.allowance_of(arm.name), step)
 
     def hand_over(self, arm: Arm, artifact: ArmArtifact, plan: Plan) -> None:

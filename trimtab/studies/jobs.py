@@ -46,8 +46,8 @@ class Job:
     without: str = ""
 
     @property
-    def is_ahead(self) -> bool:
-        """True for a part of the search of an arm that is done ahead of its first run, which goes on with it."""
+    def is_search(self) -> bool:
+        """True for a part of an arm's search. Its first run goes on with the result, or searches itself without one."""
         return self.stage in ("choose", "trial")
 
 
@@ -170,7 +170,7 @@ def _search_jobs(arm: Arm, planned: ArmPlan, allowance: Allowance) -> list[Job]:
     if count < 2:
         return []
     common = partial(Job, arms=(arm.name,), memory_mb=planned.memory_mb)
-    choose = common(name=f"choose-{arm.name}", stage="choose", seconds=choosing, without="a choice")
+    choose = common(name=f"choose-{arm.name}", stage="choose", seconds=choosing, without="an early choice of passages")
     ahead = [choose] if choosing else []
     trial = partial(common, stage="trial", seconds=seconds, after=tuple(one.name for one in ahead), without="a trial")
     return [*ahead, *(trial(name=f"try-{arm.name}-{n}", step=step) for n, step in enumerate(first_steps(count)))]

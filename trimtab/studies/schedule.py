@@ -93,7 +93,7 @@ def wall_times(
     found: list[WallTime] = []
     for number in MACHINE_COUNTS:
         machines = list(islice(cycle(kinds), number))
-        runs = (sum(not job.is_ahead for job in jobs) for jobs in stages)
+        runs = (sum(not job.is_search for job in jobs) for jobs in stages)
         each = cores_each(machines, max(runs, default=1))
         seconds = alone + sum(_wall_time(jobs, machines, each, cores) for jobs in stages)
         if found and seconds >= NO_GAIN_SHARE * found[-1].seconds:
@@ -122,7 +122,7 @@ def describe_waits(jobs: Sequence[Job]) -> Iterator[str]:
         trials = sum(other.stage == "trial" and other.name in job.after for other in jobs)
         if trials:
             yield f"{trials} learning rates of {job.arms[0]} are tried at once, before its first run"
-        later = 0 if job.is_ahead else sum(job.name in other.after for other in jobs)
+        later = 0 if job.is_search else sum(job.name in other.after for other in jobs)
         if later:
             yield f"{later} more seed{'s' * (later > 1)} of {job.arms[0]} wait{'s' * (later == 1)} for its first run"
     ends = end_times(jobs, len(jobs))

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import mmap
 import tempfile
+from abc import abstractmethod
 from array import array
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, overload
+from typing import IO, TYPE_CHECKING, Any, TypeVar, overload
 
 import numpy as np
 
@@ -28,7 +29,26 @@ MOST_BYTES_HELD = 2**26
 _ALL_TARGETS = -1  # in place of the number of scored pairs: the row has none of its own
 
 
-class EncodedRows(Sequence[TrainingRow]):
+Item = TypeVar("Item")
+
+
+class DecodedSequence(Sequence[Item]):
+    """A sequence of stored items, each decoded when it is asked for by `_decode`."""
+
+    @overload
+    def __getitem__(self, at: int) -> Item: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[Item]: ...
+    def __getitem__(self, at: int | slice) -> Item | list[Item]:
+        numbers = range(len(self))[at]
+        return self._decode(numbers) if isinstance(numbers, int) else [self._decode(number) for number in numbers]
+
+    @abstractmethod
+    def _decode(self, number: int) -> Item:
+        """Return the item with this number."""
+
+
+class EncodedRows(DecodedSequence[TrainingRow]):
     """N rows to train on, decoded on access. Build them with `store_encoded_rows`.
 
     `lengths` [N]: the tokens of each row. Besides its tokens a row takes 24 bytes of memory.
@@ -50,14 +70,6 @@ class EncodedRows(Sequence[TrainingRow]):
 
     def __len__(self) -> int:
         return len(self.lengths)
-
-    @overload
-    def __getitem__(self, at: int) -> TrainingRow: ...
-    @overload
-    def __getitem__(self, at: slice) -> list[TrainingRow]: ...
-    def __getitem__(self, at: int | slice) -> TrainingRow | list[TrainingRow]:
-        numbers = range(len(self))[at]
-        return self._decode(numbers) if isinstance(numbers, int) else [self._decode(number) for number in numbers]
 
     def _decode(self, number: int) -> TrainingRow:
         record = self._records[self._starts[number] : self._starts[number + 1]]

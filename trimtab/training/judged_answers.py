@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from trimtab.base.errors import InputError
 from trimtab.base.records import Encoded
 from trimtab.training.batch import TrainingRow
-from trimtab.training.encoded_rows import EncodedRows, store_encoded_rows
+from trimtab.training.encoded_rows import DecodedSequence, EncodedRows, store_encoded_rows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -33,7 +33,7 @@ class JudgedAnswers:
         return tuple(one for one in (self.chosen, self.rejected) if one is not None)
 
 
-class JudgedRows(Sequence[JudgedAnswers]):
+class JudgedRows(DecodedSequence[JudgedAnswers]):
     """N judged prompts, decoded on access. Build them with `store_judged_answers`.
 
     `weights` [N], `has_chosen` [N] and `has_rejected` [N]: of each row, known without decoding it.
@@ -53,14 +53,6 @@ class JudgedRows(Sequence[JudgedAnswers]):
 
     def __len__(self) -> int:
         return len(self._first)
-
-    @overload
-    def __getitem__(self, at: int) -> JudgedAnswers: ...
-    @overload
-    def __getitem__(self, at: slice) -> list[JudgedAnswers]: ...
-    def __getitem__(self, at: int | slice) -> JudgedAnswers | list[JudgedAnswers]:
-        numbers = range(len(self))[at]
-        return self._decode(numbers) if isinstance(numbers, int) else [self._decode(number) for number in numbers]
 
     def _decode(self, number: int) -> JudgedAnswers:
         first, has_chosen = int(self._first[number]), bool(self.has_chosen[number])
@@ -102,6 +94,11 @@ def store_judged_answers(rows: Iterable[JudgedAnswers], folder: Path | None = No
     has_chosen, has_rejected = np.array(chosen, bool), np.array(rejected, bool)
     counts = has_chosen.astype(np.int64) + has_rejected
     return JudgedRows(stored, np.cumsum(counts) - counts, has_chosen, has_rejected, np.array(weights, np.float64))
+
+
+def usable_rows(rows: Iterable[JudgedAnswers], *, pairs: bool) -> JudgedRows:
+    """Return the rows that have a weight and, if `pairs`, both answers; a list is stored first."""
+    return (rows if isinstance(rows, JudgedRows) else store_judged_answers(rows)).usable(pairs=pairs)
 
 
 def fitting_rows(rows: Iterable[JudgedAnswers], max_tokens: int, folder: Path | None = None) -> tuple[JudgedRows, int]:

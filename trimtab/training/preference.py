@@ -34,7 +34,7 @@ from trimtab.training.batch import (
     steps_per_epoch,
     units_tokens,
 )
-from trimtab.training.judged_answers import JudgedAnswers, JudgedRows, store_judged_answers
+from trimtab.training.judged_answers import JudgedAnswers, JudgedRows, usable_rows
 from trimtab.training.losses import Loss, label_log_probabilities, scored_hidden, sums_by_row
 from trimtab.training.parallel import map_microbatches
 
@@ -173,8 +173,7 @@ class PreferenceObjective:
         too).
         """
         self.loss_name, self.batch, self.seed = loss, batch, seed
-        judged = rows if isinstance(rows, JudgedRows) else store_judged_answers(rows)
-        self.rows = judged.usable(pairs=loss in PAIR_LOSSES)
+        self.rows = usable_rows(rows, pairs=loss in PAIR_LOSSES)
         if not self.rows:
             need = "pairs of a better and a worse answer" if loss in PAIR_LOSSES else "judged answers"
             raise InputError(

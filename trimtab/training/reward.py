@@ -24,7 +24,7 @@ from trimtab.training.batch import (
     step_rows,
     steps_per_epoch,
 )
-from trimtab.training.judged_answers import JudgedAnswers, JudgedRows, store_judged_answers
+from trimtab.training.judged_answers import JudgedAnswers, usable_rows
 from trimtab.training.losses import Loss, scored_hidden
 
 SCORE_LABELS = ("reward",)  # labels of the head: a single score
@@ -54,8 +54,7 @@ class BradleyTerry:
         seed: int,
     ) -> None:
         """Raises InputError if no pair has a weight above 0."""
-        judged = rows if isinstance(rows, JudgedRows) else store_judged_answers(rows)
-        self.rows = judged.usable(pairs=True)
+        self.rows = usable_rows(rows, pairs=True)
         self.head, self.batch, self.seed = head, batch, seed
         if not self.rows:
             problem = "no pairs of a better and a worse answer to train on"
