@@ -18,7 +18,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from trimtab.base.errors import InputError
 from trimtab.inference import kv_cache as cache
 from trimtab.inference import prefix_cache as memory
-from trimtab.inference import prompt_lookup as drafts
 from trimtab.inference.engine import Completion, Engine, GeneratedToken, Request
 from trimtab.inference.sampling import Sampling
 from trimtab.model.kernels.ops import BLOCK
@@ -266,25 +265,15 @@ def test_log_probabilities_are_only_given_where_asked_for() -> None:
     assert {event.id: event.log_probability is not None for event in told} == {"a": False, "b": True}
 
 
-def test_each_beginning_that_is_kept_is_read_once_and_attended_to_in_one_product(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_each_beginning_that_is_kept_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[int] = []
-    products: list[int] = []
-    read_prefix, part = cache.read_prefix, cache.PrefixRef.part
+    read_prefix = memory.read_prefix
 
     def reading(base: object, ids: tuple[int, ...]) -> cache.Prefix:
         read.append(len(ids))
         return read_prefix(base, ids)  # type: ignore[arg-type]
 
-    def product(self: cache.PrefixRef, layer: int, query_HMD: torch.Tensor, *rest: object) -> object:
-        products.append(query_HMD.shape[1])
-        return part(self, layer, query_HMD, *rest)  # type: ignore[arg-type]
-
     monkeypatch.setattr(memory, "read_prefix", reading)
-    monkeypatch.setattr(cache.PrefixRef, "part", product)
-    monkeypatch.setattr(cache, "MAX_COPIED_LENGTH", 0)
-    monkeypatch.setattr(drafts, "ROWS", 0)  # nothing is guessed
     engine = Engine(pair("llama")[0], frozenset())
     _, first, second, _ = beginnings("llama")
     for ids in (first, second, first):
@@ -293,54 +282,7 @@ def test_each_beginning_that_is_kept_is_read_once_and_attended_to_in_one_product
     for number, start in enumerate([first, second, (), first, second[:30], first]):
         engine.submit(Request(id=str(number), ids=(*start, 7, 8 + number), max_new=4))
     engine.step()
-    products.clear()
-    engine.step()
-    assert sorted(products) == sorted([3, 1, 1] * pair("llama")[0].model.config.num_hidden_layers)
     assert read == [21, 34]
-
-
-def test_only_a_long_beginning_is_attended_to_apart_while_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
-    products: list[int] = []
-    part = cache.PrefixRef.part
-
-    def product(self: cache.PrefixRef, layer: int, query_HMD: torch.Tensor, *rest: object) -> object:
-        products.append(query_HMD.shape[1])
-        return part(self, layer, query_HMD, *rest)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(cache.PrefixRef, "part", product)
-    monkeypatch.setattr(cache, "MAX_COPIED_LENGTH", 21)
-    engine = Engine(pair("llama")[0], frozenset())
-    _, first, second, _ = beginnings("llama")
-    for number, start in enumerate([first, second, first]):
-        engine.pin(start)
-        engine.submit(Request(id=str(number), ids=(*start, 7, 8 + number), max_new=4))
-    engine.step()
-    products.clear()
-    engine.step()
-    assert products == [1] * pair("llama")[0].model.config.num_hidden_layers
-
-
-@pytest.mark.parametrize("family", ["llama", "gemma2"])
-@pytest.mark.parametrize("pass_tokens", [2048, 12])  # whole prompts, and prompts in parts
-def test_a_short_beginning_is_copied_and_one_that_is_shared_gives_the_same(
-    monkeypatch: pytest.MonkeyPatch, family: str, pass_tokens: int
-) -> None:
-    _, first, second, _ = beginnings(family)
-    asked = [
-        Request(id=str(number), ids=(*start, *range(7, 7 + more)), max_new=6, logprobs=True)
-        for number, (start, more) in enumerate([(first, 3), (second, 30), ((), 5), (first, 17), (second[:30], 2)])
-    ]
-    told = []
-    for copied in (0, 21, 128):  # none, the first, both
-        monkeypatch.setattr(cache, "MAX_COPIED_LENGTH", copied)
-        engine = Engine(pair(family)[0], frozenset(), slots=3, prefill_tokens=pass_tokens)
-        engine.pin(first)
-        engine.pin(second)
-        told.append(engine.generate(asked))
-    for one, two, three in zip(*told, strict=True):
-        assert one.ids == two.ids == three.ids
-        assert two.log_probabilities == pytest.approx(one.log_probabilities, abs=1e-4)
-        assert three.log_probabilities == pytest.approx(one.log_probabilities, abs=1e-4)
 
 
 @settings(max_examples=20, deadline=None)

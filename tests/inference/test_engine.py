@@ -13,11 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trimtab.base.errors import InputError
-from trimtab.inference import kv_cache as cache
+from trimtab.inference import attention_layouts
 from trimtab.inference.engine import Completion, Engine, Request
 from trimtab.inference.kv_cache import shared_length
 from trimtab.inference.sampling import Sampling
-from trimtab.model import attention
 
 pytestmark = pytest.mark.no_kernels
 
@@ -69,9 +68,7 @@ def test_greedy_answers_are_those_of_transformers(family: str, shared: int, slot
 def test_prompts_that_are_read_in_blocks_are_answered_alike(
     family: str, prefill_tokens: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cache, "FLASH_MAX_TOKENS", 1)
-    monkeypatch.setattr(attention, "_SINGLE_BLOCK_QUERIES", 6)
-    monkeypatch.setattr(attention, "_BLOCK_QUERIES", 3)
+    monkeypatch.setattr(attention_layouts, "_BLOCK_QUERIES", 3)
     requests = mixed(family, 20)
     for request, completion in zip(requests, answer(family, requests, prefill_tokens=prefill_tokens), strict=True):
         assert (completion.ids, completion.finished) == reference(family, request.ids, request.max_new)

@@ -12,7 +12,6 @@ from answering_models import EOS, FAMILIES, pair
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trimtab.inference import kv_cache as cache
 from trimtab.inference.engine import Completion, Engine, Request
 from trimtab.inference.request import ActiveSequence
 from trimtab.inference.sampling import Sampling
@@ -109,7 +108,6 @@ def test_the_least_recently_used_leaves_first_and_what_is_too_long_is_not_kept()
     cache_tokens=st.sampled_from([60, 32768]),
     prefill_tokens=st.sampled_from([1, 11, 2048]),
     prefix_cache_tokens=st.sampled_from([60, 8192]),
-    copied=st.sampled_from([0, 21, 128]),
 )
 def test_answers_are_those_of_prompts_that_were_read_whole(
     family: str,
@@ -118,29 +116,26 @@ def test_answers_are_those_of_prompts_that_were_read_whole(
     cache_tokens: int,
     prefill_tokens: int,
     prefix_cache_tokens: int,
-    copied: int,
 ) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cache, "MAX_COPIED_LENGTH", copied)
-        base = pair(family)[0]
-        engine = Engine(
-            base,
-            frozenset(),
-            slots=slots,
-            cache_tokens=cache_tokens,
-            prefill_tokens=prefill_tokens,
-            prefix_cache_tokens=prefix_cache_tokens,
-            min_shared_tokens=2,
-        )
-        engine.pin(FIRST)
-        engine.pin(SECOND)
-        requests, done = [], dict[str, Completion]()
-        for number, (beginning, passages, question, pause) in enumerate(prompts):
-            requests.append(asked(number, beginning, passages, question))
-            engine.submit(requests[-1])
-            for _ in range(pause):
-                done |= {event.id: event for event in engine.step() if isinstance(event, Completion)}
-        done |= drain(engine)
+    base = pair(family)[0]
+    engine = Engine(
+        base,
+        frozenset(),
+        slots=slots,
+        cache_tokens=cache_tokens,
+        prefill_tokens=prefill_tokens,
+        prefix_cache_tokens=prefix_cache_tokens,
+        min_shared_tokens=2,
+    )
+    engine.pin(FIRST)
+    engine.pin(SECOND)
+    requests, done = [], dict[str, Completion]()
+    for number, (beginning, passages, question, pause) in enumerate(prompts):
+        requests.append(asked(number, beginning, passages, question))
+        engine.submit(requests[-1])
+        for _ in range(pause):
+            done |= {event.id: event for event in engine.step() if isinstance(event, Completion)}
+    done |= drain(engine)
     for request in requests:
         expected = Engine(base, frozenset()).generate([request])[0]
         assert done[request.id].ids == expected.ids

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from trimtab.base.errors import InputError
 from trimtab.base.records import Generation
-from trimtab.inference.attention_layouts import DecodeLayout, PrefillLayout
+from trimtab.inference.attention_layouts import decode_layout, prefill_layout
 from trimtab.inference.constraints import Constraint, Grammars, Matcher, grammars_of, mask_disallowed
 from trimtab.inference.detokenize import TextStream, cut_at_stop
 from trimtab.inference.kv_cache import small_tensor, with_virtual_ids
@@ -248,7 +248,7 @@ class Engine:
         started = time.perf_counter()
         first = len(self._scheduler.running)
         spans = [one.part(end) for one, end in parts]
-        layout = PrefillLayout(self._scheduler.cache, first, spans, self.base.device)
+        layout = prefill_layout(self._scheduler.cache, first, spans, self.base.device)
         ids = [token for one, end in parts for token in one.new_ids[one.prefilled : end]]
         hidden_ND = self._forward(ids, layout.positions_N, layout)
         ends = list(accumulate(span.end - span.start for span in spans))
@@ -271,7 +271,7 @@ class Engine:
         started, running = time.perf_counter(), self._scheduler.running
         runs = _draft_runs(running)
         tokens_per_sequence = len(runs[0])
-        layout = DecodeLayout(
+        layout = decode_layout(
             self._scheduler.cache, [sequence.shared for sequence in running], tokens_per_sequence, self.base.device
         )
         hidden_ND = self._forward([token for run in runs for token in run], layout.positions_N, layout)

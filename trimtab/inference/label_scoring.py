@@ -18,8 +18,8 @@ from torch import Tensor
 
 from trimtab.base.errors import InputError
 from trimtab.base.records import Calibration, Generation
-from trimtab.inference.attention_layouts import TrieLayout
-from trimtab.inference.kv_cache import Prefix, ScratchCache, read_prefix, shared_length, small_tensor, with_virtual_ids
+from trimtab.inference.attention_layouts import TriePrompts, read_prefix
+from trimtab.inference.kv_cache import Prefix, shared_length, small_tensor, with_virtual_ids
 from trimtab.inference.label_trie import PLAIN, LabelBounds, LabelTrie, LabelWeighting, label_trie
 from trimtab.inference.sampling import log_sum_exp_of
 from trimtab.model.load import Base
@@ -264,16 +264,17 @@ def _score_row(
     if not weightings or len(trie) <= MIN_PASS_TOKENS:
         everything = list(range(1, len(trie) + 1))
         for part in bounded_runs(range(len(new_ids)), [len(ids) + len(trie) for ids in new_ids], ROW_TOKENS):
-            asked = {place: (ScratchCache(new_ids[place], keep=False), everything) for place in part}
-            _run_pass(base, asked, trie, prefix, known)
+            prompts = TriePrompts([new_ids[place] for place in part], trie, prefix)
+            _run_pass(base, prompts, {number: list(everything) for number in range(len(part))}, known, part)
         return known
-    caches = [ScratchCache(ids) for ids in new_ids]
+    prompts = TriePrompts(new_ids, trie, prefix)
     wanted: list[list[int]] = [[] for _ in new_ids]
-    open_prompts, waves = list(range(len(new_ids))), 0
+    every_place = open_prompts = list(range(len(new_ids)))
+    waves = 0
     while open_prompts:
         sizes = [len(wanted[place]) or len(new_ids[place]) for place in open_prompts]
         for part in bounded_runs(open_prompts, sizes, ROW_TOKENS):
-            _run_pass(base, {place: (caches[place], wanted[place]) for place in part}, trie, prefix, known)
+            _run_pass(base, prompts, {place: wanted[place] for place in part}, known, every_place)
         waves += 1
         next_BR, open_BR = known.nodes_to_score(weightings)
         # decided per prompt, so that other prompts of the batch change nothing
@@ -287,28 +288,25 @@ def _score_row(
 
 @limit_to_free_cores()
 def _run_pass(
-    base: Base,
-    asked: Mapping[int, tuple[ScratchCache, list[int]]],
-    trie: LabelTrie,
-    prefix: Prefix | None,
-    known: LabelBounds,
+    base: Base, prompts: TriePrompts, asked: dict[int, list[int]], known: LabelBounds, known_places: Sequence[int]
 ) -> None:
     """Run one pass over the unread tokens of some prompts and nodes after them; their edges' log-probabilities go into
-    `known`.
+    `known`, prompt `number` at `known_places[number]`.
     """
-    device = base.device
+    device, trie = base.device, prompts.trie
     ids: list[int] = []
     rows: list[int] = []  # rows of the flat row that are scored; for each its prompt and its node
     places: list[int] = []
     nodes: list[int] = []
-    for place, (one, new) in asked.items():
-        ids += () if one.is_prefilled else one.new_ids
-        scored = new if one.is_prefilled else [0, *new]
+    for number, new in asked.items():
+        read = prompts.is_prefilled(number)
+        ids += () if read else prompts.new_ids[number]
+        scored = new if read else [0, *new]
         rows += range(len(ids) - len(scored) + len(new), len(ids) + len(new))
-        places += [place] * len(scored)
+        places += [known_places[number]] * len(scored)
         nodes += scored
         ids += [trie.tokens[node] for node in new]
-    layout = TrieLayout([one for one, _ in asked.values()], [new for _, new in asked.values()], trie, prefix, device)
+    layout = prompts.layout(asked, device)
     hidden_FD = base.hidden(small_tensor(ids, device), layout.positions_N, layout)[small_tensor(rows, device)]
     nodes_F, places_F = torch.tensor(nodes), torch.tensor(places)
     for start in range(0, len(nodes), HEAD_ROWS):

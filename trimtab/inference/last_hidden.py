@@ -11,11 +11,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from trimtab.inference.kv_cache import Prefix
+from trimtab.inference.attention_layouts import PromptPart, prefill_layout
+from trimtab.inference.kv_cache import KVCache, Prefix, PrefixRef
 from trimtab.inference.label_scoring import bounded_runs, shared_prefix
-from trimtab.model.attention import PackedSequences
 from trimtab.model.load import Base
-from trimtab.model.prompt_tuning import PrefixLayout
 from trimtab.model.threads import limit_to_free_cores
 
 ROW_TOKENS = 2048  # tokens of one pass over several prompts
@@ -40,12 +39,9 @@ def last_hidden_states(base: Base, prompts: Sequence[tuple[int, ...]], *, pinned
 
 @limit_to_free_cores()
 def _last_hidden(base: Base, new_ids: Sequence[tuple[int, ...]], prefix: Prefix | None) -> Tensor:
-    layout, device = PackedSequences([len(ids) for ids in new_ids]), base.device
-    ids_N = torch.tensor([token for ids in new_ids for token in ids], device=device)
-    positions_N = layout.positions_N.to(device)
-    if prefix is None:
-        hidden_ND = base.hidden(ids_N, positions_N, layout)
-    else:
-        pairs = list(zip(prefix.keys, prefix.values, strict=True))
-        hidden_ND = base.hidden(ids_N, positions_N + len(prefix), PrefixLayout(0, layout, pairs))
-    return hidden_ND[torch.tensor(layout.lengths).cumsum(0).to(device) - 1]
+    prefix_ref = PrefixRef(prefix=prefix, length=len(prefix)) if prefix else None
+    parts = [PromptPart(start=0, end=len(ids), length=len(ids), prefix_ref=prefix_ref) for ids in new_ids]
+    layout = prefill_layout(KVCache(), 0, parts, base.device)
+    ids_N = torch.tensor([token for ids in new_ids for token in ids], device=base.device)
+    hidden_ND = base.hidden(ids_N, layout.positions_N, layout)
+    return hidden_ND[torch.tensor(layout.tokens.counts).cumsum(0).to(base.device) - 1]

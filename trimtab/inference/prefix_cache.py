@@ -14,12 +14,12 @@ from typing import Generic, TypeVar
 import torch
 
 from trimtab.base.common_prefix import common_prefix_length
+from trimtab.inference.attention_layouts import read_prefix
 from trimtab.inference.kv_cache import (
     KVCache,
     KVSegment,
     Prefix,
     PrefixRef,
-    read_prefix,
     shared_length,
     virtual_prefix_of,
     with_virtual_ids,
@@ -162,8 +162,8 @@ class PrefixCache:
             start = prefix_ref.length if prefix_ref else 0
             if times > 1 and start + self.min_shared_tokens < len(ids) <= room:
                 room -= len(ids)
-                entry = read_prefix(self.base, ids[:-1], prefix_ref.prefix.first(start) if prefix_ref else None)
-                self._repeated_prompts.put(KVSegment(entry.ids, entry.keys, entry.values))
+                beginning = prefix_ref.prefix.first(start).segment() if prefix_ref else None
+                self._repeated_prompts.put(read_prefix(self.base, ids[:-1], beginning).segment())
 
     def end_batch(self) -> None:
         """Drop what `prepare_batch` cached."""

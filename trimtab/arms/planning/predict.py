@@ -36,7 +36,7 @@ from trimtab.base.machine import MemoryPeak, release_memory
 from trimtab.base.progress import Progress
 from trimtab.base.records import Arm, Example, Generation, Prompt
 from trimtab.inference.engine import Engine
-from trimtab.inference.kv_cache import copied_length, shared_length
+from trimtab.inference.kv_cache import reads_prefixes_in_place, shared_length
 from trimtab.model.fast.packed_weights import merged_and_packed, packed
 from trimtab.model.fast.partial_forward import first_trainable_layer
 from trimtab.training.activation_cache import cache_bytes
@@ -296,7 +296,7 @@ class _Profiler:
             ids = [session.encoder.prompt(prompt.messages) for prompt in prompts]
             token = self._prefill_token_seconds(ids[0])
         shared, count = shared_length(ids), len(prompts)
-        own = max(map(len, ids)) - shared + copied_length(shared)
+        own = max(map(len, ids)) - (shared if reads_prefixes_in_place(session.base) else 0)
         together = shared_seconds(len(some), few, count, several)
         rate = AnsweringRate(
             each=(several - together) / count,

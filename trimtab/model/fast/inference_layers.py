@@ -19,8 +19,9 @@ from trimtab.model.attention import AttentionConfig, Layout
 from trimtab.model.fast.forwards import INFERENCE_FORWARDS, Accelerated, is_plain_linear
 from trimtab.model.fast.kernel_layers import KernelDecoderLayer, KernelDecoderStack
 from trimtab.model.kernels.build import supports
-from trimtab.model.kernels.matmul import PackedLinear
-from trimtab.model.kernels.ops import BLOCK, add_rms_norm, apply_rope, gated_activation, is_silu, rms_norm
+from trimtab.model.kernels.cached_attention import KernelAttention
+from trimtab.model.kernels.linear import PackedLinear
+from trimtab.model.kernels.ops import BLOCK, PAIR, add_rms_norm, apply_rope, gated_activation, is_silu, rms_norm
 
 Projection = Callable[[Tensor], Tensor]
 # Linear layers of one input to the projection to their outputs side by side, `[..., O]` from `[..., I]`.
@@ -110,13 +111,10 @@ class FusedDecoderLayer:
         products = [self.queries_keys_values, self.out, self.gate, self.up, self.down]
         packed = [one for one in products if isinstance(one, PackedLinear)]
         norms = [self.input_norm, self.mlp_norm, *self.head_norms]
-        fits = self.size % BLOCK == 0 and is_silu(self.activation)
+        fits = self.size % BLOCK == 0 and is_silu(self.activation) and len(packed) == len(products)
+        fits = fits and all(part.outputs % PAIR == 0 for part in packed)
         fits = fits and supports("enter_layer", *(norm.weight for norm in norms if norm))
-        return (
-            KernelDecoderLayer(packed, norms, self.heads, self.size, self.config)
-            if fits and len(packed) == len(products)
-            else None
-        )
+        return KernelDecoderLayer(packed, norms, self.heads, self.size, self.config) if fits else None
 
     def _attention(self, input_ND: Tensor, angles: tuple[Tensor, Tensor], layout: Layout) -> Tensor:
         queries, keys = self.heads
@@ -156,13 +154,23 @@ class FusedDecoderStack:
         """Return the hidden states `[1, N, D]`, as transformers' module does."""
         hidden_1ND = self.model.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
         angles = self.model.rotary_emb(hidden_1ND, position_ids)
-        slots = getattr(layout, "decode_slots", None)
-        if slots and self.kernel_stack and rotates_whole_heads(self.kernel_stack, angles):
-            hidden_1ND = self.kernel_stack(hidden_1ND[0], contiguous_angles(angles), slots)[None]
+        attention = self._attention(hidden_1ND, angles, layout)
+        if attention and self.kernel_stack:
+            hidden_1ND = self.kernel_stack(hidden_1ND[0].contiguous(), contiguous_angles(angles), attention)[None]
         else:
             for layer in self.layers:
                 hidden_1ND = layer(hidden_1ND, position_embeddings=angles, layout=layout)
         return BaseModelOutput(last_hidden_state=rms_norm(hidden_1ND, self.model.norm))
+
+    def _attention(self, hidden_1ND: Tensor, angles: tuple[Tensor, Tensor], layout: Any) -> KernelAttention | None:
+        """Return the kernel's view of a layout with a cache; None if layers are run one by one."""
+        stack, view = self.kernel_stack, getattr(layout, "kernel_attention", None)
+        if stack is None or view is None or not rotates_whole_heads(stack, angles):
+            return None
+        attention: KernelAttention | None = view(
+            hidden_1ND.new_empty(stack.shared, 0, stack.size), stack.groups, stack.configs
+        )
+        return attention
 
 
 def rotates_whole_heads(kernels: KernelDecoderLayer | KernelDecoderStack, angles: tuple[Tensor, Tensor]) -> bool:

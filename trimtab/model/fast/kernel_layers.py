@@ -1,31 +1,21 @@
-"""Decoder layers for inference in C kernels: one call before attention and one after it, or one call for all layers of
-a decode step.
+"""Decoder layers for inference in C kernels: one call before attention and one after it, or one call for all layers.
 
-Shapes: N tokens of the flat row, H query heads, K key/value heads, D head size or width of the model, B sequences, T
-positions of a slot.
+Shapes: N tokens of the flat row, H query heads, K key/value heads, D head size or width of the model.
 """
 
 from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from trimtab.model.attention import AttentionConfig
 from trimtab.model.kernels.build import address, call
-from trimtab.model.kernels.matmul import PackedLinear
-
-
-class DecodeSlots(NamedTuple):
-    """The cache slots by layer and positions `at_B` of new tokens that see only their own sequence, as `attend_decode`
-    takes them."""
-
-    keys: Sequence[Tensor]
-    values: Sequence[Tensor]
-    at_B: Tensor
+from trimtab.model.kernels.cached_attention import KernelAttention
+from trimtab.model.kernels.linear import PackedLinear
 
 
 class _Linear(ctypes.Structure):
@@ -38,9 +28,8 @@ class _Layer(ctypes.Structure):
     _fields_ = (
         *((name, ctypes.c_void_p) for name in ("norm", "between", "query_norm", "key_norm")),
         *((name, _Linear) for name in ("in", "out", "gate", "up", "down")),
-        *((name, ctypes.c_int64) for name in ("width", "heads", "shared", "size", "wide", "window")),
+        *((name, ctypes.c_int64) for name in ("width", "heads", "shared", "size", "wide")),
         *((f"{name}epsilon", ctypes.c_float) for name in ("", "between_", "query_", "key_")),
-        ("scale", ctypes.c_float),
     )
 
 
@@ -60,14 +49,13 @@ class KernelDecoderLayer:
         config: AttentionConfig,
     ) -> None:
         self._alive = products, norms  # the struct holds their addresses
-        self.heads, self.size = [*heads, heads[1]], size
+        self.heads, self.size, self.config = [*heads, heads[1]], size, config
         width, wide = products[0].panels.shape[1], products[-1].panels.shape[1]
         self.struct = _Layer(
             *(None if norm is None else address(norm.weight) for norm in norms),
             *(_Linear(address(one.panels), address(one.bias_O)) for one in products),
-            *(width, *heads, size, wide, config.window or 0),
+            *(width, *heads, size, wide),
             *(0.0 if norm is None else norm.variance_epsilon for norm in norms),
-            config.scale,
         )
 
     def enter(self, hidden_ND: Tensor, angles: Sequence[Tensor]) -> tuple[Tensor, ...]:
@@ -90,13 +78,14 @@ class KernelDecoderStack:
 
     def __init__(self, layers: Sequence[KernelDecoderLayer]) -> None:
         self._alive, self.size = layers, layers[0].size
-        self._structs = (_Layer * len(layers))(*(one.struct for one in layers))
+        self.configs = [layer.config for layer in layers]
+        heads, self.shared, _ = layers[0].heads
+        self.groups = heads // self.shared
+        self._structs = (_Layer * len(layers))(*(layer.struct for layer in layers))
 
-    def __call__(self, hidden_ND: Tensor, angles: Sequence[Tensor], slots: DecodeSlots) -> Tensor:
+    def __call__(self, hidden_ND: Tensor, angles: Sequence[Tensor], attention: KernelAttention) -> Tensor:
         """Return the last layer's output; keys and values of the new tokens are in their slots afterwards."""
-        out_ND, room = torch.empty_like(hidden_ND), slots.values[0].shape[2]
-        stores = ((ctypes.c_void_p * len(self._structs))(*map(address, side)) for side in (slots.keys, slots.values))
-        counts = len(slots.at_B), room
-        layers = self._structs, len(self._structs)
-        call("go_through_layers", *layers, hidden_ND, *angles, len(hidden_ND), *stores, slots.at_B, *counts, out_ND)
+        out_ND = torch.empty_like(hidden_ND)
+        layers, job = (self._structs, len(self._structs)), ctypes.addressof(attention.job)
+        call("decoder_layers", *layers, hidden_ND, *angles, len(hidden_ND), job, attention.caches, out_ND)
         return out_ND

@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from weakref import WeakValueDictionary
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from trimtab.base.cgroups import memory_use
@@ -23,11 +22,11 @@ from trimtab.model.fast.inference_layers import (
     stacked_bias,
     stacked_weight,
 )
-from trimtab.model.kernels.matmul import PackedLinear, can_pack, pack
+from trimtab.model.kernels.linear import PackedLinear, TorchLinear, UnpackedLinear, pack, supports_linear
 from trimtab.model.kernels.torch_private import mkldnn_linear, mkldnn_weight, works
 from trimtab.model.load import Base
 
-SPARE = 2  # times what the copies take must be free, or the weights stay as they are
+SPARE = 2  # times what the copies take must be free, or none are made
 
 # By where the originals lie: models that share their weights share these too. While one is in use, so are its
 # originals.
@@ -46,12 +45,13 @@ def merged_and_packed(base: Base) -> Iterator[None]:
 
 @contextmanager
 def packed(base: Base) -> Iterator[None]:
-    """Context manager: linear layers and head run on packed copies of their present weights, if memory allows."""
-    needed = packed_bytes(base)
-    if not needed or memory_use().available < SPARE * needed:
+    """Context manager: on a CPU, linear layers and head run on packed copies of their present weights if memory
+    allows, else on the weights themselves, with the same result."""
+    if base.device.type != "cpu":
         yield
         return
-    with inference_forwards(base.model, _projection_of):
+    fits = memory_use().available >= SPARE * packed_bytes(base)
+    with inference_forwards(base.model, _packed_projection if fits else _unpacked_projection):
         yield
 
 
@@ -61,45 +61,48 @@ def packed_bytes(base: Base) -> int:
 
 
 def packed_weight(*layers: nn.Linear) -> Tensor:
-    """Return the stacked bf16 weights of layers with one input, packed for `packed_projection`; shared copies are
-    reused."""
+    """Return the stacked weights of layers with one input, packed for `packed_projection`; shared copies are reused."""
     key = tuple((layer.weight.data_ptr(), layer.weight.shape) for layer in layers)
-    found = _packed_weights.get(key)
-    if found is None:
-        found = _packed_weights[key] = _packed_copy(stacked_weight(layers))
-    return found
+    copy = _packed_weights.get(key)
+    if copy is None:
+        copy = _packed_weights[key] = _packed_copy(stacked_weight(layers))
+    return copy
 
 
-def packed_projection(packed_OI: Tensor, bias_O: Tensor | None) -> Projection:
+def packed_projection(packed: Tensor, outputs: int, bias_O: Tensor | None) -> Projection:
     """Return the projection `[..., I]` to `[..., O]` by a packed weight."""
-    if not packed_OI.is_mkldnn:
-        return PackedLinear(packed_OI, bias_O)
+    if not packed.is_mkldnn:
+        return PackedLinear(packed, outputs, bias_O)
 
-    return lambda input: mkldnn_linear(input, packed_OI, bias_O)
+    return lambda input: mkldnn_linear(input, packed, bias_O)
 
 
-def projection_by(weight_OI: Tensor, bias_O: Tensor | None) -> Projection:
-    """Return the projection by this weight: by a packed copy where there is a layout for it, else by the weight
-    itself."""
-    if not is_packable(weight_OI):
-        return lambda input: F.linear(input, weight_OI, bias_O)
-    return packed_projection(_packed_copy(weight_OI), bias_O)
+def projection_by(weight_OI: Tensor, bias_O: Tensor | None, *, pack: bool = True) -> Projection:
+    """Return the projection by this weight: by a packed copy if asked and if there is a layout for it, else by the
+    weight itself."""
+    if pack and is_packable(weight_OI):
+        return packed_projection(_packed_copy(weight_OI), len(weight_OI), bias_O)
+    return (UnpackedLinear if supports_linear(weight_OI) else TorchLinear)(weight_OI, bias_O)
 
 
 def is_packable(weight_OI: Tensor) -> bool:
-    """Return True if there is a packed layout for this weight: bf16 on a CPU whose kernels or oneDNN have one."""
-    if can_pack(weight_OI):
+    """Return True if there is a packed layout for this weight on a CPU: the kernels', or in bf16 oneDNN's."""
+    if supports_linear(weight_OI):
         return True
     known = weight_OI.device.type == "cpu" and weight_OI.dtype == torch.bfloat16
     return known and works(mkldnn_linear)
 
 
-def _projection_of(*layers: nn.Linear) -> Projection:
+def _packed_projection(*layers: nn.Linear) -> Projection:
     bias_O = stacked_bias(layers)
     if not all(is_packable(layer.weight) for layer in layers):
         return projection_by(stacked_weight(layers), bias_O)
-    return packed_projection(packed_weight(*layers), bias_O)
+    return packed_projection(packed_weight(*layers), sum(layer.out_features for layer in layers), bias_O)
+
+
+def _unpacked_projection(*layers: nn.Linear) -> Projection:
+    return projection_by(stacked_weight(layers), stacked_bias(layers), pack=False)
 
 
 def _packed_copy(weight_OI: Tensor) -> Tensor:
-    return pack(weight_OI) if can_pack(weight_OI) else mkldnn_weight(weight_OI)
+    return pack(weight_OI) if supports_linear(weight_OI) else mkldnn_weight(weight_OI)

@@ -1,54 +1,68 @@
-// Attention of few queries to keys of their own, where a matrix product would copy more than it multiplies.
+// Attention for inference: queries of a flat row attend to keys and values in a cache, in bfloat16 or float32.
 //
-// Scores, weights and sums are float32 throughout. Shapes: N tokens, H query heads, K key/value heads, G = H / K, D head size, T places
-// of a slot. D and T are multiples of 64. Keys lie turned in blocks of 64 places, [T / 64, D, 64]: what is read lies together.
+// Each sequence of the row sees, in this order, the keys of a prefix that other sequences may share, the first `seen` places of its own
+// slot, and `depth` further places of the slot (the ancestors of a node of a tree). Every sum over them has this one order: scores over
+// the head size, weights and outputs over the positions. So a token gets the same bits whatever shares the pass, wherever its earlier
+// tokens are cached and however many threads there are (batch invariance). Scores, weights and sums are float32.
+//
+// Shapes: N tokens of the row, S sequences, H query heads, K key/value heads, G = H / K, D head size, T places of a slot or prefix, a
+// multiple of 64. D is a multiple of 32. Keys are stored transposed in blocks of 64 places, [K, T / 64, D, 64], values [K, T, D].
 
-#include "vectors.h"
+#include "attention.h"
 
-INLINE void scaled(const bf16 *from, int64_t size, float scale, float *to) {
-  for (int64_t d = 0; d < size; d += PAIR) {
-    pair part = load(from + d);
-    store_in_order(to + d, part.even * scale, part.odd * scale);
+enum { QUERY_TOKENS = 16 };  // tokens of one work item
+
+INLINE pair load_pair(int wide, const void *from, int64_t at) {
+  if (wide) return (pair){load_floats((const float *)from + at), load_floats((const float *)from + at + LANES)};
+  return load((const bf16 *)from + at);
+}
+
+// 32 numbers in their order: those of `load_pair`.
+INLINE void store_ordered(int wide, float *to, pair given) {
+  if (wide) {
+    store_floats(to, given.even);
+    store_floats(to + LANES, given.odd);
+  } else {
+    store_in_order(to, given.even, given.odd);
   }
 }
 
-// Where a number of the key at a place lies.
-INLINE int64_t in_blocks(int64_t place, int64_t d, int64_t size) { return (place / BLOCK * size + d) * BLOCK + place % BLOCK; }
+INLINE void store_pair(int wide, void *to, int64_t at, pair given) {
+  if (wide) store_ordered(1, (float *)to + at, given);
+  else store((bf16 *)to + at, given.even, given.odd);
+}
 
-// Memory is asked for what will be read, a line of a cache. Into the second cache: the first is too small for what lies far ahead.
-INLINE void ask_for(const bf16 *numbers) { __builtin_prefetch(numbers, 0, 2); }
+INLINE const void *offset(int wide, const void *from, int64_t count) { return (const char *)from + count * (wide ? 4 : 2); }
 
-// Scores of `rows` queries [rows, D] with the keys at the places from `begin` to `end`, both multiples of 64. What lies `ahead` of each
-// number that is read is asked for.
-INLINE void scored(int rows, const float *query, const bf16 *keys, int64_t ahead, int64_t size, int64_t room, int64_t begin,
-                   int64_t end, float *scores) {
-  for (int64_t t = begin; t < end; t += BLOCK) {
-    pair sums[ROWS][2] = {};
-    for (int64_t d = 0; d < size; d++) {
-      const bf16 *from = keys + t * size + d * BLOCK;
-      UNROLL for (int part = 0; part < 2; part++) {
-        ask_for(from + part * PAIR + ahead);
-        pair key = load(from + part * PAIR);
-        UNROLL for (int r = 0; r < rows; r++) {
-          sums[r][part].even += key.even * query[r * size + d];
-          sums[r][part].odd += key.odd * query[r * size + d];
-        }
+// Where a number of the key at a place is.
+INLINE int64_t key_index(int64_t place, int64_t d, int64_t size) { return (place / BLOCK * size + d) * BLOCK + place % BLOCK; }
+
+// Scores of `rows` queries [rows, D] with the 64 keys of one block. Memory `ahead` of what is read is prefetched.
+INLINE void score_block(int wide, int rows, const float *query, const void *keys, int64_t ahead, int64_t size, float *scores,
+                        int64_t room) {
+  pair sums[ROWS][2] = {};
+  for (int64_t d = 0; d < size; d++)
+    UNROLL for (int part = 0; part < 2; part++) {
+      const int64_t at = d * BLOCK + part * PAIR;
+      if (ahead) __builtin_prefetch(offset(wide, keys, at + ahead), 0, 2);
+      const pair key = load_pair(wide, keys, at);
+      UNROLL for (int r = 0; r < rows; r++) {
+        sums[r][part].even += key.even * query[r * size + d];
+        sums[r][part].odd += key.odd * query[r * size + d];
       }
     }
-    UNROLL for (int r = 0; r < rows; r++)
-      UNROLL for (int part = 0; part < 2; part++)
-        store_in_order(scores + r * room + t + part * PAIR, sums[r][part].even, sums[r][part].odd);
-  }
+  UNROLL for (int r = 0; r < rows; r++)
+    UNROLL for (int part = 0; part < 2; part++) store_ordered(wide, scores + r * room + part * PAIR, sums[r][part]);
 }
 
-// To the sums [rows, 64], 64 columns of the values, `stride` apart, at the places from `begin` to `end`, each by its weight.
-INLINE void mix(int rows, pair sums[ROWS][2], const float *weights, int64_t room, const bf16 *values, int64_t ahead, int64_t stride,
-                int64_t begin, int64_t end) {
+// Add the values of the places from `begin` to `end`, 32 · parts columns of them, each by its row's weight.
+INLINE void add_values(int wide, int rows, int parts, pair sums[ROWS][2], const float *weights, int64_t room, const void *values,
+                       int64_t ahead, int64_t stride, int64_t begin, int64_t end) {
   for (int64_t t = begin; t < end; t++)
-    UNROLL for (int part = 0; part < 2; part++) {
-      const bf16 *from = values + t * stride + part * PAIR;
-      ask_for(from + ahead);
-      pair value = load(from);
+    UNROLL for (int part = 0; part < parts; part++) {
+      const int64_t at = t * stride + part * PAIR;
+      if (ahead) __builtin_prefetch(offset(wide, values, at + ahead), 0, 2);
+      const pair value = load_pair(wide, values, at);
       UNROLL for (int r = 0; r < rows; r++) {
         sums[r][part].even += value.even * weights[r * room + t];
         sums[r][part].odd += value.odd * weights[r * room + t];
@@ -56,24 +70,107 @@ INLINE void mix(int rows, pair sums[ROWS][2], const float *weights, int64_t room
     }
 }
 
-INLINE void settle(int rows, pair sums[ROWS][2], const float *whole, bf16 *const *out) {
-  UNROLL for (int r = 0; r < rows; r++)
-    UNROLL for (int part = 0; part < 2; part++)
-      store(out[r] + part * PAIR, sums[r][part].even / whole[r], sums[r][part].odd / whole[r]);
+INLINE float score_place(int wide, const float *query, const void *keys, int64_t place, int64_t size) {
+  float sums[8] = {};
+  for (int64_t d = 0; d < size; d += 8)
+    UNROLL for (int i = 0; i < 8; i++) {
+      const int64_t at = key_index(place, d + i, size);
+      sums[i] += query[d + i] * (wide ? ((const float *)keys)[at] : in_float(((const bf16 *)keys)[at]));
+    }
+  return ((sums[0] + sums[1]) + (sums[2] + sums[3])) + ((sums[4] + sums[5]) + (sums[6] + sums[7]));
 }
 
-INLINE void mixed(int rows, const float *weights, const float *whole, const bf16 *values, int64_t ahead, int64_t size, int64_t room,
-                  int64_t begin, int64_t end, bf16 *const *out) {
-  pair sums[ROWS][2] = {};
-  mix(rows, sums, weights, room, values, ahead, size, begin, end);
-  settle(rows, sums, whole, out);
+// cap · tanh(score / cap), in place.
+INLINE void cap_scores(float *scores, int64_t count, float cap) {
+  for (int64_t t = 0; t < count; t += LANES) {
+    const floats twice = load_floats(scores + t) * (2.0f / cap);
+    store_floats(scores + t, cap - 2.0f * cap / (exponential(twice) + 1.0f));
+  }
 }
 
-// The weights of scores at the places from `first` to `last`, in place and 0 elsewhere between `begin` and `end`; their largest score and sum.
-INLINE void weighed(float *scores, int64_t begin, int64_t first, int64_t last, int64_t end, float *most, float *sum) {
-  for (int64_t t = begin; t < first; t++) scores[t] = -INFINITY;
-  for (int64_t t = last; t < end; t++) scores[t] = -INFINITY;
-  *sum = weights_of(scores + begin, end - begin, most);
+typedef struct {
+  const void *keys, *values;
+  int64_t length;
+} source;
+
+// The rows of one group: their queries, scaled, and what each sees by absolute position.
+typedef struct {
+  int64_t tokens[ROWS], heads[ROWS], first[ROWS], last[ROWS], depth[ROWS];  // contiguous positions: `first` to `last`
+  const int64_t *ways[ROWS];
+} group;
+
+// Attention of a group of rows: `own` is the slot, `last` of each row counts the prefix too.
+INLINE void attend_group(int wide, int rows, const attention_job *j, const layer_cache *c, const group *g, source prefix, source own,
+                         int64_t ahead, const float *queries, float *scores, int64_t room, void *out, int64_t heads) {
+  const int64_t size = c->size, P = prefix.length;
+  int64_t begin = g->first[0], end = g->last[0], deepest = 0;
+  for (int r = 1; r < rows; r++) {
+    begin = g->first[r] < begin ? g->first[r] : begin;
+    end = g->last[r] > end ? g->last[r] : end;
+  }
+  for (int r = 0; r < rows; r++) deepest = g->depth[r] > deepest ? g->depth[r] : deepest;
+  const int64_t aligned = begin / BLOCK * BLOCK, padded = up_to(end + deepest, LANES), own_begin = begin > P ? begin - P : 0;
+  for (int64_t t = aligned; t < P; t += BLOCK)
+    score_block(wide, rows, queries, offset(wide, prefix.keys, t * size), 0, size, scores + t, room);
+  for (int64_t t = own_begin / BLOCK * BLOCK; t < end - P; t += BLOCK)
+    score_block(wide, rows, queries, offset(wide, own.keys, t * size), ahead, size, scores + P + t, room);
+  float whole[ROWS];
+  for (int r = 0; r < rows; r++) {
+    float *row = scores + r * room, most;
+    for (int64_t a = 0; a < g->depth[r]; a++) row[end + a] = score_place(wide, queries + r * size, own.keys, g->ways[r][a], size);
+    if (j->cap > 0) cap_scores(row + aligned, padded - aligned, j->cap);
+    for (int64_t t = aligned; t < g->first[r]; t++) row[t] = -INFINITY;
+    for (int64_t t = g->last[r]; t < end; t++) row[t] = -INFINITY;
+    for (int64_t t = end + g->depth[r]; t < padded; t++) row[t] = -INFINITY;
+    whole[r] = weights_of(row + aligned, padded - aligned, &most);
+  }
+  for (int64_t d = 0; d < size; d += BLOCK) {
+    pair sums[ROWS][2] = {};
+    const int parts = size - d < BLOCK ? 1 : 2;
+    const void *prefix_values = offset(wide, prefix.values, d), *own_values = offset(wide, own.values, d);
+    if (parts == 2) {
+      if (P) add_values(wide, rows, 2, sums, scores, room, prefix_values, 0, size, begin, end < P ? end : P);
+      add_values(wide, rows, 2, sums, scores + P, room, own_values, ahead, size, own_begin, end - P);
+    } else {
+      if (P) add_values(wide, rows, 1, sums, scores, room, prefix_values, 0, size, begin, end < P ? end : P);
+      add_values(wide, rows, 1, sums, scores + P, room, own_values, ahead, size, own_begin, end - P);
+    }
+    for (int r = 0; r < rows; r++)
+      for (int64_t a = 0; a < g->depth[r]; a++)
+        for (int part = 0; part < parts; part++) {
+          const pair value = load_pair(wide, own_values, g->ways[r][a] * size + part * PAIR);
+          sums[r][part].even += value.even * scores[r * room + end + a];
+          sums[r][part].odd += value.odd * scores[r * room + end + a];
+        }
+    for (int r = 0; r < rows; r++)
+      for (int part = 0; part < parts; part++)
+        store_pair(wide, out, (g->tokens[r] * heads + g->heads[r]) * size + d + part * PAIR,
+                   (pair){sums[r][part].even / whole[r], sums[r][part].odd / whole[r]});
+  }
+}
+
+INLINE void scale_query(int wide, const void *query, int64_t at, int64_t size, float scale, float *to) {
+  for (int64_t d = 0; d < size; d += PAIR) {
+    const pair part = load_pair(wide, query, at + d);
+    store_ordered(wide, to + d, (pair){part.even * scale, part.odd * scale});
+  }
+}
+
+INLINE void write_places(int wide, const attention_job *j, const layer_cache *c, int64_t sequence, int64_t head) {
+  const int64_t size = c->size, slot = (j->slots[sequence] * c->shared + head) * c->room * size;
+  for (int64_t token = j->starts[sequence]; token < j->starts[sequence + 1]; token++) {
+    const int64_t place = j->places[token], key = head * j->key_head + token * j->key_token;
+    const int64_t value = head * j->value_head + token * j->value_token;
+    if (wide) {
+      float *keys = (float *)c->keys + slot;
+      for (int64_t d = 0; d < size; d++) keys[key_index(place, d, size)] = ((const float *)j->key)[key + d];
+      memcpy((float *)c->values + slot + place * size, (const float *)j->value + value, sizeof(float) * size);
+    } else {
+      bf16 *keys = (bf16 *)c->keys + slot;
+      for (int64_t d = 0; d < size; d++) keys[key_index(place, d, size)] = ((const bf16 *)j->key)[key + d];
+      memcpy((bf16 *)c->values + slot + place * size, (const bf16 *)j->value + value, sizeof(bf16) * size);
+    }
+  }
 }
 
 #define FOR_ROWS(rows, call)                   \
@@ -81,155 +178,89 @@ INLINE void weighed(float *scores, int64_t begin, int64_t first, int64_t last, i
     case 1: { enum { R = 1 }; call; } break;   \
     case 2: { enum { R = 2 }; call; } break;   \
     case 3: { enum { R = 3 }; call; } break;   \
+    case 4: { enum { R = 4 }; call; } break;   \
+    case 5: { enum { R = 5 }; call; } break;   \
     default: { enum { R = ROWS }; call; }      \
   }
 
-INLINE int64_t one_more(int64_t *begun) { return __atomic_fetch_add(begun, 1, __ATOMIC_RELAXED); }
+// The tokens `from` to `to` of the row, of one sequence, with the query heads of one key head.
+INLINE void attend_tokens(int wide, const attention_job *j, const layer_cache *c, int64_t sequence, int64_t head, int64_t from,
+                          int64_t to, int64_t ahead, float *queries, float *scores, int64_t room) {
+  const int64_t size = c->size, groups = j->groups, slot = (j->slots[sequence] * c->shared + head) * c->room * size;
+  const source own = {offset(wide, c->keys, slot), offset(wide, c->values, slot), 0};
+  source prefix = {};
+  if (c->prefix_keys && j->prefix_lengths[sequence]) {
+    const int64_t at = head * j->prefix_rooms[sequence] * size;
+    prefix = (source){offset(wide, (const void *)c->prefix_keys[sequence], at),
+                      offset(wide, (const void *)c->prefix_values[sequence], at), j->prefix_lengths[sequence]};
+  }
+  for (int64_t row = 0; row < (to - from) * groups; row += ROWS) {
+    const int rows = (int)((to - from) * groups - row < ROWS ? (to - from) * groups - row : ROWS);
+    group g;
+    for (int r = 0; r < rows; r++) {
+      const int64_t token = from + (row + r) / groups, query_head = head * groups + (row + r) % groups;
+      g.tokens[r] = token;
+      g.heads[r] = query_head;
+      const int64_t depth = j->ways ? j->depths[token] : 0, unseen = c->window && depth > c->window ? depth - c->window : 0;
+      g.depth[r] = depth - unseen;
+      g.ways[r] = j->ways ? j->ways + token * j->deepest + unseen : NULL;
+      g.last[r] = prefix.length + j->seen[token];
+      g.first[r] = c->window && g.last[r] + depth > c->window ? g.last[r] + depth - c->window : 0;
+      if (g.first[r] > g.last[r]) g.first[r] = g.last[r];
+      scale_query(wide, j->query, query_head * j->query_head + token * j->query_token, size, c->scale, queries + r * size);
+    }
+    FOR_ROWS(rows, attend_group(wide, R, j, c, &g, prefix, own, row ? 0 : ahead, queries, scores, room, j->out, c->shared * groups))
+  }
+}
 
-// Put the newest keys and values of each sequence into its slot, and attend from them to all that stands there up to themselves.
-//
-// query [H, N, D] and key, value [K, N, D] by their strides (the last is 1); `each` tokens of a sequence stand behind one another,
-// the first at the place `at` of its slot. keys [slots, K, T / 64, D, 64], values [slots, K, T, D]. out [N, H, D]; log_sum [N, H], the
-// logarithm of the summed weights, where it is wanted. `window`: how many places back, itself included; 0 for all.
-void attend_own(const bf16 *query, int64_t query_head, int64_t query_token, const bf16 *key, int64_t key_head, int64_t key_token,
-                const bf16 *value, int64_t value_head, int64_t value_token, bf16 *keys, bf16 *values, const int64_t *at,
-                int64_t sequences, int64_t each, int64_t shared, int64_t groups, int64_t size, int64_t room, int64_t window,
-                float scale, bf16 *out, float *log_sum) {
-  const int64_t items = sequences * shared;
-  int64_t begun = 0;
+// The number of work items before each sequence: parts of its tokens, for each key head.
+static int64_t *items_before(const attention_job *j, int64_t shared) {
+  int64_t *before = malloc(sizeof(int64_t) * (j->sequences + 1));
+  before[0] = 0;
+  for (int64_t s = 0; s < j->sequences; s++)
+    before[s + 1] = before[s] + (j->starts[s + 1] - j->starts[s] + QUERY_TOKENS - 1) / QUERY_TOKENS * shared;
+  return before;
+}
+
+static int64_t most_positions(const attention_job *j, const layer_cache *c) {
+  int64_t most = 0;
+  for (int64_t s = 0; s < j->sequences; s++) {
+    const int64_t prefix = c->prefix_keys ? j->prefix_lengths[s] : 0;
+    for (int64_t token = j->starts[s]; token < j->starts[s + 1]; token++)
+      most = prefix + j->seen[token] > most ? prefix + j->seen[token] : most;
+  }
+  return most + j->deepest;
+}
+
+// Write the new keys and values [K, N, D] into their slots, then attend from the queries [H, N, D]: out [N, H, D].
+void attend_cached(const attention_job *j, const layer_cache *c) {
+  const int64_t shared = c->shared, room = up_to(most_positions(j, c), BLOCK) + 2 * BLOCK, size = c->size;
+  int64_t *before = items_before(j, shared), begun = 0;
+  const int64_t items = before[j->sequences], each = c->room * size;
 #pragma omp parallel
   {
-    float *scores = malloc(sizeof(float) * ROWS * (room + size)), *queries = scores + ROWS * room;
-    // Each thread knows the item that it takes next, and asks memory for it while it works on one.
-    for (int64_t item = one_more(&begun), next; item < items; item = next) {
-      next = one_more(&begun);
-      const int64_t sequence = item / shared, head = item % shared, place = at[sequence];
-      bf16 *slot_keys = keys + item * size * room, *slot_values = values + item * room * size;
-      for (int64_t i = 0; i < each; i++) {
-        const int64_t token = sequence * each + i;
-        const bf16 *new_key = key + head * key_head + token * key_token;
-        for (int64_t d = 0; d < size; d++) slot_keys[in_blocks(place + i, d, size)] = new_key[d];
-        memcpy(slot_values + (place + i) * size, value + head * value_head + token * value_token, sizeof(bf16) * size);
-      }
-      for (int64_t row = 0; row < groups * each; row += ROWS) {
-        const int rows = (int)(groups * each - row < ROWS ? groups * each - row : ROWS);
-        const int64_t ahead = row || next >= items ? 0 : (next - item) * size * room;
-        int64_t begin = room, end = 0, firsts[ROWS], lasts[ROWS], token_heads[ROWS];
-        for (int r = 0; r < rows; r++) {
-          const int64_t of_sequence = (row + r) % each, of_head = head * groups + (row + r) / each;
-          const int64_t token = sequence * each + of_sequence;
-          const bf16 *from = query + of_head * query_head + token * query_token;
-          scaled(from, size, scale, queries + r * size);
-          token_heads[r] = token * shared * groups + of_head;
-          lasts[r] = place + of_sequence + 1;
-          firsts[r] = window && lasts[r] > window ? lasts[r] - window : 0;
-          begin = firsts[r] < begin ? firsts[r] : begin;
-          end = lasts[r] > end ? lasts[r] : end;
-        }
-        begin -= begin % BLOCK;
-        const int64_t padded = (end + BLOCK - 1) / BLOCK * BLOCK;
-        FOR_ROWS(rows, scored(R, queries, slot_keys, ahead, size, room, begin, padded, scores))
-        float whole[ROWS];
-        for (int r = 0; r < rows; r++) {
-          float most;
-          weighed(scores + r * room, begin, firsts[r], lasts[r], padded, &most, whole + r);
-          if (log_sum) log_sum[token_heads[r]] = most + logf(whole[r]);
-        }
-        for (int64_t d = 0; d < size; d += BLOCK) {
-          bf16 *outs[ROWS];
-          for (int r = 0; r < rows; r++) outs[r] = out + token_heads[r] * size + d;
-          FOR_ROWS(rows, mixed(R, scores, whole, slot_values + d, ahead, size, room, begin, end, outs))
-        }
-      }
+#pragma omp for schedule(static)
+    for (int64_t item = 0; item < j->sequences * shared; item++) {
+      if (j->wide) write_places(1, j, c, item / shared, item % shared);
+      else write_places(0, j, c, item / shared, item % shared);
+    }
+    float *scores = room_for(ROWS * (room + size), sizeof(float)), *queries = scores + ROWS * room;
+    int64_t sequence = 0;
+    // A thread knows its next item while it works on one, and prefetches the keys and values of its slot.
+    for (int64_t item = __atomic_fetch_add(&begun, 1, __ATOMIC_RELAXED), next; item < items; item = next) {
+      next = __atomic_fetch_add(&begun, 1, __ATOMIC_RELAXED);
+      while (before[sequence + 1] <= item) sequence++;
+      const int64_t head = (item - before[sequence]) % shared, part = (item - before[sequence]) / shared;
+      const int64_t from = j->starts[sequence] + part * QUERY_TOKENS, end = j->starts[sequence + 1];
+      const int64_t to = end < from + QUERY_TOKENS ? end : from + QUERY_TOKENS;
+      const int64_t after = next / shared;  // where each sequence has one part
+      const int64_t ahead = items == j->sequences * shared && next < items
+                                ? ((j->slots[after] - j->slots[sequence]) * shared + next % shared - head) * each
+                                : 0;
+      if (j->wide) attend_tokens(1, j, c, sequence, head, from, to, ahead, queries, scores, room);
+      else attend_tokens(0, j, c, sequence, head, from, to, ahead, queries, scores, room);
     }
     free(scores);
   }
-}
-
-INLINE float product(const float *query, const bf16 *key, int64_t size) {
-  floats sums = {};
-  for (int64_t d = 0; d < size; d += PAIR) {
-    pair own = load(key + d);
-    floats even = {}, odd = {};
-    UNROLL for (int i = 0; i < LANES; i++) {
-      even[i] = query[d + 2 * i];
-      odd[i] = query[d + 2 * i + 1];
-    }
-    sums += own.even * even;
-    sums += own.odd * odd;
-  }
-  return total(sums);
-}
-
-INLINE void add_ways(int rows, pair sums[ROWS][2], const float *weights, int64_t room, const bf16 *values, int64_t stride,
-                     const int64_t *const *ways, const int64_t *depths) {
-  UNROLL for (int r = 0; r < rows; r++)
-    for (int64_t a = 0; a < depths[r]; a++)
-      UNROLL for (int part = 0; part < 2; part++) {
-        pair value = load(values + ways[r][a] * stride + part * PAIR);
-        sums[r][part].even += value.even * weights[r * room + a];
-        sums[r][part].odd += value.odd * weights[r * room + a];
-      }
-}
-
-INLINE void mixed_on_ways(int rows, const float *weights, const float *whole, const bf16 *values, int64_t stride, int64_t room,
-                          int64_t prompt, const int64_t *const *ways, const int64_t *depths, bf16 *const *out) {
-  pair sums[ROWS][2] = {};
-  mix(rows, sums, weights, room, values, 0, stride, 0, prompt);
-  add_ways(rows, sums, weights + prompt, room, values, stride, ways, depths);
-  settle(rows, sums, whole, out);
-}
-
-// Attend from nodes of a tree to the whole prompt before it and to each node's way: its ancestors and itself.
-//
-// query [H, Q, D]; keys and values [K, T, D], the first `prompt` places the prompt's; ways [Q, A] are places of nodes, of which each
-// node has as many as it is deep. out [Q, H, D], log_sum [Q, H] as in `attend_own`.
-void attend_ways(const bf16 *query, int64_t query_head, int64_t query_token, const bf16 *keys, int64_t key_head, int64_t key_token,
-                 const bf16 *values, int64_t value_head, int64_t value_token, const int64_t *ways, const int64_t *depths,
-                 int64_t nodes, int64_t deepest, int64_t prompt, int64_t shared, int64_t groups, int64_t size, float scale,
-                 bf16 *out, float *log_sum) {
-  enum { NODES = 32 };  // of an item: the prompt's keys are turned for it once
-  const int64_t padded = (prompt + BLOCK - 1) / BLOCK * BLOCK, room = (prompt + deepest + BLOCK - 1) / BLOCK * BLOCK;
-  const int64_t parts = (nodes + NODES - 1) / NODES;
-#pragma omp parallel
-  {
-    float *scores = malloc(sizeof(float) * ROWS * (room + size)), *queries = scores + ROWS * room;
-    bf16 *turned_keys = calloc(size * room, sizeof(bf16));
-#pragma omp for schedule(dynamic, 1)
-    for (int64_t item = 0; item < shared * parts; item++) {
-      const int64_t head = item / parts, first = item % parts * NODES;
-      const int64_t rows_here = ((nodes < first + NODES ? nodes : first + NODES) - first) * groups;
-      const bf16 *own_keys = keys + head * key_head, *own_values = values + head * value_head;
-      for (int64_t t = 0; t < prompt; t++)
-        for (int64_t d = 0; d < size; d++) turned_keys[in_blocks(t, d, size)] = own_keys[t * key_token + d];
-      for (int64_t row = 0; row < rows_here; row += ROWS) {
-        const int rows = (int)(rows_here - row < ROWS ? rows_here - row : ROWS);
-        const int64_t *own_ways[ROWS];
-        int64_t own_depths[ROWS], token_heads[ROWS];
-        for (int r = 0; r < rows; r++) {
-          const int64_t node = first + (row + r) / groups, of_head = head * groups + (row + r) % groups;
-          scaled(query + of_head * query_head + node * query_token, size, scale, queries + r * size);
-          own_ways[r] = ways + node * deepest;
-          own_depths[r] = depths[node];
-          token_heads[r] = node * shared * groups + of_head;
-        }
-        FOR_ROWS(rows, scored(R, queries, turned_keys, 0, size, room, 0, padded, scores))
-        float whole[ROWS];
-        for (int r = 0; r < rows; r++) {
-          float most, *own = scores + r * room;
-          for (int64_t a = 0; a < own_depths[r]; a++)
-            own[prompt + a] = product(queries + r * size, own_keys + own_ways[r][a] * key_token, size);
-          weighed(own, 0, 0, prompt + own_depths[r], room, &most, whole + r);
-          log_sum[token_heads[r]] = most + logf(whole[r]);
-        }
-        for (int64_t d = 0; d < size; d += BLOCK) {
-          bf16 *outs[ROWS];
-          for (int r = 0; r < rows; r++) outs[r] = out + token_heads[r] * size + d;
-          FOR_ROWS(rows, mixed_on_ways(R, scores, whole, own_values + d, value_token, room, prompt, own_ways, own_depths, outs))
-        }
-      }
-    }
-    free(turned_keys);
-    free(scores);
-  }
+  free(before);
 }

@@ -40,28 +40,31 @@ _THREADS = ("-fopenmp", "-Wno-unknown-pragmas")
 _KERNELS = {
     "add_and_norm": "pppppnnf",
     "add_gradient": "ppnn",
+    "attend_cached": "pp",
     "attend_causal": "pnnpnnpnnpppnnnnfpppppp",
-    "attend_own": "pnnpnnpnnpppnnnnnnnfpp",
-    "attend_ways": "pnnpnnpnnppnnnnnnfpp",
+    "decoder_layers": "pnpppnppp",
     "enter_layer": "ppppnp",
     "gated": "pppn",
     "gated_backward": "ppppppn",
     "gather": "pnpnnnfnpp",
-    "go_through_layers": "pnpppnpppnnp",
     "label_scores": "ppppnn",
-    "lay": "pnnp",
     "learn": "pppppppnnpnppp",
     "learn_backward": "pppppppnnpnppppp",
     "leave_layer": "pppnp",
+    "linear_bf16": "ppnpnnnp",
+    "linear_fp32": "ppnpnnnp",
     "log_sums": "pnnp",
     "narrow": "ppnnnpn",
     "norm_backward": "pppppnnf",
+    "pack_bf16": "pnnp",
+    "pack_fp32": "pnnp",
     "product": "ppnpnpnpnnnnp",
     "rotate": "pnnpnnppnnnf",
     "step_adam": "pppppnfffffff",
     "weigh": "pnnnfp",
     "weigh_backward": "ppnn",
 }
+_WIDE = {"linear_fp32", "pack_fp32"}  # kernels of float32; `attend_cached` is of both dtypes, all others of bfloat16
 _KINDS = {"p": ctypes.c_void_p, "n": ctypes.c_int64, "f": ctypes.c_float}
 Kernel = Callable[..., None]
 
@@ -154,9 +157,12 @@ _off = 0  # contexts of `kernels_off` that are open, over all threads
 
 
 def supports(op: str, *tensors: Tensor) -> bool:
-    """Return True if there is a kernel `op` for these tensors: compiled, not turned off, all bfloat16 on the CPU."""
-    for one in tensors:  # called ten times a layer, so no generator
-        if one.dtype is not torch.bfloat16 or one.device.type != "cpu":
+    """Return True if there is a kernel `op` for these tensors: compiled, not turned off, of its dtype on the CPU."""
+    dtype = torch.float32 if op in _WIDE else torch.bfloat16
+    for tensor in tensors:  # called ten times a layer, so no generator
+        if tensor.device.type != "cpu":
+            return False
+        if tensor.dtype is not dtype and not (op == "attend_cached" and tensor.dtype is torch.float32):
             return False
     return not _off and op in library()
 

@@ -1,27 +1,29 @@
 // Decoder layers of the known families, for answering: what each does before its attention and behind it in one call each,
 // and all of them in one where new tokens see nothing but their own slots.
 //
-// Weights lie in panels (`products.c`). Every number is rounded where transformers rounds it. Shapes: N tokens, W width of the model, H
+// Weights are packed in panels (`linear.c`). Every number is rounded where transformers rounds it. Shapes: N tokens, W width of the model, H
 // query heads, K key/value heads, D head size, F width of the MLP, T places of a slot.
 
-#if defined(__AVX512BF16__) && !defined(__AMX_BF16__)
+#ifndef __AMX_BF16__
 
+#include "attention.h"
 #include "layers.h"
+#include "linear.h"
 
 typedef struct {
   const bf16 *panels, *bias;
 } linear;
 
-// As `model/fast/kernel_layers.py` has it. Bias and the norms of heads may be missing; `window` is how many places back a token sees, 0 for all.
+// As `model/fast/kernel_layers.py` has it. Bias and the norms of heads may be missing.
 typedef struct {
   const bf16 *norm, *between, *query_norm, *key_norm;
   linear in, out, gate, up, down;
-  int64_t width, heads, shared, size, wide, window;
-  float epsilon, between_epsilon, query_epsilon, key_epsilon, scale;
+  int64_t width, heads, shared, size, wide;
+  float epsilon, between_epsilon, query_epsilon, key_epsilon;
 } layer;
 
 static void times(const bf16 *input, linear by, int64_t tokens, int64_t inputs, int64_t outputs, bf16 *out) {
-  product(input, by.panels, LAID, NULL, 0, NULL, 0, by.bias, 0, tokens, inputs, outputs, out);
+  linear_bf16(input, by.panels, 1, by.bias, tokens, inputs, outputs, out);
 }
 
 // Each of some heads of rows, `stride` apart, by its norm.
@@ -67,18 +69,20 @@ void leave_layer(const layer *of, const bf16 *hidden, const bf16 *attended, int6
   free(up);
 }
 
-// `count` layers one after the other. Each of `sequences` has N / sequences of the tokens, behind one another in the row and, from the
-// place `at` of its slot on, in each layer's keys and values (`attend_own`). hidden and out are [N, W].
-void go_through_layers(const layer *layers, int64_t count, const bf16 *hidden, const bf16 *cos, const bf16 *sin, int64_t tokens,
-                       bf16 *const *keys, bf16 *const *values, const int64_t *at, int64_t sequences, int64_t room, bf16 *out) {
-  const int64_t apart = all_heads(layers) * layers->size;
-  bf16 *all = some(tokens * apart), *attended = some(tokens * layers->heads * layers->size);
+// `count` layers one after the other, each with its cache; `job` describes the tokens (`attention.h`). hidden and out are [N, W].
+void decoder_layers(const layer *layers, int64_t count, const bf16 *hidden, const bf16 *cos, const bf16 *sin, int64_t tokens,
+                    const attention_job *job, const layer_cache *caches, bf16 *out) {
+  const int64_t apart = all_heads(layers) * layers->size, size = layers->size;
+  bf16 *all = some(tokens * apart), *attended = some(tokens * layers->heads * size);
   for (int64_t i = 0; i < count; i++) {
     const layer *of = layers + i;
-    const bf16 *from = i ? out : hidden, *key = all + of->heads * of->size, *value = key + of->shared * of->size;
+    const bf16 *from = i ? out : hidden, *key = all + of->heads * size, *value = key + of->shared * size;
     enter_layer(of, from, cos, sin, tokens, all);
-    attend_own(all, of->size, apart, key, of->size, apart, value, of->size, apart, keys[i], values[i], at, sequences,
-               tokens / sequences, of->shared, of->heads / of->shared, of->size, room, of->window, of->scale, attended, NULL);
+    attention_job j = *job;
+    j.query = all, j.key = key, j.value = value, j.out = attended;
+    j.query_head = j.key_head = j.value_head = size;
+    j.query_token = j.key_token = j.value_token = apart;
+    attend_cached(&j, caches + i);
     leave_layer(of, from, attended, tokens, out);
   }
   free(all);

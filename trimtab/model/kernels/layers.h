@@ -4,15 +4,11 @@
 
 #include "vectors.h"
 
-// As [O, I], as [I, O], or in panels [O / 32, I / 2, 32] of words (`products.h`), which are 32 columns each.
-enum { FLAT, UPRIGHT, LAID };
+// As [O, I], or as [I, O].
+enum { FLAT, UPRIGHT };
 
 void add_and_norm(const bf16 *hidden, const bf16 *added, const bf16 *weight, bf16 *sum, bf16 *out, int64_t rows, int64_t width,
                   float epsilon);
-void attend_own(const bf16 *query, int64_t query_head, int64_t query_token, const bf16 *key, int64_t key_head, int64_t key_token,
-                const bf16 *value, int64_t value_head, int64_t value_token, bf16 *keys, bf16 *values, const int64_t *at,
-                int64_t sequences, int64_t each, int64_t shared, int64_t groups, int64_t size, int64_t room, int64_t window,
-                float scale, bf16 *out, float *log_sum);
 void add_up(const bf16 *one, const bf16 *other, int64_t count, bf16 *out);
 void attend_causal(const bf16 *query, int64_t query_head, int64_t query_token, const bf16 *key, int64_t key_head, int64_t key_token,
                    const bf16 *value, int64_t value_head, int64_t value_token, const int64_t *starts, const int64_t *parents,

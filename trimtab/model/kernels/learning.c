@@ -74,7 +74,7 @@ INLINE void round_columns(const float *from, int64_t outputs, int64_t rank, int6
   for (int64_t o = 0; o < outputs; o += LANES) {
     words rows[LANES] = {};
     UNROLL for (int i = 0; i < LANES; i++) memcpy(rows + i, from + (o + i) * rank + r, sizeof(float) * there);
-    turn(rows);
+    transpose(rows);
     for (int64_t i = 0; i < there; i++) {
       halves numbers = in_order((floats)rows[i] * scale);
       memcpy(to + (r + i) * outputs + o, &numbers, sizeof numbers);

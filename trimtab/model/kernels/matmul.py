@@ -1,4 +1,4 @@
-"""Matrix products of linear layers (LoRA, gradients, packed weights): by C kernel where that is faster, else by torch.
+"""Matrix products of linear layers in training (LoRA, gradients): by C kernel where that is faster, else by torch.
 
 Shapes: N tokens, I inputs and O outputs of a layer, S a rank, or the ranks of layers with one input together.
 """
@@ -11,7 +11,6 @@ from torch import Tensor
 from trimtab.model.kernels.build import call, supports
 from trimtab.model.kernels.ops import PAIR
 
-_PACKED = 2  # how the kernel `product` is told of a weight in panels
 LEAST = 96  # rows: for fewer torch's products are as fast, and for one much faster
 
 
@@ -102,37 +101,6 @@ def use_kernel(rows: Tensor, *others: Tensor) -> bool:
     """Return True if a kernel multiplies these faster than torch; the first are rows of a layer's input."""
     enough = rows.shape[:-1].numel() >= LEAST and rows.shape[-1] % PAIR == 0
     return enough and supports("product", rows, *others)
-
-
-class PackedLinear:
-    """The product of linear layers with one input, by their weight in panels `[O / 32, I, 32]`, which the kernel
-    reads."""
-
-    def __init__(self, panels: Tensor, bias_O: Tensor | None) -> None:
-        self.panels, self.bias_O = panels, bias_O
-
-    def __call__(self, input: Tensor) -> Tensor:
-        """Return `[..., O]` from `[..., I]`."""
-        inputs, outputs = self.panels.shape[1], PAIR * len(self.panels)
-        flat_NI = input.reshape(-1, inputs).contiguous()
-        out_NO = input.new_empty(len(flat_NI), outputs)
-        counts = len(flat_NI), inputs, outputs
-        call("product", flat_NI, self.panels, _PACKED, None, 0, None, 0, self.bias_O, False, *counts, out_NO)
-        return out_NO.view(*input.shape[:-1], outputs)
-
-
-def pack(weight_OI: Tensor) -> Tensor:
-    """Return a copy of a weight in panels, as `PackedLinear` takes it, if `can_pack`."""
-    outputs, inputs = weight_OI.shape
-    panels = weight_OI.new_empty(outputs // PAIR, inputs, PAIR)
-    call("lay", weight_OI.contiguous(), inputs, outputs, panels)
-    return panels
-
-
-def can_pack(weight_OI: Tensor) -> bool:
-    """Return True if a kernel multiplies by the packed weight faster than torch, whatever the number of rows."""
-    whole = all(size % PAIR == 0 for size in weight_OI.shape)
-    return whole and supports("product", weight_OI)
 
 
 def _contiguous_rows(low_NS: Tensor) -> Tensor:

@@ -7,7 +7,6 @@ head size or width.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -104,54 +103,11 @@ def softmax_backward(weights_KRT: Tensor, grads_KRT: Tensor) -> Tensor:
     return grads_KRT
 
 
-def supports_decode(new: Sequence[Tensor], keys: Tensor) -> bool:
-    """Return True if `attend_decode` supports these queries, keys and values with cached keys `[slots, K, T / 64, D,
-    64]`."""
-    return keys.shape[4] == BLOCK and supports_heads("attend_own", *new)
-
-
 def supports_heads(op: str, *sides_HND: Tensor) -> bool:
     """Return True if there is a kernel `op` for these queries, keys and values: of one head size, a multiple of
     BLOCK."""
     sizes = {side.shape[2] for side in sides_HND}
     return len(sizes) == 1 and max(sizes) % BLOCK == 0 and supports(op, *sides_HND)
-
-
-def attend_decode(
-    new: Sequence[Tensor], keys: Tensor, values: Tensor, at_B: Tensor, scale: float, window: int | None
-) -> tuple[Tensor, Tensor]:
-    """Write the newest keys and values into the cache, and attend from them to all earlier positions of their
-    sequence.
-
-    `new` are queries `[H, N, D]`, keys and values `[K, N, D]`. Each of the first B slots has N / B tokens, one
-    sequence after the other, from position `at_B` on in `keys` `[slots, K, T / 64, D, 64]` and `values` `[slots, K,
-    T, D]`. Returns `out_NHD` and the logarithm of the summed weights, float32 `log_sum_NH`.
-    """
-    query_HND, key_KND, _ = new
-    heads, tokens, size = query_HND.shape
-    shared, room = key_KND.shape[0], values.shape[2]
-    out_NHD, log_sum_NH = query_HND.new_empty(tokens, heads, size), torch.empty(tokens, heads)
-    told = head_strides(*new)
-    counts = (len(at_B), tokens // len(at_B), shared, heads // shared, size, room, window or 0)
-    call("attend_own", *told, keys, values, at_B, *counts, scale, out_NHD, log_sum_NH)
-    return out_NHD, log_sum_NH
-
-
-def attend_tree(
-    query_HQD: Tensor, key_KTD: Tensor, value_KTD: Tensor, ways_QA: Tensor, depths_Q: Tensor, prompt: int, scale: float
-) -> tuple[Tensor, Tensor]:
-    """Attend from trie nodes behind a prompt to its first `prompt` positions and to their ancestors; returns as
-    `attend_decode`.
-
-    `ways_QA` are the positions of a node's ancestors, the root first, and of the node itself; `depths_Q` counts
-    them.
-    """
-    heads, nodes, size = query_HQD.shape
-    out_QHD, log_sum_QH = query_HQD.new_empty(nodes, heads, size), torch.empty(nodes, heads)
-    told, shared = head_strides(query_HQD, key_KTD, value_KTD), len(key_KTD)
-    counts = nodes, ways_QA.shape[1], prompt, shared, heads // shared, size
-    call("attend_ways", *told, ways_QA, depths_Q, *counts, scale, out_QHD, log_sum_QH)
-    return out_QHD, log_sum_QH
 
 
 def log_sum_exp(scores_BV: Tensor) -> Tensor:

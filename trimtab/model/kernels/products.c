@@ -24,7 +24,7 @@ INLINE void lay_panel(const bf16 *weight, int64_t order, int64_t inputs, int64_t
       words rows[LANES];
       UNROLL for (int i = 0; i < LANES; i++)
         rows[i] = load_words((const word *)(weight + (column + 2 * i + odd) * inputs) + from + k);
-      turn(rows);
+      transpose(rows);
       UNROLL for (int i = 0; i < LANES; i++) store_words(panel + (k + i) * PAIR + odd * LANES, rows[i]);
     }
 }
@@ -33,7 +33,6 @@ INLINE void lay_panel(const bf16 *weight, int64_t order, int64_t inputs, int64_t
 INLINE const char *line_of(const bf16 *weight, int64_t order, int64_t inputs, int64_t outputs, int64_t column, int64_t from,
                            int64_t count, int64_t line) {
   if (order == UPRIGHT) return (const char *)(weight + (2 * from + line) * outputs + column);
-  if (order == LAID) return (const char *)(weight + column * inputs + PAIR * (2 * from + line));
   const int64_t row = line * LANES / count;
   return (const char *)(weight + (column + row) * inputs + 2 * from + line * PAIR - row * count * 2);
 }
@@ -79,12 +78,10 @@ void product(const bf16 *input, const bf16 *weight, int64_t order, const bf16 *l
           const bf16 *one = side + 2 * s * outputs + column;
           lay_two(one, 2 * s + 1 < rank ? one + outputs : NULL, PAIR, sides + s * PAIR);
         }
-        const word *right = order == LAID ? (const word *)weight + (column / PAIR * each + from) * PAIR : panel;
-        if (order != LAID) lay_panel(weight, order, inputs, outputs, column, from, count, panel);
-        // Each block asks for its part of the next panel: a line with each of its first words; of laid weights, which come from memory
-        // in as long as few tokens take, evenly with all words. Of one block the processor sees to it itself.
-        const int64_t asks = blocks > LEFT ? (2 * count * LEFT + blocks - 1) / blocks : 0, over = order == LAID ? count : asks;
-        const int64_t step = order == UPRIGHT ? outputs * sizeof(bf16) : over ? 2 * PAIR * asks / over : 0;
+        lay_panel(weight, order, inputs, outputs, column, from, count, panel);
+        // Each block asks for its part of the next panel: a line with each of its first words.
+        const int64_t asks = blocks > LEFT ? (2 * count * LEFT + blocks - 1) / blocks : 0;
+        const int64_t step = order == UPRIGHT ? outputs * sizeof(bf16) : asks ? 2 * PAIR : 0;
         for (int64_t token = 0; token < tokens; token += LEFT) {
           floats sums[LEFT][2] = {};
           float *own = parts + column * blocks + token * PAIR;
@@ -97,8 +94,8 @@ void product(const bf16 *input, const bf16 *weight, int64_t order, const bf16 *l
           }
           const word *left = parts ? lefts + token * chunk : token < whole ? (const word *)input + token * each : lefts;
           const char *ask = line_of(weight, order, inputs, outputs, column + PAIR, from, count, token / LEFT * asks);
-          multiply_and_ask(2, sums, left, chunk, 1, right, PAIR, over, asks ? ask : NULL, step);
-          multiply(2, sums, left + over, chunk, 1, right + over * PAIR, PAIR, count - over);
+          multiply_and_ask(2, sums, left, chunk, 1, panel, PAIR, asks, asks ? ask : NULL, step);
+          multiply(2, sums, left + asks, chunk, 1, panel + asks * PAIR, PAIR, count - asks);
           if (from + count < each) {
             UNROLL for (int r = 0; r < LEFT; r++)
               UNROLL for (int part = 0; part < 2; part++) store_floats(own + r * PAIR + part * LANES, sums[r][part]);
@@ -117,13 +114,6 @@ void product(const bf16 *input, const bf16 *weight, int64_t order, const bf16 *l
   free(lefts);
 }
 
-// A weight [O, I] in panels.
-void lay(const bf16 *weight, int64_t inputs, int64_t outputs, word *panels) {
-#pragma omp parallel for schedule(static)
-  for (int64_t column = 0; column < outputs; column += PAIR)
-    lay_panel(weight, FLAT, inputs, outputs, column, 0, inputs / 2, panels + column * inputs / 2);
-}
-
 // low [N, S] = input [N, I] times side [S, I], turned; rows of low are `stride` apart.
 void narrow(const bf16 *input, const bf16 *side, int64_t tokens, int64_t inputs, int64_t rank, bf16 *low, int64_t stride) {
   const int64_t columns = up_to(rank, LANES), each = inputs / 2, whole = tokens / LEFT * LEFT;
@@ -132,7 +122,7 @@ void narrow(const bf16 *input, const bf16 *side, int64_t tokens, int64_t inputs,
     for (int64_t s = 0; s < columns; s += LANES) {
       words rows[LANES] = {};
       for (int64_t i = 0; i < LANES && s + i < rank; i++) rows[i] = load_words((const word *)(side + (s + i) * inputs) + k);
-      turn(rows);
+      transpose(rows);
       UNROLL for (int i = 0; i < LANES; i++) store_words(right + (k + i) * columns + s, rows[i]);
     }
   memcpy(last, input + whole * inputs, sizeof(bf16) * (tokens - whole) * inputs);
@@ -180,7 +170,7 @@ INLINE void store_turned(floats sums[LEFT][2], float factor, bf16 *out, int64_t 
   words both[LANES];  // the even columns, then the odd
   UNROLL for (int r = 0; r < LEFT; r++)
     UNROLL for (int part = 0; part < 2; part++) both[part * LEFT + r] = (words)(sums[r][part] * factor);
-  turn(both);
+  transpose(both);
   UNROLL for (int i = 0; i < LANES; i++) {
     halves numbers = in_order((floats)both[i]);
     UNROLL for (int part = 0; part < 2; part++)

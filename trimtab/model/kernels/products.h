@@ -61,28 +61,6 @@ INLINE void lay_rows(const bf16 *from, int64_t stride, int64_t rows, int64_t wid
   }
 }
 
-// Swap bit `by` of rows and columns; `low` and `high` say which columns of two rows come into the first and into the second.
-#define SWAP(rows, by, low, high)                          \
-  UNROLL for (int i = 0; i < LANES; i++)                   \
-    if (!(i & by)) {                                       \
-      words one = rows[i], other = rows[i | by];           \
-      rows[i] = (words)TAKEN(one, other, low);             \
-      rows[i | by] = (words)TAKEN(one, other, high);       \
-    }
-#define LIST(...) __VA_ARGS__
-
-// Rows become columns.
-INLINE void turn(words rows[LANES]) {
-  SWAP(rows, 8, LIST(0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23),
-       LIST(8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31))
-  SWAP(rows, 4, LIST(0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27),
-       LIST(4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31))
-  SWAP(rows, 2, LIST(0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29),
-       LIST(2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31))
-  SWAP(rows, 1, LIST(0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30),
-       LIST(1, 17, 3, 19, 5, 21, 7, 23, 9, 25, 11, 27, 13, 29, 15, 31))
-}
-
 // Words of one row after the other become columns: from [rows, W], `stride` numbers apart, to [W / 2, columns] of 32 bits each, W a
 // multiple of 32. Rows up to the next multiple of 32 become 0.
 INLINE void lay_columns(const bf16 *from, int64_t stride, int64_t rows, int64_t width, word *to, int64_t columns) {
@@ -90,7 +68,7 @@ INLINE void lay_columns(const bf16 *from, int64_t stride, int64_t rows, int64_t 
     for (int64_t i = 0; i < width / 2; i += LANES) {
       words block[LANES] = {};
       for (int64_t r = 0; r < LANES && row + r < rows; r++) block[r] = load_words((const word *)(from + (row + r) * stride) + i);
-      turn(block);
+      transpose(block);
       UNROLL for (int k = 0; k < LANES; k++) store_words(to + (i + k) * columns + row, block[k]);
     }
 }
