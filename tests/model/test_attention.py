@@ -13,9 +13,6 @@ from trimtab.model.attention import (
     AttentionConfig,
     PackedSequences,
     causal_attention,
-    causal_part_attention,
-    merge_attention,
-    partial_attention,
     visibility_mask,
 )
 
@@ -80,33 +77,3 @@ def check_gradients(left, right, ours, theirs):
     for one, other in zip(ours, theirs, strict=True):
         assert (one.grad is None) == (other.grad is None)
         assert one.grad is None or torch.allclose(one.grad, other.grad, atol=1e-4)
-
-
-@pytest.mark.parametrize("cap", [None, 3.0])
-@pytest.mark.parametrize("queries", [1, 65, 256, 257, 300])
-def test_blocks_without_a_gradient_are_the_part_that_the_whole_gives(queries, cap):
-    torch.manual_seed(0)
-    query, key, value = (torch.randn(heads, queries, 8) for heads in (4, 2, 2))
-    rule = AttentionConfig(0.3, None, cap)
-    out, log_sum = causal_part_attention(query, key, value, rule)
-    whole, sums = partial_attention(
-        query[None], *(side.repeat_interleave(2, 0)[None] for side in (key, value)), rule, is_causal=True
-    )
-    assert torch.allclose(out, whole[0], atol=1e-5)
-    assert torch.allclose(log_sum, sums[0], atol=1e-5)
-
-
-@pytest.mark.parametrize("cap", [None, 3.0])
-def test_two_parts_joined_are_the_whole(cap):
-    torch.manual_seed(0)
-    query, key, value = torch.randn(2, 3, 4, 8), torch.randn(2, 3, 9, 8), torch.randn(2, 3, 9, 8)
-    rule = AttentionConfig(0.3, None, cap)
-    whole, _ = partial_attention(query, key, value, rule)
-    first, second = (
-        partial_attention(query, key[:, :, :5], value[:, :, :5], rule),
-        partial_attention(query, key[:, :, 5:], value[:, :, 5:], rule),
-    )
-    assert torch.allclose(merge_attention(first, second), whole, atol=1e-5)
-    hidden = torch.ones(2, 1, 1, 5, dtype=torch.bool)
-    nothing = partial_attention(query, key[:, :, :5], value[:, :, :5], rule, masked=hidden)
-    assert torch.allclose(merge_attention(nothing, second), second[0], atol=1e-6)

@@ -1,4 +1,4 @@
-"""Attention layouts for transformers (`Layout`, `PackedSequences`), and causal, masked and partial attention in torch.
+"""Attention layouts for transformers (`Layout`, `PackedSequences`), and causal and masked attention in torch.
 
 The model runs one flat row, and a `Layout` says which tokens see which. Shapes: N tokens of the flat row, H query
 heads, K key/value heads, D head size, S sequences.
@@ -16,7 +16,6 @@ from transformers import AttentionInterface
 
 from trimtab.model.kernels.build import supports
 from trimtab.model.kernels.ops import apply_function, scaled_softmax, softmax_backward
-from trimtab.model.kernels.torch_private import flash_attention, works
 from trimtab.model.kernels.varlen_attention import VarlenAttention
 from trimtab.model.padding import PaddedLayout, padded_groups
 
@@ -24,8 +23,6 @@ ATTENTION = "trimtab"
 _MATMUL_MAX_TOKENS = 1024  # longest sequence whose attention weights are saved for backward
 # Matrix products over at most this many queries are one block; more are split into blocks of about the second number.
 _SINGLE_BLOCK_QUERIES, _BLOCK_QUERIES = 256, 128
-_BLOCK_SCORES = 1 << 18  # float32 scores of one block (1 MB)
-_MASKED_SCORE = -1e30  # no weight beside any real score, and unlike -inf never NaN
 
 
 class Layout(Protocol):
@@ -140,7 +137,7 @@ def causal_attention(query_HQD: Tensor, key_KTD: Tensor, value_KTD: Tensor, conf
             out_HQD: Tensor = apply_function(_CausalMatmulAttention, query_HQD, key_KTD, value_KTD, config.scale)
             return out_HQD
         if not needs_grad and queries > _SINGLE_BLOCK_QUERIES:
-            return causal_part_attention(query_HQD, key_KTD, value_KTD, config)[0]
+            return _causal_blocks(query_HQD, key_KTD, value_KTD, config.scale, None)
     if not is_plain_causal or queries != keys:
         return masked_attention(
             query_HQD, key_KTD, value_KTD, visibility_mask(queries, keys, config.window, query_HQD.device), config
@@ -171,17 +168,12 @@ class _CausalMatmulAttention(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, query_HQD: Tensor, key_KTD: Tensor, value_KTD: Tensor, scale: float) -> Tensor:
-        shared, keys = key_KTD.shape[:2]
-        query_KGQD = query_HQD.view(shared, -1, *query_HQD.shape[1:])
-        outs, weights = [], []
-        for rows, seen in _query_blocks(query_HQD.shape[1], keys):
-            query_KRD, count = _stack_heads(query_KGQD, rows), rows.stop - rows.start
-            weights_KRT = _causal_weights(query_KRD, key_KTD[:, :seen], count, scale)
-            outs.append((weights_KRT @ value_KTD[:, :seen]).view(shared, -1, count, query_HQD.shape[2]))
-            weights.append(weights_KRT)
+        weights: list[Tensor] = []
+        out_HQD = _causal_blocks(query_HQD, key_KTD, value_KTD, scale, weights)
+        query_KGQD = query_HQD.view(len(key_KTD), -1, *query_HQD.shape[1:])
         ctx.save_for_backward(query_KGQD, key_KTD, value_KTD, *weights)
         ctx.scale = scale
-        return _concat_blocks(outs).view(query_HQD.shape)
+        return out_HQD
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
@@ -200,6 +192,21 @@ class _CausalMatmulAttention(torch.autograd.Function):
             sums.append((grad_key_KTD, weights_KRT.transpose(1, 2) @ grad_KRD))
         keys, values = zip(*sums, strict=True)
         return _concat_blocks(grad_queries).view(grads[0].shape), _sum_blocks(keys), _sum_blocks(values), None
+
+
+def _causal_blocks(
+    query_HQD: Tensor, key_KTD: Tensor, value_KTD: Tensor, scale: float, weights: list[Tensor] | None
+) -> Tensor:
+    """Return causal attention by matrix products, block by block; each block's weights are appended to `weights`."""
+    shared, keys = key_KTD.shape[:2]
+    query_KGQD, outs = query_HQD.view(shared, -1, *query_HQD.shape[1:]), []
+    for rows, seen in _query_blocks(query_HQD.shape[1], keys):
+        query_KRD, count = _stack_heads(query_KGQD, rows), rows.stop - rows.start
+        weights_KRT = _causal_weights(query_KRD, key_KTD[:, :seen], count, scale)
+        outs.append((weights_KRT @ value_KTD[:, :seen]).view(shared, -1, count, query_HQD.shape[2]))
+        if weights is not None:
+            weights.append(weights_KRT)
+    return _concat_blocks(outs).view(query_HQD.shape)
 
 
 def _causal_weights(query_KRD: Tensor, key_KTD: Tensor, count: int, scale: float) -> Tensor:
@@ -233,25 +240,6 @@ def _stack_heads(side_KGQD: Tensor, rows: slice) -> Tensor:
     return side_KGQD[:, :, rows].reshape(side_KGQD.shape[0], -1, side_KGQD.shape[3])
 
 
-def causal_part_attention(
-    query_HQD: Tensor, key_KTD: Tensor, value_KTD: Tensor, config: AttentionConfig
-) -> tuple[Tensor, Tensor]:
-    """Causal attention of the last Q of T positions, all within the window, by matrix products and without a gradient.
-
-    Returns `out_HQD` and `log_sum_HQ`, as `partial_attention` does.
-    """
-    shared, keys = key_KTD.shape[:2]
-    query_KGQD = query_HQD.view(shared, -1, *query_HQD.shape[1:])
-    outs, log_sums = [], []
-    for rows, seen in _query_blocks(query_HQD.shape[1], keys):
-        count = rows.stop - rows.start
-        products_KRT = _stack_heads(query_KGQD, rows) @ key_KTD[:, :seen].transpose(1, 2)
-        weights_KRT, log_sum_KR = _softmax_weights(products_KRT, config, count)
-        outs.append((weights_KRT @ value_KTD[:, :seen]).view(shared, -1, count, query_HQD.shape[2]))
-        log_sums.append(log_sum_KR.view(shared, -1, count))
-    return _concat_blocks(outs).view(query_HQD.shape), torch.cat(log_sums, dim=2).view(query_HQD.shape[:2])
-
-
 def masked_attention(
     query_HQD: Tensor, key_KTD: Tensor, value_KTD: Tensor, visible_QT: Tensor, config: AttentionConfig
 ) -> Tensor:
@@ -270,72 +258,6 @@ def masked_attention(
     return weights_HQT.to(value_HTD.dtype) @ value_HTD
 
 
-def partial_attention(
-    query_BHQD: Tensor,
-    key_BHTD: Tensor,
-    value_BHTD: Tensor,
-    config: AttentionConfig,
-    masked: Tensor | None = None,
-    is_causal: bool = False,
-) -> tuple[Tensor, Tensor]:
-    """Attention over a part of the keys: `out_BHQD` and the log-sum-exp of the scores, float32 `log_sum_BHQ`.
-
-    `masked`: True where a query may not look, broadcastable to `[B, H, Q, T]`; a query that sees nothing gets a
-    `log_sum` so low that `merge_attention` ignores this part. `is_causal` needs Q = T.
-    """
-    if query_BHQD.device.type == "cpu" and config.softcap is None and works(flash_attention):
-        bias = None if masked is None else masked.float() * _MASKED_SCORE
-        return flash_attention(query_BHQD, key_BHTD, value_BHTD, is_causal, bias, config.scale)
-    if is_causal:
-        length = query_BHQD.shape[2]
-        later_QT = ~visibility_mask(length, length, None, query_BHQD.device)
-        masked = later_QT if masked is None else masked | later_QT
-    return partial_attention_by_matmul(query_BHQD, key_BHTD.transpose(2, 3), value_BHTD, config, masked)
-
-
-def partial_attention_by_matmul(
-    query_BHQD: Tensor, key_BHDT: Tensor, value_BHTD: Tensor, config: AttentionConfig, masked: Tensor | None
-) -> tuple[Tensor, Tensor]:
-    """`partial_attention` by matrix products."""
-    weights_BHQT, log_sum_BHQ = softmax_and_log_sum(_scores((query_BHQD @ key_BHDT).float(), config, masked))
-    return weights_BHQT.to(value_BHTD.dtype) @ value_BHTD, log_sum_BHQ
-
-
-def attention_by_matmul(
-    query_BHQD: Tensor, key_BHDT: Tensor, value_BHTD: Tensor, config: AttentionConfig, masked: Tensor | None
-) -> Tensor:
-    """Attention over all keys by matrix products, as `out_BHQD`; `masked` as in `partial_attention`.
-
-    For a few queries with keys of their own each, this takes half of the flash kernel's time on CPU.
-    """
-    if config.softcap is not None:  # its tanh is computed in float32
-        return partial_attention_by_matmul(query_BHQD, key_BHDT, value_BHTD, config, masked)[0]
-    return _scores(query_BHQD @ key_BHDT, config, masked).softmax(-1) @ value_BHTD
-
-
-def _scores(products_BHQT: Tensor, config: AttentionConfig, masked: Tensor | None) -> Tensor:
-    """Return scores from the products of queries and keys, which are overwritten."""
-    scores_BHQT = products_BHQT.mul_(config.scale)
-    if config.softcap is not None:
-        scores_BHQT = config.softcap * torch.tanh(scores_BHQT / config.softcap)
-    return scores_BHQT if masked is None else scores_BHQT.masked_fill_(masked, _MASKED_SCORE)
-
-
-def _softmax_weights(products_KRT: Tensor, config: AttentionConfig, queries: int = 1) -> tuple[Tensor, Tensor]:
-    """Return weights in the products' dtype, which are overwritten, and their log-sum-exp `log_sum_KR`.
-
-    Rows are groups of `queries`: the last of a group sees all T, each before it one less.
-    """
-    if config.softcap is None and supports("weigh", products_KRT):
-        return scaled_softmax(products_KRT, config.scale, queries)
-    scores_KRT = _scores(products_KRT.float(), config, None)
-    if queries > 1:
-        own_KGQQ = scores_KRT.view(len(scores_KRT), -1, queries, scores_KRT.shape[2])[..., -queries:]
-        own_KGQQ.masked_fill_(~visibility_mask(queries, queries, None, products_KRT.device), _MASKED_SCORE)
-    weights_KRT, log_sum_KR = softmax_and_log_sum(scores_KRT)
-    return weights_KRT.to(products_KRT.dtype), log_sum_KR
-
-
 def softmax_and_log_sum(scores_BHQT: Tensor) -> tuple[Tensor, Tensor]:
     """Return the softmax of float32 scores and their log-sum-exp: the largest score minus the log of its weight.
 
@@ -343,31 +265,6 @@ def softmax_and_log_sum(scores_BHQT: Tensor) -> tuple[Tensor, Tensor]:
     """
     weights_BHQT = scores_BHQT.softmax(-1)
     return weights_BHQT, scores_BHQT.amax(-1) - weights_BHQT.amax(-1).log_()
-
-
-def unmasked_attention(
-    query_HQD: Tensor, key_HTD: Tensor, value_HTD: Tensor, config: AttentionConfig
-) -> tuple[Tensor, Tensor]:
-    """`partial_attention` without a mask: `out_1HQD` and `log_sum_1HQ`, in blocks whose scores stay in cache.
-
-    In bf16 on CPU these products take a third to a half of the flash kernel's time.
-    """
-    if config.softcap is not None:
-        return partial_attention(query_HQD[None], key_HTD[None], value_HTD[None], config)
-    outs, log_sums = [], []
-    rows = max(16, _BLOCK_SCORES // (key_HTD.shape[0] * key_HTD.shape[1]))
-    for start in range(0, query_HQD.shape[1], rows):
-        block_HQD = query_HQD[:, start : start + rows]
-        weights_HQT, log_sum_HQ = _softmax_weights(block_HQD @ key_HTD.transpose(1, 2), config)
-        outs.append(weights_HQT @ value_HTD)
-        log_sums.append(log_sum_HQ)
-    return torch.cat(outs, dim=1)[None], torch.cat(log_sums, dim=1)[None]
-
-
-def merge_attention(first: tuple[Tensor, Tensor], second: tuple[Tensor, Tensor]) -> Tensor:
-    """Merge the attention over two parts of the keys, each as `partial_attention` returns it."""
-    share = torch.sigmoid(first[1] - second[1])[..., None]
-    return torch.lerp(second[0].float(), first[0].float(), share).to(first[0].dtype)
 
 
 def visibility_mask(queries: int, keys: int, window: int | None, device: torch.device) -> Tensor:

@@ -25,7 +25,7 @@ from trimtab.model.fast.inference_layers import (
 )
 from trimtab.model.kernels import build as compiled
 from trimtab.model.kernels.build import call
-from trimtab.model.kernels.matmul import PackedLinear, pack
+from trimtab.model.kernels.linear import PackedLinear, pack
 from trimtab.model.load import Base, hidden_states
 
 IDS = torch.arange(3, 20)
@@ -116,4 +116,5 @@ def test_a_layer_by_two_kernels_lies_as_near_to_float64_as_transformers(
 
 
 def laid(*layers: nn.Linear) -> Projection:
-    return PackedLinear(pack(stacked_weight(layers)), stacked_bias(layers))
+    weight_OI = stacked_weight(layers)
+    return PackedLinear(pack(weight_OI), len(weight_OI), stacked_bias(layers))

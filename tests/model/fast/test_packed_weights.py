@@ -17,7 +17,7 @@ from trimtab.model.adapters.apply import merged
 from trimtab.model.attention import PackedSequences
 from trimtab.model.fast import packed_weights as room
 from trimtab.model.fast.forwards import INFERENCE_FORWARDS
-from trimtab.model.fast.packed_weights import merged_and_packed, packed, packed_bytes, packed_projection, packed_weight
+from trimtab.model.fast.packed_weights import merged_and_packed, packed, packed_projection, packed_weight
 from trimtab.model.kernels import build as compiled
 from trimtab.model.kernels.torch_private import mkldnn_linear, works
 from trimtab.model.load import Base
@@ -58,10 +58,10 @@ def test_every_family_says_the_same_to_the_bit(family: str) -> None:
 def test_products_of_real_sizes(panels: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the processor's library the same to the bit; by our kernels, which add up in another order, within a
     rounding."""
-    if panels and "product" not in compiled.library():
+    if panels and "linear_bf16" not in compiled.library():
         pytest.skip("products of torch are faster here")
     if not panels:
-        monkeypatch.setattr(room, "can_pack", lambda _: False)
+        monkeypatch.setattr(room, "supports_linear", lambda _: False)
     draw = torch.Generator().manual_seed(0)
     for inputs, outputs in ((576, 192), (576, 1536), (1536, 576)):  # SmolLM2-135M's
         layer = nn.Linear(inputs, outputs, dtype=torch.bfloat16)
@@ -69,7 +69,7 @@ def test_products_of_real_sizes(panels: bool, monkeypatch: pytest.MonkeyPatch) -
         for tokens in (1, 16, 130):
             input_NI = torch.randn(tokens, inputs, generator=draw).bfloat16()
             with torch.inference_mode():
-                found, theirs = packed_projection(weight, layer.bias)(input_NI), layer(input_NI)
+                found, theirs = packed_projection(weight, outputs, layer.bias)(input_NI), layer(input_NI)
                 exact = copy.deepcopy(layer).double()(input_NI.double())
             assert panels or same(found, theirs)
             assert ((found.double() - exact).abs() <= 2.0**-8 * exact.abs() + 1e-5).all()
@@ -116,18 +116,18 @@ def test_weights_that_are_gone_are_not_taken_for_others() -> None:
     for seed in range(20):
         torch.manual_seed(seed)
         layer, input_NI = nn.Linear(64, 64, bias=False, dtype=torch.bfloat16), torch.randn(3, 64).bfloat16()
-        assert same(packed_projection(packed_weight(layer), None)(input_NI), layer(input_NI))
+        assert same(packed_projection(packed_weight(layer), 64, None)(input_NI), layer(input_NI))
 
 
-def test_where_there_is_no_order_or_no_room_weights_stay_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    base = base_of("llama")  # fp32
-    assert packed_bytes(base) == 0
+def test_without_room_for_copies_weights_are_read_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    base = base_of("llama", torch.bfloat16)
     with packed(base):
-        assert swapped(base) == 0
-    narrow = base_of("llama", torch.bfloat16)
+        before = told(base)
     monkeypatch.setattr(room, "memory_use", lambda: MemoryUse(total=10**9, available=1000))
-    with packed(narrow):
-        assert swapped(narrow) == 0
+    monkeypatch.setattr(room, "_packed_copy", None)  # whoever made a copy now would fail
+    with packed(base):
+        assert swapped(base) > 0
+        assert same(told(base), before)
 
 
 @needs_order

@@ -15,11 +15,9 @@ from trimtab.model.kernels import build as compiled
 from trimtab.model.kernels import matmul as products
 from trimtab.model.kernels.matmul import (
     LEAST,
-    PackedLinear,
     grad_matmul,
     lora_down,
     matmul,
-    pack,
     use_kernel,
     weight_gradient,
 )
@@ -61,17 +59,6 @@ def test_a_product_is_the_sum_of_all_it_is_given(
     found = matmul(input, weight, transposed_weight=upright, low=thin if rank else None, **extras)
     # one rounding, of the whole sum
     assert ((found.double() - exact).abs() <= ROUNDING * exact.abs() + 1e-3).all()
-
-
-@needs_kernels
-@pytest.mark.parametrize("tokens", [1, 7, 8, 70])
-@pytest.mark.parametrize(("inputs", "outputs"), [(32, 64), (4096, 96), (2144, 32)])
-@pytest.mark.parametrize("bias", [False, True])
-def test_by_panels_it_is_the_same_to_the_bit(tokens: int, inputs: int, outputs: int, bias: bool) -> None:
-    input, weight = bf16(2, tokens, inputs), bf16(outputs, inputs, seed=1)
-    bias_O = bf16(outputs, seed=2) if bias else None
-    found = PackedLinear(pack(weight), bias_O)(input)
-    assert torch.equal(found.flatten(0, 1), matmul(input.flatten(0, 1), weight, bias_O=bias_O))
 
 
 @needs_kernels

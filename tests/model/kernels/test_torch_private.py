@@ -16,7 +16,6 @@ from torch import Tensor
 
 import trimtab
 from trimtab.inference.engine import Engine, Request
-from trimtab.model import attention
 from trimtab.model.adapters.apply import add_lora, trainable_parameters
 from trimtab.model.attention import PackedSequences
 from trimtab.model.fast.int8_weights import int8_forwards
@@ -24,7 +23,6 @@ from trimtab.model.fast.packed_weights import merged_and_packed
 from trimtab.model.kernels import torch_private
 from trimtab.model.kernels.ops import softmax_backward
 from trimtab.model.kernels.torch_private import (
-    flash_attention,
     int8_matmul,
     mkldnn_linear,
     softmax_gradient,
@@ -34,7 +32,7 @@ from trimtab.training.optim import Optimizer
 from trimtab.training.sft import SupervisedObjective
 
 PACKAGE = Path(trimtab.__file__).parent
-OPERATORS: list[Callable[..., Any]] = [int8_matmul, mkldnn_linear, softmax_gradient, flash_attention]
+OPERATORS: list[Callable[..., Any]] = [int8_matmul, mkldnn_linear, softmax_gradient]
 IDS = torch.arange(3, 23)
 REQUESTS = [
     Request(id=str(number), ids=tuple(range(3, 20 + 7 * number)), max_new=8) for number in range(3)
@@ -54,7 +52,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> set[Callable[..., object]]:
     return found
 
 
-@pytest.mark.parametrize("operator", [int8_matmul, softmax_gradient, flash_attention], ids=lambda one: one.__name__)
+@pytest.mark.parametrize("operator", [int8_matmul, softmax_gradient], ids=lambda one: one.__name__)
 def test_what_this_torch_has_passes_its_probe(operator: Callable[..., object]) -> None:
     assert works(operator)
     with torch.inference_mode():  # where it may be asked first
@@ -144,24 +142,6 @@ def test_laid_out_and_in_8_bits_answers_are_as_near_without_any_of_them(
         gap = (logits(base) - plain).abs().max()
     assert 0 < gap < 0.1 * plain.std() * plain.abs().max()
     assert int8_matmul in asked
-
-
-@pytest.mark.parametrize("causal", [False, True])
-def test_a_part_of_the_attention_is_the_same_without_its_kernel(
-    causal: bool, asked: set[Callable[..., object]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    draw = torch.Generator().manual_seed(0)
-    sides = [torch.randn(1, 2, 6, 16, generator=draw) for _ in range(3)]
-    hidden = torch.rand(1, 1, 6, 6, generator=draw) < 0.3
-    hidden[..., 0] = False
-    rule = attention.AttentionConfig(scale=0.25, window=None, softcap=None)
-    masks = [None] if causal else [None, hidden]
-    without = [attention.partial_attention(*sides, rule, mask, causal) for mask in masks]
-    assert flash_attention in asked
-    monkeypatch.undo()
-    for parts, mask in zip(without, masks, strict=True):
-        for one, other in zip(parts, attention.partial_attention(*sides, rule, mask, causal), strict=True):
-            assert torch.allclose(one, other, atol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -173,15 +173,15 @@ INLINE void write_places(int wide, const attention_job *j, const layer_cache *c,
   }
 }
 
+// The code of a group is compiled for some numbers of rows; others are made up of these.
 #define FOR_ROWS(rows, call)                   \
   switch (rows) {                              \
     case 1: { enum { R = 1 }; call; } break;   \
     case 2: { enum { R = 2 }; call; } break;   \
-    case 3: { enum { R = 3 }; call; } break;   \
-    case 4: { enum { R = 4 }; call; } break;   \
-    case 5: { enum { R = 5 }; call; } break;   \
     default: { enum { R = ROWS }; call; }      \
   }
+
+INLINE int rows_of_group(int64_t left) { return left >= ROWS ? ROWS : left >= 2 ? 2 : 1; }
 
 // The tokens `from` to `to` of the row, of one sequence, with the query heads of one key head.
 INLINE void attend_tokens(int wide, const attention_job *j, const layer_cache *c, int64_t sequence, int64_t head, int64_t from,
@@ -194,8 +194,8 @@ INLINE void attend_tokens(int wide, const attention_job *j, const layer_cache *c
     prefix = (source){offset(wide, (const void *)c->prefix_keys[sequence], at),
                       offset(wide, (const void *)c->prefix_values[sequence], at), j->prefix_lengths[sequence]};
   }
-  for (int64_t row = 0; row < (to - from) * groups; row += ROWS) {
-    const int rows = (int)((to - from) * groups - row < ROWS ? (to - from) * groups - row : ROWS);
+  for (int64_t row = 0, rows; row < (to - from) * groups; row += rows) {
+    rows = rows_of_group((to - from) * groups - row);
     group g;
     for (int r = 0; r < rows; r++) {
       const int64_t token = from + (row + r) / groups, query_head = head * groups + (row + r) % groups;

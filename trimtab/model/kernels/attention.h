@@ -4,7 +4,7 @@
 
 #include "vectors.h"
 
-enum { ROWS = 6 };  // queries that read the same keys at once
+enum { ROWS = 3 };  // queries that read the same keys at once
 
 // Of all layers alike but for the tensors. As `model/kernels/cached_attention.py` has it.
 typedef struct {

@@ -2,7 +2,7 @@
 
 Each has a probe, which calls it once on a few numbers and compares the result with public operators. Callers ask
 `works` first; where a probe fails they compute the same by public operators, which is slower. Shapes: N rows, I
-inputs and O outputs of a layer; for attention B sequences, H heads, Q queries, T keys, D the size of a head.
+inputs and O outputs of a layer.
 """
 
 from __future__ import annotations
@@ -48,17 +48,6 @@ def softmax_gradient(grads: Tensor, weights: Tensor) -> Tensor:
     return out
 
 
-def flash_attention(
-    query_BHQD: Tensor, key_BHTD: Tensor, value_BHTD: Tensor, is_causal: bool, bias: Tensor | None, scale: float
-) -> tuple[Tensor, Tensor]:
-    """Attention on a CPU, `out_BHQD`, and the logarithm of its summed weights, float32 `log_sum_BHQ`; public
-    operators give only the first."""
-    out_BHQD, log_sum_BHQ = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-        query_BHQD, key_BHTD, value_BHTD, 0.0, is_causal, attn_mask=bias, scale=scale
-    )
-    return out_BHQD, log_sum_BHQ
-
-
 def _numbers(*shape: int) -> Tensor:
     """Numbers between -1 and 1; none from the random generator, whose state belongs to the caller."""
     count = torch.Size(shape).numel()
@@ -91,19 +80,10 @@ def _probe_softmax() -> bool:
     return _near(softmax_gradient(grads, weights.detach()), right)
 
 
-def _probe_flash() -> bool:
-    query_BHQD, key_BHTD, value_BHTD = _numbers(1, 2, 4, 16), _numbers(1, 2, 6, 16), _numbers(1, 2, 6, 16).flip(2)
-    bias = _numbers(1, 1, 4, 6)
-    scores_BHQT = query_BHQD @ key_BHTD.transpose(2, 3) * 0.25 + bias
-    out_BHQD, log_sum_BHQ = flash_attention(query_BHQD, key_BHTD, value_BHTD, False, bias, 0.25)
-    return _near(out_BHQD, scores_BHQT.softmax(-1) @ value_BHTD) and _near(log_sum_BHQ, scores_BHQT.logsumexp(-1))
-
-
 _PROBES: Mapping[Callable[..., object], Callable[[], bool]] = {
     int8_matmul: _probe_int8,
     mkldnn_linear: _probe_reordered,
     softmax_gradient: _probe_softmax,
-    flash_attention: _probe_flash,
 }
 
 
