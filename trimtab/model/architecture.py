@@ -94,35 +94,44 @@ def in_float32(model: Any) -> Iterator[None]:
     Rounding is then far below any fault. Each module's weights are converted as it runs, so that one module at a time
     is held twice; embeddings are converted after the lookup, and the head converts its input back.
     """
-    head = model.get_output_embeddings()
-    converted: dict[nn.Parameter, Tensor] = {}
+    weights = _Float32Weights()
+    with ExitStack() as stack:
+        stack.callback(weights.restore_all)  # an error ended the pass within modules
+        for module in model.modules():
+            if module is model.get_output_embeddings():
+                hooks = [module.register_forward_pre_hook(_with_inputs_of_weights)]
+            elif isinstance(module, nn.Embedding):
+                hooks = [module.register_forward_hook(_with_float32_output)]
+            else:
+                hooks = [
+                    module.register_forward_pre_hook(weights.convert),
+                    module.register_forward_hook(weights.restore),
+                ]
+            for hook in hooks:
+                stack.callback(hook.remove)
+        yield
 
-    def enter(module: nn.Module, _: Any) -> None:
+
+class _Float32Weights:
+    """The weights that modules hold themselves, in float32 while the module runs."""
+
+    def __init__(self) -> None:
+        self._values: dict[nn.Parameter, Tensor] = {}
+
+    def convert(self, module: nn.Module, *_: Any) -> None:
         for parameter in module.parameters(recurse=False):
-            if parameter.dtype in (torch.bfloat16, torch.float16):
-                converted[parameter] = parameter.data
+            if parameter.dtype in (torch.bfloat16, torch.float16) and parameter not in self._values:
+                self._values[parameter] = parameter.data
                 parameter.data = parameter.data.float()
 
-    def leave(module: nn.Module, *_: Any) -> None:
+    def restore(self, module: nn.Module, *_: Any) -> None:
         for parameter in module.parameters(recurse=False):
-            if parameter in converted:
-                parameter.data = converted.pop(parameter)
+            if parameter in self._values:
+                parameter.data = self._values.pop(parameter)
 
-    with ExitStack() as stack:
-        for module in model.modules():
-            if module is head:
-                hook = module.register_forward_pre_hook(_with_inputs_of_weights)
-            elif isinstance(module, nn.Embedding):
-                hook = module.register_forward_hook(_with_float32_output)
-            else:
-                stack.callback(module.register_forward_pre_hook(enter).remove)
-                hook = module.register_forward_hook(leave)
-            stack.callback(hook.remove)
-        try:
-            yield
-        finally:
-            for parameter, value in converted.items():  # an error ended the pass within these modules
-                parameter.data = value
+    def restore_all(self) -> None:
+        for parameter, value in self._values.items():
+            parameter.data = value
 
 
 def _with_inputs_of_weights(head: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

@@ -59,8 +59,8 @@ def attach(
 
 @torch.no_grad()
 def _require_pass(base: Base) -> None:
-    """Raise InputError, and detach, where a model does not call its linear layers as adapters replace them (routers that
-    read the weight itself): two tokens through the first layers tell.
+    """Pass two tokens through the first layers; raises InputError, and detaches, if the model does not run with
+    adapters: some routers read the weight of a linear layer and do not call it.
     """
     layout = PackedSequences([2])
     positions_N = layout.positions_N.to(base.device)

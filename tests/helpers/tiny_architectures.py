@@ -174,8 +174,8 @@ def write_model(family: str, folder: Path, tokenizer: Any) -> None:
 
 
 def outcome(family: str, folder: Path) -> dict[str, str]:
-    """What Trimtab does with a model of the family: `answers`, `trains`, `merged`, `adapter` and `gguf`, each "yes" or the
-    line of its refusal; `answers` alone where the model is not loaded.
+    """What Trimtab does with a model of the family: `answers`, `trains`, `adapter`, `merged` and `gguf`, each "yes" or
+    the line of its refusal; `answers` alone where the model is not loaded.
 
     Raises AssertionError where a result differs from the reference, and whatever is no refusal in one line. Only
     `adapter` may say that PEFT reads another model: exports are read back and refused then.
@@ -204,7 +204,6 @@ def _refusal(action: Any) -> str:
     try:
         action()
     except InputError as error:
-        assert "\n" not in str(error)
         return error.problem
     return "yes"
 
