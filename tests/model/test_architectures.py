@@ -12,9 +12,12 @@ from tiny_models import base_of
 from tiny_tokenizer import tiny_tokenizer
 
 from trimtab.base.errors import InputError
-from trimtab.model.adapters.apply import attach
+from trimtab.model.adapters.apply import attach, unfreeze
 from trimtab.model.architecture import eager_outputs, first_layers_alone, in_float32
+from trimtab.model.attention import PackedSequences
+from trimtab.model.fast.partial_forward import hidden_at
 from trimtab.model.load import load_base
+from trimtab.training.features import mean_hidden
 
 RESULT = Path(__file__).parents[2] / "benchmarks" / "results" / "architectures.json"
 COMMITTED = json.loads(RESULT.read_text(encoding="utf-8"))["families"]
@@ -81,6 +84,18 @@ def test_a_refused_adapter_leaves_the_model_as_it_was(tmp_path):
         attach(base, "lora", 0, rank=2)
     assert torch.equal(eager_outputs(base.model, IDS)[1], before)
     assert list(dict(base.model.named_parameters())) == names
+
+
+def test_layers_that_are_not_found_are_refused_wherever_a_pass_needs_them(tmp_path):
+    base = load_base(with_model("gptj", tmp_path), "fp32")
+    flat = (IDS[0], torch.arange(4), PackedSequences([4]))
+    for use in (lambda: attach(base, "lora", 0), lambda: attach(base, "prefix", 0), lambda: unfreeze(base, "full")):
+        with pytest.raises(InputError, match="'gptj' cannot be trained"):
+            use()
+    with pytest.raises(InputError, match="'gptj' cannot be trained"):
+        hidden_at(base, torch.tensor([3]), *flat)
+    with pytest.raises(InputError, match="'gptj' cannot be trained"):
+        mean_hidden(base, [[3, 9]])
 
 
 def test_the_reference_changes_nothing_of_the_model():
