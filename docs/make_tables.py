@@ -1237,6 +1237,31 @@ def _positions(name: str, found: dict[str, Any]) -> str:
     )
 
 
+def architectures() -> str:
+    """Every family that was tried: what it does here, and why not, and how many do what."""
+    result = load("architectures")
+    families: dict[str, dict[str, str]] = result["families"]
+    lines = ["| family | answers | trains | adapter | merged | GGUF | why not |", "| --- " * 7 + "|"]
+    for family, outcome in families.items():
+        cells = ["yes" if outcome.get(what) == "yes" else "no" for what in ARCHITECTURE_COLUMNS]
+        reasons = (outcome.get(what, "yes") for what in ("answers", "trains", "adapter"))
+        reason = next((reason for reason in reasons if reason != "yes"), "")
+        _, bracket, inner = reason.removesuffix(")").partition("(")
+        lines.append(f"| `{family}` | {' | '.join(cells)} | {inner if bracket else reason} |")
+    answering, training = (
+        sum(outcome.get(what) == "yes" for outcome in families.values()) for what in ("answers", "trains")
+    )
+    return "\n".join(
+        [
+            f"Of {len(families)} families {answering} answer and {training} train, with transformers "
+            f"{result['versions']['transformers']}.",
+            "",
+            *lines,
+        ]
+    )
+
+
+ARCHITECTURE_COLUMNS = ("answers", "trains", "adapter", "merged", "gguf")
 PAGES = {
     "docs/how-to/many-gpus.md": {"sharded-memory": sharded_memory, "sharded-speed": sharded_speed},
     "docs/how-to/surface-coverage.md": {"coverage-judging": coverage_judging, "surface-tactics": surface_tactics},
@@ -1255,6 +1280,7 @@ PAGES = {
         "staleness-periods": staleness_periods,
         "staleness-kinds": staleness_kinds,
     },
+    "docs/reference/architectures.md": {"architectures": architectures},
     "docs/start/install.md": {"installation": installation},
     "README.md": {"verdict": verdict_short, "studies-short": studies_short, "speed-short": speed_short},
     "docs/benchmarks/quality.md": {

@@ -65,7 +65,7 @@ CASES: list[tuple[Callable[[Path], object], str]] = [
     (lambda folder: (folder / "config.json").write_text("[" * 100_000), r"config\.json: is damaged \("),
     (lambda folder: (folder / "config.json").write_text("[]"), r"config\.json: is damaged \(not an object\)"),
     (lambda folder: set_in(folder / "config.json", hidden_size="wide"), r"config\.json: cannot be used \("),
-    (lambda folder: set_in(folder / "config.json", model_type=7), r"config\.json: architecture 7 is unknown"),
+    (lambda folder: set_in(folder / "config.json", model_type=7), r"config\.json: architecture 7 is not supported"),
     (
         lambda folder: set_in(folder / "config.json", num_hidden_layers=10**9),
         r"num_hidden_layers is 1000000000, and the",

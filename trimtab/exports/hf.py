@@ -6,7 +6,7 @@ The exported weights are the measured ones: adapters are merged as for inference
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,12 +43,19 @@ def merged_weights(base: Base) -> dict[str, Tensor]:
         )
     adapted = tuple(f"{name}." for name in adapter_layers(model))
     weights = {}
-    for name, value in model.named_parameters():
+    for name, value in _saved_tensors(model):
         owner = next((prefix for prefix in adapted if name.startswith(prefix)), None)
         own = name if owner is None else owner + name.removeprefix(owner).removeprefix("base.")
         if owner is None or name.startswith(f"{owner}base."):
             weights[own] = value.detach()
     return weights
+
+
+def _saved_tensors(model: Any) -> Iterator[tuple[str, Tensor]]:
+    """Yield what a checkpoint of the model holds by name: its parameters, and buffers such as the bias of a router."""
+    yield from model.named_parameters()
+    saved = model.state_dict().keys()
+    yield from ((name, value) for name, value in model.named_buffers() if name in saved)
 
 
 def merged_config(base: Base, weights: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -84,7 +91,7 @@ def _require_same_names(
 ) -> None:
     with torch.device("meta"):
         described = model_class._from_config(kind.from_dict(dict(settings)))
-    wanted = {name for name, _ in described.named_parameters()}
+    wanted = {name for name, _ in _saved_tensors(described)}
     odd = sorted(wanted ^ weights.keys())
     if odd:
         raise InputError(

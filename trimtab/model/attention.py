@@ -280,6 +280,10 @@ def repeat_heads(heads_KTD: Tensor, groups: int) -> Tensor:
     return heads_KTD if groups == 1 else heads_KTD.repeat_interleave(groups, dim=0)
 
 
+# Keywords of attention functions that change nothing here: models are in evaluation mode, without caches.
+_WITHOUT_EFFECT = {"dropout", "position_ids", "use_cache", "output_attentions"}
+
+
 def _attention(
     module: nn.Module,
     query: Tensor,
@@ -287,17 +291,28 @@ def _attention(
     value: Tensor,
     attention_mask: Tensor | None,  # noqa: ARG001
     *,
-    layout: Layout,
+    layout: Layout | None = None,
     scaling: float | None = None,
     sliding_window: int | None = None,
     softcap: float | None = None,
-    **_: Any,
+    **others: Any,
 ) -> tuple[Tensor, None]:
-    """The attention function that transformers calls in every layer, with tensors `[1, heads, N, D]`."""
+    """The attention function that transformers calls in every layer, with tensors `[1, heads, N, D]`.
+
+    Raises TypeError for what layouts do not support: values of another size than keys, and any option that may change
+    attention, such as sinks, which must not be dropped in silence.
+    """
+    if layout is None:
+        raise TypeError("its layers do not pass a layout on")
+    if value.shape[-1] != key.shape[-1]:
+        raise TypeError("its values have another size than its keys")
+    unknown = [name for name, value in others.items() if value is not None and name not in _WITHOUT_EFFECT]
+    if unknown:
+        raise TypeError(f"its attention has {', '.join(unknown)}")
     scale = scaling if scaling is not None else query.shape[-1] ** -0.5
     layer = int(module.layer_idx)  # type: ignore[arg-type]
     out_NHD = layout.attend(layer, query[0], key[0], value[0], AttentionConfig(scale, sliding_window, softcap))
-    return out_NHD[None], None
+    return out_NHD[None].contiguous(), None  # as eager attention returns it: some layers view it in another shape
 
 
 # No mask function is registered under this name, so transformers builds no mask.

@@ -1,4 +1,4 @@
-"""Loads a model folder as a `Base`, and checks that `Base` computes the same logits as transformers' own forward."""
+"""Loads a model folder as a `Base`, and checks that it computes the same logits as transformers' eager attention."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ from trimtab.base.errors import InputError, MissingError, TrimtabError
 from trimtab.base.files import read_object
 from trimtab.base.machine import keep_freed_memory
 from trimtab.base.sanitize import one_line, visible
-from trimtab.model.attention import ATTENTION, Layout, PackedSequences
+from trimtab.model.architecture import CHOOSE_FAMILY, eager_outputs, first_layers_alone, in_float32, unsupported
+from trimtab.model.attention import ATTENTION, AttentionConfig, Layout, PackedSequences
 from trimtab.model.model_files import AGAIN, WeightFiles, find_weights, inside, require_possible, weight_files
 from trimtab.model.precision import choose_precision
 from trimtab.model.prompt_tuning import virtual_tokens_of
@@ -40,8 +41,10 @@ _TOKENIZER_FILES = (
     *("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt"),
     *("spiece.model", "sentencepiece.bpe.model"),
 )
-_CHOOSE_FAMILY = "choose a Llama, Qwen, Gemma, Mistral or Phi model"
 GENERATION_FILE = "generation_config.json"
+_CHECKED_TOKENS, _SHORT_WINDOW = 8, 32  # tokens of a sequence of the check, more to cross a short sliding window
+_MOST_DIFFERENCE = 1e-3  # of float32 computations; faults of two dozen architectures were 6e-3 at the least
+_MOST_ROUNDING = 1e-2  # of the head in bf16, which rounds at 4e-3
 _LAYER_NUMBER = re.compile(r"layers\.(\d+)\.")
 
 
@@ -109,7 +112,8 @@ def load_base(folder: Path, precision: str = "auto", device: str | None = None) 
     """Load a model from safetensors weights in `folder`; runs no code from there and initialises no missing weight.
 
     Raises MissingError if there is no model, InputError for weights that are incomplete, damaged or outside of the
-    folder, and for an architecture that cannot run flat rows.
+    folder, and for an architecture that is not supported: any error of its first pass, and outputs that are not those
+    of its eager attention.
     """
     keep_freed_memory()
     limit_threads_to_quota()
@@ -123,7 +127,7 @@ def load_base(folder: Path, precision: str = "auto", device: str | None = None) 
     model = _model(folder, config, DTYPES[chosen_precision])
     model.to(where).eval().requires_grad_(False)
     base = Base(model=model, tokenizer=tokenizer, precision=chosen_precision, folder=folder)
-    _verify_logits(base)
+    _require_eager_outputs(base)
     return base
 
 
@@ -159,21 +163,19 @@ def build_config(raw: dict[str, Any], folder: Path, weights: WeightFiles) -> Any
     require_possible(raw, weights, file)
     kind = raw.get("model_type")
     if not isinstance(kind, str) or kind not in CONFIG_MAPPING:
-        raise InputError(f"architecture {kind!r} is unknown to transformers", _CHOOSE_FAMILY, file=file)
+        raise unsupported(kind, "unknown to transformers", file)
     with wrap_library_errors(file, "cannot be used", AGAIN):
         return AutoConfig.for_model(**raw)
 
 
 def _supported_config(raw: dict[str, Any], folder: Path, weights: WeightFiles) -> Any:
-    config, kind = build_config(raw, folder, weights), raw["model_type"]
-    unsupported = {"linear_attention", "mamba", "recurrent", "conv"} & set(getattr(config, "layer_types", None) or ())
-    if unsupported or not hasattr(config, "num_attention_heads"):
-        raise InputError(
-            f"architecture {kind!r} is not plain text attention "
-            f"({', '.join(sorted(unsupported)) or 'no attention layers'})",
-            _CHOOSE_FAMILY,
-            file=folder / "config.json",
-        )
+    config, kind, file = build_config(raw, folder, weights), raw["model_type"], folder / "config.json"
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        raise unsupported(kind, "no causal language model", file)
+    other_layers = {"linear_attention", "mamba", "recurrent", "conv"} & set(getattr(config, "layer_types", None) or ())
+    if other_layers or not hasattr(config, "num_attention_heads"):
+        layers = ", ".join(sorted(other_layers)) or "no attention"
+        raise unsupported(kind, f"not plain text attention: {layers}", file)
     return config
 
 
@@ -193,9 +195,29 @@ def count_parameters(folder: Path) -> int:
 
 
 def _count_parameters(config: Any, folder: Path) -> int:
-    with wrap_library_errors(folder / "config.json", "describes no model", AGAIN), torch.device("meta"):
-        empty_model = AutoModelForCausalLM.from_config(copy.deepcopy(config))
+    file = folder / "config.json"
+    try:
+        with wrap_library_errors(file, "describes no model", AGAIN):
+            empty_model = _empty_model(copy.deepcopy(config))
+    except InputError:
+        with wrap_library_errors(file, _not_supported(config), CHOOSE_FAMILY):
+            _empty_model(type(config)())  # where transformers' own settings fail, the file is not at fault
+        raise
     return sum(parameter.numel() for parameter in empty_model.parameters())
+
+
+def _empty_model(config: Any) -> Any:
+    try:
+        with torch.device("meta"):
+            return AutoModelForCausalLM.from_config(config, attn_implementation=ATTENTION)
+    except KeyError as error:
+        if error.args == (ATTENTION,):  # a table of the family's own attention classes
+            raise TypeError("it has attention classes of its own") from error
+        raise
+
+
+def _not_supported(config: Any) -> str:
+    return f"architecture {config.model_type!r} is not supported"
 
 
 def require_tokenizer(folder: Path) -> None:
@@ -273,6 +295,8 @@ def wrap_library_errors(file: Path, problem: str, remedy: str) -> Iterator[None]
 
 def _without_code(value: Any) -> Any:
     if isinstance(value, dict):
+        if value.keys() == {"__float__"} and value["__float__"] in ("Infinity", "-Infinity", "NaN"):
+            return float(value["__float__"])  # as transformers writes what JSON has no number for
         return {
             key: _without_code(item)
             for key, item in value.items()
@@ -281,25 +305,70 @@ def _without_code(value: Any) -> Any:
     return [_without_code(item) for item in value] if isinstance(value, list) else value
 
 
-def _verify_logits(base: Base) -> None:
-    """Compare our last hidden states and head with the model's own logits on a few tokens.
+def _require_eager_outputs(base: Base) -> None:
+    """Raise InputError if packed rows do not give what transformers' eager attention gives for each sequence alone.
 
-    An architecture that scales its logits, or does not use the attention interface, would otherwise be silently wrong.
+    An architecture that positions, masks, weighs or scales in a way of its own would otherwise answer wrongly in
+    silence. Only another draw of tokens that differs as well counts: rounding can change the choice of experts.
     """
-    ids_N = torch.arange(1, 7, device=base.device)
-    layout = PackedSequences([len(ids_N)])
-    with torch.no_grad():
-        positions_N = layout.positions_N.to(base.device)
-        ours = base.logits(base.hidden(ids_N, positions_N, layout))
-        theirs = base.model(
-            input_ids=ids_N[None], position_ids=positions_N[None], use_cache=False, layout=layout
-        ).logits[0]
-    if not torch.allclose(ours.float(), theirs.float(), atol=1e-3, rtol=1e-3):
-        raise InputError(
-            f"architecture {base.model.config.model_type!r} computes its logits in a way that is not supported",
-            "choose a Llama, Qwen, Gemma, Mistral or Phi model",
-            file=base.folder,
+    with wrap_library_errors(base.folder, _not_supported(base.model.config), CHOOSE_FAMILY):
+        if all(_differs(base, first_id) for first_id in (1, 2)):
+            raise unsupported(
+                base.model.config.model_type, "its logits differ from those of eager attention", base.folder
+            )
+
+
+class _RecordedLayers(PackedSequences):
+    """Packed sequences that record which layers attend: caches hold keys and values of each layer once."""
+
+    def __init__(self, lengths: list[int]) -> None:
+        super().__init__(lengths)
+        self.layers: list[int] = []
+
+    def attend(
+        self, layer: int, query_HND: Tensor, key_KND: Tensor, value_KND: Tensor, config: AttentionConfig
+    ) -> Tensor:
+        """Attention of packed sequences."""
+        self.layers.append(layer)
+        return super().attend(layer, query_HND, key_KND, value_KND, config)
+
+
+@torch.no_grad()
+def _differs(base: Base, first_id: int) -> bool:
+    """True if two packed sequences through the first layers differ from the reference by more than rounding."""
+    config = base.model.config
+    window = getattr(config, "sliding_window", None) or 0
+    length = max(_CHECKED_TOKENS, window + 2 if window <= _SHORT_WINDOW else 0)
+    vocabulary = base.model.get_input_embeddings().num_embeddings
+    ids_N = (first_id + 7 * torch.arange(2 * length, device=base.device)) % vocabulary
+    layout = _RecordedLayers([length, length])
+    with first_layers_alone(base.model), in_float32(base.model):
+        hidden_ND = base.hidden(ids_N, layout.positions_N.to(base.device), layout)
+        logits_NV = base.logits(hidden_ND).float()
+        eager_hidden_SLD, eager_logits_SLV = eager_outputs(base.model, ids_N.view(2, length))
+    if layout.layers != list(range(len(layout.layers))):
+        raise unsupported(config.model_type, "its layers do not attend once each", base.folder)
+    eager_hidden_ND, eager_logits_NV = eager_hidden_SLD.flatten(0, 1), eager_logits_SLV.flatten(0, 1).float()
+    if not eager_logits_NV.isfinite().all():
+        raise InputError("the weights give logits that are not finite", AGAIN, file=base.folder)
+    differences_N = (hidden_ND - eager_hidden_ND).norm(dim=1) / eager_hidden_ND.norm(dim=1)
+    most = _MOST_DIFFERENCE if base.model.dtype == torch.float32 else _MOST_ROUNDING
+    logits_differ = (logits_NV - eager_logits_NV).abs().max() > most * eager_logits_NV.abs().max()
+    return bool(logits_differ) or not bool((differences_N <= _MOST_DIFFERENCE).all())
+
+
+def decoder_layers(base: Base) -> nn.ModuleList:
+    """Return the decoder layers, between which the passes of training and of features begin and end.
+
+    Raises InputError for an architecture that keeps them elsewhere than the Llama family does.
+    """
+    layers = getattr(base.model.base_model, "layers", None)
+    if not isinstance(layers, nn.ModuleList):
+        problem = (
+            f"architecture {base.model.config.model_type!r} cannot be trained (its layers are not in base_model.layers)"
         )
+        raise InputError(problem, CHOOSE_FAMILY, file=base.folder)
+    return layers
 
 
 def linear_layers(model: nn.Module) -> dict[str, nn.Linear]:

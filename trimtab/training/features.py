@@ -9,7 +9,7 @@ from torch import Tensor
 
 from trimtab.base.records import Encoded
 from trimtab.model.fast.partial_forward import layer_output
-from trimtab.model.load import Base
+from trimtab.model.load import Base, decoder_layers
 from trimtab.model.threads import limit_to_free_cores
 from trimtab.training.batch import TrainingRow, micro_batches, pack_rows
 
@@ -20,7 +20,7 @@ def mean_hidden(base: Base, prompts: Sequence[Sequence[int]]) -> Tensor:
     Prompts are token ids, none empty. Layers above the middle one are not run. The middle layer beat the last one, and
     the mean the last token, as features of `linear` on most data sets (`benchmarks/embeddings.py`).
     """
-    size, middle = base.model.config.hidden_size, max(0, len(base.model.base_model.layers) // 2 - 1)
+    size, middle = base.model.config.hidden_size, max(0, len(decoder_layers(base)) // 2 - 1)
     mean_PD = torch.empty(len(prompts), size)
     # the scored position is a prompt's last, and its label is the prompt's index, as `micro_batches` sorts by length
     units = [

@@ -25,7 +25,9 @@ from trimtab.model.adapters.lora import LoraLinear
 from trimtab.model.adapters.peft_format import EXTRA_FILES, attach_as_saved, extra_files, peft_config, peft_tensors
 from trimtab.model.adapters.registry import LAYER_METHODS, VIRTUAL_TOKEN_METHODS, WEIGHT_METHODS
 from trimtab.model.adapters.saved_adapter import CONFIG_FILE
-from trimtab.model.load import Base, linear_layers
+from trimtab.model.architecture import CHOOSE_FAMILY, first_layers_alone
+from trimtab.model.attention import PackedSequences
+from trimtab.model.load import Base, decoder_layers, linear_layers, wrap_library_errors
 from trimtab.model.prompt_tuning import add_virtual_tokens, detach_virtual_tokens, virtual_tokens_of
 from trimtab.model.sharded_parameters import gathered_value
 
@@ -40,8 +42,10 @@ def attach(
 ) -> None:
     """Make the parameters of a method trainable, by its name in the grammar; `layers` is for `freeze`.
 
-    Raises InputError if the model has no parameters for the method, or the machine lacks what it needs.
+    Raises InputError if the model has no parameters for the method or no pass can train it, or the machine lacks what
+    it needs.
     """
+    decoder_layers(base)
     if method in VIRTUAL_TOKEN_METHODS:
         add_virtual_tokens(base.model, VIRTUAL_TOKEN_METHODS[method], virtual_tokens or 1, seed)
     elif method in WEIGHT_METHODS:
@@ -50,6 +54,23 @@ def attach(
         targets = _layers(base, LAYER_METHODS[method])
         init = AdapterInit(rank=rank or 1, generator=torch.Generator().manual_seed(seed), layers=targets)
         wrap(base.model, targets, LAYER_METHODS[method].maker(init))
+        _require_pass(base)
+
+
+@torch.no_grad()
+def _require_pass(base: Base) -> None:
+    """Pass two tokens through the first layers; raises InputError, and detaches, if the model does not run with
+    adapters: some routers read the weight of a linear layer and do not call it.
+    """
+    layout = PackedSequences([2])
+    positions_N = layout.positions_N.to(base.device)
+    problem = f"architecture {base.model.config.model_type!r} cannot be trained by adapters"
+    try:
+        with wrap_library_errors(base.folder, problem, CHOOSE_FAMILY), first_layers_alone(base.model):
+            base.hidden(positions_N, positions_N, layout)
+    except InputError:
+        detach(base)
+        raise
 
 
 def add_lora(base: Base, rank: int, alpha: float, seed: int) -> None:
@@ -62,11 +83,8 @@ def _layers(base: Base, method: type[AdapterLayer]) -> dict[str, nn.Linear]:
     """Return the linear layers of the decoder that a method changes; raises InputError if there are none."""
     targets = method.layers_of(linear_layers(base.model))
     if not targets:
-        raise InputError(
-            f"architecture {base.model.config.model_type!r} has no linear layers to adapt",
-            "choose a Llama, Qwen, Gemma, Mistral or Phi model",
-            file=base.folder,
-        )
+        problem = f"architecture {base.model.config.model_type!r} cannot be trained by adapters (no linear layers)"
+        raise InputError(problem, CHOOSE_FAMILY, file=base.folder)
     return targets
 
 
@@ -88,7 +106,7 @@ def unfreeze(base: Base, method: str, layers: int = 4) -> None:
     share the original weights (`share_weights`), which `detach` restores.
     """
     model = base.model
-    blocks = model.base_model.layers
+    blocks = decoder_layers(base)
     if method == "freeze" and layers > len(blocks):
         raise InputError(f"layers = {layers}, but the model has {len(blocks)}", "lower it", field="arm.layers")
     if method == "full":

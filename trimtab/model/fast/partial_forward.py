@@ -20,7 +20,7 @@ from trimtab.model.attention import Layout
 from trimtab.model.fast.forwards import INFERENCE_FORWARDS
 from trimtab.model.fast.inference_layers import is_known_decoder_layer
 from trimtab.model.fast.train_layers import FusedTrainLayer
-from trimtab.model.load import Base
+from trimtab.model.load import Base, decoder_layers
 from trimtab.model.prompt_tuning import virtual_tokens_of
 
 
@@ -111,7 +111,7 @@ def run_checkpointed(forward: Callable[..., Any], *args: Any, **named: Any) -> A
 
 def _may_end(base: Base, wanted: int, tokens: int) -> bool:
     """Return True if the last layer can skip work at tokens that are not wanted, as `_ended` does."""
-    last = base.model.base_model.layers[-1]
+    last = decoder_layers(base)[-1]
     known = is_known_decoder_layer(last) and last not in INFERENCE_FORWARDS
     return known and wanted < tokens and virtual_tokens_of(base.model) is None
 
