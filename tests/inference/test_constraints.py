@@ -4,6 +4,7 @@ refused in one line."""
 from __future__ import annotations
 
 import json
+import random
 import re
 import sys
 from dataclasses import replace
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from trimtab.base.errors import InputError, PackageError
+from trimtab.data.function_calls import CallReader, call_start
 from trimtab.inference import constraints as room
 from trimtab.inference.constraints import Constraint, grammars_of
 from trimtab.inference.engine import Completion, Engine, Request
@@ -77,8 +79,9 @@ leaves = st.one_of(
     st.builds(
         lambda divisor, bounds: {"type": "integer", "multipleOf": divisor, **bounds},
         st.sampled_from([1, 3, 250, 2000]),
-        st.sampled_from([{}, {"minimum": -9, "exclusiveMaximum": 9000}, {"minimum": 5}]),
+        st.sampled_from([{"minimum": -9, "exclusiveMaximum": 9000}, {"minimum": 5}]),
     ),
+    st.just({"type": "integer", "multipleOf": 3}),
     st.just({"type": "number", "multipleOf": 0.25, "minimum": -1, "maximum": 1.5}),
     st.just({"type": "string", "enum": ["a", 1, "abc"], "maxLength": 2}),
 )  # fmt: skip
@@ -185,6 +188,91 @@ def test_no_letter_is_begun_that_is_none(first, fits, wrong):
     assert number[b"\x85"] in allowed() or number[b'"'] in allowed()  # afterwards as before
 
 
+FUNCTIONS = (
+    (
+        "save",
+        '{"type": "object", "properties": {"n": {"type": "integer", "minimum": 0, "maximum": 99}}, "required": ["n"]}',
+    ),
+    ('drop "é"', '{"type": "object", "properties": {}}'),
+)
+SCHEMAS = {name: json.loads(schema) for name, schema in FUNCTIONS}
+
+
+@pytest.mark.parametrize(
+    ("more", "fits"),
+    [
+        ({"must_call": True}, None),
+        ({}, str.isprintable),
+        ({"choices": ("yes", "no")}, ("yes", "no").__contains__),
+        ({"regex": "[0-9]{3}"}, re.compile("[0-9]{3}").fullmatch),
+        ({"schema": '{"enum": [1, 2]}'}, ("1", "2").__contains__),
+        ({"json_object": True}, lambda said: isinstance(json.loads(said), dict)),
+    ],
+    ids=lambda one: "-".join(one) if isinstance(one, dict) else "",
+)
+def test_an_answer_is_a_call_with_valid_arguments_or_what_it_may_be_without_one(
+    more: dict[str, Any], fits: Any
+) -> None:
+    begun = call_start("save") if fits else ""  # a random model never begins one by itself
+    for seed in range(8):
+        matcher = _Driven(Constraint(calls=FUNCTIONS, **more), begun if seed % 2 else "")
+        text_before, name, arguments = read_call(matcher.answer(seed))
+        if name:
+            assert list(Draft202012Validator(SCHEMAS[name]).iter_errors(json.loads(arguments))) == []
+            assert text_before == ""
+        else:
+            assert fits
+            assert not more or fits(text_before)
+
+
+class _Driven:
+    """A random answer under a constraint that begins with a text."""
+
+    def __init__(self, constraint: Constraint, begun: str) -> None:
+        base, end = speller()
+        self.tokenizer, self.end, self.ids = base.tokenizer, end, []
+        self.matcher = grammars_of(base.tokenizer, frozenset({end}), base.model.config.vocab_size).matcher(constraint)
+        self.vocabulary = base.model.config.vocab_size
+        for token in self.tokenizer(begun, add_special_tokens=False)["input_ids"]:
+            assert self.matcher.accept(token)
+            self.ids.append(token)
+
+    def answer(self, seed: int) -> str:
+        draw = random.Random(seed)
+        bits_1W = torch.zeros(1, -(-self.vocabulary // 32), dtype=torch.int32)
+        while len(self.ids) < 600:
+            self.matcher.fill(bits_1W, 0)
+            allowed = [token for token in range(self.vocabulary) if bits_1W[0, token // 32] >> token % 32 & 1]
+            token = self.end if self.end in allowed and draw.random() < 0.3 else draw.choice(allowed)
+            assert self.matcher.accept(token)
+            if token == self.end:
+                break
+            self.ids.append(token)
+        return str(self.tokenizer.decode(self.ids))
+
+
+def read_call(said: str) -> tuple[str, str, str]:
+    reader = CallReader([name for name, _ in FUNCTIONS])
+    parts = [*reader.add(said), *reader.end()]
+    return tuple("".join(getattr(part, field) for part in parts) for field in ("text", "name", "arguments"))  # type: ignore[return-value]
+
+
+def test_text_may_come_before_a_call_and_nothing_after_it() -> None:
+    base, end = speller()
+    matcher = grammars_of(base.tokenizer, frozenset({end}), base.model.config.vocab_size).matcher(
+        Constraint(calls=FUNCTIONS)
+    )
+    tokens = base.tokenizer("one <tool<tool_call>", add_special_tokens=False)["input_ids"]
+    assert all(matcher.accept(token) for token in tokens)
+    assert not matcher.accept(end)  # a call that has begun is not text any more
+    rest = base.tokenizer('\n{"name": "save", "arguments": {"n": 7}}\n</tool_call>', add_special_tokens=False)[
+        "input_ids"
+    ]
+    assert all(matcher.accept(token) for token in rest)
+    assert not matcher.accept(base.tokenizer("a", add_special_tokens=False)["input_ids"][0])
+    assert matcher.accept(end)
+
+
 @settings(max_examples=30, deadline=None)
 @given(choices=st.lists(texts.filter(bool), min_size=1, max_size=4).map(tuple), seed=st.integers(0, 5))
 def test_an_answer_is_one_of_the_choices(choices: tuple[str, ...], seed: int) -> None:
@@ -282,6 +370,7 @@ def replace_vocabulary(tokenizer: Any, tokens: set[str]) -> Any:
     ("constraint", "said"),
     [
         ({}, "0 kinds"),
+        ({"calls": (("f", "{}"),), "regex": "a", "json_object": True}, "2 kinds"),
         ({"regex": "a", "json_object": True}, "2 kinds"),
         ({"choices": ("a", "")}, "an empty choice"),
         ({"regex": "a" * 70_000}, "70,000 letters"),
