@@ -270,8 +270,8 @@ def test_a_template_that_drops_a_turn_or_refuses_it_is_told():
     )
     with pytest.raises(InputError, match="drops a turn"):
         ChatEncoder(tokenizer).prompt(turns("a", "b", "c"))
-    with pytest.raises(InputError, match="refuses turns of the roles user, system"):
-        encoder("gemma").prompt([*turns("a"), Message(role="system", content="s")])
+    with pytest.raises(InputError, match="refuses turns of the roles user, user"):
+        encoder("gemma").prompt([*turns("a"), *turns("b")])
 
 
 def hit(text):
