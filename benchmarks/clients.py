@@ -2,7 +2,7 @@
 
 Run: python benchmarks/clients.py --task FILE [--only NAME …]  →  benchmarks/results/clients.json, some ten minutes.
 `trimtab serve prompt` runs in a process of its own on loopback. Each client is installed by pip or npm into a folder of
-its own (`benchmarks/.clients`, not in git) and runs `benchmarks/clients/NAME.py` (or `.mjs`, `.sh`), which has nothing
+its own below the temporary folder and runs `benchmarks/clients/NAME.py` (or `.mjs`, `.sh`), which has nothing
 of Trimtab but the address, the key and the name of the model. A check is passed if the client returns what its own
 documentation says: text, a call of one of the functions with valid arguments, an object of the class, a stream that
 adds up. The model is small and calls functions badly; what is looked at is the protocol, not the answers.
@@ -16,6 +16,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 import threading
 import venv
 from collections.abc import Iterator, Mapping
@@ -29,7 +30,7 @@ from trimtab.base.machine import describe_machine
 
 HERE = Path(__file__).resolve().parent
 RESULT = HERE / "results" / "clients.json"
-FOLDERS = HERE / ".clients"
+FOLDERS = Path(tempfile.gettempdir()) / "trimtab-clients"
 SECONDS = 600  # of one client
 
 

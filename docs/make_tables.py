@@ -1250,7 +1250,7 @@ def clients() -> str:
             (
                 f"{name} {versions}",
                 "; ".join(one for one in client["checks"] if client["checks"][one] == "ok"),
-                "; ".join(failed),
+                "; ".join(failed) or "nothing",
             )
         )
     return _table_of(("client", "what worked", "what did not"), rows)

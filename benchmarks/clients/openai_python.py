@@ -20,6 +20,22 @@ def auto():
     return message.content or is_call(message.tool_calls[0].function.name, message.tool_calls[0].function.arguments)
 
 
+def auto_after_examples():
+    """Return whether the model, which has seen three calls, calls by its own choice, whole and streamed."""
+    turns = []
+    for a, b in ((1, 2), (4, 4), (7, 1)):
+        function = {"name": "add", "arguments": json.dumps({"a": a, "b": b})}
+        turns.append({"role": "user", "content": f"What is {a} plus {b}?"})
+        turns.append({"role": "assistant", "tool_calls": [{"id": f"c{a}", "type": "function", "function": function}]})
+        turns.append({"role": "tool", "tool_call_id": f"c{a}", "content": str(a + b)})
+        turns.append({"role": "assistant", "content": str(a + b)})
+    turns.append({"role": "user", "content": "What is 2 plus 3?"})
+    (call,) = chat.create(model=MODEL, messages=turns, tools=TOOLS).choices[0].message.tool_calls
+    with chat.stream(model=MODEL, messages=turns, tools=TOOLS) as events:
+        (again,) = events.get_final_completion().choices[0].message.tool_calls
+    return is_call(call.function.name, call.function.arguments) and again.function.arguments == call.function.arguments
+
+
 def loop():
     first = chat.create(model=MODEL, messages=[USER], tools=TOOLS, tool_choice="required").choices[0]
     (call,) = first.message.tool_calls
@@ -71,6 +87,7 @@ def named():
 check("chat", lambda: chat.create(model=MODEL, messages=[USER], max_tokens=20).choices[0].message.content)
 check("chat, tools, auto", auto)
 check("chat, tools, auto, streamed", text_stream)
+check("chat, tools, auto, a call after examples", auto_after_examples)
 check("chat, tools, required, result sent back", loop)
 check("chat, a named tool", named)
 check("chat, tools, streamed", stream)

@@ -141,7 +141,7 @@ schemas = st.recursive(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(schema=schemas, seed=st.integers(0, 5))
 @example(
     schema={
@@ -418,6 +418,17 @@ def test_what_answers_cannot_be_held_to_is_refused_in_one_line(constraint: dict[
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 400
     assert here.in_flight == 0
+
+
+def test_a_schema_that_doubles_at_every_reference_is_refused() -> None:
+    steps = {f"d{n}": {"anyOf": [{"$ref": f"#/$defs/d{n + 1}"}] * 2} for n in range(60)}
+    schema = {"$defs": {**steps, "d60": {"type": "string"}}, "enum": [1, 2], "$ref": "#/$defs/d0"}
+    for text in (
+        schema,
+        {"$defs": schema["$defs"], "allOf": [{"$ref": "#/$defs/d0"}, {"anyOf": [{"$ref": "#/$defs/d0"}]}]},
+    ):
+        with pytest.raises(InputError, match="unfolds into more than"):
+            engine().submit(asked(Constraint(schema=json.dumps(text))))
 
 
 def test_one_that_takes_too_much_to_prepare_is_refused_and_the_next_is_not(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from fractions import Fraction
+from functools import lru_cache
 from itertools import combinations
 from typing import Any
 
@@ -36,7 +37,7 @@ _SUPPORTED = {
 _KNOWN = {"type", "enum", "const", "anyOf", "oneOf", "allOf", "$ref"}.union(*_SUPPORTED.values())
 _LEAST = {"minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties"}
 _MOST = {"maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties"}
-MAX_PARTS = 5_000  # subschemas visited, as references and unions multiply
+MAX_PARTS = 50_000  # subschemas visited, as references and unions multiply
 MAX_MULTIPLES = 1_000  # values of a bounded multipleOf, which are listed
 MAX_DIVISOR = 1_024  # the library ignores a larger multipleOf
 _REMEDY = "leave it out, or say the same in other words"
@@ -59,7 +60,7 @@ def supported_schema(text: str) -> str:
     except OverflowError as error:  # of a count in a pattern, which jsonschema compiles with Python's re
         raise InputError(f"not a JSON schema ({error})", "mend its patterns", field="constraint") from None
     try:
-        return json.dumps(_Rewriter(schema).rewritten())
+        return json.dumps(_Rewriter(schema, len(text)).rewritten())
     except RecursionError:
         raise _refusal("a schema that refers to itself where it would have to be merged") from None
 
@@ -73,6 +74,13 @@ def require_linear(pattern: str) -> None:
     except ValueError as error:
         remedy = "mend it; look-around and back-references are not supported, nor large counts inside others"
         raise InputError(f"not a regular expression that can be used ({error})", remedy, field="constraint") from None
+
+
+@lru_cache(maxsize=64)
+def _search(pattern: str) -> Callable[[str], bool]:
+    """Return a function that is true for texts in which a pattern matches; raises as `require_linear`."""
+    require_linear(pattern)
+    return linear_pattern(pattern, whole=False)
 
 
 class _EmptyError(InputError):
@@ -94,8 +102,10 @@ def _without_annotations(schema: Schema) -> Schema:
 class _Rewriter:
     """Rewrites one schema: references become definitions of their own, `allOf` one schema, `oneOf` an `anyOf`."""
 
-    def __init__(self, root: Any) -> None:
+    def __init__(self, root: Any, characters: int) -> None:
         self._root = root
+        self._validator: Any = self._root_validator()
+        self._check_cost = 1 + characters // 1_000  # of one value against the schema
         self._definitions: dict[str, Any] = {}  # by name
         self._names: dict[str, str] = {}  # of definitions, by reference
         self._left = MAX_PARTS
@@ -110,6 +120,8 @@ class _Rewriter:
         if isinstance(schema, bool):
             return schema
         self._count()
+        if "$id" in schema and schema is not self._root:
+            raise _refusal("answers cannot be constrained to an '$id' within a schema")
         plain = _without_annotations(schema)
         if set(plain) == {"$ref"}:
             return self._definition(plain["$ref"])
@@ -131,8 +143,8 @@ class _Rewriter:
             raise _empty("a union of which no answer fits an option")
         return {"anyOf": rewritten}
 
-    def _count(self) -> None:
-        self._left -= 1
+    def _count(self, cost: int = 1) -> None:
+        self._left -= cost
         if self._left < 0:
             raise _refusal(f"a schema that unfolds into more than {MAX_PARTS:,} parts", "simplify it")
 
@@ -186,28 +198,37 @@ class _Rewriter:
     def _values(self, schema: Schema, parts: Sequence[Schema]) -> list[Any]:
         """Return the values of the first `enum` or `const` that the whole schema allows."""
         values = next(part.get("enum", [part.get("const")]) for part in parts if "enum" in part or "const" in part)
-        fitting = [value for value in values if self._is_valid(value, schema)]
+        is_alone = set(schema) in ({"enum"}, {"const"})
+        fitting = values if is_alone else [value for value in values if self._is_valid(value, schema)]
         if not fitting:
             raise _empty("an enum of which no value fits")
         return fitting
 
     def _is_valid(self, value: Any, schema: Any) -> bool:
-        """True if a value is valid for a part of the schema; patterns are matched in linear time."""
-        from jsonschema import Draft202012Validator, ValidationError, validators
-        from referencing import Registry
+        """True if a value is valid for a part of the schema."""
         from referencing.exceptions import Unresolvable
 
-        def pattern(_validator: Any, pattern: str, instance: Any, _schema: Any) -> Iterator[ValidationError]:
-            require_linear(pattern)
-            if isinstance(instance, str) and not linear_pattern(pattern, whole=False)(instance):
-                yield ValidationError("does not match")
-
-        checker = validators.extend(Draft202012Validator, {"pattern": pattern})
-        root = self._root if isinstance(self._root, dict) else {}
+        self._count(self._check_cost)
         try:
-            return bool(checker(root, registry=Registry()).evolve(schema=schema).is_valid(value))
+            return bool(self._validator.evolve(schema=schema).is_valid(value))
         except Unresolvable as error:
             raise _refusal(f"$ref {error.ref[:80]!r} leads nowhere", "put it under $defs") from None
+
+    def _root_validator(self) -> Any:
+        """Return a validator that matches patterns in linear time, counts references and fetches none."""
+        from jsonschema import Draft202012Validator, ValidationError, validators
+        from referencing import Registry
+
+        def pattern(_validator: Any, pattern: str, instance: Any, _schema: Any) -> Iterator[ValidationError]:
+            if isinstance(instance, str) and not _search(pattern)(instance):
+                yield ValidationError("does not match")
+
+        def reference(validator: Any, name: str, instance: Any, schema: Any) -> Iterator[ValidationError]:
+            self._count(self._check_cost)  # references to references may double at each step
+            yield from Draft202012Validator.VALIDATORS["$ref"](validator, name, instance, schema)
+
+        checker = validators.extend(Draft202012Validator, {"pattern": pattern, "$ref": reference})
+        return checker(self._root if isinstance(self._root, dict) else {}, registry=Registry())
 
     def _merged(self, parts: Sequence[Schema]) -> tuple[Schema, list[Schema]]:
         """Return the conjunction of schemas, and the unions that hold beside it."""
