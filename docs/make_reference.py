@@ -101,7 +101,7 @@ def _value(value: Any) -> str:
 def _type(entry: dict[str, Any], known: dict[str, Any]) -> str:
     """A type in words: its choices, its items, its limits."""
     if "anyOf" in entry:
-        return " or ".join(_type(one, known) for one in entry["anyOf"] if one.get("type") != "null")
+        return " or ".join(dict.fromkeys(_type(one, known) for one in entry["anyOf"] if one.get("type") != "null"))
     if "$ref" in entry:
         target = known[entry["$ref"].rpartition("/")[2]]
         return "table" if target.get("type") == "object" else _type(target, known)

@@ -1262,7 +1262,29 @@ def architectures() -> str:
 
 
 ARCHITECTURE_COLUMNS = ("answers", "trains", "adapter", "merged", "gguf")
+
+
+def clients() -> str:
+    """What each public client did against our server."""
+    found = load("clients")
+    if found is None:
+        return "Not run yet."
+    rows = []
+    for name, client in found["clients"].items():
+        versions = ", ".join(client["versions"].values())
+        failed = [f"{check} ({said})" for check, said in client["checks"].items() if said != "ok"]
+        rows.append(
+            (
+                f"{name} {versions}",
+                "; ".join(one for one in client["checks"] if client["checks"][one] == "ok"),
+                "; ".join(failed) or "nothing",
+            )
+        )
+    return _table_of(("client", "what worked", "what did not"), rows)
+
+
 PAGES = {
+    "docs/how-to/serving.md": {"clients": clients},
     "docs/how-to/many-gpus.md": {"sharded-memory": sharded_memory, "sharded-speed": sharded_speed},
     "docs/how-to/surface-coverage.md": {"coverage-judging": coverage_judging, "surface-tactics": surface_tactics},
     "docs/how-to/surface-audit.md": {"surface-checks": surface_checks},

@@ -204,7 +204,7 @@ def test_read_without_loss(tmp_path: Path, name: str, data: bytes, inputs: tuple
 def test_33_tool_calls_keep_name_and_arguments(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(lines({"messages": [ASK, CALLS, RESULT, SAY]}, {"messages": [ASK, CALLS]}))
     first, second = read(tmp_path / "a.jsonl").examples
-    written = '<tool_call>{"name": "find", "arguments": {"q": "x"}}</tool_call>'
+    written = '<tool_call>\n{"name": "find", "arguments": {"q": "x"}}\n</tool_call>'
     assert [message.role for message in first.messages] == ["user", "assistant", "tool"]
     assert first.messages[1].content == written
     assert second.references == (written,)

@@ -270,8 +270,11 @@ def test_a_template_that_drops_a_turn_or_refuses_it_is_told():
     )
     with pytest.raises(InputError, match="drops a turn"):
         ChatEncoder(tokenizer).prompt(turns("a", "b", "c"))
-    with pytest.raises(InputError, match="refuses turns of the roles user, system"):
-        encoder("gemma").prompt([*turns("a"), Message(role="system", content="s")])
+    refusing = (
+        "{% for m in messages %}{% if m['role'] == 'tool' %}{{ raise_exception('no') }}{% endif %}{{ m['content'] }}"
+    )
+    with pytest.raises(InputError, match="refuses turns of the roles user, tool"):
+        ChatEncoder(tokenizer_with(refusing + "{% endfor %}")).prompt([*turns("a"), Message(role="tool", content="s")])
 
 
 def hit(text):

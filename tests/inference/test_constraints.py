@@ -4,6 +4,7 @@ refused in one line."""
 from __future__ import annotations
 
 import json
+import random
 import re
 import sys
 from dataclasses import replace
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from trimtab.base.errors import InputError, PackageError
+from trimtab.data.function_calls import CallReader, call_start
 from trimtab.inference import constraints as room
 from trimtab.inference.constraints import Constraint, grammars_of
 from trimtab.inference.engine import Completion, Engine, Request
@@ -60,6 +62,28 @@ leaves = st.one_of(
     st.builds(lambda value: {"const": value}, texts),
     st.just({"type": "string", "pattern": "^[a-c]{2,3}-[0-9]$"}),
     st.just({"type": ["integer", "null"], "minimum": 0, "maximum": 20}),
+    st.sampled_from([".", "[^a]", "^[ -~]$", r"^\w\s$", '^["a]$', "^a|b$", "^(ab)*c?$", r"^\d{4}-\d{2}$"]).map(
+        lambda pattern: {"type": "string", "pattern": pattern}
+    ),
+    st.builds(
+        lambda pattern, least, more: {
+            "type": "string",
+            "pattern": pattern,
+            "minLength": least,
+            "maxLength": least + more,
+        },
+        st.sampled_from(["^[a-z]+$", "^a[0-9]*b?$", r"^x?\d{1,3}-$", "^[^a]*$"]),
+        st.integers(0, 3),
+        st.integers(0, 5),
+    ),
+    st.builds(
+        lambda divisor, bounds: {"type": "integer", "multipleOf": divisor, **bounds},
+        st.sampled_from([1, 3, 250, 2000]),
+        st.sampled_from([{"minimum": -9, "exclusiveMaximum": 9000}, {"minimum": 5}]),
+    ),
+    st.just({"type": "integer", "multipleOf": 3}),
+    st.just({"type": "number", "multipleOf": 0.25, "minimum": -1, "maximum": 1.5}),
+    st.just({"type": "string", "enum": ["a", 1, "abc"], "maxLength": 2}),
 )  # fmt: skip
 
 
@@ -78,18 +102,46 @@ def objects(parts: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
     )
 
 
+def merged(parts: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    """Schemas beside others: `allOf`, and keywords beside a union, an enum or each other."""
+    return st.one_of(
+        st.builds(lambda several: {"allOf": several}, st.lists(parts, min_size=1, max_size=3)),
+        st.builds(lambda option, other: {**other, "anyOf": [option, {"type": "integer"}]}, parts, parts),
+    )
+
+
+def exclusive(parts: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    """`oneOf`, of whatever and of objects that a constant tells apart."""
+
+    def tagged(kind: str, part: dict[str, Any], required: bool) -> dict[str, Any]:
+        properties = {"kind": {"const": kind}, "a": part}
+        return {"type": "object", "properties": properties, "required": ["kind"] if required else ["a"]}
+
+    return st.one_of(
+        st.builds(lambda options: {"oneOf": options}, st.lists(parts, min_size=1, max_size=3)),
+        st.builds(
+            lambda one, other, required: {"oneOf": [tagged("x", one, True), tagged("y", other, required)]},
+            parts,
+            parts,
+            st.booleans(),
+        ),
+    )
+
+
 schemas = st.recursive(
     leaves,
     lambda parts: st.one_of(
         objects(parts),
         st.builds(lambda items, most: {"type": "array", "items": items, "maxItems": most}, parts, st.integers(0, 3)),
         st.builds(lambda options: {"anyOf": options}, st.lists(parts, min_size=1, max_size=3)),
+        merged(parts),
+        exclusive(parts),
     ),
     max_leaves=5,
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(schema=schemas, seed=st.integers(0, 5))
 @example(
     schema={
@@ -100,7 +152,11 @@ schemas = st.recursive(
     seed=3,
 )  # fmt: skip
 def test_an_answer_is_valid_for_its_schema(schema: dict[str, Any], seed: int) -> None:
-    (completion,) = engine().generate([asked(Constraint(schema=json.dumps(schema)), seed, max_new=2000)])
+    """Or the schema is refused: it is never taken and not enforced."""
+    try:
+        (completion,) = engine().generate([asked(Constraint(schema=json.dumps(schema)), seed, max_new=2000)])
+    except InputError:
+        return
     assert completion.finished
     assert list(Draft202012Validator(schema).iter_errors(json.loads(text(completion)))) == []
 
@@ -130,6 +186,92 @@ def test_no_letter_is_begun_that_is_none(first, fits, wrong):
     for token in (bytes([fits]), b"\x80"):
         assert matcher.accept(number[token])
     assert number[b"\x85"] in allowed() or number[b'"'] in allowed()  # afterwards as before
+
+
+FUNCTIONS = (
+    (
+        "save",
+        '{"type": "object", "properties": {"n": {"type": "integer", "minimum": 0, "maximum": 99}}, "required": ["n"]}',
+    ),
+    ('drop "é"', '{"type": "object", "properties": {}}'),
+)
+MOST = 400  # tokens of an answer
+SCHEMAS = {name: json.loads(schema) for name, schema in FUNCTIONS}
+
+
+@pytest.mark.parametrize(
+    ("more", "fits"),
+    [
+        ({"must_call": True}, None),
+        ({}, str.isprintable),
+        ({"choices": ("yes", "no")}, ("yes", "no").__contains__),
+        ({"regex": "[0-9]{3}"}, re.compile("[0-9]{3}").fullmatch),
+        ({"schema": '{"enum": [1, 2]}'}, ("1", "2").__contains__),
+        ({"json_object": True}, lambda said: isinstance(json.loads(said), dict)),
+    ],
+    ids=lambda one: "-".join(one) if isinstance(one, dict) else "",
+)
+def test_an_answer_is_a_call_with_valid_arguments_or_what_it_may_be_without_one(
+    more: dict[str, Any], fits: Any
+) -> None:
+    begun = call_start("save") if fits else ""  # a random model never begins one by itself
+    for seed in range(8):
+        matcher = _Driven(Constraint(calls=FUNCTIONS, **more), begun if seed % 2 else "")
+        text_before, name, arguments = read_call(matcher.answer(seed))
+        if name:
+            assert list(Draft202012Validator(SCHEMAS[name]).iter_errors(json.loads(arguments))) == []
+            assert text_before == ""
+        else:
+            assert fits
+            assert not more or len(matcher.ids) == MOST or fits(text_before)
+
+
+class _Driven:
+    """A random answer under a constraint that begins with a text."""
+
+    def __init__(self, constraint: Constraint, begun: str) -> None:
+        base, end = speller()
+        self.tokenizer, self.end, self.ids = base.tokenizer, end, []
+        self.matcher = grammars_of(base.tokenizer, frozenset({end}), base.model.config.vocab_size).matcher(constraint)
+        self.vocabulary = base.model.config.vocab_size
+        for token in self.tokenizer(begun, add_special_tokens=False)["input_ids"]:
+            assert self.matcher.accept(token)
+            self.ids.append(token)
+
+    def answer(self, seed: int) -> str:
+        draw = random.Random(seed)
+        bits_1W = torch.zeros(1, -(-self.vocabulary // 32), dtype=torch.int32)
+        while len(self.ids) < MOST:
+            self.matcher.fill(bits_1W, 0)
+            allowed = [token for token in range(self.vocabulary) if bits_1W[0, token // 32] >> token % 32 & 1]
+            token = self.end if self.end in allowed and draw.random() < 0.3 else draw.choice(allowed)
+            assert self.matcher.accept(token)
+            if token == self.end:
+                break
+            self.ids.append(token)
+        return str(self.tokenizer.decode(self.ids))
+
+
+def read_call(said: str) -> tuple[str, str, str]:
+    reader = CallReader([name for name, _ in FUNCTIONS])
+    parts = [*reader.add(said), *reader.end()]
+    return tuple("".join(getattr(part, field) for part in parts) for field in ("text", "name", "arguments"))  # type: ignore[return-value]
+
+
+def test_text_may_come_before_a_call_and_nothing_after_it() -> None:
+    base, end = speller()
+    matcher = grammars_of(base.tokenizer, frozenset({end}), base.model.config.vocab_size).matcher(
+        Constraint(calls=FUNCTIONS)
+    )
+    tokens = base.tokenizer("one <tool<tool_call>", add_special_tokens=False)["input_ids"]
+    assert all(matcher.accept(token) for token in tokens)
+    assert not matcher.accept(end)  # a call that has begun is not text any more
+    rest = base.tokenizer('\n{"name": "save", "arguments": {"n": 7}}\n</tool_call>', add_special_tokens=False)[
+        "input_ids"
+    ]
+    assert all(matcher.accept(token) for token in rest)
+    assert not matcher.accept(base.tokenizer("a", add_special_tokens=False)["input_ids"][0])
+    assert matcher.accept(end)
 
 
 @settings(max_examples=30, deadline=None)
@@ -229,6 +371,7 @@ def replace_vocabulary(tokenizer: Any, tokens: set[str]) -> Any:
     ("constraint", "said"),
     [
         ({}, "0 kinds"),
+        ({"calls": (("f", "{}"),), "regex": "a", "json_object": True}, "2 kinds"),
         ({"regex": "a", "json_object": True}, "2 kinds"),
         ({"choices": ("a", "")}, "an empty choice"),
         ({"regex": "a" * 70_000}, "70,000 letters"),
@@ -251,10 +394,19 @@ def test_a_constraint_that_means_nothing_is_refused(constraint: dict[str, Any], 
         ({"schema": '{"type": "string", "pattern": "(?=a)b"}'}, "not a regular expression"),
         ({"schema": '{"type": "array", "uniqueItems": true}'}, "'uniqueItems'"),
         ({"schema": '{"type": "object", "properties": {"a": {"not": {}}}}'}, "'not'"),
-        ({"schema": '{"enum": ["a"], "maxLength": 3}'}, "'maxLength' beside enum"),
-        ({"schema": '{"type": "string", "pattern": "a", "maxLength": 3}'}, "a length beside 'pattern'"),
+        ({"schema": '{"enum": ["abcd"], "maxLength": 3}'}, "an enum of which no value fits"),
+        ({"schema": '{"type": "string", "pattern": "a*b*", "maxLength": 3}'}, "a length beside a 'pattern'"),
+        ({"schema": '{"type": "string", "pattern": "^(ab)*$", "maxLength": 3}'}, "a length beside a 'pattern'"),
+        ({"schema": '{"type": "string", "pattern": "^\\"$"}'}, "a pattern with quotes"),
+        ({"schema": '{"type": "integer", "multipleOf": 5, "minimum": 0}'}, "give both minimum and maximum"),
+        ({"schema": '{"type": "number", "multipleOf": 0.1, "minimum": 0, "maximum": 1}'}, "without rounding"),
+        ({"schema": '{"oneOf": [{"type": "integer"}, {"type": "number"}]}'}, "options 1 and 2 of 'oneOf'"),
+        ({"schema": '{"allOf": [{"type": "string"}, {"type": "null"}]}'}, "no answer fits"),
+        ({"schema": '{"$ref": "#/$defs/x"}'}, "leads nowhere"),
+        ({"schema": '{"allOf": [{"$ref": "#"}, {"type": "null"}]}'}, "refers to itself"),
+        ({"schema": '{"maximum": 3}'}, "without a type"),
         ({"schema": '{"$ref": "https://example.com/x.json"}'}, "leads out of the schema"),
-        ({"schema": '{"allOf": [{"type": "string"}, {"maxLength": 3}]}'}, "'allOf' of several"),
+        ({"schema": '{"allOf": [{"prefixItems": [true]}, {"items": {}}]}'}, "'prefixItems' in one of several"),
         ({"schema": '{"type": "integer", "minimum": 3, "maximum": 2}'}, "cannot be used"),
         ({"schema": "false"}, "cannot be used"),
     ],
@@ -266,6 +418,17 @@ def test_what_answers_cannot_be_held_to_is_refused_in_one_line(constraint: dict[
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 400
     assert here.in_flight == 0
+
+
+def test_a_schema_that_doubles_at_every_reference_is_refused() -> None:
+    steps = {f"d{n}": {"anyOf": [{"$ref": f"#/$defs/d{n + 1}"}] * 2} for n in range(60)}
+    schema = {"$defs": {**steps, "d60": {"type": "string"}}, "enum": [1, 2], "$ref": "#/$defs/d0"}
+    for text in (
+        schema,
+        {"$defs": schema["$defs"], "allOf": [{"$ref": "#/$defs/d0"}, {"anyOf": [{"$ref": "#/$defs/d0"}]}]},
+    ):
+        with pytest.raises(InputError, match="unfolds into more than"):
+            engine().submit(asked(Constraint(schema=json.dumps(text))))
 
 
 def test_one_that_takes_too_much_to_prepare_is_refused_and_the_next_is_not(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,6 +27,21 @@ def written(tmp_path_factory: pytest.TempPathFactory, tiny_model_folder: Path, t
 @pytest.fixture(scope="session")
 def writing(written: Path) -> Iterator[Here]:
     with serving_here(written, "prompt", "rag", "quick") as here:
+        yield here
+
+
+@pytest.fixture(scope="session")
+def calling(
+    tmp_path_factory: pytest.TempPathFactory, tiny_model_folder: Path, tiny_embedding_folder: Path
+) -> Iterator[Here]:
+    """A server whose model has room for the definitions of functions."""
+    folder = tmp_path_factory.mktemp("calling")
+    model = shutil.copytree(tiny_model_folder, folder / "model")
+    settings = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps(settings | {"max_position_embeddings": 4096}))
+    task = writing_task(folder, model, tiny_embedding_folder, arms=("prompt", "rag"))
+    study(task, listeners=[])
+    with serving_here(task, "prompt", "rag") as here:
         yield here
 
 

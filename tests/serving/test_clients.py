@@ -132,7 +132,7 @@ def test_embeddings_packed_and_plain(client: openai.OpenAI, writing: Here) -> No
 @pytest.mark.parametrize(
     "refused",
     [
-        {"tools": [{"type": "function", "function": {"name": "f"}}]},
+        {"functions": [{"name": "f"}]},
         {"logit_bias": {"5": 100}},
         {"web_search_options": {}},  # a search with the usual options
     ],
@@ -156,11 +156,8 @@ def test_a_response_is_not_gone_on_from_what_is_kept_elsewhere(client: openai.Op
 def test_errors_are_those_that_the_client_knows(client: openai.OpenAI, writing: Here) -> None:
     with pytest.raises(openai.NotFoundError, match="there are: tiny:prompt, tiny:rag"):
         ask(client, "gpt-5")
-    with pytest.raises(openai.BadRequestError, match="a system turn stands first"):
-        client.chat.completions.create(
-            model="prompt",
-            messages=[{"role": "user", "content": "a"}, {"role": "system", "content": "b"}],
-        )
+    with pytest.raises(openai.BadRequestError, match="the last turn must be the user's"):
+        client.chat.completions.create(model="prompt", messages=[{"role": "system", "content": "b"}])
     with pytest.raises(openai.BadRequestError, match="temperature"):
         ask(client, temperature=9)
     with pytest.raises(openai.BadRequestError, match="context of 256") as refused:
@@ -238,7 +235,7 @@ def test_every_answer_of_a_stream_is_the_one_without(client: openai.OpenAI) -> N
         ask(client, max_tokens=5000, n=3, stream=True)  # before the stream begins
 
 
-def test_several_system_turns_in_front_are_one(client: openai.OpenAI) -> None:
+def test_several_system_turns_in_front_are_one_and_later_ones_stay(client: openai.OpenAI) -> None:
     def said(*turns: tuple[str, str]) -> Any:
         given: Any = [{"role": role, "content": text} for role, text in turns]
         reply = client.chat.completions.create(model="prompt", messages=given, max_tokens=9)
@@ -246,8 +243,10 @@ def test_several_system_turns_in_front_are_one(client: openai.OpenAI) -> None:
 
     one = said(("system", "Which city?\n\nSay one."), ("user", QUESTION))
     assert said(("developer", "Which city?"), ("system", "Say one."), ("user", QUESTION)) == one
-    with pytest.raises(openai.BadRequestError, match="a system turn stands first"):
-        said(("system", "Which city?"), ("user", QUESTION), ("developer", "Say one."), ("user", QUESTION))
+    late = said(("system", "Which city?"), ("user", QUESTION), ("developer", "Say one."), ("user", QUESTION))
+    first = said(("system", "Which city?\n\nSay one."), ("user", QUESTION), ("user", QUESTION))
+    assert late[1] > first[1] - 2  # a turn more, two line breaks fewer
+    assert said(("system", "Which city?"), ("user", QUESTION), ("system", "Say one."))[0]
 
 
 def test_a_system_turn_takes_the_place_of_the_instruction(client: openai.OpenAI, writing: Here) -> None:

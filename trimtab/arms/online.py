@@ -18,6 +18,7 @@ from trimtab.arms.workspace import FOLDER
 from trimtab.base.common_prefix import common_prefix_length
 from trimtab.base.errors import InputError, RemoteError
 from trimtab.base.records import Arm, Example, Generation, Hit, Message, Prompt
+from trimtab.data.function_calls import functions_in_words, turns_as_text
 from trimtab.data.prompts import with_passages
 from trimtab.inference.constraints import Constraint
 from trimtab.inference.detokenize import token_bytes
@@ -27,6 +28,7 @@ from trimtab.inference.sampling import GREEDY, Sampling
 from trimtab.measurement.citations import supporting
 from trimtab.measurement.metrics import has_abstained
 
+CONSTRAINED_TOKENS = 1024  # of a constrained answer whose length the request leaves open
 IGNORED_TEMPERATURE = 1.0  # the highest temperature that clients send by default; choosing arms ignore it
 LABEL_BATCH = 16  # questions per pass of a choosing arm
 SAMPLE_PROMPTS = 8  # questions whose prompts show the common prefix of an arm's prompts
@@ -37,12 +39,13 @@ class OnlineQuestion:
     """A conversation up to the question, with its generation parameters. `max_new`: None for the length limit of the
     measurement.
 
-    A system turn replaces the task's instruction. `raw`: a prompt used as it is, as text or token ids, without
-    template, instruction or passages; `messages` is then empty. `echo`: the reply contains the prompt, with the
-    log-probabilities of its tokens if `logprobs` is set; `max_new` may then be 0. `top_logprobs`: the number of
-    likeliest alternatives per token. `draws`: the number of samples requested for the same question, of which this
-    is one. `cache_salt`: identifies the client; its prefix is cached for this client alone, to speed up its next
-    turn, and is not cached if empty.
+    A first system turn replaces the task's instruction. After the user's last turn, calls and what they returned may
+    follow. `functions`: the definitions (JSON) of the functions that the model is shown; the calls that the answer may
+    make are part of `constraint`. `raw`: a prompt used as it is, as text or token ids, without template, instruction or
+    passages; `messages` is then empty. `echo`: the reply contains the prompt, with the log-probabilities of its tokens
+    if `logprobs` is set; `max_new` may then be 0. `top_logprobs`: the number of likeliest alternatives per token.
+    `draws`: the number of samples requested for the same question, of which this is one. `cache_salt`: identifies the
+    client; its prefix is cached for this client alone, to speed up its next turn, and is not cached if empty.
     """
 
     id: str
@@ -55,6 +58,7 @@ class OnlineQuestion:
     logprobs: bool = False
     top_logprobs: int = 0
     constraint: Constraint | None = None
+    functions: tuple[str, ...] = ()
     draws: int = 1
     cache_salt: str = ""
 
@@ -62,6 +66,14 @@ class OnlineQuestion:
     def source(self) -> tuple[Message, ...] | str | tuple[int, ...]:
         """Return the conversation, or the raw prompt: the same object for all draws of a question."""
         return self.messages if self.raw is None else self.raw
+
+    @property
+    def asked(self) -> tuple[Message, ...]:
+        """Return the conversation up to the user's last turn: what follows are calls and what they returned."""
+        end = next(
+            (number for number in range(len(self.messages), 0, -1) if self.messages[number - 1].role == "user"), 0
+        )
+        return self.messages[:end]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,10 +241,11 @@ class WritingArm:
         prompt.
         """
         self._require_free(question)
-        max_new = self._session.output_tokens if question.max_new is None else question.max_new
+        least = self._session.output_tokens if question.max_new is None else question.max_new
         if self._prepared is None or self._prepared.source is not question.source:
             self._prepared = None
-            self._prepared = self._prepare(question, max_new)
+            self._prepared = self._prepare(question, least)
+        max_new = self._answer_tokens(question, least, len(self._prepared.ids))
         prompt = self._prepared.prompt and replace(self._prepared.prompt, id=question.id)
         request = Request(
             id=question.id,
@@ -250,6 +263,14 @@ class WritingArm:
         )
         self._engine.submit(request)
         self._asked[question.id] = _ActiveQuestion(question=question, prompt=prompt, ids=self._prepared.ids)
+
+    def _answer_tokens(self, question: OnlineQuestion, least: int, prompt_tokens: int) -> int:
+        """Return the most tokens of an answer: JSON and calls, which are of no use if cut, may be longer than measured
+        answers where the request has no limit.
+        """
+        if question.max_new is not None or question.constraint is None:
+            return least
+        return max(least, min(CONSTRAINED_TOKENS, self._session.context_tokens - prompt_tokens))
 
     @property
     def _quotes(self) -> bool:
@@ -285,17 +306,24 @@ class WritingArm:
             )
         prompt = prompt_for(self._ready, question, max_new)
         self._session.retriever.forget_hits()  # a server's questions are unlimited, so this must not grow
-        ids = self._session.encoder.prompt(prompt.messages)
+        ids = self._encoded(question, prompt.messages)
         require_room(question.id, len(ids), max_new, self._session.context_tokens)
         public = self._shared_tokens(question, prompt, ids)
         return _PreparedQuestion(source=question.messages, prompt=prompt, ids=ids, public=public)
 
+    def _encoded(self, question: OnlineQuestion, messages: tuple[Message, ...]) -> tuple[int, ...]:
+        """Return the ids of a prompt, with functions as the template shows them, or else in words of ours."""
+        encoder = self._session.encoder
+        if encoder.shows(question.functions):
+            return encoder.prompt(messages, question.functions)
+        return encoder.prompt(functions_in_words(messages, question.functions))
+
     def _shared_tokens(self, question: OnlineQuestion, prompt: Prompt, ids: tuple[int, ...]) -> int:
         """Return the number of leading tokens before the client's content: instruction, shots and passages.
 
-        0 if clients bring turns of their own, which are private.
+        0 if clients bring turns or functions of their own, which are private.
         """
-        if len(question.messages) > 1:
+        if len(question.messages) > 1 or question.functions:
             return 0
         *before, last = prompt.messages
         blank = replace(last, content=with_passages("", prompt.hits) if prompt.hits else "")
@@ -425,7 +453,8 @@ class ChoosingArm:
         self.prepare(question)
         if self._prepared is None or self._prepared[0] is not question.messages:
             self._prepared = None
-            self._prepared = question.messages, prompt_for(self._ready, question, 0)
+            plain = replace(question, messages=turns_as_text(question.messages))
+            self._prepared = question.messages, prompt_for(self._ready, plain, 0)
             self._session.retriever.forget_hits()
         self._asked[question.id] = question, replace(self._prepared[1], id=question.id)
 
@@ -478,16 +507,18 @@ def unsupported_options(question: OnlineQuestion, room: int | None) -> Iterator[
 
 
 def prompt_for(ready: ReadyArm, question: OnlineQuestion, answer_tokens: int) -> Prompt:
-    """Return the prompt of a question.
+    """Return the prompt of a question. Passages are those of the user's last turn, and stand there.
 
     Raises InputError for a conversation that does not end with a turn to answer, or that does not fit the model's
     context with `answer_tokens` more tokens.
     """
-    if not question.messages or question.messages[-1].role not in ("user", "tool"):
+    asked = question.asked
+    if not asked or question.messages[-1].role == "assistant":
         raise InputError("the last turn is not the user's", "end with the question", field="messages")
-    example = Example(id=question.id, messages=question.messages, references=())
+    example = Example(id=question.id, messages=asked, references=())
     ready.builder.require_room(example, answer_tokens)
-    return ready.builder.prompts([example])[0]
+    prompt = ready.builder.prompts([example])[0]
+    return replace(prompt, messages=(*prompt.messages, *question.messages[len(asked) :]))
 
 
 def reply_from(session: Session, question: OnlineQuestion, prompt: Prompt, generation: Generation) -> OnlineReply:
@@ -498,6 +529,6 @@ def reply_from(session: Session, question: OnlineQuestion, prompt: Prompt, gener
         text=text,
         generation=generation,
         hits=prompt.hits,
-        cited=supporting(text, prompt.hits, unknown, question.messages[-1].content) if prompt.hits else (),
+        cited=supporting(text, prompt.hits, unknown, question.asked[-1].content) if prompt.hits else (),
         abstained=session.task.task.kind == "answer" and has_abstained(text, unknown),
     )

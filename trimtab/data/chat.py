@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast, get_args
 
 from trimtab.base.records import Message, Role
+from trimtab.data.function_calls import call_text
 from trimtab.data.readers import RawRow
 from trimtab.data.strict_json import parse_json, type_name
 
@@ -131,7 +132,7 @@ def _content(row: RawRow, turn: dict[str, Any], key: str, where: str) -> str:
 
 
 def _tool_calls(row: RawRow, turn: dict[str, Any], where: str) -> list[str]:
-    """Return each call as the text `<tool_call>{"name": …, "arguments": …}</tool_call>`, so that nothing is lost."""
+    """Return each call as text, as the server reads and writes it, so that nothing is lost."""
     calls = turn.get("tool_calls")
     if not calls:
         return []
@@ -151,8 +152,7 @@ def _tool_calls(row: RawRow, turn: dict[str, Any], where: str) -> list[str]:
             raise row.error(
                 f"tool arguments are {type_name(arguments)}, not an object", "write a JSON object", f"{place}.arguments"
             )
-        body = json.dumps({"name": name, "arguments": arguments}, ensure_ascii=False)
-        calls_text.append(f"<tool_call>{body}</tool_call>")
+        calls_text.append(call_text(name, json.dumps(arguments, ensure_ascii=False)))
     return calls_text
 
 

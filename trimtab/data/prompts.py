@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 from trimtab.base.errors import InputError
 from trimtab.base.records import Document, Encoded, Example, Hit, Message, Prompt
 from trimtab.base.sanitize import one_line
+from trimtab.data.function_calls import call_text
 from trimtab.data.template import render_template
 
 Shot = tuple[str, str]
@@ -134,9 +135,35 @@ class ChatEncoder:
         """Return the turns as the template expects them, and as another program has to pass them."""
         return [{"role": role, "content": text} for role, text in zip(*self._prepare(messages), strict=True)]
 
-    def prompt(self, messages: Sequence[Message]) -> tuple[int, ...]:
-        """Return the ids up to the beginning of the answer."""
-        return self._encode_prompt(messages)[0]
+    def prompt(self, messages: Sequence[Message], functions: Sequence[str] = ()) -> tuple[int, ...]:
+        """Return the ids up to the beginning of the answer; `functions`: definitions (JSON) that `shows` is true of."""
+        return self._encode_prompt(messages, functions)[0]
+
+    def shows(self, functions: Sequence[str]) -> bool:
+        """True if the template shows these functions, and writes calls as `call_text` does.
+
+        Not if a definition contains a special or added token: the template's text is read with them.
+        """
+        tokens = {*self.tokenizer.all_special_tokens, *self.tokenizer.get_added_vocab()}
+        spelled = any(token.strip() and token in text for token in tokens for text in functions)
+        return self._has_calls and not spelled
+
+    @cached_property
+    def _has_calls(self) -> bool:
+        """True if the template shows functions, and writes a call and what it returned in the form that we read."""
+        definition = {"name": "\ue0002\ue001", "description": "\ue0003\ue001", "parameters": {"type": "object"}}
+        call = {"name": "\ue0002\ue001", "arguments": {"\ue0004\ue001": 1}}
+        turns: list[dict[str, Any]] = [
+            {"role": "user", "content": "\ue0000\ue001"},
+            {"role": "assistant", "content": "", "tool_calls": [{"type": "function", "function": call}]},
+            {"role": "tool", "content": "\ue0001\ue001"},
+        ]
+        try:
+            text = self._render_turns(turns, True, [json.dumps({"type": "function", "function": definition})])
+        except InputError:
+            return False
+        written = call_text("\ue0002\ue001", '{"\ue0004\ue001": 1}')
+        return all(part in text for part in ("\ue0003\ue001", "\ue0000\ue001", written, "\ue0001\ue001"))
 
     def fewest_tokens(self, messages: Sequence[Message]) -> int:
         """Return a lower bound of the tokens of these contents, by their words and bytes, without tokenizing.
@@ -225,11 +252,13 @@ class ChatEncoder:
                 return piece[: position + 1]
         return (self._end_id,)
 
-    def _encode_prompt(self, messages: Sequence[Message]) -> tuple[tuple[int, ...], tuple[bool, ...]]:
+    def _encode_prompt(
+        self, messages: Sequence[Message], functions: Sequence[str] = ()
+    ) -> tuple[tuple[int, ...], tuple[bool, ...]]:
         """Return the ids up to the beginning of the answer, and for each whether it belongs to an earlier answer or its
         end."""
         roles, contents = self._prepare(messages)
-        first, *frames = self._template_frames(roles, True)
+        first, *frames = self._template_frames(roles, True, functions)
         ids, in_answer, lead, ending = list(first.ids), [False] * len(first.ids), first.lead, self._end_ids()
         for role, content, frame in zip(roles, contents, frames, strict=True):
             content_ids = self.text(content, lead)
@@ -241,32 +270,52 @@ class ChatEncoder:
         return tuple(ids), tuple(in_answer)
 
     def _prepare(self, messages: Sequence[Message]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Return roles and contents for the template; without support for system turns they go before the next user
-        turn."""
-        if not self._has_system_role and messages[0].role == "system":
-            system, first, *rest = messages
-            messages = [Message(role=first.role, content=f"{system.content}\n\n{first.content}"), *rest]
-        return tuple(message.role for message in messages), tuple(message.content for message in messages)
+        """Return roles and contents for the template; a system turn that it does not take, first or later, goes before
+        the next turn that is not the assistant's, or after the last."""
+        turns: list[Message] = []
+        waiting: list[str] = []
+        for number, message in enumerate(messages):
+            if message.role == "system" and not (self._has_late_system if number else self._has_system_role):
+                waiting.append(message.content)
+            elif waiting and message.role != "assistant":
+                turns.append(Message(role=message.role, content="\n\n".join([*waiting, message.content])))
+                waiting = []
+            else:
+                turns.append(message)
+        if waiting and turns:
+            turns[-1] = Message(role=turns[-1].role, content="\n\n".join([turns[-1].content, *waiting]))
+        return tuple(message.role for message in turns), tuple(message.content for message in turns)
 
-    def _template_frames(self, roles: tuple[str, ...], add_generation_prompt: bool) -> tuple[TemplateFrame, ...]:
+    def _template_frames(
+        self, roles: tuple[str, ...], add_generation_prompt: bool, functions: Sequence[str] = ()
+    ) -> tuple[TemplateFrame, ...]:
         """Return what the template puts before, between and after the contents of turns with these roles."""
+        if functions:
+            return self._made_frames(roles, add_generation_prompt, functions)
         if (roles, add_generation_prompt) not in self._frames:
-            pieces = self.pieces(roles, add_generation_prompt)
-            # The blank of "[INST] " belongs to the first word's token; the one before the answer stays.
-            leads = [" " if piece.endswith(" ") else "" for piece in pieces[:-1]] + [""]
             if len(self._frames) >= MOST_FRAMES:
                 self._frames.clear()  # clients of a server choose the roles, so the cache must be bounded
-            self._frames[roles, add_generation_prompt] = tuple(
-                TemplateFrame(ids=self._ids(piece.removesuffix(lead)), lead=lead)
-                for piece, lead in zip(pieces, leads, strict=True)
-            )
+            self._frames[roles, add_generation_prompt] = self._made_frames(roles, add_generation_prompt)
         return self._frames[roles, add_generation_prompt]
 
-    def pieces(self, roles: Sequence[str], add_generation_prompt: bool) -> tuple[str, ...]:
+    def _made_frames(
+        self, roles: tuple[str, ...], add_generation_prompt: bool, functions: Sequence[str] = ()
+    ) -> tuple[TemplateFrame, ...]:
+        pieces = self.pieces(roles, add_generation_prompt, functions)
+        # The blank of "[INST] " belongs to the first word's token; the one before the answer stays.
+        leads = [" " if piece.endswith(" ") else "" for piece in pieces[:-1]] + [""]
+        return tuple(
+            TemplateFrame(ids=self._ids(piece.removesuffix(lead)), lead=lead)
+            for piece, lead in zip(pieces, leads, strict=True)
+        )
+
+    def pieces(
+        self, roles: Sequence[str], add_generation_prompt: bool, functions: Sequence[str] = ()
+    ) -> tuple[str, ...]:
         """Return the text before, between and after the contents of turns with these roles; raises InputError for a
         dropped turn."""
         marks = [f"\ue000{number}\ue001" for number in range(len(roles))]
-        rest, pieces = self._render(roles, marks, add_generation_prompt), []
+        rest, pieces = self._render(roles, marks, add_generation_prompt, functions), []
         for mark in marks:
             piece, found, rest = rest.partition(mark)
             if not found:
@@ -280,27 +329,43 @@ class ChatEncoder:
     def _ids(self, piece: str) -> tuple[int, ...]:
         return tuple(self.tokenizer(piece, add_special_tokens=False)["input_ids"]) if piece else ()
 
-    def _render(self, roles: Sequence[str], contents: Sequence[str], add_generation_prompt: bool) -> str:
+    def _render(
+        self, roles: Sequence[str], contents: Sequence[str], add_generation_prompt: bool, functions: Sequence[str] = ()
+    ) -> str:
         turns = [{"role": role, "content": content} for role, content in zip(roles, contents, strict=True)]
+        return self._render_turns(turns, add_generation_prompt, functions)
+
+    def _render_turns(
+        self, turns: Sequence[Mapping[str, Any]], add_generation_prompt: bool, functions: Sequence[str]
+    ) -> str:
         tokens = self.tokenizer.special_tokens_map
         if self._plain_template:
             tokens = {"bos": self.tokenizer.bos_token if self._bos_ids else "", "eos": self.tokenizer.eos_token or ""}
         variables = {
             "messages": turns,
-            "tools": None,
+            "tools": [json.loads(text) for text in functions] or None,
             "documents": None,
             "add_generation_prompt": add_generation_prompt,
         }
         try:
             template = self._plain_template or self.tokenizer.get_chat_template()
-            return render_template(template, {**tokens, **variables})
+            return render_template(template, {**tokens, **variables}, cached=not functions)
         except InputError:
             raise
         except ValueError as error:
             raise InputError(
-                f"the chat template refuses turns of the roles {', '.join(roles)} ({one_line(error)})",
+                f"the chat template refuses turns of the roles {', '.join(turn['role'] for turn in turns)} "
+                f"({one_line(error)})",
                 "mend the row's roles",
             ) from error
+
+    @cached_property
+    def _has_late_system(self) -> bool:
+        """True if the template keeps a system turn where it stands."""
+        try:
+            return bool(self._template_frames(("system", "user", "assistant", "system", "user"), True))
+        except InputError:
+            return False
 
     def _keeps_system_first(self) -> bool:
         """True if the template keeps a system turn, and keeps it first; some move it before the last user turn."""

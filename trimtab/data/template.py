@@ -19,16 +19,16 @@ _LONGEST_LINE = 8 * LONGEST  # of JSON, its escapes counted
 _REMEDY = "choose another base model, or mend its chat template"
 
 
-def render_template(template: str, variables: Mapping[str, Any]) -> str:
-    """Return the text that `template` gives for `variables` (JSON values).
+def render_template(template: str, variables: Mapping[str, Any], *, cached: bool = True) -> str:
+    """Return the text that `template` gives for `variables` (JSON values); `cached` keeps it for the next call.
 
     Raises InputError if the template exceeds the limits, and ValueError with its own message if it refuses or fails.
     """
-    return _render_cached(json.dumps({"template": template, "variables": variables}))
+    request = json.dumps({"template": template, "variables": variables})
+    return _render_cached(request) if cached else _render(request)
 
 
-@lru_cache(maxsize=4096)
-def _render_cached(request: str) -> str:
+def _render(request: str) -> str:
     answer = _renderer.ask(request)
     if answer is None:
         answer = {"over": f"takes more than {SECONDS} s of processor time or {MEGABYTES} MB of memory"}
@@ -37,6 +37,9 @@ def _render_cached(request: str) -> str:
     if "over" in answer:
         raise InputError(f"the chat template {answer['over']}", _REMEDY, field="base.model")
     return str(answer["text"])
+
+
+_render_cached = lru_cache(maxsize=4096)(_render)
 
 
 def _worker() -> Worker:

@@ -23,6 +23,7 @@ from torch import Tensor
 from trimtab.base.errors import InputError, PackageError
 from trimtab.base.sanitize import one_line
 from trimtab.base.worker import Worker
+from trimtab.data.function_calls import CALL_END, CALL_MARK, call_start
 from trimtab.inference.json_schemas import require_linear, supported_schema
 from trimtab.inference.kv_cache import small_tensor
 
@@ -41,27 +42,33 @@ _VALID_SECOND_BYTES = {0xE0: range(0xA0, 0xC0), 0xED: range(0x80, 0xA0), 0xF0: r
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Constraint:
-    """A constraint on the whole answer, from its first token to its last; exactly one of these.
+    """A constraint on the whole answer, from its first token to its last; one of the first four, or `calls`, or both.
 
     `schema`: the text of a JSON schema; properties come in its order, and only those that it names unless it has
     `additionalProperties`. `regex`: a regular expression for the whole answer. `choices`: the answer is one of these
-    texts. `json_object`: any JSON object. Raises InputError if none or several are given, or more than MAX_CHARACTERS
-    characters.
+    texts. `json_object`: any JSON object. `calls`: functions that the answer may call, by name with the schema of their
+    arguments, as `call_text` writes it; beside another constraint that one is for an answer without a call, else text
+    may come before the call. `must_call`: the answer is a call. Raises InputError if none or several are given, or more
+    than MAX_CHARACTERS characters.
     """
 
     schema: str = ""
     regex: str = ""
     choices: tuple[str, ...] = ()
     json_object: bool = False
+    calls: tuple[tuple[str, str], ...] = ()
+    must_call: bool = False
 
     def __post_init__(self) -> None:
         given = [bool(self.schema), bool(self.regex), bool(self.choices), self.json_object]
-        if sum(given) != 1:
+        if sum(given) > 1 or not (any(given) or self.calls):
             problem = f"a constraint of {sum(given)} kinds"
             raise InputError(problem, "give one of schema, regex, choices and json_object", field="constraint")
         if not all(self.choices):
             raise InputError("an empty choice", "leave it out", field="constraint")
-        letters = len(self.schema) + len(self.regex) + sum(map(len, self.choices))
+        letters = sum(
+            map(len, (self.schema, self.regex, *self.choices, *(text for call in self.calls for text in call)))
+        )
         if letters > MAX_CHARACTERS:
             raise InputError(
                 f"a constraint of {letters:,} letters", f"up to {MAX_CHARACTERS:,} are read", field="constraint"
@@ -71,13 +78,28 @@ class Constraint:
         """Return the request to `grammar_worker.py`; raises InputError for a schema that cannot be enforced
         completely.
         """
+        if not self.calls:
+            return self._text_request()
+        calls = [(call_start(name), _parameters(name, schema)) for name, schema in self.calls]
+        has_text = not self.must_call and (self.schema or self.regex or self.choices or self.json_object)
+        return {
+            "kind": "calls",
+            "calls": calls,
+            "end": CALL_END,
+            "mark": None if self.must_call or has_text else CALL_MARK,
+            "text": self._text_request() if has_text else None,
+            "whitespace": WHITESPACE,
+        }
+
+    def _text_request(self) -> dict[str, Any]:
+        """Return the request for an answer that is no call."""
         if self.regex:
             require_linear(self.regex)
             return {"kind": "regex", "text": self.regex}
         if self.choices:
             return {"kind": "ebnf", "text": "root ::= " + " | ".join(map(_quoted, dict.fromkeys(self.choices)))}
-        text = supported_schema(self.schema) if self.schema else '{"type": "object"}'
-        return {"kind": "schema", "text": text, "strict": not self.json_object, "whitespace": WHITESPACE}
+        text = supported_schema(self.schema or '{"type": "object"}')
+        return {"kind": "schema", "text": text, "whitespace": WHITESPACE}
 
 
 class Matcher(Protocol):
@@ -239,6 +261,15 @@ def vocabulary_tokens(tokenizer: Any, vocabulary: int, stop_ids: frozenset[int])
         if number < vocabulary and number not in special:
             tokens[number] = token
     return tokens
+
+
+def _parameters(name: str, schema: str) -> str:
+    """Return the schema of a function's arguments for the library; raises InputError that names the function."""
+    try:
+        return supported_schema(schema)
+    except InputError as error:
+        problem = f"function {name[:80]!r}: {error.problem}"
+        raise InputError(problem, error.remedy, field="constraint") from None
 
 
 def _quoted(text: str) -> str:

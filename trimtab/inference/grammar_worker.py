@@ -46,9 +46,36 @@ def _compiled(compiler: Any, request: dict[str, Any]) -> Any:
         return compiler.compile_regex(request["text"])
     if request["kind"] == "ebnf":
         return compiler.compile_grammar(request["text"])
-    return compiler.compile_json_schema(
-        request["text"], strict_mode=request["strict"], max_whitespace_cnt=request["whitespace"]
-    )
+    if request["kind"] == "calls":
+        return compiler.compile_structural_tag({"type": "structural_tag", "format": _calls_format(request)})
+    return compiler.compile_json_schema(request["text"], max_whitespace_cnt=request["whitespace"])
+
+
+def _calls_format(request: dict[str, Any]) -> dict[str, Any]:
+    """Return the library's format of text and then perhaps a call, of constrained text or a call, or of a call."""
+    calls = [
+        {"type": "tag", "begin": start, "content": _schema_format(schema, request), "end": request["end"]}
+        for start, schema in request["calls"]
+    ]
+    if request["mark"]:
+        return {"type": "triggered_tags", "triggers": [request["mark"]], "tags": calls, "stop_after_first": True}
+    return {"type": "or", "elements": [*([_text_format(request["text"])] if request["text"] else []), *calls]}
+
+
+def _text_format(request: dict[str, Any]) -> dict[str, Any]:
+    if request["kind"] == "regex":
+        return {"type": "regex", "pattern": request["text"]}
+    if request["kind"] == "ebnf":
+        return {"type": "grammar", "grammar": request["text"]}
+    return _schema_format(request["text"], request)
+
+
+def _schema_format(schema: str, request: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "type": "json_schema",
+        "json_schema": json.loads(schema),
+        "max_whitespace_cnt": request["whitespace"],
+    }
 
 
 def _write_line(answer: dict[str, Any]) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import json
 import random
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
 from typing import Any
@@ -22,20 +22,20 @@ from trimtab.serving.dispatcher import ClientDisconnectedError, CompleteAnswer, 
 from trimtab.serving.middleware import Refused
 from trimtab.serving.replies import (
     DONE,
-    FunctionCall,
+    NO_FUNCTIONS,
+    CallableFunctions,
+    ChatCall,
+    ResponseItems,
     annotations_of,
     chat_logprobs,
     chat_reply,
     completion_logprobs,
     completion_reply,
-    delta_of,
     finish_reason,
     first_delta,
-    message_item,
     response_reply,
     sse_event,
     stream_chunk,
-    text_part,
     trimtab_field,
     usage_of,
 )
@@ -44,23 +44,23 @@ from trimtab.serving.schema import (
     ChatRequest,
     CompletionOptions,
     CompletionRequest,
-    ConversationTurn,
     RawCompletionRequest,
     ResponsesRequest,
     SamplingRequest,
+    ToolOptions,
 )
 
 
 @dataclass(frozen=True, slots=True)
 class _ReplyFormat:
-    """The shape of a reply: OpenAI's object name, chat or plain, `draws` answers to each prompt, and the forced
-    function."""
+    """The shape of a reply: OpenAI's object name, chat or plain, `draws` answers to each prompt, and the functions that
+    may be called."""
 
     object: str
     prefix: str
     chat: bool
     logprobs: bool = False
-    call: FunctionCall | None = None
+    functions: CallableFunctions = NO_FUNCTIONS
     draws: int = 1
 
 
@@ -75,12 +75,14 @@ def chat_routes(dispatcher: Dispatcher) -> APIRouter:
     async def chat(body: ChatRequest, request: Request) -> Response:
         """Answer a conversation with an arm."""
         served, questions = await dispatcher.route(body.model, request), _chat_questions(body)
-        kind = replace(CHAT, logprobs=bool(body.logprobs), call=_forced_call(body), draws=body.n or 1)
+        kind = replace(CHAT, logprobs=bool(body.logprobs), functions=body.callable_functions, draws=body.n or 1)
         if body.stream:
             events = await _start_events(dispatcher, served, questions, request)
             return _event_stream(_sse_chunks(events, served, kind, usage=_wants_usage(body)))
         answers = await _answer_all(dispatcher, served, questions, request)
-        return JSONResponse(chat_reply(new_id("chatcmpl"), served, answers, logprobs=kind.logprobs, call=kind.call))
+        return JSONResponse(
+            chat_reply(new_id("chatcmpl"), served, answers, logprobs=kind.logprobs, functions=kind.functions)
+        )
 
     @router.post("/v1/completions")
     async def complete(body: CompletionRequest, request: Request) -> Response:
@@ -109,9 +111,13 @@ def chat_routes(dispatcher: Dispatcher) -> APIRouter:
         """Answer text or a conversation in the format of OpenAI's Responses API."""
         served, question = await dispatcher.route(body.model, request), _response_question(body)
         if body.stream:
-            return _event_stream(_response_stream(await _start_events(dispatcher, served, [question], request), served))
-        answer = await dispatcher.answer(served, question, request)
-        return JSONResponse(response_reply(new_id("resp"), served, answer, status=_status(answer.reply)))
+            events = await _start_events(dispatcher, served, [question], request)
+            return _event_stream(_response_stream(events, served, body))
+        reply = (await dispatcher.answer(served, question, request)).reply
+        items = ResponseItems(answer_id := new_id("resp"), body.callable_functions)
+        for _ in (*items.add(reply.text), *items.end(reply)):
+            pass  # the events of a stream
+        return JSONResponse(response_reply(answer_id, served, reply, items.output, status=_status(reply)))
 
     return router
 
@@ -135,21 +141,18 @@ def _wants_usage(body: CompletionOptions) -> bool:
     return body.stream_options is not None and body.stream_options.include_usage
 
 
-def to_messages(turns: Sequence[ConversationTurn]) -> tuple[Message, ...]:
-    """Convert the turns of a request to messages; `developer` means `system`, and leading system turns are joined.
+def to_messages(messages: Sequence[Message]) -> tuple[Message, ...]:
+    """Return the turns of a request with leading system turns joined.
 
-    Raises Refused for a system turn in another place, and for a last turn that is not the user's or is empty.
+    Raises Refused if the last turn, system turns apart, is neither the user's nor a function's, or nobody asks.
     """
-    messages = [Message(role="system" if one.role == "developer" else one.role, content=one.text) for one in turns]
-    leading = list(takewhile(lambda one: one.role == "system", messages))
-    if len(leading) > 1:
-        joined = Message(role="system", content="\n\n".join(one.content for one in leading))
-        messages = [joined, *messages[len(leading) :]]
-    if any(one.role == "system" for one in messages[1:]):
-        raise Refused(400, "a system turn stands first, or not at all", code="messages")
-    if messages[-1].role != "user" or not messages[-1].content.strip():
-        raise Refused(400, "the last turn must be the user's, and say something", code="messages")
-    return tuple(messages)
+    leading = list(takewhile(lambda message: message.role == "system", messages))
+    joined = [Message(role="system", content="\n\n".join(message.content for message in leading))] if leading else []
+    roles = [message.role for message in messages if message.role != "system"]
+    asked = next((message.content for message in reversed(messages) if message.role == "user"), "")
+    if roles[-1:] not in (["user"], ["tool"]) or not asked.strip():
+        raise Refused(400, "the last turn must be the user's or a function's, and a user must ask", code="messages")
+    return (*joined, *messages[len(leading) :])
 
 
 def sampling_of(body: SamplingRequest, draw: int = 0) -> Sampling:
@@ -201,26 +204,30 @@ def _questions(
     ]
 
 
-def _forced_call(body: ChatRequest) -> FunctionCall | None:
-    """Return the function call that the answer fills in, None if the answer is text."""
-    return FunctionCall(body.forced.name, named=body.tool_choice != "required") if body.forced else None
+def _answer_constraint(body: ToolOptions, form: AnswerFormat | None) -> Constraint | None:
+    """Return the constraint of an answer that has a format, may call functions, or both."""
+    constraint = constraint_of(form)
+    if not body.functions:
+        return constraint
+    calls = tuple((function.name, function.arguments_schema) for function in body.offered)
+    if constraint is None:
+        return Constraint(calls=calls, must_call=body.must_call)
+    return replace(constraint, calls=calls, must_call=body.must_call)
 
 
 def _chat_questions(body: ChatRequest) -> list[OnlineQuestion]:
     max_new = body.max_completion_tokens or body.max_tokens
     with_logprobs, top_logprobs = bool(body.logprobs), (body.top_logprobs or 0) if body.logprobs else 0
-    messages = to_messages([one.turn for one in body.messages])
+    messages = to_messages([turn.message for turn in body.messages])
     questions = _questions(body, messages, max_new, logprobs=with_logprobs, top_logprobs=top_logprobs)
-    constraint = constraint_of(body.response_format)
-    if body.forced:
-        constraint = Constraint(schema=json.dumps(body.forced.parameters or {"type": "object", "properties": {}}))
-    return [replace(one, constraint=constraint) for one in questions]
+    constraint, shown = _answer_constraint(body, body.response_format), body.definitions
+    return [replace(question, constraint=constraint, functions=shown) for question in questions]
 
 
 def _completion_questions(body: CompletionRequest) -> list[OnlineQuestion]:
     questions: list[OnlineQuestion] = []
     for prompt in body.prompts:
-        messages = to_messages([ConversationTurn(role="user", content=prompt)])
+        messages = to_messages([Message(role="user", content=prompt)])
         with_logprobs, top_logprobs = body.logprobs is not None, body.logprobs or 0
         questions += _questions(body, messages, body.max_tokens, logprobs=with_logprobs, top_logprobs=top_logprobs)
     return questions
@@ -237,17 +244,16 @@ def _raw_questions(body: RawCompletionRequest) -> list[OnlineQuestion]:
 
 
 def _response_question(body: ResponsesRequest) -> OnlineQuestion:
-    turns: list[ConversationTurn] = (
-        [ConversationTurn(role="user", content=body.input)] if isinstance(body.input, str) else list(body.input)
-    )
+    messages = [turn.message for turn in body.turns]
     if body.instructions:
-        turns.insert(0, ConversationTurn(role="system", content=body.instructions))
+        messages.insert(0, Message(role="system", content=body.instructions))
     return OnlineQuestion(
         id=new_id("q"),
-        messages=to_messages(turns),
+        messages=to_messages(messages),
         max_new=body.max_output_tokens,
         sampling=sampling_of(body),
-        constraint=constraint_of(body.text.format if body.text else None),
+        constraint=_answer_constraint(body, body.answer_format),
+        functions=body.definitions,
     )
 
 
@@ -320,6 +326,7 @@ async def _sse_chunks(
     answer_id, created = new_id(kind.prefix), int(time.time())
     characters: dict[int, int] = {}
     replies: dict[int, OnlineReply] = {}
+    calls: dict[int, ChatCall] = {}
 
     def sse_chunk(choices: Sequence[dict[str, Any]], **more: Any) -> bytes:
         return sse_event(
@@ -332,9 +339,9 @@ async def _sse_chunks(
 
     async for index, item in events:
         if index not in characters:
-            characters[index] = 0
+            characters[index], calls[index] = 0, ChatCall(kind.functions)
             if kind.chat:
-                yield sse_chunk([_choice(index, {"delta": first_delta(kind.call)})])
+                yield sse_chunk([_choice(index, {"delta": first_delta(kind.functions)})])
         if isinstance(item, AnswerPiece):
             tokens = None
             if kind.logprobs:
@@ -342,14 +349,16 @@ async def _sse_chunks(
                     chat_logprobs(item.tokens) if kind.chat else completion_logprobs(item.tokens, characters[index])
                 )
                 characters[index] += sum(len(token.text) for token in item.tokens)
-            piece = {"delta": delta_of(item.text, kind.call)} if kind.chat else {"text": item.text}
-            yield sse_chunk([_choice(index, piece, tokens)])
+            piece = {"delta": calls[index].delta(item.text)} if kind.chat else {"text": item.text}
+            if tokens or piece != {"delta": {}}:
+                yield sse_chunk([_choice(index, piece, tokens)])
             continue
         replies[index] = item
-        last: dict[str, Any] = {"delta": {"annotations": annotations_of(item)}} if kind.chat else {"text": ""}
-        yield sse_chunk(
-            [_choice(index, last, finish=finish_reason(item, kind.call))], trimtab=trimtab_field(served, item)
-        )
+        last: dict[str, Any] = {"text": ""}
+        if kind.chat:
+            last = {"delta": {**calls[index].last_delta(), "annotations": annotations_of(item)}}
+        finish = finish_reason(item, kind.functions if calls[index].is_called else NO_FUNCTIONS)
+        yield sse_chunk([_choice(index, last, finish=finish)], trimtab=trimtab_field(served, item))
     if usage:
         yield sse_chunk([], usage=usage_of([replies[index] for index in sorted(replies)], kind.draws))
     yield DONE
@@ -361,31 +370,33 @@ def _choice(
     return {"index": index, **fields, "logprobs": tokens, "finish_reason": finish}
 
 
-async def _response_stream(events: AsyncIterator[IndexedEvent], served: ServedModel) -> AsyncIterator[bytes]:
+async def _response_stream(
+    events: AsyncIterator[IndexedEvent], served: ServedModel, body: ResponsesRequest
+) -> AsyncIterator[bytes]:
     """Yield the numbered events of `/v1/responses`."""
-    answer_id, number = new_id("resp"), 0
-    position = {"output_index": 0, "content_index": 0, "item_id": f"msg-{answer_id}"}
+    answer_id = new_id("resp")
+    items, number = ResponseItems(answer_id, body.callable_functions), 0
 
-    def numbered(name: str, **more: Any) -> bytes:
+    def numbered(new: Iterable[dict[str, Any]]) -> Iterator[bytes]:
         nonlocal number
-        number += 1
-        return sse_event({"type": name, "sequence_number": number - 1, **more}, name)
+        for event in new:
+            yield sse_event({**event, "sequence_number": number}, event["type"])
+            number += 1
 
-    begun = response_reply(answer_id, served, None, status="in_progress")
-    yield numbered("response.created", response=begun)
-    yield numbered("response.in_progress", response=begun)
-    yield numbered("response.output_item.added", output_index=0, item=message_item(answer_id, None))
-    yield numbered("response.content_part.added", **position, part=text_part(None))
+    begun = response_reply(answer_id, served, None, (), status="in_progress")
+    for chunk in numbered({"type": name, "response": begun} for name in ("response.created", "response.in_progress")):
+        yield chunk
     async for _, item in events:
         if isinstance(item, AnswerPiece):
-            yield numbered("response.output_text.delta", **position, delta=item.text, logprobs=[])
+            for chunk in numbered(items.add(item.text)):
+                yield chunk
             continue
-        yield numbered("response.output_text.done", **position, text=item.text, logprobs=[])
-        yield numbered("response.content_part.done", **position, part=text_part(item))
-        yield numbered("response.output_item.done", output_index=0, item=message_item(answer_id, item))
+        for chunk in numbered(items.end(item)):
+            yield chunk
         status = _status(item)
-        whole = response_reply(answer_id, served, CompleteAnswer(item), status=status)
-        yield numbered(f"response.{status}", response=whole)
+        whole = response_reply(answer_id, served, item, items.output, status=status)
+        for chunk in numbered([{"type": f"response.{status}", "response": whole}]):
+            yield chunk
 
 
 def _status(reply: OnlineReply) -> str:

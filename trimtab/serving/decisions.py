@@ -20,7 +20,7 @@ from trimtab.serving.chat import to_messages
 from trimtab.serving.dispatcher import Dispatcher, ServedModel, new_id
 from trimtab.serving.middleware import Refused
 from trimtab.serving.replies import usage_of
-from trimtab.serving.schema import MOST_LETTERS, ConversationTurn, DecisionsRequest, SystemOneRequest
+from trimtab.serving.schema import MOST_LETTERS, DecisionsRequest, SystemOneRequest
 
 
 def decision_routes(dispatcher: Dispatcher) -> APIRouter:
@@ -109,8 +109,8 @@ def _state_messages(state: Any) -> tuple[Message, ...]:
     ):
         turns = [one for one in state if one["role"] != "system"]
         if turns and all(one["role"] in ("user", "assistant") and isinstance(one["content"], str) for one in turns):
-            return to_messages([ConversationTurn(role=one["role"], content=one["content"]) for one in turns])
-    return to_messages([ConversationTurn(role="user", content=text)])
+            return to_messages([Message(role=one["role"], content=one["content"]) for one in turns])
+    return to_messages([Message(role="user", content=text)])
 
 
 async def _classify(

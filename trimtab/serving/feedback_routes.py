@@ -5,7 +5,6 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 
 from trimtab.base.errors import BusyError
-from trimtab.base.records import Message
 from trimtab.serving.dispatcher import Dispatcher, refusal
 from trimtab.serving.feedback import FeedbackStore
 from trimtab.serving.feedback_schema import JudgedAnswer, Judgement
@@ -46,7 +45,7 @@ def _judgement(body: FeedbackRequest, dispatcher: Dispatcher, user: str | None) 
         answers.append(JudgedAnswer(arm=arm, version=version, text=one.text, passages=tuple(one.passages)))
     return Judgement(
         kind=body.kind,
-        messages=tuple(Message(role=turn.role, content=turn.text) for turn in body.messages),
+        messages=tuple(turn.message for turn in body.messages),
         answers=tuple(answers),
         chosen=body.chosen,
         correction=body.correction,

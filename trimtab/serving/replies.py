@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
 
 from trimtab.arms.online import OnlineReply, TokenLogprob
+from trimtab.data.function_calls import AnswerPart, CallReader
 from trimtab.measurement.citations import used_sentences
 from trimtab.serving.dispatcher import CompleteAnswer, ServedModel
 
@@ -29,45 +30,82 @@ def usage_of(replies: Sequence[OnlineReply], draws: int = 1) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, slots=True)
-class FunctionCall:
-    """A function that is called with the answer as arguments; with `named` the request named it, and OpenAI reports
-    "stop"."""
+class CallableFunctions:
+    """The names of the functions that an answer may call; `is_named`: the request named the one that it must call."""
 
-    name: str
-    named: bool
+    names: tuple[str, ...] = ()
+    is_named: bool = False
 
 
-def finish_reason(reply: OnlineReply, call: FunctionCall | None = None) -> str:
-    """Return OpenAI's finish reason: stop, length or tool_calls."""
+NO_FUNCTIONS = CallableFunctions()
+
+
+def finish_reason(reply: OnlineReply, called: CallableFunctions = NO_FUNCTIONS) -> str:
+    """Return OpenAI's finish reason: stop, length or tool_calls; stop for a call that the request named. `called`: the
+    functions, if the answer is a call of one.
+    """
     if not reply.generation.finished:
         return "length"
-    return "tool_calls" if call and not call.named else "stop"
+    return "tool_calls" if called.names and not called.is_named else "stop"
 
 
-def _message(reply: OnlineReply, call: FunctionCall | None) -> dict[str, Any]:
-    """Return the assistant's message, with the answer as its text or as the arguments of the called function."""
-    message: dict[str, Any] = {"role": "assistant", "content": None if call else reply.text, "refusal": None}
-    if call:
-        function = {"name": call.name, "arguments": reply.text}
-        message["tool_calls"] = [{"id": _call_id(), "type": "function", "function": function}]
-    return {**message, "annotations": annotations_of(reply)}
+class ChatCall:
+    """Reads one answer of a chat, in which a function may be called, and says it in OpenAI's deltas."""
+
+    def __init__(self, functions: CallableFunctions) -> None:
+        self._reader = CallReader(functions.names) if functions.names else None
+
+    @property
+    def is_called(self) -> bool:
+        """True once a call has begun."""
+        return self._reader is not None and self._reader.is_called
+
+    def delta(self, text: str) -> dict[str, Any]:
+        """Return the delta of a piece of the answer; empty while it may be the beginning of a call."""
+        return _delta(self._reader.add(text)) if self._reader else {"content": text}
+
+    def last_delta(self) -> dict[str, Any]:
+        """Return the delta of what was kept back to the end."""
+        return _delta(self._reader.end()) if self._reader else {}
 
 
-def first_delta(call: FunctionCall | None) -> dict[str, Any]:
-    """Return the first delta of a streamed answer."""
-    if not call:
-        return {"role": "assistant", "content": ""}
-    function = {"name": call.name, "arguments": ""}
+def _delta(parts: Iterable[AnswerPart]) -> dict[str, Any]:
+    delta: dict[str, Any] = {}
+    for part in parts:
+        if part.text:
+            delta["content"] = delta.get("content", "") + part.text
+        elif part.name:
+            function = {"name": part.name, "arguments": ""}
+            delta["tool_calls"] = [{"index": 0, "id": _call_id(), "type": "function", "function": function}]
+        else:
+            (call,) = delta.setdefault("tool_calls", [{"index": 0, "function": {"arguments": ""}}])
+            call["function"]["arguments"] += part.arguments
+    return delta
+
+
+def first_delta(functions: CallableFunctions) -> dict[str, Any]:
+    """Return the first delta of a streamed answer; its content is null if there may be none."""
+    return {"role": "assistant", "content": None if functions.names else ""}
+
+
+def _chat_choice(index: int, answer: CompleteAnswer, functions: CallableFunctions, logprobs: bool) -> dict[str, Any]:
+    """Return a choice: the assistant's message, with its text, the function that it calls, or both."""
+    reply, call = answer.reply, ChatCall(functions)
+    first, last = call.delta(reply.text), call.last_delta()
+    message: dict[str, Any] = {"role": "assistant", "content": reply.text, "refusal": None}
+    if functions.names:
+        message["content"] = (first.get("content", "") + last.get("content", "")) or None
+    if call.is_called:
+        (begun,), (rest,) = first["tool_calls"], last.get("tool_calls", [{"function": {"arguments": ""}}])
+        arguments = begun["function"]["arguments"] + rest["function"]["arguments"]
+        function = {**begun["function"], "arguments": arguments}
+        message["tool_calls"] = [{"id": begun["id"], "type": "function", "function": function}]
     return {
-        "role": "assistant",
-        "content": None,
-        "tool_calls": [{"index": 0, "id": _call_id(), "type": "function", "function": function}],
+        "index": index,
+        "message": {**message, "annotations": annotations_of(reply)},
+        "logprobs": chat_logprobs(answer.tokens) if logprobs else None,
+        "finish_reason": finish_reason(reply, functions if call.is_called else NO_FUNCTIONS),
     }
-
-
-def delta_of(text: str, call: FunctionCall | None) -> dict[str, Any]:
-    """Return the delta of a piece of an answer."""
-    return {"tool_calls": [{"index": 0, "function": {"arguments": text}}]} if call else {"content": text}
 
 
 def _call_id() -> str:
@@ -133,7 +171,7 @@ def chat_reply(
     answers: Sequence[CompleteAnswer],
     *,
     logprobs: bool,
-    call: FunctionCall | None = None,
+    functions: CallableFunctions = NO_FUNCTIONS,
 ) -> dict[str, Any]:
     """Return a complete chat completion."""
     return {
@@ -141,15 +179,7 @@ def chat_reply(
         "object": "chat.completion",
         "created": int(time.time()),
         "model": served.id,
-        "choices": [
-            {
-                "index": index,
-                "message": _message(one.reply, call),
-                "logprobs": chat_logprobs(one.tokens) if logprobs else None,
-                "finish_reason": finish_reason(one.reply, call),
-            }
-            for index, one in enumerate(answers)
-        ],
+        "choices": [_chat_choice(index, answer, functions, logprobs) for index, answer in enumerate(answers)],
         "usage": usage_of([one.reply for one in answers], len(answers)),
         "trimtab": trimtab_field(served, answers[0].reply),
     }
@@ -218,25 +248,24 @@ DONE = b"data: [DONE]\n\n"
 
 
 def response_reply(
-    answer_id: str, served: ServedModel, answer: CompleteAnswer | None, *, status: str
+    answer_id: str, served: ServedModel, reply: OnlineReply | None, output: Sequence[dict[str, Any]], *, status: str
 ) -> dict[str, Any]:
-    """Return the object of `/v1/responses`; without an answer, its state at the start."""
-    output = [message_item(answer_id, answer.reply)] if answer else []
-    used = usage_of([answer.reply]) if answer else None
+    """Return the object of `/v1/responses`; without a reply, its state at the start."""
+    used = usage_of([reply]) if reply else None
     return {
         "id": answer_id,
         "object": "response",
         "created_at": int(time.time()),
         "status": status,
         "model": served.id,
-        "output": output,
+        "output": list(output),
         "error": None,
         "incomplete_details": {"reason": "max_output_tokens"} if status == "incomplete" else None,
         "instructions": None,
         "metadata": {},
         "parallel_tool_calls": False,
         "temperature": None,
-        "tool_choice": "none",
+        "tool_choice": "auto",
         "tools": [],
         "top_p": None,
         "usage": used
@@ -247,23 +276,88 @@ def response_reply(
             "output_tokens_details": {"reasoning_tokens": 0},
             "total_tokens": used["total_tokens"],
         },
-        **({"trimtab": trimtab_field(served, answer.reply)} if answer else {}),
+        **({"trimtab": trimtab_field(served, reply)} if reply else {}),
     }
 
 
-def message_item(answer_id: str, reply: OnlineReply | None) -> dict[str, Any]:
-    """Return the message of a response; empty before the answer."""
-    return {
-        "id": f"msg-{answer_id}",
-        "type": "message",
-        "role": "assistant",
-        "status": "completed" if reply else "in_progress",
-        "content": [text_part(reply)] if reply else [],
-    }
+class ResponseItems:
+    """The output of a response: a message, a call of a function, or both; told as events while it is written."""
+
+    def __init__(self, answer_id: str, functions: CallableFunctions) -> None:
+        self.output: list[dict[str, Any]] = []
+        self._answer_id = answer_id
+        self._reader = CallReader(functions.names) if functions.names else None
+        self._text = ""
+        self._call: dict[str, Any] | None = None
+
+    def add(self, text: str) -> Iterator[dict[str, Any]]:
+        """Yield the events of a piece of the answer."""
+        for part in self._reader.add(text) if self._reader else [AnswerPart(text=text)]:
+            yield from self._part(part)
+
+    def end(self, reply: OnlineReply) -> Iterator[dict[str, Any]]:
+        """Yield the events of the end of the answer."""
+        for part in self._reader.end() if self._reader else ():
+            yield from self._part(part)
+        if self._call is None and not self._text:
+            yield from self._begin_message()
+        if self._call is None:
+            yield from self._end_message(reply)
+        else:
+            yield from self._end_call(self._call, reply)
+
+    def _part(self, part: AnswerPart) -> Iterator[dict[str, Any]]:
+        if part.text:
+            if not self._text:
+                yield from self._begin_message()
+            self._text += part.text
+            yield {"type": "response.output_text.delta", **self._position, "delta": part.text, "logprobs": []}
+        elif part.name:
+            if self._text:
+                yield from self._end_message(None)
+            item_id, call_id = f"fc-{self._answer_id}", _call_id()
+            self._call = {"id": item_id, "type": "function_call", "call_id": call_id, "name": part.name}
+            self._call |= {"arguments": "", "status": "in_progress"}
+            added = {"output_index": len(self.output), "item": dict(self._call)}
+            yield {"type": "response.output_item.added", **added}
+        elif self._call:
+            self._call["arguments"] += part.arguments
+            where = {"item_id": self._call["id"], "output_index": len(self.output)}
+            yield {"type": "response.function_call_arguments.delta", **where, "delta": part.arguments}
+
+    @property
+    def _position(self) -> dict[str, Any]:
+        return {"output_index": len(self.output), "content_index": 0, "item_id": f"msg-{self._answer_id}"}
+
+    def _begin_message(self) -> Iterator[dict[str, Any]]:
+        item = _message_item(self._answer_id, [], "in_progress")
+        yield {"type": "response.output_item.added", "output_index": len(self.output), "item": item}
+        yield {"type": "response.content_part.added", **self._position, "part": _text_part("", None)}
+
+    def _end_message(self, reply: OnlineReply | None) -> Iterator[dict[str, Any]]:
+        """Yield the events of the end of the message; citations belong to a reply that is text alone."""
+        part = _text_part(self._text, reply)
+        item = _message_item(self._answer_id, [part], "completed")
+        yield {"type": "response.output_text.done", **self._position, "text": self._text, "logprobs": []}
+        yield {"type": "response.content_part.done", **self._position, "part": part}
+        yield {"type": "response.output_item.done", "output_index": len(self.output), "item": item}
+        self.output.append(item)
+
+    def _end_call(self, call: dict[str, Any], reply: OnlineReply) -> Iterator[dict[str, Any]]:
+        call["status"] = "completed" if reply.generation.finished else "incomplete"
+        where = {"item_id": call["id"], "output_index": len(self.output)}
+        done = {"name": call["name"], "arguments": call["arguments"]}
+        yield {"type": "response.function_call_arguments.done", **where, **done}
+        yield {"type": "response.output_item.done", "output_index": len(self.output), "item": call}
+        self.output.append(call)
 
 
-def text_part(reply: OnlineReply | None) -> dict[str, Any]:
+def _message_item(answer_id: str, content: list[dict[str, Any]], status: str) -> dict[str, Any]:
+    return {"id": f"msg-{answer_id}", "type": "message", "role": "assistant", "status": status, "content": content}
+
+
+def _text_part(text: str, reply: OnlineReply | None) -> dict[str, Any]:
     """Return the text of a message with its citations."""
     cited = annotations_of(reply) if reply else []
     flat = [{"type": one["type"], **one["url_citation"]} for one in cited]
-    return {"type": "output_text", "text": reply.text if reply else "", "annotations": flat, "logprobs": []}
+    return {"type": "output_text", "text": text, "annotations": flat, "logprobs": []}

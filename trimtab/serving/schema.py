@@ -1,21 +1,25 @@
 """Request bodies as pydantic models: the supported parts of OpenAI's API, and the two public APIs for decisions.
 
 Fields without effect on the answer (`user`, `metadata`, `store`) are accepted; fields that would change it and are not
-supported (`logit_bias`, a free choice of `tools`) are refused by name.
+supported (`logit_bias`, `functions`) are refused by name.
 """
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from trimtab.base.records import Message
+from trimtab.data.function_calls import call_text
+from trimtab.serving.replies import CallableFunctions
 
 MOST_TURNS, MOST_LETTERS, MOST_STOPS, MOST_CHOICES, MOST_INPUTS = 256, 200_000, 4, 8, 256
 MOST_TOOLS = 128
 MOST_ANSWERS = 32  # of one request: prompts times choices
 UNSUPPORTED = (
-    "tools",
-    "tool_choice",
     "functions",
     "function_call",
     "logit_bias",
@@ -72,9 +76,10 @@ class ConversationTurn(BaseModel):
     content: TurnContent
 
     @property
-    def text(self) -> str:
-        """The content as one text."""
-        return _joined_text(self.content)
+    def message(self) -> Message:
+        """The turn as the model reads it; `developer` means `system`."""
+        role = "system" if self.role == "developer" else self.role
+        return Message(role=role, content=_joined_text(self.content))
 
 
 class CalledFunction(BaseModel):
@@ -92,7 +97,7 @@ class ToolCall(BaseModel):
 
 
 class ChatTurn(BaseModel):
-    """One turn of a chat. A tool call is read as the assistant's text, and a tool's result as a user turn."""
+    """One turn of a chat."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: TurnContent | None = None
@@ -105,11 +110,12 @@ class ChatTurn(BaseModel):
         return self
 
     @property
-    def turn(self) -> ConversationTurn:
-        """The turn as the model reads it."""
-        calls = [call.function.arguments for call in self.tool_calls or () if self.role == "assistant"]
-        text = "\n".join([*([_joined_text(self.content)] if self.content else []), *calls])
-        return ConversationTurn(role="user" if self.role == "tool" else self.role, content=text)
+    def message(self) -> Message:
+        """The turn as the model reads it; calls stand below the text."""
+        calls = [call.function for call in self.tool_calls or () if self.role == "assistant"]
+        parts = [_joined_text(self.content)] if self.content else []
+        parts += [call_text(call.name, call.arguments) for call in calls]
+        return Message(role="system" if self.role == "developer" else self.role, content="\n".join(parts))
 
 
 class SamplingRequest(ApiRequest):
@@ -157,15 +163,34 @@ class TextFormat(BaseModel):
     format: AnswerFormat | None = None
 
 
+def _nested(value: Any, key: str) -> Any:
+    """Return an object of the Responses API, which is flat, as one of chat completions: below the name of its type."""
+    if isinstance(value, dict) and value.get("type") == key and key not in value:
+        return {"type": key, key: {name: part for name, part in value.items() if name != "type"}}
+    return value
+
+
 class Function(BaseModel):
     """A function that a client can run: its name and the JSON schema of its arguments."""
 
-    name: ShortName
+    name: Annotated[str, Field(min_length=1, max_length=200)]
+    description: BoundedText | None = None
     parameters: dict[str, Any] | None = None
+
+    @property
+    def arguments_schema(self) -> str:
+        """The JSON schema of its arguments; without parameters an empty object."""
+        return json.dumps(self.parameters or {"type": "object", "properties": {}}, ensure_ascii=False)
+
+    @property
+    def definition(self) -> str:
+        """The definition as templates and models read it."""
+        shown = self.model_dump(exclude_none=True) | {"parameters": json.loads(self.arguments_schema)}
+        return json.dumps({"type": "function", "function": shown}, ensure_ascii=False)
 
 
 class Tool(BaseModel):
-    """A tool; only functions are supported."""
+    """A tool; only functions are supported. Every schema is enforced, so `strict` is ignored."""
 
     type: Literal["function"]
     function: Function
@@ -176,6 +201,11 @@ class Tool(BaseModel):
         if isinstance(value, str) and value != "function":
             raise ValueError(f"the tool {value[:80]!r} is not supported here; leave it out")
         return value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _nest(cls, value: Any) -> Any:
+        return _nested(value, "function")
 
 
 class FunctionName(BaseModel):
@@ -189,6 +219,30 @@ class ToolChoice(BaseModel):
 
     type: Literal["function"]
     function: FunctionName
+
+    @model_validator(mode="before")
+    @classmethod
+    def _nest(cls, value: Any) -> Any:
+        return _nested(value, "function")
+
+
+class AllowedTools(BaseModel):
+    """Some of the functions, of which one may or must be called."""
+
+    mode: Literal["auto", "required"]
+    tools: Annotated[list[ToolChoice], Field(min_length=1, max_length=MOST_TOOLS)]
+
+
+class AllowedToolsChoice(BaseModel):
+    """A choice among some of the functions."""
+
+    type: Literal["allowed_tools"]
+    allowed_tools: AllowedTools
+
+    @model_validator(mode="before")
+    @classmethod
+    def _nest(cls, value: Any) -> Any:
+        return _nested(value, "allowed_tools")
 
 
 class StreamOptions(BaseModel):
@@ -210,13 +264,78 @@ class CompletionOptions(SamplingRequest):
         return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
 
 
-class ChatRequest(CompletionOptions):
+class ToolOptions(BaseModel):
+    """The functions that an answer may call: the fields that chat and responses have in common."""
+
+    tools: Annotated[list[Tool], Field(max_length=MOST_TOOLS)] | None = None
+    tool_choice: Literal["none", "auto", "required"] | ToolChoice | AllowedToolsChoice | None = None
+    parallel_tool_calls: bool | None = None  # an answer has one call at most
+
+    @property
+    def answer_format(self) -> AnswerFormat | None:
+        """The format of an answer that is no call."""
+        return None
+
+    @property
+    def functions(self) -> list[Function]:
+        """The functions that the model is shown."""
+        return [] if self.tool_choice == "none" else [tool.function for tool in self.tools or ()]
+
+    @property
+    def must_call(self) -> bool:
+        """True if the answer must be a call."""
+        choice = self.tool_choice
+        if isinstance(choice, AllowedToolsChoice):
+            return choice.allowed_tools.mode == "required"
+        return isinstance(choice, ToolChoice) or choice == "required"
+
+    @property
+    def offered(self) -> list[Function]:
+        """The functions that the answer may call."""
+        names = self._chosen_names
+        return [function for function in self.functions if names is None or function.name in names]
+
+    @property
+    def callable_functions(self) -> CallableFunctions:
+        """Their names."""
+        names = tuple(function.name for function in self.offered)
+        return CallableFunctions(names, is_named=isinstance(self.tool_choice, ToolChoice))
+
+    @property
+    def definitions(self) -> tuple[str, ...]:
+        """The definitions of the functions that the model is shown."""
+        return tuple(function.definition for function in self.functions)
+
+    @property
+    def _chosen_names(self) -> list[str] | None:
+        """The names in `tool_choice`, None for all functions."""
+        if isinstance(self.tool_choice, AllowedToolsChoice):
+            return [tool.function.name for tool in self.tool_choice.allowed_tools.tools]
+        return [self.tool_choice.function.name] if isinstance(self.tool_choice, ToolChoice) else None
+
+    @model_validator(mode="after")
+    def _refuse_impossible_calls(self) -> Self:
+        names = [tool.function.name for tool in self.tools or ()]
+        listed = ", ".join(repr(name[:80]) for name in names) or "there are none"
+        unknown = next((name for name in self._chosen_names or () if name not in names), None)
+        if unknown is not None:
+            raise ValueError(f"tool_choice names {unknown[:80]!r}, which is none of the tools ({listed})")
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise ValueError(f"two tools have the name {twice[:80]!r}; give each its own")
+        if self.must_call and not names:
+            raise ValueError("tool_choice is required, and there are no tools")
+        form = self.answer_format
+        if self.must_call and form and form.type != "text":
+            raise ValueError("response_format and a forced function are two forms of one answer; leave one of them out")
+        return self
+
+
+class ChatRequest(ToolOptions, CompletionOptions):
     """`POST /v1/chat/completions`."""
 
-    unsupported: ClassVar[tuple[str, ...]] = tuple(name for name in UNSUPPORTED if name not in ("tools", "tool_choice"))
+    unsupported: ClassVar[tuple[str, ...]] = UNSUPPORTED
     messages: Annotated[list[ChatTurn], Field(min_length=1, max_length=MOST_TURNS)]
-    tools: Annotated[list[Tool], Field(max_length=MOST_TOOLS)] | None = None
-    tool_choice: Literal["none", "auto", "required"] | ToolChoice | None = None
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     logprobs: bool | None = None
@@ -224,29 +343,9 @@ class ChatRequest(CompletionOptions):
     response_format: AnswerFormat | None = None
 
     @property
-    def forced(self) -> Function | None:
-        """The function whose arguments are the answer; None if the answer is text."""
-        tools = [] if self.tool_choice == "none" else self.tools or []
-        name = self.tool_choice.function.name if isinstance(self.tool_choice, ToolChoice) else None
-        return next((tool.function for tool in tools if name in (None, tool.function.name)), None)
-
-    @model_validator(mode="after")
-    def _refuse_a_choice_of_tools(self) -> Self:
-        names = ", ".join(repr(tool.function.name[:80]) for tool in self.tools or ())
-        if isinstance(self.tool_choice, ToolChoice):
-            if self.forced is None:
-                name = self.tool_choice.function.name[:80]
-                raise ValueError(
-                    f"tool_choice names {name!r}, which is none of the tools ({names or 'there are none'})"
-                )
-        elif self.tool_choice == "required" and not self.tools:
-            raise ValueError("tool_choice is required, and there are no tools")
-        elif self.tools and self.tool_choice != "none" and (self.tool_choice != "required" or len(self.tools) > 1):
-            one = 'name one in tool_choice, send one alone with tool_choice "required", or leave tools out'
-            raise ValueError(f"a choice among tools is not supported here ({names}); {one}")
-        if self.forced and self.response_format and self.response_format.type != "text":
-            raise ValueError("response_format and a forced function are two forms of one answer; leave one of them out")
-        return self
+    def answer_format(self) -> AnswerFormat | None:
+        """The format of an answer that is no call."""
+        return self.response_format
 
 
 class _Completion(CompletionOptions):
@@ -325,15 +424,51 @@ class ResponseTurn(ConversationTurn):
     type: Literal["message"] = "message"
 
 
-class ResponsesRequest(SamplingRequest):
-    """`POST /v1/responses`: text in, text out; no response is stored, so none can be continued."""
+class ResponseCall(CalledFunction):
+    """An earlier call of a function in the input of `/v1/responses`."""
+
+    type: Literal["function_call"]
+
+    @property
+    def message(self) -> Message:
+        """The call as the model reads it."""
+        return Message(role="assistant", content=call_text(self.name, self.arguments))
+
+
+class ResponseCallOutput(BaseModel):
+    """What a function returned."""
+
+    type: Literal["function_call_output"]
+    output: TurnContent
+
+    @property
+    def message(self) -> Message:
+        """The result as the model reads it."""
+        return Message(role="tool", content=_joined_text(self.output))
+
+
+ResponseItem = ResponseTurn | ResponseCall | ResponseCallOutput
+
+
+class ResponsesRequest(ToolOptions, SamplingRequest):
+    """`POST /v1/responses`: text or a call of a function; no response is stored, so none can be continued."""
 
     unsupported: ClassVar[tuple[str, ...]] = (*UNSUPPORTED, "conversation", "prompt", "top_logprobs")
-    input: BoundedText | Annotated[list[ResponseTurn], Field(min_length=1, max_length=MOST_TURNS)]
+    input: BoundedText | Annotated[list[ResponseItem], Field(min_length=1, max_length=MOST_TURNS)]
     instructions: BoundedText | None = None
     max_output_tokens: Annotated[int, Field(ge=1)] | None = None
     text: TextFormat | None = None
     previous_response_id: None = None
+
+    @property
+    def turns(self) -> Sequence[ResponseItem]:
+        """The input as turns."""
+        return [ResponseTurn(role="user", content=self.input)] if isinstance(self.input, str) else self.input
+
+    @property
+    def answer_format(self) -> AnswerFormat | None:
+        """The format of an answer that is no call."""
+        return self.text.format if self.text else None
 
 
 class EmbeddingsRequest(ApiRequest):

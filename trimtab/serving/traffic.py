@@ -63,7 +63,7 @@ class Recorder:
             when=datetime.now(UTC),
             arm=served.arm,
             version=served.recorded_version,
-            messages=question.messages,
+            messages=question.asked,
             passages=tuple(hit.passage.id for hit in reply.hits),
             answer=reply.text,
             abstained=reply.abstained,
@@ -75,7 +75,7 @@ class Recorder:
             similarity=max((hit.similarity for hit in reply.hits if hit.similarity is not None), default=None),
             supported=bool(reply.cited) if reply.hits else None,
         )
-        if len(reply.text) + sum(len(turn.content) for turn in question.messages) > LONGEST_TEXT:
+        if len(reply.text) + sum(len(turn.content) for turn in question.asked) > LONGEST_TEXT:
             self._dropped.labels("long").inc()
             return
         try:
