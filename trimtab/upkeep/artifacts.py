@@ -200,7 +200,14 @@ class Artifacts:
             raise InputError(f"is damaged: no list of files ({one_line(error)})", _DAMAGED, file=place) from None
         for name, sha256 in files.items():
             pure = PurePosixPath(name)
-            if not pure.parts or pure.is_absolute() or ".." in pure.parts or "\\" in name or "\0" in name or not _is_name(sha256):
+            if (
+                not pure.parts
+                or pure.is_absolute()
+                or ".." in pure.parts
+                or "\\" in name
+                or "\0" in name
+                or not _is_name(sha256)
+            ):
                 raise InputError(f"names {name[:80]!r}, which lies in no folder", _DAMAGED, file=place)
         return dict(files)
 
