@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -19,14 +18,14 @@ from trimtab.arms.session import Session
 from trimtab.arms.store import SavedArm, StoredQuestion
 from trimtab.arms.workspace import Workspace
 from trimtab.base.codec import read_record, to_plain, write_record
-from trimtab.base.config import ArmTable, BaseTable, CostTable, DataTable, TaskTable
+from trimtab.base.config import BaseTable, CostTable, DataTable, TaskTable
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.files import refuse_links
-from trimtab.base.grammar import is_trained, method_of, require_arm
+from trimtab.base.grammar import is_trained, method_of
 from trimtab.base.records import Arm, Document, Example, Hit, Kind, Message, Passage
 from trimtab.base.results import ArmResult, Volume
 from trimtab.base.sanitize import printable, visible
-from trimtab.base.task import TASK_FILE, Task
+from trimtab.base.task import TASK_FILE, Task, require_sound_arm
 from trimtab.data.audit import audit_rows
 from trimtab.data.prompts import Shot, build_prompt
 from trimtab.exports.hf import set_base_name
@@ -240,8 +239,7 @@ def _files_of_models(session: Session, arm: Arm, context: Context, saved: SavedA
 def _require_sound(bundle: Bundle, file: Path) -> None:
     """Raise InputError for values that no export writes: a foreign bundle may contain any."""
     try:
-        require_arm(bundle.arm)
-        _require_settings(bundle.arm)
+        require_sound_arm(bundle.arm)
         require_chosen(bundle.chosen)
         for name, text in (("id", bundle.id), ("arm.name", bundle.arm.name)):
             if not text.isprintable() or not 0 < len(text) <= LONGEST_NAME:
@@ -258,13 +256,6 @@ def _require_sound(bundle: Bundle, file: Path) -> None:
             raise ValueError("a classifier without labels")
     except ValueError as error:
         raise _damaged(error, file) from None
-
-
-def _require_settings(arm: Arm) -> None:
-    """Raise ValueError for settings that the arm's table in a task file cannot have."""
-    if arm.settings:
-        table = {"weights": arm.weights, "stages": arm.stages or None, "context": arm.context, **arm.settings}
-        ArmTable.model_validate_json(json.dumps(table))
 
 
 def _require_figures(result: ArmResult, arm: str) -> None:
