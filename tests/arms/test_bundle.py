@@ -13,12 +13,15 @@ from study_tasks import write_task
 from trimtab.arms.answerers import read_calibration
 from trimtab.arms.bundle import BundledArm, open_bundle, write_bundle
 from trimtab.arms.contexts import PromptBuilder, context_for
+from trimtab.arms.online import open_online
 from trimtab.arms.session import Session, open_session
+from trimtab.arms.store import StoredQuestion
 from trimtab.arms.workspace import open_workspace
-from trimtab.base.codec import FORM, write_record
-from trimtab.base.errors import InputError, MissingError
+from trimtab.base.codec import FORM, to_plain, write_record
+from trimtab.base.errors import ContextLengthError, InputError, MissingError
 from trimtab.base.files import sha256_file
 from trimtab.base.records import Calibration, Example, Message
+from trimtab.base.results import ArmResult, Cost, Estimate, Volume
 from trimtab.base.task import load_task, parse_arm
 
 ASKED = Example(id="q", messages=(Message(role="user", content="Which bridge is old?"),), references=())
@@ -179,23 +182,94 @@ ODD: list[tuple[str, Any]] = [
     ("chosen.chunk_words", -5),
     ("chosen.vector_weight", 2.0),
     ("chosen.poem", 1),
+    ("id", ""),
+    ("id", "\x1b[31m"),
+    ("id", "x" * 100_000),
+    ("arm.name", "x" * 100_000),
+    ("arm.settings", {"a": 1}),
+    ("arm.settings", {"passages": -1}),
+    ("arm.settings", {"passages": 10**12}),
+    ("volume.questions_per_month", -1),
+    ("volume.questions_per_month", 1e300),
+    ("volume.questions_per_month", 1e-300),
+    ("volume.horizon_months", 0),
+    ("result.arm", "prompt"),
+    *((f"result.{name}", value) for name in ("score", "low", "high", "n", "latency_p50_ms") for value in (-1, 1e308)),
+    *((f"result.{name}", 1.5) for name in ("score", "score_floor", "p_target", "format_ok", "processor_share")),
+    *((f"result.{name}", -0.5) for name in ("train_seconds", "peak_memory_mb", "seconds_per_question")),
+    ("result.seeds", -1),
+    ("result.stored_bytes", -1),
+    ("result.seed_scores", [2.0]),
+    ("result.low", 0.9),
+    ("result.slices", {"a": {"score": 5, "low": 0, "high": 1, "n": 1}}),
+    ("result.extras", {"ece": 1e308}),
+    *((f"result.cost.{name}", value) for name in ("total", "up_front", "monthly") for value in (-1, 1e308)),
+    ("result.cost.currency", "\x1b[31m"),
 ]
+
+
+MEASURED = ArmResult(
+    arm="rag",
+    status="done",
+    score=Estimate(value=0.5, low=0.4, high=0.6, n=30),
+    score_floor=0.42,
+    p_target=0.1,
+    format_ok=1.0,
+    seed_scores=(0.5,),
+    latency_p50_ms=20.0,
+    seconds_per_question=0.02,
+    peak_memory_mb=900.0,
+    cost=Cost(total=9.0, up_front=1.0, monthly=0.5, currency="USD", low=8.0, high=10.0),
+    extras={"log_probability": -3.0},
+    chosen={"passages": 2},
+    processor_share=0.99,
+)
+VOLUME = Volume(questions_per_month=100, horizon_months=12, assumed=False)
+
+
+def with_measurement(session: Session, folder: Path) -> tuple[Path, dict[str, Any]]:
+    """A bundle of an arm that a study measured: its record as a file and as JSON."""
+    bundled(session, "rag", folder, {"passages": 2})
+    file = folder / "bundle.json"
+    plain = json.loads(file.read_text()) | {"result": to_plain(MEASURED), "volume": to_plain(VOLUME)}
+    file.write_text(json.dumps(plain))
+    return file, plain
+
+
+def test_a_bundle_keeps_what_was_measured(session: Session, tmp_path: Path) -> None:
+    with_measurement(session, tmp_path / "out")
+    saved = open_bundle(tmp_path / "out").saved
+    assert (saved.result, saved.volume) == (MEASURED, VOLUME)
 
 
 @pytest.mark.parametrize(("field", "value"), ODD, ids=[f"{field}={str(value)[:20]!r}" for field, value in ODD])
 def test_odd_values_in_a_strangers_bundle_end_in_one_line(
     field: str, value: Any, session: Session, tmp_path: Path
 ) -> None:
-    bundled(session, "rag", tmp_path / "out", {"passages": 2})
-    file = tmp_path / "out" / "bundle.json"
-    plain = json.loads(file.read_text())
-    first, _, second = field.partition(".")
-    plain[first] = {**plain[first], second: value} if second else value
+    file, plain = with_measurement(session, tmp_path / "out")
+    *keys, last = field.split(".")
+    at = plain
+    for key in keys:
+        at = at[key]
+    at[last] = value
     file.write_text(json.dumps(plain))
     with pytest.raises((InputError, MissingError)) as refused:
         open_bundle(tmp_path / "out")
     assert str(refused.value).isprintable()
     assert len(str(refused.value)) < 1000
+
+
+def test_an_instruction_that_no_context_holds_is_refused_before_it_is_read(session: Session, tmp_path: Path) -> None:
+    bundled(session, "prompt", tmp_path / "out", {})
+    for name, change in (
+        ("bundle.json", {"instruction": "long " * 20_000}),
+        ("questions.json", {"questions": [to_plain(StoredQuestion(messages=ASKED.messages, answer=""))] * 2}),
+    ):
+        file = tmp_path / "out" / name
+        file.write_text(json.dumps({**json.loads(file.read_text()), **change}))
+    opened = open_bundle(tmp_path / "out", base=session.fresh_base())
+    with pytest.raises(ContextLengthError), open_online(opened.session, opened.arm, opened.saved):
+        raise AssertionError
 
 
 @pytest.mark.parametrize(

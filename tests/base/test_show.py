@@ -12,7 +12,7 @@ DONE = ArmResult(
     arm="lora+rag",
     status="done",
     score=Estimate(value=0.8, low=0.7, high=0.9, n=30),
-    extras={"<img src=x>": 1.0},
+    extras={"<img src=x>\u202e": 1.0},
 )
 STUDY = StudyResult(
     study="S",
@@ -30,6 +30,7 @@ def test_a_study_shows_its_verdict_and_its_arms() -> None:
     page = STUDY._repr_html_()
     assert "lora+rag &lt;b&gt;wins&lt;/b&gt;." in page
     assert "w &amp; v" in page
+    assert "\u202e" not in page
     assert set(re.findall(r"<(\w+)", page)) == {
         "p",
         "b",

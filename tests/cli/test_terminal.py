@@ -131,5 +131,6 @@ def test_line_ends_tabs_and_letters_of_any_script_stay() -> None:
     text = "a\tb\nשלום 👩‍👩‍👧 é\u202f␛"
     assert visible(text) == text
     assert visible("\0\x1b\x7f\x85\r") == "␀␛␡\\x85␍"
+    assert visible("invoice\u202egpj.exe") == r"invoice\u202egpj.exe"
     assert one_line(ValueError("\n  first\nsecond")) == "first"
     assert one_line(ValueError()) == "ValueError"

@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_pages import article, page
 
-from trimtab.publishing.pages import headed_passages, moment_of, read_pages
+from trimtab.publishing.crawl import PAGE_CAP
+from trimtab.publishing.pages import headed_passages, moment_of, read_pages, reader_count
 
 TEXT = (
     "<h1>Tides</h1>\n<p>The sound fills from the north and empties to the south.</p>\n<h2>The bar</h2>\n"
@@ -106,3 +107,17 @@ def test_pages_read_side_by_side_are_in_their_order() -> None:
 
     answers = [answer(article(TEXT, title=f"Page {n}"), f"/{n}") for n in range(12)]
     assert [one.title for one in read_pages(answers)] == [f"Page {n}" for n in range(12)]
+
+
+@pytest.mark.slow
+def test_a_page_of_the_longest_that_is_read_takes_a_gigabyte_at_most_and_says_so() -> None:
+    """A page of short elements takes 60 times its size."""
+    hostile = page("<p a=1 b=2>x" * (PAGE_CAP // 12))
+    assert hostile.unread == "takes more than 85 s of processor time or 1,024 MB of memory to read"
+
+
+@pytest.mark.parametrize(("cores", "gigabytes", "expected"), [(2, 16, 2), (64, 16, 8), (8, 0.2, 1)])
+def test_the_processes_that_read_pages_share_half_of_the_free_memory(
+    cores: int, gigabytes: float, expected: int
+) -> None:
+    assert reader_count(cores, int(gigabytes * 2**30)) == expected

@@ -60,6 +60,14 @@ def read(folder: Path) -> Reader:
     return Reader(write_report(folder).read_text(encoding="utf-8"))
 
 
+def answers_of(folder: Path) -> Any:
+    """The data that the script of a page reads."""
+    written = (folder / "report.html").read_text(encoding="utf-8")
+    found = re.search(r'<script type="application/json" id="every-data">(.*?)</script>', written, re.DOTALL)
+    assert found is not None
+    return json.loads(found[1])
+
+
 def edit(folder: Path, change: Callable[[dict[str, Any]], object], file: str = "study.json") -> Path:
     content = json.loads((folder / file).read_text())
     change(content)
@@ -152,12 +160,20 @@ def test_page_loads_nothing_and_runs_its_own_script_alone(make_study: Make, tmp_
     assert not re.search(r"url\(|@import", style)
 
 
-def test_what_is_said_of_a_cut_text_is_not_turned_around_by_it() -> None:
-    """The direction that hostile text sets ends with the text: it stands in an isolate of its own."""
-    cut = shorten("\u202e" + "x" * 700, 600)
-    kept, _, said = cut.partition("\u2069")
-    assert kept.startswith("\u2068\u202e")
-    assert said == " … (101 more characters)"
+def test_no_direction_mark_of_a_stranger_turns_the_page_around(make_study: Make, tmp_path: Path) -> None:
+    """Each is shown as an escape; letters that are written from right to left stay."""
+    marks = "".join(map(chr, (0x61C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))))
+    folder = make_study(tmp_path, hostile=f"{marks}שלום|")
+    page = read(folder)
+    texts = [page.text, (folder / "report.md").read_text(), json.dumps(answers_of(folder), ensure_ascii=False)]
+    for text in texts:
+        assert not set(marks) & set(text)
+        assert r"\u202e" in text
+        assert "שלום" in text
+
+
+def test_a_cut_text_says_how_much_is_missing() -> None:
+    assert shorten("x" * 701, 600) == "x" * 600 + " … (101 more characters)"
     assert shorten("x" * 600) == "x" * 600
 
 

@@ -18,6 +18,7 @@ import psutil
 import pytest
 from ray_nodes import SMALL, node_without
 from same_study import SCORED, SLOW, in_folders, require_same
+from started_study import started_study
 from study_tasks import CLASSIFY, LABELLED, QUICK, begin_with_time, events, folder_of, write_passages_task, write_task
 from waiting import WAIT, until
 
@@ -168,18 +169,6 @@ def test_a_choice_that_is_lost_too_often_is_made_by_the_first_run(
     assert told.startswith("arm quick goes on without an early choice of passages: its process was lost")
 
 
-@contextmanager
-def started(task: Path, *more: str) -> Iterator[subprocess.Popen[str]]:
-    """A study as a process of its own, which does not outlive the test."""
-    command = [sys.executable, "-c", "from trimtab.cli.main import run; run()", "study", "--task", str(task), *more]
-    quiet = {**os.environ, "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=quiet) as process:
-        try:
-            yield process
-        finally:
-            process.kill()
-
-
 @pytest.mark.cluster
 def test_a_study_that_was_stopped_and_killed_goes_on_here(
     tmp_path: Path, tiny_model_folder: Path, machines: Cluster
@@ -192,18 +181,18 @@ def test_a_study_that_was_stopped_and_killed_goes_on_here(
         files = own.parent.glob(".trimtab/studies/*/workers/make-slow-0/*.jsonl")
         return sum(file.read_text().count('"stage": "train"') for file in files)
 
-    with started(own, "--on", "auto") as head:
+    with started_study(own, "--on", "auto") as head:
         until(steps, head)
         head.send_signal(signal.SIGINT)
         _, told = head.communicate(timeout=WAIT)
     assert head.returncode == 3, told
     assert f"study --resume {folder_of(own).name} --on auto" in told.splitlines()[-1]
     before = steps()
-    with started(own, "--resume", "--on", "auto") as head:
+    with started_study(own, "--resume", "--on", "auto") as head:
         until(lambda: steps() > before, head)
         head.kill()
         head.communicate(timeout=WAIT)
-    with started(own, "--resume", "--on", "local") as head:
+    with started_study(own, "--resume", "--on", "local") as head:
         _, told = head.communicate(timeout=WAIT)
     result = read_result(folder_of(own))
     assert result is not None, told

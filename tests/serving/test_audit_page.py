@@ -19,7 +19,7 @@ class Session:
     """An audit that keeps its judgements in memory."""
 
     def __init__(self) -> None:
-        answers = ("112 euros", "<script>alert(1)</script>", "\x1b[31mred")
+        answers = ("112 euros", "<script>alert(1)</script>", "\x1b[31mred\u202e")
         self.pending = [
             AuditItem(item_id=str(place), question="How much?", references=("112 euros",), answer=text)
             for place, text in enumerate(answers)
@@ -73,7 +73,7 @@ def test_answers_are_judged_one_after_the_other_and_the_page_ends(
     assert "&lt;script&gt;" in html
     assert session.judged == [("0", True)]
     _, html = ask(address, "place=1&said=skip")
-    assert "\x1b" not in html
+    assert not {"\x1b", "\u202e"} & set(html)
     assert "closed" in ask(address, "place=2&said=wrong")[1]
     thread.join(20)
     assert session.judged == [("0", True), ("2", False)]

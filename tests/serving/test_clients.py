@@ -48,6 +48,8 @@ def test_models_are_the_arms_and_the_embedding(client: openai.OpenAI, writing: H
     assert measured["equal_answers"] >= 0.95  # what is served is what was measured
     assert measured["score"]["low"] <= measured["score"]["value"] <= measured["score"]["high"]
     assert ask(client, "tiny", max_tokens=2).model == "tiny:prompt"  # the first where only the task is named
+    with writing.client() as plain:
+        assert plain.get("/v1/models/").json() == plain.get("/v1/models").json()
 
 
 def test_a_seed_draws_the_same_again(client: openai.OpenAI) -> None:

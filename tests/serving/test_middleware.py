@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import io
 import json
 import logging
@@ -159,7 +160,7 @@ ODD_BODIES: dict[str, bytes] = {
     "cut off": b'{"model": "prompt"',
     "two values": b'{"model": "prompt"} {}',
     "deep": b'{"a": ' * 5_000 + b"1" + b"}" * 5_000,
-    "deep list": b'{"a": ' + b"[" * 200_000,
+    "deep list": b'{"a": ' + b"[" * 12_000,
     "NaN": b'{"model": "prompt", "temperature": NaN}',
     "infinite": b'{"model": "prompt", "temperature": 1e999}',
     "a key twice": b'{"model": "prompt", "model": "rag"}',
@@ -194,6 +195,60 @@ def test_a_post_is_json_and_nothing_else(writing: Here) -> None:
                     headers = {**writing.headers, "Content-Type": kind}
                     reply = await client.post(path, content=json.dumps(VALID.get(path, {})), headers=headers)
                     assert (reply.status_code, is_error(reply)) == (415, True), (path, kind)
+
+    calling(writing, work)
+
+
+MANY_VALUES: dict[str, bytes] = {
+    "empty lists": b'{"messages": [' + b"[]," * 340_000 + b"[]]}",
+    "lists in lists": b"[" + b"[[]]," * 200_000 + b"[]]",
+    "objects": b'{"messages": [' + b'{"a":1},' * 130_000 + b"{}]}",
+    "numbers": b'{"messages": [' + b"1," * 500_000 + b"1]}",
+    "texts": b'{"messages": [' + b'"",' * 340_000 + b'""]}',
+    "lists behind an open text of quotes": b"[" * 13_000 + b'"' + b'\\"' * 400_000,
+}
+
+
+@pytest.mark.parametrize("name", MANY_VALUES)
+def test_a_body_of_very_many_values_is_refused_before_it_is_parsed(
+    writing: Here, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    def never(*_: Any) -> Any:
+        raise AssertionError("parsed")
+
+    monkeypatch.setattr(gate, "parse_json", never)
+
+    async def work(client: httpx.AsyncClient) -> None:
+        for method, path in routes(writing):
+            if method == "POST":
+                headers = {**writing.headers, "Content-Type": "application/json"}
+                reply = await client.post(path, content=MANY_VALUES[name], headers=headers)
+                assert (reply.status_code, is_error(reply)) == (413, True), (path, reply.text)
+
+    calling(writing, work)
+
+
+def test_commas_and_brackets_in_a_text_are_no_values(writing: Here) -> None:
+    body = {**VALID[CHAT], "messages": [{"role": "user", "content": '{"a": [1, 2]}, ' * 13_000}]}
+
+    async def work(client: httpx.AsyncClient) -> None:
+        reply = await client.post(CHAT, json=body, headers=writing.headers)
+        assert reply.json()["error"]["code"] != "too_large"  # it is longer than the model's context
+
+    calling(writing, work)
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "GZIP", "br", "gzip, identity"])
+def test_a_compressed_body_is_refused(writing: Here, encoding: str) -> None:
+    async def work(client: httpx.AsyncClient) -> None:
+        for method, path in routes(writing):
+            if method == "POST":
+                headers = {**writing.headers, "Content-Type": "application/json", "Content-Encoding": encoding}
+                content = gzip.compress(json.dumps(VALID.get(path, {})).encode())
+                reply = await client.post(path, content=content, headers=headers)
+                assert (reply.status_code, reply.json()["error"]["code"]) == (415, "encoding"), path
+        plain = {**writing.headers, "Content-Encoding": "identity"}
+        assert (await client.post(CHAT, json=VALID[CHAT], headers=plain)).status_code == 200
 
     calling(writing, work)
 
@@ -306,6 +361,41 @@ def test_first_lines_that_drip_end_the_connection(writing: Here, monkeypatch: py
                     line.sendall(bytes([letter]))
                     time.sleep(0.02)
             assert time.monotonic() - began < 10  # all of it would take twenty seconds and more
+
+
+def test_no_reply_waits_for_an_acknowledgement(writing: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clients of a kept connection acknowledge the first part of a reply 40 ms late."""
+    delays: list[int] = []
+    made = listen._HttpProtocol.connection_made
+
+    def connection_made(protocol: Any, transport: Any) -> None:
+        made(protocol, transport)
+        delays.append(transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+
+    monkeypatch.setattr(listen._HttpProtocol, "connection_made", connection_made)
+    with writing.client() as client:
+        assert client.get("/health/live").status_code == 200
+    assert len(delays) == 1
+    assert all(delays)
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+@pytest.mark.parametrize("headers", ["X: 1\r\n" * 10_000, "X: 1\r\n" * 200, f"X: {'1' * 60_000}\r\n"])
+def test_too_many_headers_are_refused_in_one_piece_and_in_several(writing: Here, headers: str, at_once: bool) -> None:
+    sent = head(writing, "/health/live", "GET").removesuffix(b"\r\n") + headers.encode() + b"\r\n"
+    with connected(writing) as line:
+        for piece in [sent] if at_once else [sent[:1000], sent[1000:]]:
+            line.sendall(piece)
+        said = all_of(line)
+    assert said.startswith(b"HTTP/1.1 431 ")
+    assert b'"code": "headers"' in said
+
+
+def test_many_requests_in_one_piece_are_all_answered(writing: Here) -> None:
+    sent = head(writing, "/health/live", "GET", Content_Length="0")
+    with connected(writing) as line:
+        line.sendall(sent * 300 + head(writing, "/health/live", "GET", Connection="close"))
+        assert all_of(line).count(b"HTTP/1.1 200 ") == 301
 
 
 def head(here: Here, path: str = CHAT, method: str = "POST", *, key: str | None = None, **more: str) -> bytes:

@@ -145,6 +145,7 @@ HEADINGS = [
 @example(texts=[HOSTILE[5]] * 7, measured=False)
 @example(texts=[HOSTILE[7]] * 7, measured=True)
 @example(texts=[HOSTILE[10]] * 7, measured=False)
+@example(texts=["a \u202e b \u2066 c \u200f"] * 7, measured=True)
 def test_nothing_of_hostile_text_is_markup(session: Session, texts: list[str], measured: bool) -> None:
     base, row, licence, instruction, file, inner, note = texts
     own = hostile(session, base, row, licence, instruction, file)
@@ -153,7 +154,7 @@ def test_nothing_of_hostile_text_is_markup(session: Session, texts: list[str], m
         text = render_model_card(own, facts(saved, note), [note])
 
     text.encode()  # no half of a surrogate pair
-    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f]", text)
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]", text)
     _, front, body = re.split("^---\n", text, maxsplit=2, flags=re.MULTILINE)
     assert front.isascii()
     found = yaml.safe_load(front)

@@ -19,7 +19,14 @@ from trimtab.base.results import ArmResult
 from trimtab.base.task import load_task
 from trimtab.measurement.statistics import look_level
 from trimtab.studies.held_out import held_out
-from trimtab.studies.record import _planned, changed_since, count_opening, frozen_plan, plan_hash
+from trimtab.studies.record import (
+    _planned,
+    changed_since,
+    count_opening,
+    frozen_plan,
+    plan_hash,
+    studies_that_opened,
+)
 
 
 @pytest.fixture
@@ -72,6 +79,23 @@ def test_a_plan_that_was_edited_in_the_record_is_told(workspace: Workspace) -> N
     file.write_text(file.read_text().replace('"target.margin": 0.02', '"target.margin": 0.05'))
     edited = "the record of the plan itself, which no longer has its hash"
     assert changed_since(workspace.folder / "studies" / "a") == [edited]
+
+
+def test_a_record_that_is_cut_off_is_told_and_never_counts_less(workspace: Workspace) -> None:
+    """Whoever wrote the line writes it again, and nobody else takes its place."""
+    for name in ("a", "b"):
+        count_opening(workspace, name)
+    file = workspace.folder / "openings.jsonl"
+    whole = file.read_bytes()
+    for length in (len(whole) - 1, whole.rindex(b'"b"') + 3):
+        file.write_bytes(whole[:length])
+        told = r"openings\.jsonl:2: is cut off, .* resume the study that it names with --resume"
+        for count in (lambda: count_opening(workspace, "c"), lambda: studies_that_opened(workspace)):
+            with pytest.raises(InputError, match=told):
+                count()
+        assert count_opening(workspace, "b") == 2
+        assert file.read_bytes() == whole
+    assert count_opening(workspace, "c") == 3
 
 
 def test_openings_of_before_the_items_are_read(workspace: Workspace) -> None:

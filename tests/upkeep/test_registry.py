@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -338,6 +339,32 @@ def test_a_damaged_artifact_is_one_clear_line_and_no_alias_comes_to_it(own: Regi
     listed.write_text(listed.read_text().replace("run/adapter", "../adapter"))
     with pytest.raises(InputError, match="is damaged"):
         own.artifacts.check(bad.artifact_sha256 or "")
+
+
+@pytest.mark.parametrize("text", ["", "{", "null", "[]", '"x"', "[" * 100_000, '{"number": 1}'])
+def test_a_record_or_a_list_of_files_that_is_no_json_of_ours_is_one_line(
+    own: Registry, add: Add, tmp_path: Path, text: str
+) -> None:
+    version = add(own, "good")
+    artifact = hashlib.sha256(text.encode()).hexdigest()  # a registry that came with a folder may name any
+    (tmp_path / ".trimtab" / "artifacts" / artifact).write_text(text)
+    with pytest.raises(InputError, match=rf"{artifact}: is damaged: no list of files \(.*; register the arm again"):
+        own.artifacts.files(artifact)
+    with own._database.begin() as connection:
+        connection.exec_driver_sql("UPDATE trimtab_versions SET record = ?", (text,))
+    with pytest.raises(InputError, match=r"the record of version 1 is damaged \(.*; restore the registry") as told:
+        own.list()
+    assert "\n" not in str(told.value)
+    assert version.number == 1
+
+
+def test_a_move_back_from_nothing_names_no_version(own: Registry, add: Add) -> None:
+    add(own, "good")
+    own.promote(1, why="good")
+    with own._database.begin() as connection:
+        connection.exec_driver_sql("UPDATE trimtab_moves SET record = replace(record, 'promote', 'rollback')")
+    with pytest.raises(MissingError, match="names no version, so that there is nothing to go back to"):
+        own.rollback(why="worse")
 
 
 def test_files_come_back_as_they_were_and_a_copy_that_was_changed_is_made_anew(

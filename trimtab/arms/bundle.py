@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -16,15 +17,15 @@ from trimtab.arms.fingerprint import WEIGHTS, files_in_words, hashes_of, model_f
 from trimtab.arms.session import Session
 from trimtab.arms.store import SavedArm, StoredQuestion
 from trimtab.arms.workspace import Workspace
-from trimtab.base.codec import read_record, write_record
-from trimtab.base.config import BaseTable, DataTable, TaskTable
+from trimtab.base.codec import read_record, to_plain, write_record
+from trimtab.base.config import BaseTable, CostTable, DataTable, TaskTable
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.files import refuse_links
-from trimtab.base.grammar import is_trained, method_of, require_arm
+from trimtab.base.grammar import is_trained, method_of
 from trimtab.base.records import Arm, Document, Example, Hit, Kind, Message, Passage
 from trimtab.base.results import ArmResult, Volume
 from trimtab.base.sanitize import printable, visible
-from trimtab.base.task import TASK_FILE, Task
+from trimtab.base.task import TASK_FILE, Task, require_sound_arm
 from trimtab.data.audit import audit_rows
 from trimtab.data.prompts import Shot, build_prompt
 from trimtab.exports.hf import set_base_name
@@ -44,6 +45,11 @@ _UNCHECKED = (
     "the bundle was exported by an earlier version of Trimtab, without the hashes of its models' files, so Trimtab "
     "cannot check that the models on this machine are those it was made with; export it again to have that checked"
 )
+# Of a stranger's bundle: letters of a name, the largest figure, the smallest volume that costs are divided by, and the
+# parts of a result whose figures may be negative, and those that are at most 1.
+LONGEST_NAME, MOST_FIGURE, LEAST_QUESTIONS = 200, 1e15, 1e-3
+SIGNED = frozenset({"extras", "abstention", "chosen", "effort", "learning", "exposure", "eight_bit"})
+SHARES = ("score_floor", "p_target", "format_ok", "processor_share")
 QUESTION, PASSAGE = "{question}", "{passage}"
 
 
@@ -233,12 +239,57 @@ def _files_of_models(session: Session, arm: Arm, context: Context, saved: SavedA
 def _require_sound(bundle: Bundle, file: Path) -> None:
     """Raise InputError for values that no export writes: a foreign bundle may contain any."""
     try:
-        require_arm(bundle.arm)
+        require_sound_arm(bundle.arm)
         require_chosen(bundle.chosen)
+        for name, text in (("id", bundle.id), ("arm.name", bundle.arm.name)):
+            if not text.isprintable() or not 0 < len(text) <= LONGEST_NAME:
+                raise ValueError(f"{name} is {text[:40]!r}")
+        if bundle.result is not None:
+            _require_figures(bundle.result, bundle.arm.name)
+        if bundle.volume is not None:
+            CostTable(
+                questions_per_month=bundle.volume.questions_per_month, horizon_months=bundle.volume.horizon_months
+            )
+            if 0 < bundle.volume.questions < LEAST_QUESTIONS:
+                raise ValueError(f"volume is {bundle.volume.questions} questions")
         if bundle.kind == "classify" and not bundle.labels:
             raise ValueError("a classifier without labels")
     except ValueError as error:
         raise _damaged(error, file) from None
+
+
+def _require_figures(result: ArmResult, arm: str) -> None:
+    """Raise ValueError for measured figures that no study writes: of another arm, beyond every measure, below 0, or
+    a score that is none or outside of its interval.
+    """
+    if result.arm != arm:
+        raise ValueError(f"result is that of {result.arm[:40]!r}")
+    plain = to_plain(result)
+    for path, value in _figures(plain):
+        if abs(value) > MOST_FIGURE or (value < 0 and path[0] not in SIGNED):
+            raise ValueError(f"result.{'.'.join(path)} is {value:g}")
+    estimates = [("score", result.score), *((f"slices.{name}", one) for name, one in result.slices.items())]
+    for name, one in estimates:
+        if one is not None and not 0 <= one.low <= one.value <= one.high <= 1:
+            raise ValueError(f"result.{name} is {one.value:g} in {one.low:g} to {one.high:g}")
+    shares = {name: getattr(result, name) for name in SHARES} | {"seed_scores": max(result.seed_scores, default=0.0)}
+    above = next((name for name, share in shares.items() if share is not None and share > 1), None)
+    if above is not None:
+        raise ValueError(f"result.{above} is {shares[above]:g}")
+    if result.cost is not None and not (result.cost.currency.isprintable() and len(result.cost.currency) < 100):
+        raise ValueError(f"result.cost.currency is {result.cost.currency[:40]!r}")
+
+
+def _figures(plain: Any, *path: str) -> Iterator[tuple[tuple[str, ...], float]]:
+    """Yield every number of a JSON value with the keys that lead to it."""
+    if isinstance(plain, int | float):
+        yield path, plain
+    elif isinstance(plain, Mapping):
+        for key, value in plain.items():
+            yield from _figures(value, *path, str(key)[:40])
+    elif isinstance(plain, Sequence) and not isinstance(plain, str):
+        for number, value in enumerate(plain):
+            yield from _figures(value, *path, str(number))
 
 
 def _damaged(error: ValueError, file: Path) -> InputError:

@@ -35,6 +35,7 @@ from trimtab.inference.label_scoring import (
     score_labels,
 )
 from trimtab.inference.quote import QuoteConstraint
+from trimtab.inference.request import require_room
 from trimtab.model import process_group, sharded
 from trimtab.model.adapters.apply import detach
 from trimtab.model.catalog import resolve
@@ -253,9 +254,13 @@ class Session:
         return engine
 
     def _shared(self, sample: Sequence[Prompt]) -> tuple[int, ...]:
-        """Return the common prefix of a sample's prompts as token ids."""
+        """Return the common prefix of a sample's prompts as token ids. Raises ContextLengthError if it does not fit the
+        model's context.
+        """
         ids = [self.encoder.prompt(prompt.messages) for prompt in sample]
-        return ids[0][: shared_length(ids)] if len(ids) > 1 else ()
+        shared = ids[0][: shared_length(ids)] if len(ids) > 1 else ()
+        require_room("the part that all prompts share", len(shared), 1, self.context_tokens)
+        return shared
 
     def _is_faster_whole(self, sample: Sequence[Prompt], held: Prefix | None, calibration: Calibration | None) -> bool:
         """True if these weights choose a label faster by scoring all labels at once: an unsure model must score nearly

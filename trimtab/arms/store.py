@@ -18,7 +18,8 @@ from trimtab.base.files import existing_folder, read_object
 from trimtab.base.grammar import REWARD, is_trained, method_of
 from trimtab.base.records import Arm, Message
 from trimtab.base.results import ArmRecord, ArmResult, StudyResult, Volume
-from trimtab.base.task import Task, with_rows
+from trimtab.base.sanitize import one_line
+from trimtab.base.task import Task, parse_arm, require_sound_arm, with_rows
 
 ARM_FILE, RUN_FILE, STUDY_FILE = "arm.json", "manifest.json", "study.json"  # a study also has a manifest.json
 ANSWERS, EIGHT_BIT, EVALS = "answers.parquet", "eight_bit.json", "evals"
@@ -202,6 +203,27 @@ def usual_arm(task: Task) -> Pick:
     """
     of_documents = "rag" if task.task.kind == "classify" else "extract"
     return latest_winner(task) or Pick(of_documents if task.data.documents else "prompt")
+
+
+def picked_arm(pick: Pick, task: Task) -> Arm:
+    """Return the arm that a pick names: as the task file defines it, else as the study that picked it recorded it.
+
+    A folder may have several task files, and a table of one may have been taken out since. Raises InputError for a name
+    that neither knows.
+    """
+    try:
+        return parse_arm(pick.arm, task)
+    except InputError:
+        folder = task.folder / FOLDER / STUDIES / (pick.study or "")
+        record = read_arm(folder / "arms" / pick.arm) if pick.study else None
+        if record is None or record.arm.endpoint:  # the address of an endpoint is in the task file alone
+            raise
+    try:
+        require_sound_arm(record.arm)
+    except ValueError as error:
+        problem = f"the record of arm {pick.arm[:80]!r} is damaged ({one_line(error)})"
+        raise InputError(problem, "restore it, or move its folder away", file=folder) from None
+    return record.arm
 
 
 def measured_arms(task: Task) -> list[Pick]:

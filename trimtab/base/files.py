@@ -224,6 +224,14 @@ def read_json_lines(path: Path, *keys: str) -> Iterator[Any]:
             yield value
 
 
+def cut_off_line(path: Path) -> tuple[int, str] | None:
+    """Return number and text of the last line of a file that `append_line` wrote if it is cut off, else None."""
+    if not path.is_file():
+        return None
+    lines = path.read_bytes().split(b"\n")
+    return (len(lines), lines[-1].decode("utf-8", "replace")) if lines[-1] else None
+
+
 def sha256_file(path: Path) -> str:
     """Return the SHA-256 of a file's bytes, hexadecimal."""
     with open(path, "rb") as file:

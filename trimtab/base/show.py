@@ -64,8 +64,8 @@ class Shown:
     def _repr_html_(self) -> str:
         tables = self.tables()
         (fields,) = tables.pop("result")
-        parts = [f"<p><b>{escape(self.headline)}</b></p>"] if self.headline else []
-        parts += [f"<p>{escape(name)}</p>{_table(rows)}" for name, rows in tables.items() if rows]
+        parts = [f"<p><b>{_shown(self.headline)}</b></p>"] if self.headline else []
+        parts += [f"<p>{_shown(name)}</p>{_table(rows)}" for name, rows in tables.items() if rows]
         pairs = [{"": name, " ": value} for name, value in fields.items()]
         parts.append(f"<details><summary>more</summary>{_table(pairs)}</details>" if parts else _table(pairs))
         return "".join(parts)
@@ -141,7 +141,7 @@ def _wrapped(text: str) -> str:
 
 def _table(rows: Sequence[ShownRow]) -> str:
     columns = list(dict.fromkeys(name for row in rows for name in row))
-    head = "".join(f"<th>{escape(name)}</th>" for name in columns)
+    head = "".join(f"<th>{_shown(name)}</th>" for name in columns)
     body = "".join(f"<tr>{''.join(f'<td>{_cell(row.get(name))}</td>' for name in columns)}</tr>" for row in rows)
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
@@ -149,4 +149,9 @@ def _table(rows: Sequence[ShownRow]) -> str:
 def _cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
-    return "" if value is None else escape(str(value))
+    return "" if value is None else _shown(value)
+
+
+def _shown(value: object) -> str:
+    """Return foreign text for HTML: no markup, and no control characters."""
+    return escape(visible(str(value)))

@@ -45,6 +45,7 @@ from trimtab.base.grammar import (
     learns_from_rewards,
     method_of,
     nearest_name,
+    require_arm,
     shots_of,
 )
 from trimtab.base.records import Arm
@@ -215,6 +216,14 @@ def custom_arm(name: str, table: ArmTable) -> Arm:
         context=table.context,
         settings=table.model_dump(exclude={"weights", "stages", "context"}, exclude_none=True),
     )
+
+
+def require_sound_arm(arm: Arm) -> None:
+    """Raise ValueError for a recorded arm that no task file defines: an unknown part, or a setting out of range."""
+    require_arm(arm)
+    if arm.settings:
+        table = {"weights": arm.weights, "stages": arm.stages or None, "context": arm.context, **arm.settings}
+        ArmTable.model_validate_json(json.dumps(table))
 
 
 def require_answers(arm: Arm, task: Task) -> None:

@@ -20,6 +20,8 @@ SECONDS, MEGABYTES = 3, 256
 """Processor time and memory that reading a page may take, beside what its size adds."""
 SECONDS_EACH, MEGABYTES_EACH = 1, 100
 """Seconds and MB that each MB of a page adds to them; some ten times the usual."""
+MOST_MEGABYTES = 1024
+"""Memory (MB) that reading a page may take, whatever its size: four times what a page of 8 MB of links takes."""
 
 
 class OddPageError(Exception):
@@ -58,7 +60,8 @@ def _read(content: bytes) -> dict[str, Any]:
     if importlib.util.find_spec("selectolax") is None:
         raise PackageError("selectolax", "publish", "reading pages")
     size = len(content) / 1024**2
-    seconds, megabytes = math.ceil(SECONDS + SECONDS_EACH * size), math.ceil(MEGABYTES + MEGABYTES_EACH * size)
+    seconds = math.ceil(SECONDS + SECONDS_EACH * size)
+    megabytes = min(MOST_MEGABYTES, math.ceil(MEGABYTES + MEGABYTES_EACH * size))
     limits = {"seconds": seconds, "megabytes": megabytes, "most": MOST_LINKS, "longest": LONGEST}
     asked = json.dumps({"size": len(content), **limits})
     found: dict[str, Any] | None = _reader.ask(asked, content, seconds=4.0 * seconds)

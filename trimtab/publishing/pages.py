@@ -14,7 +14,7 @@ from queue import SimpleQueue
 from typing import Any, Literal
 from urllib.parse import unquote, urljoin, urlsplit
 
-from trimtab.base.cgroups import cores
+from trimtab.base.cgroups import cores, memory_use
 from trimtab.base.errors import InputError
 from trimtab.base.progress import Progress
 from trimtab.base.records import Document
@@ -22,11 +22,12 @@ from trimtab.base.surface import Dated, Fetched, PageElement, PageHeading, SiteP
 from trimtab.base.worker import Worker
 from trimtab.data.markdown import parse_markdown
 from trimtab.data.text_extraction import extract_content
-from trimtab.publishing.page_links import is_html, media_type
+from trimtab.publishing.page_links import MOST_MEGABYTES, is_html, media_type
 from trimtab.retrieval.chunk import chunk_document
 
 SECONDS, SECONDS_EACH, MEGABYTES, MEGABYTES_EACH = 5, 5, 512, 128
-"""Seconds of processor time and MB of memory that reading a page may take, each with what a MB of the page adds."""
+"""Seconds of processor time and MB of memory that reading a page may take, each with what a MB of the page adds; of
+memory at most MOST_MEGABYTES."""
 LONGEST_ANSWER = 1 << 27  # bytes
 DIRECTIVES = frozenset(
     [
@@ -118,11 +119,18 @@ _reader = _new_reader()
 """The process for pages that are read one by one."""
 
 
+def reader_count(cores: int, free_bytes: int) -> int:
+    """Return how many processes read pages at the same time: one a core, and together at most half of the free
+    memory."""
+    return max(1, min(cores, free_bytes // 2 // (MOST_MEGABYTES << 20)))
+
+
 def read_pages(answers: Sequence[Fetched], progress: Progress | None = None) -> tuple[SitePage, ...]:
-    """Read answers of a site as pages, in their order, in a process for each core that is free."""
-    own = cores()
+    """Read answers of a site as pages, in their order, in a process for each core, as far as half of the free memory
+    suffices for them."""
+    count = reader_count(cores(), memory_use().available)
     readers: SimpleQueue[Worker] = SimpleQueue()
-    for _ in range(min(own, len(answers))):
+    for _ in range(min(count, len(answers))):
         readers.put(_new_reader())
 
     def read(fetched: Fetched) -> SitePage:
@@ -134,7 +142,7 @@ def read_pages(answers: Sequence[Fetched], progress: Progress | None = None) -> 
 
     pages: list[SitePage] = []
     try:
-        with ThreadPoolExecutor(max(1, own)) as pool:
+        with ThreadPoolExecutor(count) as pool:
             for page in pool.map(read, answers):
                 pages.append(page)
                 if progress is not None:
@@ -148,7 +156,8 @@ def read_pages(answers: Sequence[Fetched], progress: Progress | None = None) -> 
 def _html(fetched: Fetched, reader: Worker) -> SitePage:
     data = decoded(fetched).encode("utf-8", "replace")
     size = len(data) / (1 << 20)
-    seconds, megabytes = round(SECONDS + SECONDS_EACH * size), round(MEGABYTES + MEGABYTES_EACH * size)
+    seconds = round(SECONDS + SECONDS_EACH * size)
+    megabytes = min(MOST_MEGABYTES, round(MEGABYTES + MEGABYTES_EACH * size))
     asked = {"url": fetched.url, "size": len(data), "seconds": seconds, "megabytes": megabytes}
     answer = reader.ask(json.dumps(asked), data, seconds=3 * seconds)
     if answer is None:

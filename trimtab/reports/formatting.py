@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import re
 
+from trimtab.base.sanitize import visible_directions
+
 UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
 DASH = "–"  # not measured, or not applicable
 
 
 def replace_unprintable(text: str) -> str:
-    """Return `text` with U+FFFD for each character that XML forbids."""
-    return UNPRINTABLE.sub("\ufffd", text)
+    """Return `text` with U+FFFD for each character that XML forbids, and an escape for each direction mark."""
+    return UNPRINTABLE.sub("\ufffd", visible_directions(text))
 
 
 def shorten(text: str, length: int = 600) -> str:
-    """Return at most `length` characters of `text`, and how many were left out.
-
-    The text is isolated (U+2068, U+2069), so that its writing direction does not affect what follows.
-    """
-    if len(text) <= length:
-        return text
-    return f"\u2068{text[:length]}\u2069 … ({len(text) - length:,} more characters)"
+    """Return at most `length` characters of `text`, and how many were left out."""
+    return text if len(text) <= length else f"{text[:length]} … ({len(text) - length:,} more characters)"
 
 
 def elide_middle(name: str, length: int = 24) -> str:

@@ -15,7 +15,7 @@ import threading
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -36,6 +36,7 @@ from trimtab.retrieval.embed import Encoder
 from trimtab.retrieval.index import SaveVectors
 from trimtab.scale.embedding import EmbeddingPool
 from trimtab.scale.job_run import ATTEMPTS, NEW_MACHINE_SECONDS, JobRunner, cluster_lost_error, last_line
+from trimtab.scale.local_cluster import private_ray, require_loopback
 from trimtab.scale.stored_job import fetch_study, run_stored_job
 from trimtab.scale.study_files import require_inside
 from trimtab.scale.study_store import StudyStore
@@ -62,9 +63,9 @@ def open_cluster(
 ) -> Iterator[Cluster]:
     """Context manager: connects to a Ray cluster and yields its machines, for `study(machines=…)`.
 
-    `address`: `local` for processes on this machine, `auto` for the cluster that this machine belongs to (or that
-    RAY_ADDRESS names), or `ray://HOST:PORT`. `store`: the address of an object store (`s3://BUCKET/FOLDER`), through
-    which machines without a shared folder exchange a study's files. `node_labels`: only machines with all these labels
+    `address`: `local` for processes on this machine, which no other user reaches; `auto` for the cluster that this
+    machine belongs to (or that RAY_ADDRESS names); or `ray://HOST:PORT`. `store`: the address of an object store
+    (`s3://BUCKET/FOLDER`), through which machines without a shared folder exchange a study's files. `node_labels`: only machines with all these labels
     in Ray are used. Raises PackageError if Ray is not installed, and InputError if nothing listens
     at the address, if the cluster has another version of Ray or Python, or if `store` is not an address of an object
     store.
@@ -74,14 +75,16 @@ def open_cluster(
         StudyStore(store)
     _require_listener(address)
     former = {number: signal.getsignal(number) for number in STOP_SIGNALS}
-    try:
-        _connect(ray, address)
-        _restore(former)  # Ray ends the process at SIGTERM
-        yield Cluster(ray, address, store, node_labels)
-    finally:
-        with suppress(Exception):
-            ray.shutdown()
-        _restore(former)
+    with ExitStack() as stack:
+        local = stack.enter_context(private_ray(ray)) if address == LOCAL else {}
+        try:
+            _connect(ray, address, local)
+            _restore(former)  # Ray ends the process at SIGTERM
+            yield Cluster(ray, address, store, node_labels)
+        finally:
+            with suppress(Exception):
+                ray.shutdown()
+            _restore(former)
 
 
 def _import_ray() -> Any:
@@ -126,11 +129,14 @@ def _require_listener(address: str) -> None:
         ) from None
 
 
-def _connect(ray: Any, address: str) -> None:
+def _connect(ray: Any, address: str, local: Mapping[str, Any]) -> None:
+    """Connect to the cluster, or start it; `local`: further arguments of a Ray of this machine."""
     quiet = {"log_to_driver": False, "logging_level": "CRITICAL"}
     here = {"num_cpus": cores(), "include_dashboard": False, "object_store_memory": OBJECT_STORE_BYTES}
     try:
-        ray.init(address=address, **quiet, **(here if address == LOCAL else {}))
+        ray.init(address=address, **quiet, **({**here, **local} if address == LOCAL else {}))
+        if address == LOCAL:
+            require_loopback(ray)
     except ConnectionError as error:
         remedy = "start Ray on this machine (`ray start --head`), or name its address: --on ray://HOST:PORT"
         if address.startswith("ray://"):

@@ -106,7 +106,9 @@ def _models(app: FastAPI, parts: AppParts) -> None:
 
     @app.get("/v1/models/{name:path}")  # an embedding model's name may hold slashes
     async def model(name: str) -> dict[str, Any]:
-        """Describe one model."""
+        """Describe one model; without a name, list them."""
+        if not name:
+            return await models()
         return embedding if name == parts.embedding else model_entry(parts.dispatcher.find_model(name))
 
 

@@ -70,6 +70,7 @@ class AuditPage:
 
         class Handler(BaseHTTPRequestHandler):
             timeout = SECONDS
+            disable_nagle_algorithm = True  # a reply is sent in two parts
 
             def do_GET(self) -> None:
                 page._answer(self, posted=False)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import re
 import threading
 import time
 import uuid
@@ -27,6 +28,9 @@ Scope = MutableMapping[str, Any]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 MOST_BYTES = 1024 * 1024  # of a body
+# Lists and objects of a body, and values. They are parsed and checked within the event loop, where a body of nothing
+# else would take seconds.
+MOST_CONTAINERS, MOST_VALUES = 12_288, 262_144
 MOST_NAME = 128  # bytes of a client's request id
 ANONYMOUS_BYTES = 4096  # of the body of a request without a key, which can only hand in a key
 # Seconds within which an admitted request should be answered: less than clients wait, as the machine may slow down
@@ -46,6 +50,9 @@ HEADERS = (
     (b"cross-origin-resource-policy", b"same-origin"),
     (b"cache-control", b"no-store"),
 )  # fmt: skip
+
+
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*+(?:"|\Z)', re.DOTALL)
 
 
 class Refused(Exception):  # noqa: N818  (an answer, not a fault)
@@ -279,6 +286,8 @@ class AccessMiddleware:
         """Read the whole body within size and time limits, check that it is strict JSON, and return a `receive` that
         replays it."""
         headers, most = dict(scope["headers"]), MOST_BYTES if scope["trimtab.key"] else ANONYMOUS_BYTES
+        if _header(headers, b"content-encoding").strip().lower() not in ("", "identity"):
+            raise Refused(415, "a compressed body is not read: send it without Content-Encoding", code="encoding")
         declared = _header(headers, b"content-length")
         if declared.isdigit() and int(declared) > most:
             raise Refused(413, f"the body is longer than {most} bytes", code="too_large")
@@ -327,7 +336,8 @@ async def _body(receive: Receive, most: int) -> bytes:
 
 
 def _require_json_object(body: bytes) -> None:
-    """Raise Refused for a body that is not one strict JSON value."""
+    """Raise Refused for a body that is not one strict JSON value, or holds too many values."""
+    _require_few_values(body)
     try:
         text = body.decode()
         value, end = parse_json(text.lstrip("\ufeff \t\r\n"), "body", 1)
@@ -339,6 +349,16 @@ def _require_json_object(body: bytes) -> None:
         raise Refused(400, f"{error.problem}; {error.remedy}", code="json") from None
     if has_lone_surrogate(value):
         raise Refused(400, "the body holds half a surrogate pair", code="json")
+
+
+def _require_few_values(body: bytes) -> None:
+    """Raise Refused for a body of more than MOST_CONTAINERS lists and objects or MOST_VALUES values, without parsing
+    it."""
+    for most, marks, what in ((MOST_CONTAINERS, b"[{", "lists and objects"), (MOST_VALUES, b",", "values")):
+        if sum(body.count(mark) for mark in marks) > most:  # perhaps within strings
+            bare = _STRING.sub(b"", body)
+            if sum(bare.count(mark) for mark in marks) > most:
+                raise Refused(413, f"the body holds more than {most:,} {what}", code="too_large")
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

@@ -25,6 +25,7 @@ from trimtab.arms.store import (
     latest_winner,
     measured_arms,
     measured_precision,
+    picked_arm,
     require_eight_bit,
     require_weights,
     usual_arm,
@@ -38,7 +39,7 @@ from trimtab.base.progress import Listener
 from trimtab.base.records import Arm, Document
 from trimtab.base.results import ArmResult, EightBit, Volume
 from trimtab.base.sanitize import one_line
-from trimtab.base.task import Task, parse_arm, require_answers
+from trimtab.base.task import Task, require_answers
 from trimtab.base.versions import Release
 from trimtab.data.documents import FileStamps, document_stamps, read_documents
 from trimtab.decision.cost import volume_of
@@ -138,7 +139,7 @@ def serve(
     bundled = _open_bundle(bundle, signed_by, arms, run, eight_bit=eight_bit)
     own_task = bundled.session.task if bundled else resolve_task(task)
     picks = [] if bundled or follow else _select_arms(arms, own_task)
-    chosen = [bundled.arm] if bundled else [parse_arm(pick.arm, own_task) for pick in picks]
+    chosen = [bundled.arm] if bundled else [picked_arm(pick, own_task) for pick in picks]
     for arm in chosen:
         require_answers(arm, own_task)
     with run_context(own_task, chosen, listeners=listeners, allow=allow, scores=False) as context, ExitStack() as stack:

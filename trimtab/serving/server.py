@@ -4,6 +4,7 @@ answers."""
 from __future__ import annotations
 
 import asyncio
+import json
 import signal
 import socket
 import ssl
@@ -26,7 +27,7 @@ from trimtab.serving.middleware import CONNECTION, App, Receive, Refused, Reques
 HEAD_SECONDS = 10.0  # time limit for receiving the headers of a request
 CLOSE_SECONDS = 5.0  # time limit for a client to read what was sent before a close
 WATCH_SECONDS = 0.5  # between two checks of a connection
-MOST_HEAD = 32 * 1024  # bytes of the headers
+MOST_HEAD, MOST_HEADERS = 32 * 1024, 128  # bytes of the first lines of a request, and headers in them
 # Of a body: chunks (or packets) that may have any size, the mean bytes that further ones must have, and how many are
 # parsed before the event loop serves others.
 FREE_PIECES, LEAST_PIECE, SLICE = 1024, 64, 64
@@ -37,6 +38,9 @@ LOADING = Refused(
     kind="server_error",
     code="starting",
     wait=2.0,
+)
+LARGE_HEAD = Refused(
+    431, f"the request has more than {MOST_HEADERS} headers, or {MOST_HEAD} bytes of them", code="headers"
 )
 # What is said of health before there is a model: the process lives, and takes no question yet.
 _LOADING_HEALTH: dict[str, tuple[int, dict[str, Any]]] = {
@@ -89,15 +93,24 @@ def require_key_pair(certificate: Path, key: Path) -> None:
 
 
 class _BoundedConnection(h11.Connection):
-    """An h11 connection that limits tiny body chunks; h11 takes as long for a chunk of one byte as for one of 64 kB.
+    """An h11 connection that limits headers and tiny body chunks; h11 takes as long for a chunk of one byte as for one
+    of 64 kB.
 
-    Raises RemoteProtocolError for too many small chunks. After SLICE chunks it reports that data is needed, and
-    `has_more`, until `next_slice`: the event loop then serves others first.
+    Raises RemoteProtocolError for too many small chunks, and with a hint of status 431 for too many headers: h11 itself
+    bounds headers only where they come in several pieces, so it gets at most `most_head` bytes and one at once. After
+    SLICE chunks it reports that data is needed, and `has_more`, until `next_slice`: the event loop then serves others
+    first.
     """
 
     def __init__(self, most_head: int) -> None:
         super().__init__(h11.SERVER, most_head)
+        self.has_large_head = False  # True: a request was refused for its headers
+        self._most_head, self._unparsed = most_head, bytearray()
         self._pieces = self._bytes = self._slice = 0
+
+    def receive_data(self, data: bytes) -> None:
+        """Take bytes of the client."""
+        self._unparsed += data
 
     @property
     def has_more(self) -> bool:
@@ -112,13 +125,30 @@ class _BoundedConnection(h11.Connection):
         """Return h11's next event, within these limits."""
         if self.has_more:
             return h11.NEED_DATA
-        event = super().next_event()
+        is_head = self.their_state is h11.IDLE
+        try:
+            event = self._parse_event()
+        except h11.RemoteProtocolError as error:
+            self.has_large_head = is_head and error.error_status_hint == LARGE_HEAD.status
+            raise
         if isinstance(event, h11.Request):
             self._pieces = self._bytes = 0
         elif isinstance(event, h11.Data):
             self._slice, self._pieces, self._bytes = self._slice + 1, self._pieces + 1, self._bytes + len(event.data)
             if self._pieces > FREE_PIECES + self._bytes // LEAST_PIECE:
                 raise h11.RemoteProtocolError("the body comes in too small pieces")
+        return event
+
+    def _parse_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
+        """Return h11's next event from as much of the received data as it takes."""
+        event = super().next_event()
+        while event is h11.NEED_DATA and self._unparsed:
+            size = self._most_head + 1 if self.their_state is h11.IDLE else len(self._unparsed)
+            super().receive_data(bytes(self._unparsed[:size]))
+            del self._unparsed[:size]
+            event = super().next_event()
+        if isinstance(event, h11.Request) and len(event.headers) > MOST_HEADERS:
+            raise h11.RemoteProtocolError(LARGE_HEAD.message, LARGE_HEAD.status)
         return event
 
 
@@ -143,6 +173,9 @@ class _HttpProtocol(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        # Without it a reply in two parts waits for the client's delayed acknowledgement, 40 ms. asyncio sets it only on
+        # sockets that name their protocol, which those of `socket.create_server` do not.
+        transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._head_since = self.loop.time()
         self._check_connection()
 
@@ -170,10 +203,24 @@ class _HttpProtocol(H11Protocol):
         if self._is_answering:
             self.cycle.disconnected = True
             self.cycle.message_event.set()
-        if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
-            super().send_400_response(msg)
-        else:
+        if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             self.transport.close()
+        elif self.conn.has_large_head:
+            self._send_refusal(LARGE_HEAD)
+        else:
+            super().send_400_response(msg)
+
+    def _send_refusal(self, refused: Refused) -> None:
+        """Answer with an error, and close the connection."""
+        body = json.dumps(refused.body).encode()
+        headers = [
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(body)).encode()),
+            (b"connection", b"close"),
+        ]
+        events = h11.Response(status_code=refused.status, headers=headers), h11.Data(data=body), h11.EndOfMessage()
+        self.transport.write(b"".join(self.conn.send(event) or b"" for event in events))
+        self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)

@@ -16,6 +16,7 @@ from trimtab.arms.store import (
     SavedArm,
     find_saved,
     measured_precision,
+    picked_arm,
     require_weights,
     usual_arm,
     with_measured_rows,
@@ -26,7 +27,7 @@ from trimtab.base.grammar import shots_of
 from trimtab.base.progress import Listener
 from trimtab.base.records import Arm, Hit, Message
 from trimtab.base.show import Shown
-from trimtab.base.task import Task, parse_arm, require_answers
+from trimtab.base.task import Task, require_answers
 from trimtab.data.strict_json import has_lone_surrogate
 from trimtab.measurement.contains import sentence_for
 from trimtab.measurement.metrics import has_abstained
@@ -99,7 +100,7 @@ def conversation(
     bundled = named_bundle(bundle, signed_by, arm)
     own = bundled.session.task if bundled else resolve_task(task)
     pick = Pick(bundled.arm.name) if bundled else Pick(arm) if arm else usual_arm(own)
-    chosen = bundled.arm if bundled else parse_arm(pick.arm, own)
+    chosen = bundled.arm if bundled else picked_arm(pick, own)
     require_answers(chosen, own)
     with run_context(own, [chosen], listeners=listeners, allow=allow, scores=False) as ctx:
         for line in bundled.notes if bundled else ():

@@ -23,6 +23,7 @@ from trimtab.arms.store import (
     find_saved,
     latest_winner,
     measured_precision,
+    picked_arm,
     require_weights,
     with_measured_rows,
 )
@@ -34,7 +35,7 @@ from trimtab.base.machine import folder_bytes
 from trimtab.base.progress import Listener, Progress
 from trimtab.base.records import Arm, Example, Generation, Message
 from trimtab.base.show import Shown
-from trimtab.base.task import Task, parse_arm, require_answers
+from trimtab.base.task import Task, require_answers
 from trimtab.exports.gguf import KINDS, is_lossless, require_writable, write_gguf
 from trimtab.exports.hf import (
     merged_config,
@@ -134,7 +135,7 @@ def export(
     pick = Pick(arm) if arm else latest_winner(own)
     if pick is None:
         raise MissingError(f"no study has shown a winner; name an arm, or run: {own.command('study')}")
-    chosen = parse_arm(pick.arm, own)
+    chosen = picked_arm(pick, own)
     require_answers(chosen, own)
     place = Path(out)
     _require_possible(chosen, own, format, quantize, place)

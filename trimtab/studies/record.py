@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -17,7 +17,8 @@ from trimtab.arms.session import Session
 from trimtab.arms.workspace import Workspace
 from trimtab.base.codec import to_plain
 from trimtab.base.config import CostTable
-from trimtab.base.files import append_line, read_json_lines, sha256_text
+from trimtab.base.errors import InputError
+from trimtab.base.files import append_line, cut_off_line, read_json_lines, sha256_text
 from trimtab.base.machine import describe_machine, versions
 from trimtab.base.results import ArmResult, StudyResult, Usage
 from trimtab.base.show import flattened
@@ -38,15 +39,28 @@ def count_opening(workspace: Workspace, study: str) -> int:
     The first, plus one for each earlier study that opened at least a fifth of them: a test set that grows is not
     fresh.
     """
-    looks = studies_that_opened(workspace)
+    file = workspace.folder / OPENINGS
+    looks = _studies_opening(file, _test_items(workspace), study)
     if study in looks:
         return looks.index(study) + 1
-    if any(one["study"] == study for one in read_json_lines(workspace.folder / OPENINGS, "study")):  # a repeated export
+    if any(entry["study"] == study for entry in _entries(file, study)):  # a repeated export
         return len(looks) + 1
     plan = frozen_plan(workspace.task)
     opening = {"study": study, "items": _test_items(workspace), "plan": plan, "plan_sha256": plan_hash(plan)}
-    append_line(workspace.folder / OPENINGS, opening)
+    append_line(file, opening)
     return len(looks) + 1
+
+
+def _entries(openings: Path, study: str = "") -> Iterator[Any]:
+    """Yield the entries of the record of openings. Raises InputError if its last line is cut off, as an opening would
+    be counted less, unless it is the line of `study`, which writes it again.
+    """
+    yield from read_json_lines(openings, "study")
+    cut = cut_off_line(openings)
+    if cut is not None and not (study and cut[1].startswith(json.dumps({"study": study}, ensure_ascii=False)[:-1])):
+        problem = "is cut off, so an opening of the test set would not be counted"
+        remedy = "resume the study that it names with --resume, which writes it again, or complete it from a copy"
+        raise InputError(problem, remedy, file=openings, line=cut[0])
 
 
 def frozen_plan(task: Task) -> dict[str, Any]:
@@ -74,7 +88,7 @@ def changed_since(folder: Path) -> list[str]:
     """Return the entries of a study's frozen plan that changed since the first opening of its questions; empty for that
     opening itself.
     """
-    entries = [one for one in read_json_lines(folder.parents[1] / OPENINGS, "study") if "plan" in one]
+    entries = [one for one in _entries(folder.parents[1] / OPENINGS) if "plan" in one]
     own = next((one for one in entries if one["study"] == folder.name), None)
     if own is None:
         return []
@@ -106,9 +120,9 @@ def look_number(openings: Path, items: Sequence[str], study: str) -> int:
     return 1 + len({*_studies_opening(openings, items)} - {study}) if items else 1
 
 
-def _studies_opening(openings: Path, items: Sequence[str]) -> list[str]:
-    """Return the studies that opened at least a fifth of these questions, in order."""
-    entries = read_json_lines(openings, "study")
+def _studies_opening(openings: Path, items: Sequence[str], study: str = "") -> list[str]:
+    """Return the studies that opened at least a fifth of these questions, in order; `study`: as for `_entries`."""
+    entries = _entries(openings, study)
     looks = (one for one in entries if "retired" not in one and not one["study"].startswith(EXPORTED))
     return list(dict.fromkeys(entry["study"] for entry in looks if _overlaps(entry, items)))
 
@@ -120,14 +134,12 @@ def retire(workspace: Workspace, items: Sequence[str]) -> None:
 
 def retired_items(workspace: Workspace) -> set[str]:
     """Return the questions that were retired from the test set."""
-    return {
-        item for entry in read_json_lines(workspace.folder / OPENINGS, "study") for item in entry.get("retired", ())
-    }
+    return {item for entry in _entries(workspace.folder / OPENINGS) for item in entry.get("retired", ())}
 
 
 def opened_items(workspace: Workspace) -> set[str]:
     """Return every question that a study was tested on, as far as recorded by id."""
-    return {item for entry in read_json_lines(workspace.folder / OPENINGS, "study") for item in entry.get("items", ())}
+    return {item for entry in _entries(workspace.folder / OPENINGS) for item in entry.get("items", ())}
 
 
 def _test_items(workspace: Workspace) -> list[str]:

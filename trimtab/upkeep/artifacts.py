@@ -8,14 +8,17 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, Protocol
 from uuid import uuid4
 
+from trimtab.base.codec import from_plain
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.files import refuse_links, replacing, sha256_file, sync
 from trimtab.base.object_store import open_store_files, store_errors
+from trimtab.base.sanitize import one_line
 
 _NAME_LENGTH = 64  # of a SHA-256 in hexadecimal
 _PIECE = 1 << 20  # bytes that are read at once
@@ -23,6 +26,13 @@ _CUT_SECONDS = 24 * 3600  # after which a file that was not finished is of a wri
 # Stores without folders, where makedirs would make a bucket of any name that is mistyped.
 _BUCKETS = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "oss", "oci"}
 _DAMAGED = "register the arm again, or restore the file from a copy"
+
+
+@dataclass(frozen=True)
+class _FileList:
+    """The list of a stored folder's files: their hashes by their paths in it."""
+
+    files: Mapping[str, str]
 
 
 class ArtifactStore(Protocol):
@@ -184,10 +194,20 @@ class Artifacts:
             text = file.read()
         if hashlib.sha256(text).hexdigest() != artifact:
             raise InputError("is damaged: its content has another hash than its name", _DAMAGED, file=place)
-        files = json.loads(text)["files"]
+        try:
+            files = from_plain(_FileList, json.loads(text)).files
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"is damaged: no list of files ({one_line(error)})", _DAMAGED, file=place) from None
         for name, sha256 in files.items():
             pure = PurePosixPath(name)
-            if pure.is_absolute() or ".." in pure.parts or "\\" in name or "\0" in name or not _is_name(sha256):
+            if (
+                not pure.parts
+                or pure.is_absolute()
+                or ".." in pure.parts
+                or "\\" in name
+                or "\0" in name
+                or not _is_name(sha256)
+            ):
                 raise InputError(f"names {name[:80]!r}, which lies in no folder", _DAMAGED, file=place)
         return dict(files)
 

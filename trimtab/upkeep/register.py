@@ -23,6 +23,7 @@ from trimtab.arms.store import (
     SavedArm,
     find_saved,
     latest_winner,
+    picked_arm,
     read_result,
     read_run,
     require_weights,
@@ -36,7 +37,7 @@ from trimtab.base.machine import describe_machine
 from trimtab.base.progress import Listener
 from trimtab.base.records import Arm
 from trimtab.base.results import StudyResult
-from trimtab.base.task import Task, parse_arm
+from trimtab.base.task import Task
 from trimtab.base.versions import Version, VersionBase, VersionScore
 from trimtab.studies.export import export
 from trimtab.studies.paths import DEPENDS
@@ -47,7 +48,7 @@ def described(task: Task, name: str | None, run: str | None) -> Version:
     pick = Pick(name) if name else latest_winner(task)
     if pick is None:
         raise MissingError(f"no study has shown a winner; name an arm, or run: {task.command('study')}")
-    arm = parse_arm(pick.arm, task)
+    arm = picked_arm(pick, task)
     saved = require_weights(find_saved(task, arm, run or pick.study), arm, task)
     if saved is None:
         make = task.command("study")

@@ -22,7 +22,7 @@ from trimtab.base.database import Closing, Database, is_address
 from trimtab.base.errors import EXIT_NO, InputError, MissingError, TrimtabError
 from trimtab.base.files import refuse_links, write_atomic
 from trimtab.base.progress import Listener
-from trimtab.base.sanitize import printable
+from trimtab.base.sanitize import one_line, printable
 from trimtab.base.task import TASK_FILE, Task, load_task
 from trimtab.base.versions import Collected, GateRecord, Lineage, ListedVersion, Move, Release, Version, VersionScore
 from trimtab.studies.consent import require_store_consent
@@ -605,8 +605,8 @@ class Registry(Closing):
         """Return a record from its text; raises InputError where it is damaged."""
         try:
             return from_plain(kind, json.loads(text))
-        except ValueError as error:
-            problem = f"{what} is damaged ({error})"
+        except (ValueError, RecursionError) as error:
+            problem = f"{what} is damaged ({one_line(error)})"
             raise InputError(problem, "restore the registry from a copy", file=self.name) from None
 
 
@@ -622,7 +622,7 @@ def _standing(moves: Sequence[Move]) -> list[int]:
     standing: list[int] = []
     for move in moves:
         if move.kind == "rollback":
-            standing.pop()
+            standing = standing[:-1]
         else:
             standing.append(move.version)
     return standing

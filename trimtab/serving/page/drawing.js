@@ -11,6 +11,10 @@ const SIGNS = {
   like: "M5 7.2L7.6 2.2C8.9 2.2 9.4 3.1 9.2 4.2L8.8 6.4H12.4C13.4 6.4 14 7.2 13.8 8.1L12.8 12.3C12.6 13.1 12 13.6 11.2 13.6H5M5 7.2V13.6M5 7.2H2.2V13.6H5",
 };
 
+/** Text with every direction mark as an escape, as in the report: such a mark makes what follows read as other text. */
+export const visible = (text) =>
+  text.replace(/[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/g, (mark) => `\\u${mark.charCodeAt(0).toString(16).padStart(4, "0")}`);
+
 /** An element with properties, and children that are nodes or text. */
 export function el(tag, properties = {}, ...children) {
   const made = document.createElement(tag);
@@ -18,7 +22,8 @@ export function el(tag, properties = {}, ...children) {
     if (name.includes("-") || name === "role" || name === "for") made.setAttribute(name, value);
     else made[name] = value;
   }
-  made.append(...children.filter((child) => child !== null && child !== undefined));
+  const given = children.filter((child) => child !== null && child !== undefined);
+  made.append(...given.map((child) => (typeof child === "string" ? visible(child) : child)));
   return made;
 }
 

@@ -1,6 +1,6 @@
 // The page: who answers, the conversation, what is said of the answers. All of it lives in memory and is gone with the page.
 import { ask, models, send } from "./asking.js";
-import { armRow, costTitle, el, figures, icon, passages, probabilities, thumb } from "./drawing.js";
+import { armRow, costTitle, el, figures, icon, passages, probabilities, thumb, visible } from "./drawing.js";
 
 const MOST = 6; // arms that answer at once
 const at = (id) => document.getElementById(id);
@@ -129,7 +129,8 @@ function draw(turn, answer) {
   const ended = !["waiting", "writing"].includes(answer.state);
   if (turn.blind && !turn.done) return;
   const { said } = answer.parts;
-  said.firstChild?.nodeType === Node.TEXT_NODE ? (said.firstChild.data = answer.text) : said.replaceChildren(answer.text);
+  const text = visible(answer.text);
+  said.firstChild?.nodeType === Node.TEXT_NODE ? (said.firstChild.data = text) : said.replaceChildren(text);
   if (!ended || answer.drawn) return;
   answer.drawn = true;
   said.setAttribute("aria-busy", "false");
