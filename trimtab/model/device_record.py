@@ -137,7 +137,7 @@ def new_check(device: str, rows: Sequence[CheckRow], seconds: float, date: str) 
     return DeviceCheck(
         device=device,
         name=facts["name"],
-        system=platform.platform(),
+        system=f"{platform.system()} {platform.machine()}",
         date=date,
         seconds=seconds,
         versions={name: facts[name] for name in ("trimtab", "torch", "transformers")},
