@@ -150,18 +150,19 @@ def new_check(device: str, rows: Sequence[CheckRow], seconds: float, date: str) 
 
 def _facts(device: str) -> dict[str, str]:
     """Return everything that a result holds for: device, processor, kernels and versions."""
+    import torch
+
     from trimtab.model.kernels.build import library, library_hash
 
     name = describe_machine()["processor"]
     if device == "cuda":
-        import torch
-
         name = f"{torch.cuda.get_device_name()} (CUDA {torch.version.cuda})"
     return {
         "form": str(_FORM),
         "device": device,
         "name": name,
         "processor": library_hash(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),  # the environment may allow torch fewer
         "kernels": "there" if library() else "none",
         **{package: version(package) for package in ("trimtab", "torch", "transformers")},
     }
