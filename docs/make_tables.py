@@ -486,6 +486,37 @@ def installation() -> str:
     return "\n".join([*lines, "", said])
 
 
+def devices() -> str:
+    """Which devices were compared with plain float32, when and by whom, and what came of it."""
+    head = ("device", "system", "date", "by", "torch", "parts equal", "largest difference", "switched off")
+    files = sorted((RESULTS / "devices").glob("*.json"))
+    rows = []
+    for checked in (json.loads(file.read_text(encoding="utf-8")) for file in files):
+        parts = checked["rows"]
+        equal = sum(part["equal"] for part in parts)
+        rows.append(
+            (
+                checked["name"],
+                checked["system"],
+                checked["date"][:10],
+                checked["by"],
+                checked["versions"]["torch"],
+                f"{equal} of {len(parts)}",
+                ", ".join(f"{name} {most}" for name, most in _largest_differences(parts)),
+                ", ".join(checked["off"]) or "nothing",
+            )
+        )
+    return _table_of(head, rows)
+
+
+def _largest_differences(parts: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:
+    """The largest difference of each way to compute, in percent of the largest value."""
+    for precision, kernels in dict.fromkeys((part["precision"], part["kernels"]) for part in parts):
+        own = [part["difference"] for part in parts if (part["precision"], part["kernels"]) == (precision, kernels)]
+        most = "failed" if None in own else f"{100 * max(own):.2g}%"
+        yield f"{precision}{' by kernels' if kernels else ''}", most
+
+
 def verdict_short() -> str:
     """The same as `verdict` without what is not known and the figures, which a line of dots stands for."""
     table, sentences, report = verdict().split("\n\n")
@@ -1304,6 +1335,7 @@ PAGES = {
     },
     "docs/reference/architectures.md": {"architectures": architectures},
     "docs/start/install.md": {"installation": installation},
+    "docs/trust/devices.md": {"devices": devices},
     "README.md": {"verdict": verdict_short, "studies-short": studies_short, "speed-short": speed_short},
     "docs/benchmarks/quality.md": {
         "studies": studies,

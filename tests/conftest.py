@@ -26,6 +26,7 @@ os.environ["XDG_CONFIG_HOME"] = os.devnull  # nobody's own configuration decides
 settings.register_profile("untimed", deadline=None)  # how long an example takes is the machine's business
 settings.load_profile("untimed")
 os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports huggingface_hub
+os.environ["TRIMTAB_DEVICE_CHECK"] = "0"  # many tests have a cache of their own, and each would check the machine again
 
 _connect, _connect_ex = socket.socket.connect, socket.socket.connect_ex
 

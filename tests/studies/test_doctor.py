@@ -9,6 +9,8 @@ from rich.console import Console
 
 from trimtab.base.cgroups import MemoryUse
 from trimtab.base.config import BASE_MODEL
+from trimtab.model import device_record
+from trimtab.model.device_record import CheckRow
 from trimtab.model.suggestions import FreeMemory, advice, models_that_fit
 from trimtab.studies import doctor as module
 from trimtab.studies.doctor import doctor
@@ -107,3 +109,28 @@ def test_a_cache_that_cannot_be_written_is_told(cache, monkeypatch):
         f"a cache that can be written: {cache} cannot",
         "set TRIMTAB_CACHE to another folder",
     )
+
+
+def test_what_a_device_check_switched_off_is_told_with_its_table(monkeypatch):
+    monkeypatch.setenv("TRIMTAB_DEVICE_CHECK", "1")
+    monkeypatch.setattr(device_record, "_known", {})
+    assert doctor().checks == ()
+    for kernels, gaps in ((True, "optional"), (False, "missing")):
+        wrong = CheckRow(
+            what="logits",
+            precision="bf16" if kernels else "fp32",
+            kernels=kernels,
+            difference=0.5,
+            tolerance=0.1,
+            equal=False,
+            seconds=1.0,
+        )
+        device_record.keep(device_record.new_check("cpu", [wrong], 1.0, "2026-12-02"))
+        report = doctor()
+        (check,) = report.checks
+        (gap,) = (gap for gap in getattr(report, gaps) if gap.what == check.headline)
+        assert gap.remedy == "report it with the output of: trimtab doctor --device --json"
+        stream = StringIO()
+        check.render(Console(file=stream, width=160))
+        assert [line.split()[:1] for line in stream.getvalue().splitlines()[:2]] == [["part"], ["logits"]]
+        assert "5.0e-01" in stream.getvalue()

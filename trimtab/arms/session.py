@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from trimtab.arms.device_check import ensure_checked
 from trimtab.arms.retriever import Retriever
 from trimtab.arms.search.proposals import Proposals
 from trimtab.arms.workspace import Workspace, write_refusals
@@ -39,6 +40,7 @@ from trimtab.inference.request import require_room
 from trimtab.model import process_group, sharded
 from trimtab.model.adapters.apply import detach
 from trimtab.model.catalog import resolve
+from trimtab.model.device_record import require_usable, usable_device
 from trimtab.model.fast.patch import accelerate
 from trimtab.model.load import Base, load_base
 from trimtab.model.model_files import weight_files
@@ -75,10 +77,12 @@ class Session:
 
     def _load_base(self) -> Base:
         """Return the base model from its folder; in a group of processes in host memory, from where it is divided."""
+        ensure_checked()
         if process_group.size() == 1:
             return accelerate(load_base(self.base_folder, self._requested_precision))
         device, requested = process_group.device().type, self._requested_precision
         precision = process_group.broadcast(lambda: choose_precision(requested, device))
+        require_usable(device, precision)  # this process's machine may be another
         return load_base(self.base_folder, precision, "cpu")
 
     def release_base(self) -> None:
@@ -92,8 +96,7 @@ class Session:
     def base_fits(self) -> bool:
         """True if the base model that is not loaded fits into the free memory of this process's device."""
         needed = sum(file.stat().st_size for file in weight_files(self.base_folder))
-        cuda = torch.cuda.is_available()
-        free = torch.cuda.mem_get_info()[0] if cuda else memory_use().available
+        free = torch.cuda.mem_get_info()[0] if usable_device() == "cuda" else memory_use().available
         return needed < FREE_SHARE * free
 
     @property

@@ -29,6 +29,8 @@ from trimtab.base.machine import keep_freed_memory
 from trimtab.base.sanitize import one_line, visible
 from trimtab.model.architecture import CHOOSE_FAMILY, eager_outputs, first_layers_alone, in_float32, unsupported
 from trimtab.model.attention import ATTENTION, AttentionConfig, Layout, PackedSequences
+from trimtab.model.device_record import KERNELS, switched_off, usable_device
+from trimtab.model.kernels.build import allow_kernels
 from trimtab.model.model_files import AGAIN, WeightFiles, find_weights, inside, require_possible, weight_files
 from trimtab.model.precision import choose_precision
 from trimtab.model.prompt_tuning import virtual_tokens_of
@@ -111,19 +113,22 @@ def softcap(model: Any) -> float | None:
 def load_base(folder: Path, precision: str = "auto", device: str | None = None) -> Base:
     """Load a model from safetensors weights in `folder`; runs no code from there and initialises no missing weight.
 
-    Raises MissingError if there is no model, InputError for weights that are incomplete, damaged or outside of the
-    folder, and for an architecture that is not supported: any error of its first pass, and outputs that are not those
-    of its eager attention.
+    What the device check (`model/device_record.py`) has switched off on this machine is not used. Raises MissingError
+    if there is no model; InputError for weights that are incomplete, damaged or outside of the folder, for a device or
+    precision that is switched off, and for an architecture that is not supported: any error of its first pass, and
+    outputs that are not those of its eager attention.
     """
     keep_freed_memory()
     limit_threads_to_quota()
-    where = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    where = device or usable_device()
     raw = raw_config(folder)
     weights = find_weights(folder)
     config = _supported_config(raw, folder, weights)
     _require_size(config, folder, weights)
     tokenizer = _tokenizer(folder)
     chosen_precision = choose_precision(precision, where)
+    if where == "cpu":
+        allow_kernels(KERNELS not in switched_off(where))
     model = _model(folder, config, DTYPES[chosen_precision])
     model.to(where).eval().requires_grad_(False)
     base = Base(model=model, tokenizer=tokenizer, precision=chosen_precision, folder=folder)

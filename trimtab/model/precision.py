@@ -7,6 +7,8 @@ from functools import cache
 
 import torch
 
+from trimtab.model.device_record import BF16, require_usable, switched_off
+
 
 @cache
 def faster_in_bf16(device: str = "cpu", seconds: float = 0.25) -> bool:
@@ -30,5 +32,12 @@ def _matmul_rate(dtype: torch.dtype, device: str, seconds: float) -> float:
 
 
 def choose_precision(setting: str, device: str = "cpu") -> str:
-    """Return `bf16` or `fp32`: the setting itself, or for `auto` the faster one here."""
-    return ("bf16" if faster_in_bf16(device) else "fp32") if setting == "auto" else setting
+    """Return `bf16` or `fp32`: the setting itself, or for `auto` the faster one here that the device check has not
+    switched off.
+
+    Raises InputError if it has switched off the setting, or the whole device.
+    """
+    require_usable(device, setting)
+    if setting != "auto":
+        return setting
+    return "bf16" if BF16 not in switched_off(device) and faster_in_bf16(device) else "fp32"

@@ -454,6 +454,7 @@ def local_engine(model: str, near: Path = Path()) -> Iterator[WritingEngine]:
 
     Raises MissingError with the command that fetches the model if it is not there.
     """
+    from trimtab.arms.device_check import ensure_checked
     from trimtab.data.prompts import ChatEncoder
     from trimtab.inference.engine import Engine, generate_texts
     from trimtab.inference.request import Request
@@ -462,6 +463,7 @@ def local_engine(model: str, near: Path = Path()) -> Iterator[WritingEngine]:
     from trimtab.model.fast.patch import accelerate
     from trimtab.model.load import load_base
 
+    ensure_checked()
     base = accelerate(load_base(resolve(model, near=near)))
     ends = getattr(base.model.generation_config, "eos_token_id", None)
     encoder = ChatEncoder(base.tokenizer, [ends] if isinstance(ends, int) else list(ends or []))

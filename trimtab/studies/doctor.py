@@ -21,12 +21,14 @@ if TYPE_CHECKING:
     from packaging.requirements import Requirement
     from rich.console import Console
 
+    from trimtab.model.device_record import DeviceCheck
     from trimtab.model.devices import Compute
 
 NEEDED_MEMORY_GB = 4.0  # the documented requirement of the demo
 NEEDED_DISK_GB = 2.0  # both models, their download, and a study
 DEMO_MODELS = (BASE_MODEL, EMBEDDING)
 DISTRIBUTION = "trimtab"
+REPORT_IT = "report it with the output of: trimtab doctor --device --json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +44,7 @@ class DoctorReport(Shown):
     """The state of this machine. `missing`: prevents something from working. `optional`: only limits what is possible.
 
     `larger`: the largest instruct models of the catalogue's dated list that fit `model_memory_gb`, the free memory
-    of the GPU or else of the machine.
+    of the GPU or else of the machine. `checks`: comparisons of the devices with plain float32, none before the first.
     """
 
     system: str
@@ -58,6 +60,7 @@ class DoctorReport(Shown):
     larger: tuple[FittingModel, ...]
     missing: tuple[Gap, ...]
     optional: tuple[Gap, ...]
+    checks: tuple[DeviceCheck, ...]
 
     def render(self, console: Console) -> None:
         """Draw the report."""
@@ -77,14 +80,23 @@ class DoctorReport(Shown):
             console.print("nothing is missing", markup=False)
 
 
-def doctor() -> DoctorReport:
-    """Examine cores, memory, disk, libraries and the model cache; benchmark bfloat16 for half a second."""
+def doctor(*, device: bool = False) -> DoctorReport:
+    """Examine cores, memory, disk, libraries and the model cache; benchmark bfloat16 for half a second.
+
+    `device`: compare the device anew with plain float32, part by part, which takes some seconds; else the report's
+    `checks` are those that are kept on this machine.
+    """
     missing, optional = _packages()
     compute = None
+    checks: tuple[DeviceCheck, ...] = ()
     if not any(gap.what.startswith("package torch") for gap in missing):
         from trimtab.model.devices import inspect_compute
 
         compute = inspect_compute()
+        checks = _device_checks(anew=device)
+        for check in checks:
+            if check.off:
+                (missing if check.is_unusable else optional).append(Gap(what=check.headline, remedy=REPORT_IT))
         if not (compute.kernels or compute.accelerators):
             off = os.environ.get("TRIMTAB_KERNELS") == "0"
             remedy = "install gcc or clang, and see that the cache can be written"
@@ -123,7 +135,19 @@ def doctor() -> DoctorReport:
         larger=models_that_fit(free_for_models),
         missing=tuple(missing),
         optional=tuple(optional),
+        checks=checks,
     )
+
+
+def _device_checks(*, anew: bool) -> tuple[DeviceCheck, ...]:
+    """Return the comparisons of the devices with plain float32: made now, or those that are kept."""
+    from trimtab.arms.device_check import check_anew
+    from trimtab.model.device_record import kept_check, preferred_device
+
+    if anew:
+        return check_anew()
+    kept = map(kept_check, dict.fromkeys((preferred_device(), "cpu")))
+    return tuple(check for check in kept if check is not None)
 
 
 def _lines(report: DoctorReport) -> list[tuple[str, str]]:
@@ -144,6 +168,7 @@ def _lines(report: DoctorReport) -> list[tuple[str, str]]:
         )
         if not report.compute.accelerators:
             lines.append(("kernels", "compiled for this processor" if report.compute.kernels else "torch's own"))
+        lines += [("compared with float32", check.headline) for check in report.checks if not check.off]
     lines.append(("cache", f"{report.cache}, {report.disk_free_gb:.1f} GB free"))
     lines.append(("models", ", ".join(report.models) or "none"))
     return lines

@@ -27,6 +27,7 @@ from trimtab.decision.pairs import comparisons_among
 from trimtab.measurement.clusters import too_few_groups
 from trimtab.measurement.mix import effective_items
 from trimtab.measurement.power import Variation, smallest_difference
+from trimtab.model.device_record import check_summary
 
 OPENINGS, EVENTS = "openings.jsonl", "events.jsonl"
 EXPORTED = "export-"  # prefix of an export's entries
@@ -207,6 +208,7 @@ def manifest(
         "versions": versions(),
         "machine": describe_machine(),
         "machines": list(machines),
+        "device_check": check_summary(),
         "precision": session.precision,
         "seeds": list(range(max((arm.seeds for arm in results if arm.status == "done"), default=plan.allowance.seeds))),
         "arms": [arm.name for arm in task.arms],

@@ -9,11 +9,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from trimtab.arms.device_check import ensure_checked
 from trimtab.arms.session import Session, open_session
 from trimtab.arms.workspace import FOLDER, Workspace, open_workspace, require_sound
 from trimtab.base.display import Display
 from trimtab.base.errors import StoppedError
 from trimtab.base.files import refuse_links
+from trimtab.base.grammar import method_of
 from trimtab.base.machine import gc_frozen
 from trimtab.base.progress import Listener, Progress
 from trimtab.base.records import Arm
@@ -60,6 +62,8 @@ class RunContext:
 
     def session(self, precision: str | None = None) -> Session:
         """Return the session with the models. `precision`: that of resumed work."""
+        if any(method_of(arm).uses_base for arm in self.task.arms):
+            ensure_checked(self.note)
         return open_session(self.workspace, precision)
 
     @cached_property

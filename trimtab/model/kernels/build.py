@@ -153,7 +153,19 @@ def _loaded(file: Path) -> dict[str, Kernel]:
     return kernels
 
 
+def library_hash() -> str:
+    """Return a hash of the kernels' sources, the compiler's command and the processor, with its flags."""
+    return _name([os.environ.get("CC", "cc")])
+
+
 _off = 0  # contexts of `kernels_off` that are open, over all threads
+_allowed = True  # False where the device check has found that they compute other numbers
+
+
+def allow_kernels(allowed: bool) -> None:
+    """Switch all kernels on or off for this process."""
+    global _allowed
+    _allowed = allowed
 
 
 def supports(op: str, *tensors: Tensor) -> bool:
@@ -164,7 +176,7 @@ def supports(op: str, *tensors: Tensor) -> bool:
             return False
         if tensor.dtype is not dtype and not (op == "attend_cached" and tensor.dtype is torch.float32):
             return False
-    return not _off and op in library()
+    return _allowed and not _off and op in library()
 
 
 @contextmanager

@@ -1,0 +1,113 @@
+"""The parts of a device check, on a device and with kernels that are wrong on purpose: each fault is seen, and switches
+off what it is of."""
+
+import ctypes
+import json
+import subprocess
+import sys
+from functools import partial
+from typing import Any
+
+import own_device
+import pytest
+import torch
+
+from trimtab.arms import device_parts
+from trimtab.arms.device_parts import FAMILIES, PARTS, Reference, Variant, check_part
+from trimtab.base.codec import from_plain
+from trimtab.model.device_record import CheckRow, what_to_switch_off
+from trimtab.model.kernels.build import library
+
+BF16 = Variant(device="cpu", precision="bf16", kernels=False)
+KERNELS = Variant(device="cpu", precision="bf16", kernels=True)
+GARBLED = (ctypes.c_uint16 * 2)(0x4500, 0x4500)  # 2,048 as bfloat16, twice; about as much as one float32
+
+
+@pytest.fixture(scope="module")
+def rows_of_own_device() -> dict[str, list[CheckRow]]:
+    """What a check finds on a device of one's own, by fault; under "" what it finds without one."""
+    done = subprocess.run([sys.executable, own_device.__file__], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return {name: [from_plain(CheckRow, row) for row in rows] for name, rows in json.loads(done.stdout).items()}
+
+
+def test_a_device_of_ones_own_equals_plain_float32(rows_of_own_device: dict[str, list[CheckRow]]) -> None:
+    """Tensors of two devices do not mix there, so all parts take theirs to the device and back."""
+    rows = rows_of_own_device[""]
+    assert len(rows) == 2 * len(PARTS)
+    assert all(row.equal for row in rows), rows
+
+
+def test_every_part_sees_a_fault() -> None:
+    assert {fault.harms for fault in own_device.FAULTS.values()} == PARTS.keys()
+    assert own_device.RANK == device_parts.RANK
+
+
+@pytest.mark.parametrize("name", own_device.FAULTS)
+def test_a_wrong_operation_is_seen_by_its_part_and_switches_off_what_it_is_of(
+    name: str, rows_of_own_device: dict[str, list[CheckRow]]
+) -> None:
+    fault, (harmed, *others) = own_device.FAULTS[name], rows_of_own_device[name]
+    assert (harmed.what, harmed.equal) == (fault.harms, False)
+    assert all(row.equal for row in others), others
+    assert what_to_switch_off([harmed, *others]) == (fault.switches_off,)
+
+
+def test_an_operation_that_is_not_there_is_told_and_numbers_that_are_none_are_not_compared(
+    rows_of_own_device: dict[str, list[CheckRow]],
+) -> None:
+    lacking, no_numbers = (rows_of_own_device[name][0] for name in ("lacking", "not a number"))
+    assert (lacking.difference, lacking.error) == (None, "NotImplementedError: silu is not there on this device")
+    assert (no_numbers.difference, no_numbers.error) == (None, "")
+
+
+def test_memory_that_ran_out_says_nothing_of_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    def part(reference: Reference, variant: Variant) -> float:
+        raise torch.OutOfMemoryError("a GPU that others use")
+
+    monkeypatch.setattr(device_parts, "PARTS", {"logits": part})
+    with pytest.raises(MemoryError, match="a GPU that others use"):
+        check_part("logits", BF16, [Reference("llama")])
+
+
+@pytest.fixture(scope="module")
+def references() -> list[Reference]:
+    return [Reference(family) for family in FAMILIES]
+
+
+@pytest.fixture(scope="module")
+def parts_of(references: list[Reference]) -> dict[str, list[str]]:
+    """For each kernel the parts that call it."""
+    called: dict[str, list[str]] = {}
+
+    def counted(name: str, kernel: Any, *arguments: Any) -> None:
+        called.setdefault(name, []).append(part)
+        kernel(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name, kernel in list(library().items()):
+            patch.setitem(library(), name, partial(counted, name, kernel))
+        for part in PARTS:
+            row = check_part(part, KERNELS, references)
+            assert row.equal, row
+    return {name: list(dict.fromkeys(parts)) for name, parts in called.items()}
+
+
+@pytest.mark.skipif(not library(), reason="no C compiler, so no kernels")
+@pytest.mark.parametrize("name", sorted(library()))
+def test_every_kernel_takes_part_and_is_switched_off_where_it_is_wrong(
+    name: str, references: list[Reference], parts_of: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel: Any = library()[name]
+    results = 2 if name in ("attend_own", "attend_ways") else 1  # the output, and log sums, which not everyone reads
+
+    def garbled(*arguments: Any) -> None:
+        kernel(*arguments)
+        pointers = [at for at, kind in zip(arguments, kernel.argtypes, strict=True) if kind is ctypes.c_void_p]
+        for result in [at for at in pointers if at is not None][-results:]:
+            ctypes.memmove(result, GARBLED, ctypes.sizeof(GARBLED))
+
+    monkeypatch.setitem(library(), name, garbled)
+    wrong = next(row for row in (check_part(part, KERNELS, references) for part in parts_of[name]) if not row.equal)
+    assert what_to_switch_off([wrong]) == ("kernels",)
+    assert check_part(wrong.what, BF16, references).equal
