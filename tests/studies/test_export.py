@@ -22,7 +22,13 @@ from trimtab.base.errors import InputError, MissingError
 from trimtab.base.task import load_task, parse_arm
 from trimtab.exports.readers import load_back
 from trimtab.measurement.evaluate import load_answers
-from trimtab.studies.equivalence import ReferenceAnswers, by_text, check_equivalence
+from trimtab.studies.equivalence import (
+    EquivalenceCheck,
+    ReferenceAnswers,
+    ask_consumer,
+    by_text,
+    compare_with_measured,
+)
 from trimtab.studies.export import export as export_arm
 
 HEADED = '[arm.headed]\nweights = "lora"\nstages = ["head"]\nepochs = 1\n'
@@ -40,7 +46,7 @@ def task(tmp_path_factory: pytest.TempPathFactory, tiny_model_folder: Path) -> P
 def test_a_trained_arm_is_written_and_answers_as_measured(format: Any, task: Path, tmp_path: Path) -> None:
     result = export(task, "quick", format=format, out=tmp_path / "out", listeners=[])
     (proof,) = result.proofs
-    assert result.holds
+    assert not result.failed
     assert proof.claimed
     assert (proof.same + proof.ties, proof.differ) == (proof.questions, 0)
     assert proof.same >= proof.questions - 1
@@ -95,7 +101,7 @@ def test_the_winner_is_exported_unless_an_arm_is_named(tiny_model_folder: Path, 
         export(file, format="merged", out=tmp_path / "out")
     study(file, listeners=[])
     result = export(file, "prompt", format="merged", out=tmp_path / "out", listeners=[])
-    assert (result.arm, result.holds) == ("prompt", True)
+    assert (result.arm, result.failed) == ("prompt", False)
     measured = load_answers(folder_of(file) / "arms" / "prompt" / "answers.parquet")
     assert result.proofs[0].questions == len(measured)
     card = (tmp_path / "out" / "README.md").read_text()
@@ -114,7 +120,7 @@ def test_labels_are_chosen_and_heads_read_as_measured(tiny_model_folder: Path, t
         for format in ("peft", "merged"):
             result = export(file, arm, format=format, out=tmp_path / f"{arm}-{format}", listeners=[])
             (proof,) = result.proofs
-            assert (result.holds, proof.what, proof.claimed) == (True, "labels", True)
+            assert (result.failed, proof.what, proof.claimed) == (False, "labels", True)
             assert proof.same >= proof.questions - 1
     settings = json.loads((tmp_path / "headed-merged" / "config.json").read_text())
     assert settings["architectures"] == ["LlamaForSequenceClassification"]
@@ -132,7 +138,7 @@ def test_virtual_tokens_are_proven_through_peft_alone(
     more = f'[arm.soft]\nweights = "{method}"\nepochs = 1\n'
     file = write_task(tmp_path, tiny_model_folder, ["prompt", "soft"], task=kind, more=more)
     train(file, "soft", listeners=[])
-    assert export(file, "soft", format="peft", out=tmp_path / "peft", listeners=[]).holds
+    assert not export(file, "soft", format="peft", out=tmp_path / "peft", listeners=[]).failed
     with pytest.raises(InputError, match="virtual tokens precede the prompt"):
         export(file, "soft", format="merged", out=tmp_path / "merged", listeners=[])
     assert not (tmp_path / "merged").exists()
@@ -152,7 +158,7 @@ def test_a_bundle_builds_the_same_prompts(
         base=f'embedding = "{tiny_embedding_folder}"',
     )
     result = export(file, arm, format="bundle", out=tmp_path / "out", listeners=[])
-    assert result.holds
+    assert not result.failed
     assert [(proof.what, proof.same) for proof in result.proofs] == [("prompts", 15), ("answers", 15)]
     kept = json.loads((tmp_path / "out" / "bundle.json").read_text())
     assert kept["prompt"][-1]["content"].endswith("{question}")
@@ -176,25 +182,35 @@ def test_weights_that_were_changed_afterwards_are_found_out(task: Path, tmp_path
         prompts = ready.builder.prompts(examples)
         asked = ReferenceAnswers(task=own, examples=examples, prompts=prompts, measured=ready.answer_batch(prompts))
     consumer = load_back(tmp_path / "out", "merged", precision="fp32")
-    common: dict[str, Any] = {"claimed": True, "own_ids": False, "step": lambda *_: None}
-    assert check_equivalence(session, asked, consumer, by_text(session, consumer), **common).holds
+
+    def check(reference: ReferenceAnswers, **more: Any) -> EquivalenceCheck:
+        way = by_text(session, consumer)
+        answers = ask_consumer(session, reference, consumer, way, own_ids=False, step=lambda *_: None, **more)
+        return compare_with_measured(reference, answers, session.precision, claimed=True)
+
+    whole = check(asked)
+    assert not whole.failed
+    assert "of 15 answers are the same as measured, 95% interval " in whole.sentence
+    assert whole.agreement.low < 1
+    short = check(asked, seconds=0.0)
+    assert (short.questions, short.left) == (1, 14)
+    assert short.sentence.endswith("14 more were not asked, as the time was up")
     with torch.no_grad():
         for value in consumer.model.parameters():
             value += 0.2 * torch.randn(value.shape, generator=torch.Generator().manual_seed(0))
-    proof = check_equivalence(session, asked, consumer, by_text(session, consumer), **common)
+    proof = check(asked)
     assert proof.differ > 5
-    assert proof.holds, "as measured no answer was right, so that no loss can be shown"
+    assert not proof.failed, "as measured no answer was right, so that no loss can be shown"
+    assert proof.parting.token is not None
+    assert proof.parting.token >= 1
     right = [replace(one, text=row.references[0]) for one, row in zip(asked.measured, examples, strict=True)]
-    worse = check_equivalence(session, replace(asked, measured=right), consumer, by_text(session, consumer), **common)
-    assert not worse.holds
+    worse = check(replace(asked, measured=right))
+    assert worse.failed
     assert worse.lost is not None
     assert worse.lost.low > own.target.margin
-    assert f"{proof.differ} of 15 answers differ from those measured" in proof.sentence
+    assert f"; {proof.differ} differ, first at token " in proof.sentence
     rewritten = [replace(one, text="something else") for one in asked.measured]
-    lost = check_equivalence(
-        session, replace(asked, measured=rewritten), consumer, by_text(session, consumer), **common
-    )
-    assert lost.same == 0
+    assert check(replace(asked, measured=rewritten)).same == 0
 
 
 @pytest.mark.parametrize(

@@ -101,5 +101,5 @@ def command(
             allow=allow or (),
         )
         output.exported(result)
-    if not result.holds:
+    if result.failed:
         raise typer.Exit(EXIT_NO)

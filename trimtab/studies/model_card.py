@@ -95,19 +95,11 @@ def base_licence(session: Session) -> str:
 
 
 def _proof_line(proof: EquivalenceCheck) -> str:
-    """Return the result of one equivalence check, with the interval of the agreement."""
-    shares = proof.agreement
-    parts = [
-        f"{escape_markdown(proof.sentence)}.",
-        f"Equal: {shares.value:.3f} [{shares.low:.3f}, {shares.high:.3f}] of {proof.questions} test questions, "
-        f"{proof.precision}.",
-    ]
+    """Return the result of one equivalence check."""
+    line = f"{escape_markdown(proof.sentence)}. The arm was measured in {proof.precision}."
     if proof.lost:
-        parts.append(f"Score {proof.lost.measured:.3f} as measured, {proof.lost.exported:.3f} here.")
-    if proof.same_prompts < proof.questions:
-        missed = proof.questions - proof.same_prompts
-        parts.append(f"Its own tokenizer and chat template read {missed} of the questions as other tokens.")
-    return " ".join(parts)
+        line += f" Score {proof.lost.measured:.3f} as measured, {proof.lost.exported:.3f} here."
+    return line
 
 
 def _front_matter(session: Session, facts: Facts, licence: str) -> str:
