@@ -72,12 +72,12 @@ def test_a_trained_arm_answers_as_measured(
 ) -> None:
     result = export(folder, "tiny", format=format, quantize=quantize, out=tmp_path / "out", listeners=[])
     assert not result.failed
-    for proof in result.proofs[:1]:
+    for proof in result.proofs[-1:]:
         assert (proof.claimed, proof.questions) == (claimed, 5)
         assert proof.same_prompts == 5
         assert proof.differ == 0 or not claimed
         assert proof.same >= 4 or not claimed
-    assert all(proof.same >= 3 for proof in result.proofs[1:])  # llama.cpp, where it is installed
+    assert all(proof.same >= 4 for proof in result.proofs[:-1])  # llama.cpp, where it is installed
     if format == "gguf":
         modelfile = (tmp_path / "out" / "Modelfile").read_text()
         assert 'SYSTEM """Answer in a few words."""' in modelfile

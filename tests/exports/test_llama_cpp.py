@@ -53,6 +53,17 @@ def readers(
         yield native, exact
 
 
+def test_log_probabilities_stand_at_their_tokens(readers: Any) -> None:
+    """The server leaves out those of tokens that end within a character, of which this vocabulary has many."""
+    native, exact = readers
+    for turns in TURNS:
+        ids = exact.prompt(turns)
+        theirs, expected = native.generate(ids, 24, []), exact.generate(ids, 24, [2])
+        assert len(theirs.log_probabilities) == len(theirs.ids)
+        for mine, step, other in zip(theirs.ids, theirs.log_probabilities, expected.log_probabilities, strict=False):
+            assert not step or step[mine] == pytest.approx(other[mine], abs=2e-2)
+
+
 @pytest.mark.parametrize("turns", TURNS)
 def test_the_same_tokens_and_the_same_answer(readers: Any, turns: list[dict[str, str]]) -> None:
     native, exact = readers

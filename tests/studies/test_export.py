@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,8 @@ def test_gguf_claims_equal_answers_only_where_the_numbers_are_equal(
     quantize: str, claimed: bool, task: Path, tmp_path: Path
 ) -> None:
     result = export(task, "quick", format="gguf", quantize=quantize, out=tmp_path / "out", listeners=[])
-    proof = result.proofs[0]
+    proof = result.proofs[-1]
+    assert proof.consumer.startswith("transformers")
     assert proof.claimed is claimed
     assert proof.lost is not None
     assert proof.lost.low <= proof.lost.score <= proof.lost.high
@@ -74,6 +76,37 @@ def test_gguf_claims_equal_answers_only_where_the_numbers_are_equal(
     assert text.startswith("FROM ./model.gguf\n")
     assert 'SYSTEM """Which city?"""' in text
     assert "ollama create" in (tmp_path / "out" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("kind", ["answers", "labels"])
+def test_llama_cpp_itself_is_asked_and_answers_as_exact_arithmetic_does(
+    kind: str, task: Path, tiny_model_folder: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("xllamacpp", reason="llama.cpp is not installed")
+    if kind == "labels":
+        task = write_task(tmp_path, tiny_model_folder, ["prompt"], task=CLASSIFY, data=LABELLED)
+    result = export(task, "quick" if kind == "answers" else "prompt", format="gguf", out=tmp_path / "out", listeners=[])
+    measured, exact, _ = result.proofs
+    assert measured.consumer.startswith("llama.cpp (xllamacpp ")
+    assert exact.reference == f"those of transformers {version('transformers')} in fp32 from the same file"
+    for proof in (measured, exact):
+        assert (proof.what, proof.questions, proof.left, proof.same_prompts) == (kind, 15, 0, 15)
+        assert proof.same >= 14
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert f"{exact.same} of 15 {kind} are the same as those of transformers" in card
+    assert "llama.cpp itself was not asked" not in card
+
+
+def test_without_llama_cpp_the_card_says_who_was_asked_and_what_to_install(
+    task: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trimtab.studies.export.has_llama_cpp", lambda: False)
+    result = export(task, "quick", format="gguf", questions=1, out=tmp_path / "out", listeners=[])
+    (proof,) = result.proofs
+    assert proof.consumer == f"transformers {version('transformers')} in fp32"
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "llama.cpp itself was not asked, only the GGUF reader of transformers" in card
+    assert "pip install 'trimtab\\[export\\]'" in card
 
 
 def test_an_arm_without_a_language_model_is_told_the_command_that_exports_it(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -52,12 +52,8 @@ class LlamaCppReader(ExportReader):
         """Answer greedily; where an answer ends, the file says."""
         del stops
         reply = self._complete(ids, most, n_probs=LIKELIEST)
-        steps = reply["completion_probabilities"]  # without those of a last token that ends within a character
-        return ReadAnswer(
-            text=reply["content"].strip(),
-            ids=tuple(reply["tokens"]),
-            log_probabilities=tuple({top["id"]: top["logprob"] for top in step["top_logprobs"]} for step in steps),
-        )
+        steps = _steps_of(reply["tokens"], reply["completion_probabilities"])
+        return ReadAnswer(text=reply["content"].strip(), ids=tuple(reply["tokens"]), log_probabilities=tuple(steps))
 
     def label_log_probabilities(self, ids: Sequence[int], labels: Sequence[Sequence[int]]) -> list[float]:
         """Return each label's sum. What labels begin with alike is computed once, and read from llama.cpp's cache."""
@@ -91,6 +87,16 @@ class LlamaCppReader(ExportReader):
 
     def _answer(self, path: str, body: Mapping[str, Any]) -> Any | None:
         return self._worker.ask(json.dumps({"path": path, "body": body}))
+
+
+def _steps_of(tokens: Sequence[int], reported: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[int, float]]:
+    """Yield the log-probabilities at each token; none for a token that ends within a character, as the server leaves
+    these out.
+    """
+    rest = list(reversed(reported))
+    for token in tokens:
+        step = rest.pop() if rest and rest[-1]["id"] == token else {"top_logprobs": []}
+        yield {top["id"]: top["logprob"] for top in step["top_logprobs"]}
 
 
 def has_llama_cpp() -> bool:

@@ -58,9 +58,9 @@ class ReadAnswer:
         that one is not among the likeliest; infinite if unknown, as where one answer ends.
         """
         place = common_prefix_length(self.ids, tuple(other))
-        if place >= min(len(self.log_probabilities), len(self.ids), len(other)):
+        step = self.log_probabilities[place] if place < len(self.log_probabilities) else {}
+        if not step or place >= len(other):
             return float("inf")
-        step = self.log_probabilities[place]
         return step[self.ids[place]] - step.get(other[place], min(step.values()))
 
 
