@@ -3,7 +3,7 @@
 Run: python benchmarks/gguf_answers.py  →  benchmarks/results/gguf_answers.json, in about a quarter of an hour. Trains
 LoRA on the handbook example's cut, measured in bfloat16 and in float32, exports it in each type, and keeps the proofs:
 llama.cpp beside the arm as measured, llama.cpp beside transformers in float32 over the same file, and the latter
-beside the arm as measured. Needs `pip install 'trimtab[export]'`.
+beside the arm as measured. Needs `pip install 'trimtab[gguf]'`.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def main() -> None:
     options.add_argument("--out", type=Path, default=RESULT)
     chosen = options.parse_args()
     if not has_llama_cpp():
-        raise SystemExit("llama.cpp is not installed; run: pip install 'trimtab[export]'")
+        raise SystemExit("llama.cpp is not installed; run: pip install 'trimtab[gguf]'")
     proofs: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as scratch, as_file(files("trimtab.demos") / "handbook") as source:
         for precision in ("bf16", "fp32"):
@@ -55,7 +55,7 @@ def main() -> None:
                 shutil.rmtree(out)
                 print(precision, kind, result.headline, flush=True)
                 proofs.setdefault(precision, {})[kind] = to_plain(result.proofs)
-    write_json(chosen.out, {"machine": machine(), "versions": versions(), "measured in": proofs})
+                write_json(chosen.out, {"machine": machine(), "versions": versions(), "measured in": proofs})
 
 
 if __name__ == "__main__":

@@ -106,7 +106,7 @@ def test_without_llama_cpp_the_card_says_who_was_asked_and_what_to_install(
     assert proof.consumer == f"transformers {version('transformers')} in fp32"
     card = (tmp_path / "out" / "README.md").read_text()
     assert "llama.cpp itself was not asked, only the GGUF reader of transformers" in card
-    assert "pip install 'trimtab\\[export\\]'" in card
+    assert "pip install 'trimtab\\[gguf\\]'" in card
 
 
 def test_an_arm_without_a_language_model_is_told_the_command_that_exports_it(tmp_path: Path) -> None:

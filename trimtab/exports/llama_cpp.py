@@ -29,14 +29,16 @@ class LlamaCppReader(ExportReader):
         without xllamacpp.
         """
         if not has_llama_cpp():
-            raise PackageError("xllamacpp", "export", "asking a GGUF file through llama.cpp")
+            raise PackageError("xllamacpp", "gguf", "asking a GGUF file through llama.cpp")
         self.name = f"llama.cpp (xllamacpp {version('xllamacpp')})"
         settings = {"file": str(file.resolve()), "tokens": tokens, "threads": torch.get_num_threads()}
         self._worker = Worker(
             *(_WORKER, ()), seconds=_SECONDS, longest=_LONGEST, first=json.dumps(settings), start_seconds=_SECONDS
         )
-        if self._answer("/tokenize", {"content": ""}) is None:
-            raise InputError(f"{self.name} cannot load it", AGAIN, file=file)
+        answer = self._answer("/tokenize", {"content": ""})
+        if answer is None or answer["status"] != 200:
+            cause = f": {str(answer['reply'])[:200].rstrip('.')}" if answer else ""
+            raise InputError(f"{self.name} cannot load it{cause}", AGAIN, file=file)
 
     def close(self) -> None:
         """End the process."""

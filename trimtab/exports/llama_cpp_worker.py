@@ -20,17 +20,21 @@ import xllamacpp
 
 
 def main() -> None:
-    """Load the file, and answer requests until standard input ends."""
+    """Load the file, and answer requests until standard input ends. What prevents loading is the answer to each."""
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # output of the library must not count as an answer
     key = secrets.token_hex()  # no other program on this machine can ask
-    server = start(json.loads(sys.stdin.buffer.readline()), key)
-    address = urlsplit(server.listening_address).netloc
+    address = problem = ""
+    try:
+        server = start(json.loads(sys.stdin.buffer.readline()), key)
+        address = urlsplit(server.listening_address).netloc
+    except (AttributeError, RuntimeError, ValueError) as error:
+        problem = str(error)
     out.write(b"{}\n")
     out.flush()
     for line in sys.stdin.buffer:
         request = json.loads(line)
-        answer = post(address, key, request["path"], request["body"])
+        answer = post(address, key, request["path"], request["body"]) if address else {"status": 0, "reply": problem}
         out.write(json.dumps(answer).encode() + b"\n")
         out.flush()
 

@@ -76,7 +76,7 @@ _WITHOUT_GENERATE = (
 )
 _NOT_ASKED = (
     "llama.cpp itself was not asked, only the GGUF reader of transformers; to ask it, install it and export again: "
-    "pip install 'trimtab[export]'"
+    "pip install 'trimtab[gguf]'"
 )
 CARD, PROOF, MODELFILE, GGUF = "README.md", "proof.json", "Modelfile", "model.gguf"
 
