@@ -30,6 +30,7 @@ from trimtab.studies.equivalence import (
     by_text,
     compare_with_measured,
 )
+from trimtab.studies.export import draw_questions
 from trimtab.studies.export import export as export_arm
 
 HEADED = '[arm.headed]\nweights = "lora"\nstages = ["head"]\nepochs = 1\n'
@@ -201,6 +202,15 @@ def test_a_bundle_builds_the_same_prompts(
     shown = {shot["id"] for shot in json.loads(shots.read_text())["shots"]} if shots.is_file() else set()
     assert not shown & test
     assert bool(shown) is ("shots" in arm or "shot" in arm)
+
+
+def test_the_first_questions_are_drawn_from_all_of_them(task: Path) -> None:
+    workspace = open_workspace(load_task(task))
+    everything = [row.id for row in workspace.subset("test", 100)]
+    drawn = [row.id for row in draw_questions(workspace, 100)]
+    assert drawn == [row.id for row in draw_questions(workspace, 100)]
+    assert drawn != everything
+    assert sorted(drawn) == sorted(everything)
 
 
 def test_weights_that_were_changed_afterwards_are_found_out(task: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shlex
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -26,7 +27,7 @@ from trimtab.arms.store import (
     require_weights,
     with_measured_rows,
 )
-from trimtab.arms.workspace import FOLDER
+from trimtab.arms.workspace import FOLDER, Workspace
 from trimtab.base.codec import write_record
 from trimtab.base.errors import InputError, MissingError, PackageError
 from trimtab.base.grammar import HEAD, is_trained, method_of
@@ -156,7 +157,7 @@ def export(
         with _staging_folder(place) as folder:
             with ready_arm(session, chosen, context, run_folder) as ready:
                 reference = _reference_answers(
-                    own, session.workspace.subset("test", questions), ready.builder, ready.answer_batch, progress
+                    own, draw_questions(session.workspace, questions), ready.builder, ready.answer_batch, progress
                 )
                 progress.emit("export", note=f"writing {format}")
                 fill = _ExportWriter(
@@ -377,6 +378,13 @@ def _write_results(
     (folder / CARD).write_text(render_model_card(fill.session, facts, written.notes), encoding="utf-8")
     if sign is not None:
         sign_folder(folder, sign)
+
+
+def draw_questions(workspace: Workspace, most: int) -> Sequence[Example]:
+    """Return at most `most` test questions in a drawn order, so that the first ones represent all when time is up."""
+    questions = list(workspace.subset("test", most))
+    random.Random(0).shuffle(questions)
+    return questions
 
 
 def _reference_answers(
