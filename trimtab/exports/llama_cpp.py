@@ -37,6 +37,7 @@ class LlamaCppReader(ExportReader):
         )
         answer = self._answer("/tokenize", {"content": ""})
         if answer is None or answer["status"] != 200:
+            self.close()
             cause = f": {str(answer['reply'])[:200].rstrip('.')}" if answer else ""
             raise InputError(f"{self.name} cannot load it{cause}", AGAIN, file=file)
 
