@@ -276,6 +276,26 @@ def rounding() -> list[str]:
     ]
 
 
+def gguf() -> str:
+    """How many answers of a GGUF file are those measured, and those of exact arithmetic, by its type."""
+    found = load("gguf_answers")
+    if not found:
+        return "Not measured yet (`gguf_answers.json`)."
+    lines = [
+        "| measured in | file | llama.cpp as transformers in fp32 | llama.cpp as measured | transformers as measured |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for precision, kinds in found["measured in"].items():
+        for kind, (native, same_file, exact) in kinds.items():
+            cells = [
+                f"{proof['same']} of {proof['questions']} "
+                f"[{proof['agreement']['low']:.0%}, {proof['agreement']['high']:.0%}]"
+                for proof in (same_file, native, exact)
+            ]
+            lines.append(f"| {precision} | {kind} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def simulation() -> str:
     """How far the verdict itself can be trusted: means and worst rows, then every row."""
     found = load("verdict_simulation")
@@ -1316,6 +1336,7 @@ def clients() -> str:
 
 PAGES = {
     "docs/how-to/serving.md": {"clients": clients},
+    "docs/how-to/export.md": {"gguf": gguf},
     "docs/how-to/many-gpus.md": {"sharded-memory": sharded_memory, "sharded-speed": sharded_speed},
     "docs/how-to/surface-coverage.md": {"coverage-judging": coverage_judging, "surface-tactics": surface_tactics},
     "docs/how-to/surface-audit.md": {"surface-checks": surface_checks},

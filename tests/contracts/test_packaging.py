@@ -68,7 +68,7 @@ def test_what_is_imported_is_declared_and_what_is_declared_is_imported():
     owners = packages_distributions()
     used = {module: {canonicalize_name(name) for name in owners.get(module, [module])} for module in modules}
     known = declared(
-        *("hub", "notebook", "office", "qlora", "serve", "structured", "postgres", "export", "sign", "publish"),
+        *("hub", "notebook", "office", "qlora", "serve", "structured", "postgres", "export", "gguf", "sign", "publish"),
         *("render", "ray"),
     )
     assert {module: names for module, names in used.items() if not names & known} == {}

@@ -71,13 +71,13 @@ def test_a_trained_arm_answers_as_measured(
     format: Any, quantize: str | None, claimed: bool, folder: Path, tmp_path: Path
 ) -> None:
     result = export(folder, "tiny", format=format, quantize=quantize, out=tmp_path / "out", listeners=[])
-    assert result.holds
-    for proof in result.proofs[:1]:
+    assert not result.failed
+    for proof in result.proofs[-1:]:
         assert (proof.claimed, proof.questions) == (claimed, 5)
         assert proof.same_prompts == 5
         assert proof.differ == 0 or not claimed
         assert proof.same >= 4 or not claimed
-    assert all(proof.same >= 3 for proof in result.proofs[1:])  # llama.cpp, where it is installed
+    assert all(proof.same >= 4 for proof in result.proofs[:-1])  # llama.cpp, where it is installed
     if format == "gguf":
         modelfile = (tmp_path / "out" / "Modelfile").read_text()
         assert 'SYSTEM """Answer in a few words."""' in modelfile
@@ -89,7 +89,7 @@ def test_an_adapter_over_packed_weights_answers_as_measured_where_peft_packs_the
 ) -> None:
     train(folder, "packed", listeners=[])
     result = export(folder, "packed", format="peft", out=tmp_path / "out", listeners=[])
-    assert result.holds
+    assert not result.failed
     assert (result.proofs[0].differ, result.proofs[0].questions) == (0, 5)
     assert json.loads((tmp_path / "out" / "quantization.json").read_text())["load_in_4bit"]
     assert "as `quantization.json` has it" in (tmp_path / "out" / "README.md").read_text()
@@ -97,5 +97,5 @@ def test_an_adapter_over_packed_weights_answers_as_measured_where_peft_packs_the
 
 def test_a_bundle_of_passages_builds_the_same_prompts(folder: Path, tmp_path: Path) -> None:
     result = export(folder, "rag", format="bundle", out=tmp_path / "out", listeners=[])
-    assert result.holds
+    assert not result.failed
     assert result.proofs[0].same == 5

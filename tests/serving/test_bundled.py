@@ -24,7 +24,7 @@ from trimtab.cli.main import run
 def moved(task: Path, arm: str, place: Path) -> Path:
     """The bundle of an arm, in a place where nothing of its task is."""
     result = export(task, arm, format="bundle", out=place / "made", listeners=[])
-    assert result.holds
+    assert not result.failed
     assert [proof.what for proof in result.proofs][:1] == ["prompts"]
     return Path(shutil.move(place / "made", place / "elsewhere"))
 
@@ -118,7 +118,7 @@ def test_a_signed_bundle_is_opened_as_it_was_signed_and_in_no_other_way(
 ) -> None:
     (private, public), (_, other) = keys(tmp_path / "mine"), keys(tmp_path / "other")
     bundle = tmp_path / "out"
-    assert export(written, "rag", format="bundle", out=bundle, sign=private, listeners=[]).holds
+    assert not export(written, "rag", format="bundle", out=bundle, sign=private, listeners=[]).failed
     assert "Every file is signed" in (bundle / "README.md").read_text()
     check = [sys.executable, "-m", "model_signing", "verify", "key", ".", "--signature", "model.sig", "--public_key"]
     usual = ask("Bonn?", bundle=bundle, listeners=[]).answer

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,14 @@ from trimtab.base.errors import InputError, MissingError
 from trimtab.base.task import load_task, parse_arm
 from trimtab.exports.readers import load_back
 from trimtab.measurement.evaluate import load_answers
-from trimtab.studies.equivalence import ReferenceAnswers, by_text, check_equivalence
+from trimtab.studies.equivalence import (
+    EquivalenceCheck,
+    ReferenceAnswers,
+    ask_consumer,
+    by_text,
+    compare_with_measured,
+)
+from trimtab.studies.export import draw_questions
 from trimtab.studies.export import export as export_arm
 
 HEADED = '[arm.headed]\nweights = "lora"\nstages = ["head"]\nepochs = 1\n'
@@ -40,7 +48,7 @@ def task(tmp_path_factory: pytest.TempPathFactory, tiny_model_folder: Path) -> P
 def test_a_trained_arm_is_written_and_answers_as_measured(format: Any, task: Path, tmp_path: Path) -> None:
     result = export(task, "quick", format=format, out=tmp_path / "out", listeners=[])
     (proof,) = result.proofs
-    assert result.holds
+    assert not result.failed
     assert proof.claimed
     assert (proof.same + proof.ties, proof.differ) == (proof.questions, 0)
     assert proof.same >= proof.questions - 1
@@ -57,7 +65,8 @@ def test_gguf_claims_equal_answers_only_where_the_numbers_are_equal(
     quantize: str, claimed: bool, task: Path, tmp_path: Path
 ) -> None:
     result = export(task, "quick", format="gguf", quantize=quantize, out=tmp_path / "out", listeners=[])
-    proof = result.proofs[0]
+    proof = result.proofs[-1]
+    assert proof.consumer.startswith("transformers")
     assert proof.claimed is claimed
     assert proof.lost is not None
     assert proof.lost.low <= proof.lost.score <= proof.lost.high
@@ -68,6 +77,37 @@ def test_gguf_claims_equal_answers_only_where_the_numbers_are_equal(
     assert text.startswith("FROM ./model.gguf\n")
     assert 'SYSTEM """Which city?"""' in text
     assert "ollama create" in (tmp_path / "out" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("kind", ["answers", "labels"])
+def test_llama_cpp_itself_is_asked_and_answers_as_exact_arithmetic_does(
+    kind: str, task: Path, tiny_model_folder: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("xllamacpp", reason="llama.cpp is not installed")
+    if kind == "labels":
+        task = write_task(tmp_path, tiny_model_folder, ["prompt"], task=CLASSIFY, data=LABELLED)
+    result = export(task, "quick" if kind == "answers" else "prompt", format="gguf", out=tmp_path / "out", listeners=[])
+    measured, exact, _ = result.proofs
+    assert measured.consumer.startswith("llama.cpp (xllamacpp ")
+    assert exact.reference == f"those of transformers {version('transformers')} in fp32 from the same file"
+    for proof in (measured, exact):
+        assert (proof.what, proof.questions, proof.left, proof.same_prompts) == (kind, 15, 0, 15)
+        assert proof.same >= 14
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert f"{exact.same} of 15 {kind} are the same as those of transformers" in card
+    assert "llama.cpp itself was not asked" not in card
+
+
+def test_without_llama_cpp_the_card_says_who_was_asked_and_what_to_install(
+    task: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trimtab.studies.export.has_llama_cpp", lambda: False)
+    result = export(task, "quick", format="gguf", questions=1, out=tmp_path / "out", listeners=[])
+    (proof,) = result.proofs
+    assert proof.consumer == f"transformers {version('transformers')} in fp32"
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "llama.cpp itself was not asked, only the GGUF reader of transformers" in card
+    assert "pip install 'trimtab\\[gguf\\]'" in card
 
 
 def test_an_arm_without_a_language_model_is_told_the_command_that_exports_it(tmp_path: Path) -> None:
@@ -95,7 +135,7 @@ def test_the_winner_is_exported_unless_an_arm_is_named(tiny_model_folder: Path, 
         export(file, format="merged", out=tmp_path / "out")
     study(file, listeners=[])
     result = export(file, "prompt", format="merged", out=tmp_path / "out", listeners=[])
-    assert (result.arm, result.holds) == ("prompt", True)
+    assert (result.arm, result.failed) == ("prompt", False)
     measured = load_answers(folder_of(file) / "arms" / "prompt" / "answers.parquet")
     assert result.proofs[0].questions == len(measured)
     card = (tmp_path / "out" / "README.md").read_text()
@@ -114,7 +154,7 @@ def test_labels_are_chosen_and_heads_read_as_measured(tiny_model_folder: Path, t
         for format in ("peft", "merged"):
             result = export(file, arm, format=format, out=tmp_path / f"{arm}-{format}", listeners=[])
             (proof,) = result.proofs
-            assert (result.holds, proof.what, proof.claimed) == (True, "labels", True)
+            assert (result.failed, proof.what, proof.claimed) == (False, "labels", True)
             assert proof.same >= proof.questions - 1
     settings = json.loads((tmp_path / "headed-merged" / "config.json").read_text())
     assert settings["architectures"] == ["LlamaForSequenceClassification"]
@@ -132,7 +172,7 @@ def test_virtual_tokens_are_proven_through_peft_alone(
     more = f'[arm.soft]\nweights = "{method}"\nepochs = 1\n'
     file = write_task(tmp_path, tiny_model_folder, ["prompt", "soft"], task=kind, more=more)
     train(file, "soft", listeners=[])
-    assert export(file, "soft", format="peft", out=tmp_path / "peft", listeners=[]).holds
+    assert not export(file, "soft", format="peft", out=tmp_path / "peft", listeners=[]).failed
     with pytest.raises(InputError, match="virtual tokens precede the prompt"):
         export(file, "soft", format="merged", out=tmp_path / "merged", listeners=[])
     assert not (tmp_path / "merged").exists()
@@ -152,7 +192,7 @@ def test_a_bundle_builds_the_same_prompts(
         base=f'embedding = "{tiny_embedding_folder}"',
     )
     result = export(file, arm, format="bundle", out=tmp_path / "out", listeners=[])
-    assert result.holds
+    assert not result.failed
     assert [(proof.what, proof.same) for proof in result.proofs] == [("prompts", 15), ("answers", 15)]
     kept = json.loads((tmp_path / "out" / "bundle.json").read_text())
     assert kept["prompt"][-1]["content"].endswith("{question}")
@@ -162,6 +202,15 @@ def test_a_bundle_builds_the_same_prompts(
     shown = {shot["id"] for shot in json.loads(shots.read_text())["shots"]} if shots.is_file() else set()
     assert not shown & test
     assert bool(shown) is ("shots" in arm or "shot" in arm)
+
+
+def test_the_first_questions_are_drawn_from_all_of_them(task: Path) -> None:
+    workspace = open_workspace(load_task(task))
+    everything = [row.id for row in workspace.subset("test", 100)]
+    drawn = [row.id for row in draw_questions(workspace, 100)]
+    assert drawn == [row.id for row in draw_questions(workspace, 100)]
+    assert drawn != everything
+    assert sorted(drawn) == sorted(everything)
 
 
 def test_weights_that_were_changed_afterwards_are_found_out(task: Path, tmp_path: Path) -> None:
@@ -176,25 +225,35 @@ def test_weights_that_were_changed_afterwards_are_found_out(task: Path, tmp_path
         prompts = ready.builder.prompts(examples)
         asked = ReferenceAnswers(task=own, examples=examples, prompts=prompts, measured=ready.answer_batch(prompts))
     consumer = load_back(tmp_path / "out", "merged", precision="fp32")
-    common: dict[str, Any] = {"claimed": True, "own_ids": False, "step": lambda *_: None}
-    assert check_equivalence(session, asked, consumer, by_text(session, consumer), **common).holds
+
+    def check(reference: ReferenceAnswers, **more: Any) -> EquivalenceCheck:
+        way = by_text(session, consumer)
+        answers = ask_consumer(session, reference, consumer, way, own_ids=False, step=lambda *_: None, **more)
+        return compare_with_measured(reference, answers, session.precision, claimed=True)
+
+    whole = check(asked)
+    assert not whole.failed
+    assert "of 15 answers are the same as measured, 95% interval " in whole.sentence
+    assert whole.agreement.low < 1
+    short = check(asked, seconds=0.0)
+    assert (short.questions, short.left) == (1, 14)
+    assert short.sentence.endswith("14 more were not asked, as the time was up")
     with torch.no_grad():
         for value in consumer.model.parameters():
             value += 0.2 * torch.randn(value.shape, generator=torch.Generator().manual_seed(0))
-    proof = check_equivalence(session, asked, consumer, by_text(session, consumer), **common)
+    proof = check(asked)
     assert proof.differ > 5
-    assert proof.holds, "as measured no answer was right, so that no loss can be shown"
+    assert not proof.failed, "as measured no answer was right, so that no loss can be shown"
+    assert proof.parting.token is not None
+    assert proof.parting.token >= 1
     right = [replace(one, text=row.references[0]) for one, row in zip(asked.measured, examples, strict=True)]
-    worse = check_equivalence(session, replace(asked, measured=right), consumer, by_text(session, consumer), **common)
-    assert not worse.holds
+    worse = check(replace(asked, measured=right))
+    assert worse.failed
     assert worse.lost is not None
     assert worse.lost.low > own.target.margin
-    assert f"{proof.differ} of 15 answers differ from those measured" in proof.sentence
+    assert f"; {proof.differ} differ, first at token " in proof.sentence
     rewritten = [replace(one, text="something else") for one in asked.measured]
-    lost = check_equivalence(
-        session, replace(asked, measured=rewritten), consumer, by_text(session, consumer), **common
-    )
-    assert lost.same == 0
+    assert check(replace(asked, measured=rewritten)).same == 0
 
 
 @pytest.mark.parametrize(

@@ -118,7 +118,7 @@ def facts(saved: SavedArm | None, consumer: str) -> Facts:
         same_prompts=8,
         agreement=ONE,
         claimed=True,
-        holds=True,
+        failed=False,
         lost=None,
         differing=(),
     )

@@ -43,7 +43,8 @@ def test_people_read_hashes_effort_calibration_limits_and_licences(exported: tup
     record = json.loads((folder_of(file) / "arms" / "quick" / "arm.json").read_text())["result"]
     assert f"{record['score']:.3f} [{record['low']:.3f}, {record['high']:.3f}], {record['n']} questions" in text
     proof = json.loads((folder / "proof.json").read_text())["proofs"][0]
-    assert f"of {proof['questions']} test questions, fp32" in text
+    assert f": {proof['same']} of {proof['questions']} labels are the same as measured, 95% interval " in text
+    assert "The arm was measured in fp32." in text
     for words in ("## Limits", "## Licences", "weights: lora; stages: sft", "vllm serve", "=."):
         assert words in text
     assert "opened the test questions 1 time before this export" in text

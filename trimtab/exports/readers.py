@@ -1,4 +1,4 @@
-"""Load exported models with their consumers (PEFT, transformers, llama.cpp) to verify an export.
+"""Load exported models with their consumers (PEFT, transformers; `llama_cpp` has llama.cpp) to verify an export.
 
 They generate greedily, one question at a time. None of our own attention or engine is used here: it would verify
 itself. Shapes: T tokens, V vocabulary, L labels.
@@ -6,7 +6,6 @@ itself. Shapes: T tokens, V vocabulary, L labels.
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 import inspect
 import warnings
@@ -20,7 +19,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from numpy.ctypeslib import as_array
 from torch import Tensor
 from transformers import (
     AutoConfig,
@@ -32,7 +30,6 @@ from transformers import (
 )
 
 from trimtab.base.common_prefix import common_prefix_length
-from trimtab.base.errors import PackageError
 from trimtab.base.files import read_object
 from trimtab.model.adapters.qlora import QUANTIZED_FILE
 from trimtab.model.load import DTYPES, wrap_library_errors
@@ -42,22 +39,29 @@ Turns = Sequence[Mapping[str, str]]
 # scored token.
 CLASSIFIER_KEYS = ("id2label", "label2id", "pad_token_id")
 AGAIN = "export it again; if the problem remains, report it"
+LIKELIEST = 50  # tokens whose log-probabilities are kept at each step
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadAnswer:
-    """A greedy answer; `logits_TV`: log-probabilities at each step."""
+    """A greedy answer: its text, its tokens, and the log-probabilities of the likeliest tokens at each step.
+
+    A chosen label is an answer of one step, whose tokens are the numbers of the labels.
+    """
 
     text: str
     ids: tuple[int, ...]
-    logits_TV: Tensor | None = None
+    log_probabilities: tuple[Mapping[int, float], ...] = ()
 
     def gap(self, other: Sequence[int]) -> float:
-        """Return by how many nats this answer's token beat `other`'s where they first differ; infinite if unknown."""
+        """Return by how many nats this answer's token beat `other`'s where they first differ; at least so many if
+        that one is not among the likeliest; infinite if unknown, as where one answer ends.
+        """
         place = common_prefix_length(self.ids, tuple(other))
-        if self.logits_TV is None or place >= len(self.ids) or place >= len(other):
+        step = self.log_probabilities[place] if place < len(self.log_probabilities) else {}
+        if not step or place >= len(other):
             return float("inf")
-        return float(self.logits_TV[place, self.ids[place]] - self.logits_TV[place, other[place]])
+        return step[self.ids[place]] - step.get(other[place], min(step.values()))
 
 
 class ExportReader(ABC):
@@ -137,7 +141,9 @@ class TransformersReader(ExportReader):
 
     def _answer(self, new: tuple[int, ...], logits_TV: Tensor) -> ReadAnswer:
         text = self.tokenizer.decode(new, skip_special_tokens=True).strip()
-        return ReadAnswer(text=text, ids=new, logits_TV=logits_TV)
+        values, tokens = logits_TV.topk(min(LIKELIEST, logits_TV.shape[-1]))
+        steps = zip(tokens.tolist(), values.tolist(), strict=True)
+        return ReadAnswer(text=text, ids=new, log_probabilities=tuple(dict(zip(*step, strict=True)) for step in steps))
 
     @torch.inference_mode()
     def label_log_probabilities(self, ids: Sequence[int], labels: Sequence[Sequence[int]]) -> list[float]:
@@ -177,81 +183,12 @@ class TransformersReader(ExportReader):
         return torch.tensor(rows, device=self.model.device)
 
 
-class LlamaCppReader(ExportReader):
-    """llama.cpp through llama-cpp-python."""
-
-    def __init__(self, file: Path, tokens: int) -> None:
-        if not has_llama_cpp():
-            raise PackageError("llama-cpp-python", None, "asking a GGUF file through llama.cpp")
-        self.name = f"llama-cpp-python {version('llama_cpp_python')}"
-        self._llama = importlib.import_module("llama_cpp").Llama(
-            model_path=str(file), n_ctx=tokens, logits_all=False, verbose=False, seed=0
-        )
-
-    def prompt(self, turns: Turns) -> tuple[int, ...]:
-        """Encode turns by the file's own template and tokenizer."""
-        chat = importlib.import_module("llama_cpp.llama_chat_format")
-        metadata = self._llama.metadata
-        formatter = chat.Jinja2ChatFormatter(
-            template=metadata["tokenizer.chat_template"], eos_token="", bos_token="", add_generation_prompt=True
-        )
-        text = formatter(messages=list(turns)).prompt
-        return tuple(self._llama.tokenize(text.encode(), add_bos=False, special=True))
-
-    def generate(self, ids: Sequence[int], most: int, stops: Sequence[int]) -> ReadAnswer:
-        """Take the likeliest token at each step."""
-        new: list[int] = []
-        steps: list[Tensor] = []
-        self._prefill(ids)
-        while len(new) < most and (not new or new[-1] not in stops):
-            if new:
-                self._llama.eval(new[-1:])
-            steps.append(self._next_log_probabilities())
-            new.append(int(steps[-1].argmax()))
-        answer_ids = [token for token in new if token not in stops]
-        text = self._llama.detokenize(answer_ids).decode("utf-8", "replace").strip()
-        return ReadAnswer(text=text, ids=tuple(new), logits_TV=torch.stack(steps))
-
-    def label_log_probabilities(self, ids: Sequence[int], labels: Sequence[Sequence[int]]) -> list[float]:
-        """Return each label's sum; the prompt is computed once, and a prefix that a label shares with the previous one
-        is kept.
-        """
-        self._prefill(ids)
-        path: list[int] = []
-        steps, sums = [self._next_log_probabilities()], [0.0] * len(labels)
-        for place in sorted(range(len(labels)), key=lambda place: tuple(labels[place])):
-            label = list(labels[place])
-            shared = common_prefix_length(path, label[:-1])
-            self._llama.n_tokens -= len(path) - shared  # later tokens are dropped when the next one is evaluated
-            del steps[shared + 1 :]
-            for token in label[shared:-1]:
-                self._llama.eval([token])
-                steps.append(self._next_log_probabilities())
-            path = label[:-1]
-            sums[place] = sum(float(next_V[token]) for next_V, token in zip(steps, label, strict=True))
-        return sums
-
-    def _prefill(self, ids: Sequence[int]) -> None:
-        self._llama.reset()
-        self._llama.eval(list(ids))
-
-    def _next_log_probabilities(self) -> Tensor:
-        """Return the log-probabilities of the next token."""
-        logits = importlib.import_module("llama_cpp").llama_get_logits_ith(self._llama.ctx, -1)
-        return torch.from_numpy(as_array(logits, (self._llama.n_vocab(),)).copy()).log_softmax(-1)
-
-
 @contextmanager
 def _silence_libraries() -> Iterator[None]:
     """Context manager: hides warnings and progress bars of libraries; errors are raised."""
     with warnings.catch_warnings(), redirect_stderr(StringIO()):
         warnings.simplefilter("ignore")
         yield
-
-
-def has_llama_cpp() -> bool:
-    """True if llama-cpp-python is installed."""
-    return importlib.util.find_spec("llama_cpp") is not None
 
 
 def has_peft() -> bool:
@@ -279,7 +216,7 @@ def load_back(
         if format == "gguf":
             tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=gguf_file, **common)
             model = kind.from_pretrained(folder, gguf_file=gguf_file, dtype=DTYPES[precision], **common)
-            return TransformersReader(model, tokenizer, name)
+            return TransformersReader(model, tokenizer, f"{name} in {precision}")
         tokenizer = AutoTokenizer.from_pretrained(folder, **common)
         if format == "merged":
             model = kind.from_pretrained(folder, dtype=DTYPES[precision], use_safetensors=True, **common)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import isfinite
 from typing import Any
 
 import numpy as np
 
 from trimtab.arms.session import Session
+from trimtab.base.common_prefix import common_prefix_length
 from trimtab.base.records import Calibration, Example, Generation, Prompt
 from trimtab.base.results import Estimate
 from trimtab.base.task import Task
-from trimtab.exports.readers import ExportReader, TransformersReader
+from trimtab.exports.readers import ExportReader, ReadAnswer, TransformersReader
 from trimtab.inference.label_scoring import label_weighting
 from trimtab.measurement.calibration import label_scores
 from trimtab.measurement.evaluate import score_text
@@ -20,6 +23,8 @@ from trimtab.measurement.statistics import compare_paired, estimate
 
 TIE = {"fp32": 0.01, "bf16": 0.25}
 """Nats between two tokens, or two labels, within which another order of adding up decides which is first."""
+SECONDS = 300.0  # for the questions that one program is asked; what is left then is not asked, and told
+MEASURED = "measured"  # the reference of most checks: the arm as measured
 SHOWN = 3  # shown names of differing questions
 Step = Callable[[int, int], None]
 
@@ -36,40 +41,72 @@ class ScoreLoss:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EquivalenceCheck:
-    """The answers of one program that reads the export, compared with the arm as measured.
+class Parting:
+    """Where unequal answers part. `token`: the number of the first token that differs, on average. `lead`: by how many
+    nats the asked program preferred its own token (or label) there, as a median; both None if unknown.
+    """
 
-    `same`: answers equal word for word. `ties`: unequal ones where both are equally likely (TIE). `differ`: the
-    other unequal ones. `same_prompts`: questions that its own template and tokenizer turn into the same tokens.
-    `claimed`: True if equal answers are promised, as the numbers are the same. `holds`: no loss beyond the margin is
-    shown. `what`: the compared kind: answers, labels or prompts. `lost`: None if a program scores answers, and for
-    prompts; `holds` then requires that what is promised is kept.
+    token: float | None = None
+    lead: float | None = None
+
+    def words(self, what: str) -> str:
+        """Return both in words; empty if unknown."""
+        if self.lead is None:
+            return ""
+        if what == "labels":
+            return f", its own label preferred by {self.lead:.2f} nats (median)"
+        return f", first at token {self.token:.1f} (mean), its own preferred by {self.lead:.2f} nats (median)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EquivalenceCheck:
+    """The answers of one program that reads the export, compared with the arm as measured or with another program.
+
+    `reference`: what they are compared with. `precision`: of the arm as measured. `what`: the compared kind: answers,
+    labels or prompts. `left`: questions that were not asked, as the time was up. `same`: equal answers, word for word
+    or, of two programs, token for token. `ties`: unequal ones where both are equally likely (TIE). `differ`: the other
+    unequal ones. `same_prompts`: questions that its own template and tokenizer turn into the same tokens. `claimed`:
+    True if equal answers are promised, as the numbers are the same. `lost`: None if a program scores answers, for
+    prompts and for two programs. `failed`: a loss beyond the margin is shown; without `lost`, what is claimed is not
+    kept.
     """
 
     consumer: str
+    reference: str = MEASURED
     precision: str
     what: str
     questions: int
+    left: int = 0
     same: int
     ties: int
     differ: int
+    parting: Parting = Parting()
     same_prompts: int
     agreement: Estimate
     claimed: bool
-    holds: bool
+    failed: bool
     lost: ScoreLoss | None
     differing: tuple[str, ...]
 
     @property
     def sentence(self) -> str:
         """Return the result in one line."""
-        if self.differ == 0:
-            tied = f", {self.ties} of them after a tie" if self.ties else ""
-            return f"{self.consumer}: {self.what} like those measured in {self.questions} of {self.questions}{tied}"
-        lost = ""
-        if self.lost is not None:
-            lost = f"; score lost {self.lost.score:.3f} [{self.lost.low:.3f}, {self.lost.high:.3f}]"
-        return f"{self.consumer}: {self.differ} of {self.questions} {self.what} differ from those measured{lost}"
+        low, high = 100 * self.agreement.low, 100 * self.agreement.high
+        parts = [
+            f"{self.consumer}: {self.same} of {self.questions} {self.what} are the same as {self.reference}, "
+            f"95% interval {low:.0f}% to {high:.0f}%"
+        ]
+        unequal = [f"{self.ties} differ by a tie"] * bool(self.ties) + [f"{self.differ} differ"] * bool(self.differ)
+        if unequal:
+            parts.append(" and ".join(unequal) + self.parting.words(self.what))
+        if self.lost is not None and unequal:
+            parts.append(f"score lost {self.lost.score:.3f} [{self.lost.low:.3f}, {self.lost.high:.3f}]")
+        if self.same_prompts < self.questions:
+            missed = self.questions - self.same_prompts
+            parts.append(f"its own tokenizer and chat template read {missed} of the questions as other tokens")
+        if self.left:
+            parts.append(f"{self.left} more were not asked, as the time was up")
+        return "; ".join(parts)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,55 +118,127 @@ class ReferenceAnswers:
     prompts: Sequence[Prompt]
     measured: Sequence[Generation]
 
+    def first(self, count: int) -> ReferenceAnswers:
+        """Return the first questions alone."""
+        return replace(
+            self, examples=self.examples[:count], prompts=self.prompts[:count], measured=self.measured[:count]
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Readout:
-    """A way of reading answers from a program. `ask`: returns, for a prompt's ids, the answer and its `lead` over
-    another answer, in nats.
+    """A way of reading answers from a program. `ask`: returns the answer to a prompt's ids. `read`: returns an answer
+    of the arm as measured in the same form.
     """
 
     what: str
-    ask: Callable[[Sequence[int], str], tuple[str, float]]
+    ask: Callable[[Sequence[int]], ReadAnswer]
+    read: Callable[[str], ReadAnswer]
 
 
-def check_equivalence(
+@dataclass(frozen=True, kw_only=True)
+class ConsumerAnswers:
+    """The answers of a reading program to the first questions. `measured`: those of the arm, in the same form."""
+
+    consumer: str
+    what: str
+    answers: Sequence[ReadAnswer]
+    measured: Sequence[ReadAnswer]
+    same_prompts: int
+
+
+def ask_consumer(
     session: Session,
     reference: ReferenceAnswers,
     consumer: ExportReader,
     way: Readout,
     *,
-    claimed: bool,
     own_ids: bool,
     step: Step,
-) -> EquivalenceCheck:
-    """Ask a reading program every question. `own_ids`: pass Trimtab's token ids, if the tokenizer is known to be
-    another reader's job.
+    seconds: float = SECONDS,
+) -> ConsumerAnswers:
+    """Ask a reading program the questions, the first one in any case and no further one after `seconds`.
+
+    `own_ids`: pass Trimtab's token ids, so that its tokenizer and template are compared apart from its arithmetic.
     """
-    texts, alike, ties, differing = [], 0, 0, []
-    for number, (prompt, measured) in enumerate(zip(reference.prompts, reference.measured, strict=True), 1):
+    answers: list[ReadAnswer] = []
+    alike, end = 0, time.monotonic() + seconds
+    for prompt in reference.prompts:
         ours = session.encoder.prompt(prompt.messages)
         theirs = consumer.prompt(session.encoder.turns(prompt.messages))
         alike += theirs == ours
-        text, lead = way.ask(ours if own_ids else theirs, measured.text)
-        if text != measured.text:
-            tied = lead <= TIE[session.precision]
-            ties += tied
-            differing += [] if tied else [prompt.id]
-        texts.append(text)
-        step(number, len(reference.prompts))
-    return _result(
-        reference, texts, consumer.name, session.precision, way.what, ties, differing, alike, claimed=claimed
+        answers.append(way.ask(ours if own_ids else theirs))
+        step(len(answers), len(reference.prompts))
+        if time.monotonic() >= end:
+            break
+    return ConsumerAnswers(
+        consumer=consumer.name,
+        what=way.what,
+        answers=answers,
+        measured=[way.read(answer.text) for answer in reference.measured[: len(answers)]],
+        same_prompts=alike,
+    )
+
+
+def compare_with_measured(
+    reference: ReferenceAnswers, asked: ConsumerAnswers, precision: str, *, claimed: bool
+) -> EquivalenceCheck:
+    """Compare a program's answers with those of the arm as measured, by their text."""
+    first = reference.first(len(asked.answers))
+    pairs = list(zip(asked.answers, asked.measured, strict=True))
+    unequal = [number for number, (answer, measured) in enumerate(pairs) if answer.text != measured.text]
+    tied = {number for number in unequal if pairs[number][0].gap(pairs[number][1].ids) <= TIE[precision]}
+    check = _result(
+        first,
+        [answer.text for answer in asked.answers],
+        asked.consumer,
+        precision,
+        asked.what,
+        len(tied),
+        [first.prompts[number].id for number in unequal if number not in tied],
+        asked.same_prompts,
+        claimed=claimed,
+    )
+    return replace(
+        check, left=len(reference.prompts) - len(pairs), parting=_parting([pairs[number] for number in unequal])
+    )
+
+
+def compare_programs(
+    reference: ReferenceAnswers, asked: ConsumerAnswers, other: ConsumerAnswers, precision: str
+) -> EquivalenceCheck:
+    """Compare the answers of two programs that read the same file, by their tokens."""
+    pairs = list(zip(asked.answers, other.answers, strict=False))  # one of them may have had time for more
+    first = reference.first(len(pairs))
+    unequal = [number for number, (answer, theirs) in enumerate(pairs) if answer.ids != theirs.ids]
+    return EquivalenceCheck(
+        consumer=asked.consumer,
+        reference=f"those of {other.consumer} from the same file",
+        precision=precision,
+        what=asked.what,
+        questions=len(pairs),
+        left=len(reference.prompts) - len(pairs),
+        same=len(pairs) - len(unequal),
+        ties=0,
+        differ=len(unequal),
+        parting=_parting([pairs[number] for number in unequal]),
+        same_prompts=len(pairs),  # both were given the same tokens
+        agreement=estimate([float(answer.ids == theirs.ids) for answer, theirs in pairs], _groups(first)),
+        claimed=False,
+        failed=False,
+        lost=None,
+        differing=tuple(first.prompts[number].id for number in unequal[:SHOWN]),
     )
 
 
 def by_text(session: Session, consumer: ExportReader) -> Readout:
     """Return a readout of greedy text."""
-
-    def ask(ids: Sequence[int], measured: str) -> tuple[str, float]:
-        written = consumer.generate(ids, session.output_tokens, tuple(session.encoder.stop_ids))
-        return written.text, written.gap(session.encoder.answer(measured)) if written.text != measured else 0.0
-
-    return Readout(what="answers", ask=ask)
+    stops = tuple(session.encoder.stop_ids)
+    return Readout(
+        what="answers",
+        ask=lambda ids: consumer.generate(ids, session.output_tokens, stops),
+        read=lambda text: ReadAnswer(text=text, ids=session.encoder.answer(text)),
+    )
 
 
 def by_labels(session: Session, consumer: ExportReader, calibration: Calibration | None) -> Readout:
@@ -139,17 +248,27 @@ def by_labels(session: Session, consumer: ExportReader, calibration: Calibration
     weighing = label_weighting(calibration or Calibration(), labels)
     offsets_L = np.asarray(weighing.offsets) if weighing.offsets else None
 
-    def ask(ids: Sequence[int], measured: str) -> tuple[str, float]:
+    def score(ids: Sequence[int]) -> Mapping[str, float]:
         sums_1L = np.asarray([consumer.label_log_probabilities(ids, ids_of)])
         scores_L = label_scores(sums_1L, list(map(len, ids_of)), per_token=weighing.per_token, offsets_L=offsets_L)[0]
-        return _best(dict(zip(labels, scores_L.tolist(), strict=True)), measured)
+        return dict(zip(labels, scores_L.tolist(), strict=True))
 
-    return Readout(what="labels", ask=ask)
+    return _by_scores(labels, score)
 
 
 def by_head(consumer: TransformersReader) -> Readout:
     """Return a readout of the classification head's label."""
-    return Readout(what="labels", ask=lambda ids, measured: _best(consumer.class_logits(ids), measured))
+    return _by_scores(list(consumer.model.config.id2label.values()), consumer.class_logits)
+
+
+def _by_scores(labels: Sequence[str], score: Callable[[Sequence[int]], Mapping[str, float]]) -> Readout:
+    def ask(ids: Sequence[int]) -> ReadAnswer:
+        scores = score(ids)
+        best = max(scores, key=scores.__getitem__)
+        numbered = {labels.index(label): value for label, value in scores.items()}
+        return ReadAnswer(text=best, ids=(labels.index(best),), log_probabilities=(numbered,))
+
+    return Readout(what="labels", ask=ask, read=lambda text: ReadAnswer(text=text, ids=(labels.index(text),)))
 
 
 def check_bundle(
@@ -170,7 +289,7 @@ def check_bundle(
         same_prompts=alike,
         agreement=estimate([float(one.messages == two.messages) for _, one, two in pairs], _groups(reference)),
         claimed=True,
-        holds=True,  # the loss from other prompts shows in the answers
+        failed=False,  # the loss from other prompts shows in the answers
         lost=None,
         differing=tuple(other[:SHOWN]),
     )
@@ -185,9 +304,13 @@ def check_bundle(
     return prompts, answers
 
 
-def _best(scores: Mapping[str, float], measured: str) -> tuple[str, float]:
-    best = max(scores, key=scores.__getitem__)
-    return best, scores[best] - scores.get(measured, float("-inf"))
+def _parting(pairs: Sequence[tuple[ReadAnswer, ReadAnswer]]) -> Parting:
+    """Return where these unequal answers part."""
+    leads = [lead for answer, other in pairs if isfinite(lead := answer.gap(other.ids))]
+    if not leads:
+        return Parting()
+    tokens = [common_prefix_length(answer.ids, other.ids) + 1 for answer, other in pairs]
+    return Parting(token=float(np.mean(tokens)), lead=float(np.median(leads)))
 
 
 def _result(
@@ -204,7 +327,7 @@ def _result(
 ) -> EquivalenceCheck:
     equal = [float(text == one.text) for text, one in zip(texts, reference.measured, strict=True)]
     lost = _score_loss(reference, texts)
-    kept = not (claimed and differing) if lost is None else lost.low <= reference.task.target.margin
+    failed = claimed and bool(differing) if lost is None else lost.low > reference.task.target.margin
     return EquivalenceCheck(
         consumer=consumer,
         precision=precision,
@@ -216,7 +339,7 @@ def _result(
         same_prompts=alike,
         agreement=estimate(equal, _groups(reference)),
         claimed=claimed,
-        holds=kept,
+        failed=failed,
         lost=lost,
         differing=tuple(differing[:SHOWN]),
     )

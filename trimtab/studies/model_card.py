@@ -28,7 +28,7 @@ from trimtab.exports.signing import SIGNATURE
 from trimtab.model.adapters.qlora import QUANTIZED_FILE
 from trimtab.model.catalog import CATALOGUE, hub_id_of, loadable_name
 from trimtab.reports.markdown import code_block, escape_markdown
-from trimtab.studies.equivalence import EquivalenceCheck
+from trimtab.studies.equivalence import MEASURED, EquivalenceCheck
 
 NOT_KNOWN = "not known"
 _LIBRARIES = {"peft": "peft", "merged": "transformers", "gguf": "gguf", "bundle": "trimtab"}
@@ -95,18 +95,14 @@ def base_licence(session: Session) -> str:
 
 
 def _proof_line(proof: EquivalenceCheck) -> str:
-    """Return the result of one equivalence check, with the interval of the agreement."""
-    shares = proof.agreement
-    parts = [
-        f"{escape_markdown(proof.sentence)}.",
-        f"Equal: {shares.value:.3f} [{shares.low:.3f}, {shares.high:.3f}] of {proof.questions} test questions, "
-        f"{proof.precision}.",
-    ]
+    """Return the result of one equivalence check."""
+    parts = [f"{escape_markdown(proof.sentence)}."]
+    if proof.reference == MEASURED:
+        parts.append(f"The arm was measured in {proof.precision}.")
+    if proof.ties and proof.precision == "bf16":
+        parts.append("A tie: both tokens are so nearly equally likely that the rounding of bf16 decides between them.")
     if proof.lost:
         parts.append(f"Score {proof.lost.measured:.3f} as measured, {proof.lost.exported:.3f} here.")
-    if proof.same_prompts < proof.questions:
-        missed = proof.questions - proof.same_prompts
-        parts.append(f"Its own tokenizer and chat template read {missed} of the questions as other tokens.")
     return " ".join(parts)
 
 

@@ -95,7 +95,7 @@ def written(
         done = export(
             task, draft.arm, format="bundle", out=folder, run=run or draft.source, allow=allow, listeners=listeners
         )
-        if not done.holds:
+        if done.failed:
             raise InputError(
                 f"the bundle of {draft.arm} does not answer as measured: {done.headline}",
                 "see trimtab export",
