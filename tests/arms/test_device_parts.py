@@ -5,6 +5,7 @@ import ctypes
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -17,9 +18,10 @@ from trimtab.arms.device_parts import FAMILIES, PARTS, Reference, Variant, check
 from trimtab.base.codec import from_plain
 from trimtab.model.device_record import CheckRow, what_to_switch_off
 from trimtab.model.kernels.build import library
+from trimtab.model.kernels.cached_attention import _Job
 
-BF16 = Variant(device="cpu", precision="bf16", kernels=False)
-KERNELS = Variant(device="cpu", precision="bf16", kernels=True)
+KERNELS = [Variant(device="cpu", precision=precision, kernels=True) for precision in ("fp32", "bf16")]
+PLAIN = {variant.precision: replace(variant, kernels=False) for variant in KERNELS}
 GARBLED = (ctypes.c_uint16 * 2)(0x4500, 0x4500)  # 2,048 as bfloat16, twice; about as much as one float32
 
 
@@ -67,7 +69,7 @@ def test_memory_that_ran_out_says_nothing_of_a_device(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(device_parts, "PARTS", {"logits": part})
     with pytest.raises(MemoryError, match="a GPU that others use"):
-        check_part("logits", BF16, [Reference("llama")])
+        check_part("logits", PLAIN["bf16"], [Reference("llama")])
 
 
 @pytest.fixture(scope="module")
@@ -76,38 +78,44 @@ def references() -> list[Reference]:
 
 
 @pytest.fixture(scope="module")
-def parts_of(references: list[Reference]) -> dict[str, list[str]]:
-    """For each kernel the parts that call it."""
-    called: dict[str, list[str]] = {}
+def parts_of(references: list[Reference]) -> dict[str, list[tuple[Variant, str]]]:
+    """For each kernel the variants and parts that call it."""
+    called: dict[str, list[tuple[Variant, str]]] = {}
 
     def counted(name: str, kernel: Any, *arguments: Any) -> None:
-        called.setdefault(name, []).append(part)
+        called.setdefault(name, []).append((variant, part))
         kernel(*arguments)
 
     with pytest.MonkeyPatch.context() as patch:
         for name, kernel in list(library().items()):
             patch.setitem(library(), name, partial(counted, name, kernel))
-        for part in PARTS:
-            row = check_part(part, KERNELS, references)
-            assert row.equal, row
+        for variant in KERNELS:
+            for part in PARTS:
+                row = check_part(part, variant, references)
+                assert row.equal, row
     return {name: list(dict.fromkeys(parts)) for name, parts in called.items()}
 
 
 @pytest.mark.skipif(not library(), reason="no C compiler, so no kernels")
 @pytest.mark.parametrize("name", sorted(library()))
 def test_every_kernel_takes_part_and_is_switched_off_where_it_is_wrong(
-    name: str, references: list[Reference], parts_of: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch
+    name: str,
+    references: list[Reference],
+    parts_of: dict[str, list[tuple[Variant, str]]],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     kernel: Any = library()[name]
-    results = 2 if name in ("attend_own", "attend_ways") else 1  # the output, and log sums, which not everyone reads
 
     def garbled(*arguments: Any) -> None:
         kernel(*arguments)
         pointers = [at for at, kind in zip(arguments, kernel.argtypes, strict=True) if kind is ctypes.c_void_p]
-        for result in [at for at in pointers if at is not None][-results:]:
-            ctypes.memmove(result, GARBLED, ctypes.sizeof(GARBLED))
+        result = [at for at in pointers if at is not None][-1]
+        if name == "attend_cached":  # its first argument is a structure, which names the output
+            result = _Job.from_address(arguments[0]).out
+        ctypes.memmove(result, GARBLED, ctypes.sizeof(GARBLED))
 
     monkeypatch.setitem(library(), name, garbled)
-    wrong = next(row for row in (check_part(part, KERNELS, references) for part in parts_of[name]) if not row.equal)
+    rows = ((variant, check_part(part, variant, references)) for variant, part in parts_of[name])
+    variant, wrong = next((variant, row) for variant, row in rows if not row.equal)
     assert what_to_switch_off([wrong]) == ("kernels",)
-    assert check_part(wrong.what, BF16, references).equal
+    assert check_part(wrong.what, PLAIN[variant.precision], references).equal

@@ -26,7 +26,6 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from trimtab.base.records import Encoded
 from trimtab.base.sanitize import one_line
 from trimtab.inference.engine import Engine, Request
-from trimtab.inference.kv_cache import MAX_COPIED_LENGTH
 from trimtab.inference.label_scoring import LabelRequest, label_probabilities, score_labels
 from trimtab.inference.label_trie import TOLERANCE as SKIPPED
 from trimtab.model.adapters.apply import add_lora, trainable_parameters, unfreeze
@@ -60,7 +59,7 @@ _SIZES = {
 }
 RANK, ALPHA, LEARNING_RATE = 32, 32.0, 1e-3  # the kernels of layers take ranks that are multiples of 32
 PROMPT_TOKENS = (7, 170, 33, 150, 3, 158)
-SHARED_TOKENS = MAX_COPIED_LENGTH + 8  # that the longer prompts begin with: so many are attended to where they are
+SHARED_TOKENS = 136  # that the longer prompts begin with: more than two blocks of a cache
 NEW_TOKENS = 12
 LABELS = tuple((first, second, last, 2) for first in (5, 6, 7) for second in (8, 9) for last in (10, 11, 12))
 # Shares of the largest value, about three times what processors were seen to differ by: bfloat16 keeps eight bits, and
@@ -354,7 +353,7 @@ def check_parts(device: str, *, kernels: bool = True) -> Iterator[CheckRow]:
     """
     variants = [Variant(device=device, precision=precision, kernels=False) for precision in ("fp32", "bf16")]
     if kernels and device == "cpu" and library():
-        variants.append(Variant(device=device, precision="bf16", kernels=True))
+        variants += [Variant(device=device, precision=precision, kernels=True) for precision in ("fp32", "bf16")]
     references = [Reference(family) for family in FAMILIES]
     for variant in variants:
         yield from (check_part(what, variant, references) for what in PARTS)

@@ -79,7 +79,7 @@ def require_loopback(ray: Any) -> None:
 
 def _short_temporary_folder() -> str:
     folder = tempfile.gettempdir()
-    return folder if len(folder) <= LONGEST_FOLDER - len("/trimtab-12345678") or os.name == "nt" else "/tmp"
+    return folder if len(folder) <= LONGEST_FOLDER - len("/trimtab-12345678") or os.name == "nt" else "/tmp"  # noqa: S108
 
 
 def _read_variables_again(ray: Any) -> None:

@@ -16,7 +16,7 @@ from trimtab.model.kernels.cached_attention import (
     KernelAttention,
     LayerCache,
     padded_places,
-    supports_attention,
+    supports_cache,
 )
 from trimtab.model.threads import threads
 
@@ -161,10 +161,8 @@ def test_a_prefix_in_the_slot_gives_the_bits_of_one_beside_it() -> None:
         assert torch.equal(joined.run(), apart.run())
 
 
-def test_heads_that_differ_or_are_of_an_odd_size_are_left_to_torch() -> None:
-    wide, narrow, odd = torch.zeros(2, 3, 64), torch.zeros(2, 3, 32), torch.zeros(2, 3, 40)
-    assert supports_attention(wide, wide, wide)
-    assert not supports_attention(wide, wide, narrow)
-    assert not supports_attention(odd, odd, odd)
-    assert not supports_attention(wide, wide.bfloat16(), wide)
-    assert not supports_attention(*[wide.double()] * 3)
+def test_heads_of_an_odd_size_are_left_to_torch() -> None:
+    assert supports_cache(torch.zeros(2, 3, 96))
+    assert supports_cache(torch.zeros(2, 3, 64, dtype=torch.bfloat16))
+    assert not supports_cache(torch.zeros(2, 3, 40))
+    assert not supports_cache(torch.zeros(2, 3, 64, dtype=torch.float64))

@@ -145,13 +145,6 @@ class KernelAttention:
         return out_NHD
 
 
-def supports_attention(query: Tensor, key: Tensor, value: Tensor) -> bool:
-    """Return True if the kernel supports these queries, keys and values: one dtype and one head size, a multiple of
-    32."""
-    sizes = {side.shape[-1] for side in (query, key, value)}
-    return len({query.dtype, key.dtype, value.dtype}) == len(sizes) == 1 and supports_cache(key)
-
-
 def supports_cache(key: Tensor) -> bool:
     """Return True if the kernel supports keys and values of this dtype, device and head size."""
     return key.shape[-1] % PAIR == 0 and supports(KERNEL, key)
