@@ -156,12 +156,12 @@ INLINE void scale_query(int wide, const void *query, int64_t at, int64_t size, f
   }
 }
 
-INLINE void write_places(int wide, const attention_job *j, const layer_cache *c, int64_t sequence, int64_t head) {
+static void write_places(const attention_job *j, const layer_cache *c, int64_t sequence, int64_t head) {
   const int64_t size = c->size, slot = (j->slots[sequence] * c->shared + head) * c->room * size;
   for (int64_t token = j->starts[sequence]; token < j->starts[sequence + 1]; token++) {
     const int64_t place = j->places[token], key = head * j->key_head + token * j->key_token;
     const int64_t value = head * j->value_head + token * j->value_token;
-    if (wide) {
+    if (j->wide) {
       float *keys = (float *)c->keys + slot;
       for (int64_t d = 0; d < size; d++) keys[key_index(place, d, size)] = ((const float *)j->key)[key + d];
       memcpy((float *)c->values + slot + place * size, (const float *)j->value + value, sizeof(float) * size);
@@ -237,12 +237,12 @@ void attend_cached(const attention_job *j, const layer_cache *c) {
   const int64_t shared = c->shared, room = up_to(most_positions(j, c), BLOCK) + 2 * BLOCK, size = c->size;
   int64_t *before = items_before(j, shared), begun = 0;
   const int64_t items = before[j->sequences], each = c->room * size;
+  const int is_whole = items == j->sequences * shared;  // an item has all tokens of its sequence, and writes them itself
 #pragma omp parallel
   {
+    if (!is_whole) {
 #pragma omp for schedule(static)
-    for (int64_t item = 0; item < j->sequences * shared; item++) {
-      if (j->wide) write_places(1, j, c, item / shared, item % shared);
-      else write_places(0, j, c, item / shared, item % shared);
+      for (int64_t item = 0; item < j->sequences * shared; item++) write_places(j, c, item / shared, item % shared);
     }
     float *scores = room_for(ROWS * (room + size), sizeof(float)), *queries = scores + ROWS * room;
     int64_t sequence = 0;
@@ -253,10 +253,11 @@ void attend_cached(const attention_job *j, const layer_cache *c) {
       const int64_t head = (item - before[sequence]) % shared, part = (item - before[sequence]) / shared;
       const int64_t from = j->starts[sequence] + part * QUERY_TOKENS, end = j->starts[sequence + 1];
       const int64_t to = end < from + QUERY_TOKENS ? end : from + QUERY_TOKENS;
-      const int64_t after = next / shared;  // where each sequence has one part
-      const int64_t ahead = items == j->sequences * shared && next < items
+      const int64_t after = next / shared;
+      const int64_t ahead = is_whole && next < items
                                 ? ((j->slots[after] - j->slots[sequence]) * shared + next % shared - head) * each
                                 : 0;
+      if (is_whole) write_places(j, c, sequence, head);
       if (j->wide) attend_tokens(1, j, c, sequence, head, from, to, ahead, queries, scores, room);
       else attend_tokens(0, j, c, sequence, head, from, to, ahead, queries, scores, room);
     }
