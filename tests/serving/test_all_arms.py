@@ -1,5 +1,5 @@
-"""Every arm of a finished study is served, also where another task file of the folder, or a later one, lacks its
-table."""
+"""Every arm of a finished study is served, also where another task file of the folder, or a later one, lacks its table
+or has another."""
 
 from __future__ import annotations
 
@@ -16,18 +16,24 @@ from trimtab.base.errors import InputError
 from trimtab.base.task import Task, load_task
 
 
-@pytest.fixture
-def other(written: Path) -> Path:
-    """A task file beside that of the study, as a demo brings two: it has no arm `quick`."""
+def beside(written: Path, quick: str) -> Path:
+    """A task file beside that of the study, as a demo brings two, with this table of the arm `quick`."""
     text = written.read_text()
     assert QUICK in text
     file = written.with_name("other.toml")
-    file.write_text(text.replace(QUICK, "").replace(', "quick"', ""))
+    text = text.replace(QUICK, quick)
+    file.write_text(text if quick else text.replace(', "quick"', ""))
     return file
 
 
-def test_all_arms_of_a_study_are_served_by_another_task_file(other: Path) -> None:
-    with serving_here(other, "all") as here:
+@pytest.fixture
+def other(written: Path) -> Path:
+    return beside(written, "")
+
+
+@pytest.mark.parametrize("quick", ["", QUICK.replace("epochs = 1", "epochs = 2")], ids=["without", "changed"])
+def test_all_arms_of_a_study_are_served_by_another_task_file(written: Path, quick: str) -> None:
+    with serving_here(beside(written, quick), "all") as here:
         assert sorted(here.models) == ["tiny:prompt", "tiny:quick", "tiny:rag"]
         assert here.silent == {}
 

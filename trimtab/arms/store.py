@@ -206,23 +206,20 @@ def usual_arm(task: Task) -> Pick:
 
 
 def picked_arm(pick: Pick, task: Task) -> Arm:
-    """Return the arm that a pick names: as the task file defines it, else as the study that picked it recorded it.
+    """Return the arm that a pick names: as the study that picked it recorded it, else as the task file defines it.
 
-    A folder may have several task files, and a table of one may have been taken out since. Raises InputError for a name
-    that neither knows.
+    A folder may have several task files, and a table may have been changed or taken out since. The address of an
+    endpoint is in the task file alone. Raises InputError for a name that neither knows.
     """
-    try:
+    folder = task.folder / FOLDER / STUDIES / (pick.study or "") / "arms" / pick.arm
+    record = read_arm(folder) if pick.study else None
+    if record is None or record.arm.endpoint:
         return parse_arm(pick.arm, task)
-    except InputError:
-        folder = task.folder / FOLDER / STUDIES / (pick.study or "")
-        record = read_arm(folder / "arms" / pick.arm) if pick.study else None
-        if record is None or record.arm.endpoint:  # the address of an endpoint is in the task file alone
-            raise
     try:
         require_sound_arm(record.arm)
     except ValueError as error:
         problem = f"the record of arm {pick.arm[:80]!r} is damaged ({one_line(error)})"
-        raise InputError(problem, "restore it, or move its folder away", file=folder) from None
+        raise InputError(problem, "restore it, or move the study's folder away", file=folder / ARM_FILE) from None
     return record.arm
 
 

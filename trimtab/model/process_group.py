@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,6 +19,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from importlib import import_module
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from packaging.version import Version
@@ -191,9 +194,12 @@ def _store(launch: Launch) -> Any:
     distributed: Any = import_module("torch.distributed")  # its types name no stores
     holds = _holds_store(launch)
     place = f"{launch.address}:{launch.port}"
+    own = _loopback_socket(launch) if holds else None
     try:
         store = distributed.TCPStore(
-            launch.address, launch.port, None, holds, timedelta(seconds=JOIN_SECONDS), wait_for_workers=False
+            *(launch.address, launch.port, None, holds, timedelta(seconds=JOIN_SECONDS)),
+            wait_for_workers=False,
+            master_listen_fd=own,
         )
     except RuntimeError as error:
         if holds:
@@ -202,6 +208,25 @@ def _store(launch: Launch) -> Any:
         problem = f"rank {launch.rank} of {launch.size} found no rank 0 at MASTER_ADDR {place} in {JOIN_SECONDS:g} s"
         raise InputError(problem, "start rank 0 there, or correct MASTER_ADDR and MASTER_PORT") from error
     return distributed.PrefixStore(f"trimtab-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+
+
+def _loopback_socket(launch: Launch) -> int | None:
+    """Return the descriptor of a socket for the store that is bound to a loopback address; None for other addresses.
+
+    Left to itself the store listens on every address of the machine, and takes orders from whoever reaches it.
+    """
+    if not _is_loopback(launch.address):
+        return None
+    with suppress(OSError):  # the store tells why it cannot listen there
+        family = socket.AF_INET6 if ":" in launch.address else socket.AF_INET
+        return socket.create_server((launch.address, launch.port), family=family).detach()
+    return None
+
+
+def _is_loopback(address: str) -> bool:
+    with suppress(ValueError):  # a name: what it stands for may differ between machines
+        return ip_address(address).is_loopback
+    return False
 
 
 def _holds_store(launch: Launch) -> bool:
@@ -236,6 +261,10 @@ def _ranks(numbers: Sequence[int]) -> str:
 def _begin(launch: Launch, store: Any) -> None:
     import torch
 
+    if _is_loopback(launch.address):  # then all processes are on this machine, and listen there alone
+        interface = "lo0" if sys.platform == "darwin" else "lo"
+        for library in ("GLOO", "NCCL"):
+            os.environ.setdefault(f"{library}_SOCKET_IFNAME", interface)
     torch.distributed.init_process_group(
         "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo",
         store=store,

@@ -21,7 +21,7 @@ SECONDS, MEGABYTES = 3, 256
 SECONDS_EACH, MEGABYTES_EACH = 1, 100
 """Seconds and MB that each MB of a page adds to them; some ten times the usual."""
 MOST_MEGABYTES = 1024
-"""Memory (MB) that reading a page may take, whatever its size: four times what a page of 8 MB of links takes."""
+"""Memory (MB) that reading a page may take, whatever its size; a page of 8 MB of links or tables takes most of it."""
 
 
 class OddPageError(Exception):

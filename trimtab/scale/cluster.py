@@ -65,8 +65,8 @@ def open_cluster(
 
     `address`: `local` for processes on this machine, which no other user reaches; `auto` for the cluster that this
     machine belongs to (or that RAY_ADDRESS names); or `ray://HOST:PORT`. `store`: the address of an object store
-    (`s3://BUCKET/FOLDER`), through which machines without a shared folder exchange a study's files. `node_labels`: only
-    machines with all these labels in Ray are used. Raises PackageError if Ray is not installed, and InputError if
+    (`s3://BUCKET/FOLDER`), through which machines without a shared folder exchange a study's files. `node_labels`:
+    only machines with all these labels in Ray are used. Raises PackageError if Ray is not installed, and InputError if
     nothing listens at the address, if the cluster has another version of Ray or Python, or if `store` is not an address
     of an object store.
     """

@@ -79,7 +79,8 @@ def require_loopback(ray: Any) -> None:
 
 def _short_temporary_folder() -> str:
     folder = tempfile.gettempdir()
-    return folder if len(folder) <= LONGEST_FOLDER - len("/trimtab-12345678") or os.name == "nt" else "/tmp"  # noqa: S108
+    is_short = len(f"{folder}/trimtab-12345678") <= LONGEST_FOLDER
+    return folder if is_short or os.name == "nt" else "/tmp"  # noqa: S108 - the folder made there is this user's alone
 
 
 def _read_variables_again(ray: Any) -> None:
