@@ -70,7 +70,8 @@ class Worker:
             process.wait()
             for pipe in (process.stdin, process.stdout):
                 if pipe is not None:
-                    pipe.close()
+                    with suppress(BrokenPipeError):  # what was written and never read
+                        pipe.close()
 
     def _running(self) -> subprocess.Popen[bytes] | None:
         """Return the process, ready for requests; None if it could not be started in time."""
@@ -94,12 +95,11 @@ class Worker:
         end = threading.Timer(seconds, process.kill)
         end.start()
         try:
-            process.stdin.write(request.encode() + b"\n")
-            process.stdin.write(attached)
-            process.stdin.flush()
+            with suppress(BrokenPipeError):  # it has ended, perhaps with an answer
+                process.stdin.write(request.encode() + b"\n")
+                process.stdin.write(attached)
+                process.stdin.flush()
             return process.stdout.readline(self._longest)
-        except BrokenPipeError:
-            return b""
         finally:
             end.cancel()
 

@@ -24,7 +24,6 @@ from trimtab.model.fast.inference_layers import (
     stacked_weight,
 )
 from trimtab.model.kernels import build as compiled
-from trimtab.model.kernels.build import call
 from trimtab.model.kernels.linear import PackedLinear, pack
 from trimtab.model.load import Base, hidden_states
 
@@ -91,12 +90,10 @@ def test_biases_of_some_layers_stand_beside_zeros() -> None:
     assert stacked_bias(layers[:1]) is None
 
 
-@pytest.mark.skipif("product" not in compiled.library(), reason="products of torch are faster here")
+@pytest.mark.skipif("linear_bf16" not in compiled.library(), reason="products of torch are faster here")
 @pytest.mark.parametrize("tokens", [(1,), (8, 9), (40, 65)])
 @pytest.mark.parametrize("family", KERNEL_FAMILIES)
-def test_a_layer_by_two_kernels_lies_as_near_to_float64_as_transformers(
-    family: str, tokens: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_layer_by_kernels_lies_as_near_to_float64_as_transformers(family: str, tokens: tuple[int, ...]) -> None:
     model, layout = model_of(family, torch.bfloat16), PackedSequences(list(tokens))
     ids = torch.arange(sum(tokens)) % 90
 
@@ -105,13 +102,8 @@ def test_a_layer_by_two_kernels_lies_as_near_to_float64_as_transformers(
             return hidden_states(given, ids, layout.positions_N, layout).double()
 
     exact, theirs = put_out(copy.deepcopy(model).double()), put_out(model)
-    ran: list[str] = []
-    monkeypatch.setattr(
-        "trimtab.model.fast.kernel_layers.call", lambda kernel, *given: ran.append(kernel) or call(kernel, *given)
-    )
     with inference_forwards(accelerated(model), laid):
         ours = put_out(model)
-    assert ran == ["enter_layer", "leave_layer"] * model.config.num_hidden_layers
     assert (ours - exact).norm() <= 1.15 * (theirs - exact).norm() + 1e-3 * exact.norm()
 
 

@@ -98,11 +98,6 @@ class FusedDecoderLayer:
     ) -> Tensor:
         """Return the hidden states `[1, N, D]`, as transformers' module does."""
         hidden_ND = hidden_states[0]
-        if self.kernel_layer and rotates_whole_heads(self.kernel_layer, position_embeddings):
-            hidden_ND = hidden_ND.contiguous()
-            query_HND, key_KND, value_KND = self.kernel_layer.enter(hidden_ND, contiguous_angles(position_embeddings))
-            attended_NHD = layout.attend(self.index, query_HND, key_KND, value_KND, self.config)
-            return self.kernel_layer.leave(hidden_ND, attended_NHD)[None]
         attended_ND = self._attention(rms_norm(hidden_ND, self.input_norm), position_embeddings, layout)
         hidden_ND, input_ND = add_rms_norm(hidden_ND, attended_ND, self.mlp_norm)
         return (hidden_ND + self.down(gated_activation(self.gate(input_ND), self.up(input_ND), self.activation)))[None]
@@ -113,7 +108,7 @@ class FusedDecoderLayer:
         norms = [self.input_norm, self.mlp_norm, *self.head_norms]
         fits = self.size % BLOCK == 0 and is_silu(self.activation) and len(packed) == len(products)
         fits = fits and all(part.outputs % PAIR == 0 for part in packed)
-        fits = fits and supports("enter_layer", *(norm.weight for norm in norms if norm))
+        fits = fits and supports("decoder_layers", *(norm.weight for norm in norms if norm))
         return KernelDecoderLayer(packed, norms, self.heads, self.size, self.config) if fits else None
 
     def _attention(self, input_ND: Tensor, angles: tuple[Tensor, Tensor], layout: Layout) -> Tensor:
@@ -173,7 +168,7 @@ class FusedDecoderStack:
         return attention
 
 
-def rotates_whole_heads(kernels: KernelDecoderLayer | KernelDecoderStack, angles: tuple[Tensor, Tensor]) -> bool:
+def rotates_whole_heads(kernels: KernelDecoderStack, angles: tuple[Tensor, Tensor]) -> bool:
     """Return True if RoPE rotates whole heads, as the kernels do."""
     return angles[0].shape[-1] == kernels.size
 

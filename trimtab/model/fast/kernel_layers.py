@@ -1,4 +1,4 @@
-"""Decoder layers for inference in C kernels: one call before attention and one after it, or one call for all layers.
+"""Decoder layers for inference in C kernels: one call for all layers of a pass over a cache.
 
 Shapes: N tokens of the flat row, H query heads, K key/value heads, D head size or width of the model.
 """
@@ -57,20 +57,6 @@ class KernelDecoderLayer:
             *(width, *heads, size, wide),
             *(0.0 if norm is None else norm.variance_epsilon for norm in norms),
         )
-
-    def enter(self, hidden_ND: Tensor, angles: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Return queries, keys and values, `[H, N, D]`, rotated to their positions by `angles`, cos and sin `[N,
-        D]`."""
-        all_NHD = hidden_ND.new_empty(len(hidden_ND), sum(self.heads), self.size)
-        call("enter_layer", ctypes.addressof(self.struct), hidden_ND, *angles, len(hidden_ND), all_NHD)
-        return torch.split(all_NHD.transpose(0, 1), self.heads)
-
-    def leave(self, hidden_ND: Tensor, attended_NHD: Tensor) -> Tensor:
-        """Return the layer's output from its input and the attention's output."""
-        out_ND = torch.empty_like(hidden_ND)
-        attended_NHD = attended_NHD.contiguous()
-        call("leave_layer", ctypes.addressof(self.struct), hidden_ND, attended_NHD, len(hidden_ND), out_ND)
-        return out_ND
 
 
 class KernelDecoderStack:

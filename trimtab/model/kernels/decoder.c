@@ -1,5 +1,4 @@
-// Decoder layers of the known families, for answering: what each does before its attention and behind it in one call each,
-// and all of them in one where new tokens see nothing but their own slots.
+// Decoder layers of the known families, for answering: all of them in one call.
 //
 // Weights are packed in panels (`linear.c`). Every number is rounded where transformers rounds it. Shapes: N tokens, W width of the model, H
 // query heads, K key/value heads, D head size, F width of the MLP, T places of a slot.
@@ -39,7 +38,7 @@ static void norm_heads(bf16 *rows, int64_t stride, const bf16 *weight, int64_t t
 static int64_t all_heads(const layer *of) { return of->heads + 2 * of->shared; }
 
 // Of hidden [N, W] the queries, keys and values [N, H + 2K, D], queries and keys at their positions; cos and sin are [N, D].
-void enter_layer(const layer *of, const bf16 *hidden, const bf16 *cos, const bf16 *sin, int64_t tokens, bf16 *out) {
+static void enter_layer(const layer *of, const bf16 *hidden, const bf16 *cos, const bf16 *sin, int64_t tokens, bf16 *out) {
   const int64_t outputs = all_heads(of) * of->size;
   bf16 *normed = some(tokens * of->width);
   add_and_norm(hidden, NULL, of->norm, NULL, normed, tokens, of->width, of->epsilon);
@@ -51,7 +50,7 @@ void enter_layer(const layer *of, const bf16 *hidden, const bf16 *cos, const bf1
 }
 
 // Of hidden [N, W] and attended [N, H, D] what the layer puts out, [N, W], which may be where hidden is.
-void leave_layer(const layer *of, const bf16 *hidden, const bf16 *attended, int64_t tokens, bf16 *out) {
+static void leave_layer(const layer *of, const bf16 *hidden, const bf16 *attended, int64_t tokens, bf16 *out) {
   const int64_t width = of->width, wide = of->wide;
   bf16 *more = some(tokens * width), *sum = some(tokens * width), *normed = some(tokens * width);
   bf16 *gate = some(tokens * wide), *up = some(tokens * wide);
