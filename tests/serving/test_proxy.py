@@ -20,7 +20,7 @@ from study_tasks import write_task
 
 from trimtab.serving.access import add_key
 
-pytestmark = [pytest.mark.slow, pytest.mark.no_kernels]
+pytestmark = pytest.mark.slow
 
 CADDYFILE = Path(__file__).parents[2] / "deploy" / "compose" / "Caddyfile"
 

@@ -25,7 +25,7 @@ from trimtab.upkeep.registry import Registry
 
 __all__ = ["registered"]
 
-pytestmark = [pytest.mark.slow, pytest.mark.no_kernels]
+pytestmark = pytest.mark.slow
 
 READY = "/health/ready"
 

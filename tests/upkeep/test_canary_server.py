@@ -36,7 +36,7 @@ from trimtab.upkeep.registry import Registry
 
 __all__ = ["no_patience", "registered", "timed_once"]
 
-pytestmark = [pytest.mark.slow, pytest.mark.no_kernels]
+pytestmark = pytest.mark.slow
 
 USERS = [f"user-{number}" for number in range(200)]
 ENOUGH = LEAST_USERS + 2  # on each side

@@ -28,7 +28,7 @@ from trimtab.upkeep.registry import Registry
 
 __all__ = ["no_patience", "registered", "timed_once"]
 
-pytestmark = [pytest.mark.slow, pytest.mark.no_kernels]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture

@@ -34,7 +34,7 @@ from trimtab.upkeep.data_changes import LabelledRows, compare_data
 
 __all__ = ["no_patience", "timed_once"]
 
-pytestmark = [pytest.mark.slow, pytest.mark.no_kernels]
+pytestmark = pytest.mark.slow
 
 OLD, NEW = CITIES[:4], "Jena"
 
