@@ -74,7 +74,7 @@ CASES: list[tuple[Callable[[Path], object], str]] = [
     (lambda folder: set_in(folder / "config.json", num_hidden_layers=10**9), "num_hidden_layers is 1000000000, and"),
     (lambda folder: set_in(folder / "config.json", vocab_size=10**12), "vocab_size is 1000000000000, and the weights"),
     (lambda folder: set_in(folder / "config.json", hidden_size="wide"), r"cannot be (used|loaded) \("),
-    (lambda folder: set_in(folder / "config.json", model_type="new"), "architecture 'new' is unknown"),
+    (lambda folder: set_in(folder / "config.json", model_type="new"), "architecture 'new' is not supported"),
     (lambda folder: (folder / "adapter_config.json").write_text("{}"), "an adapter is in the model's folder"),
     (no_tokenizer, r"no tokenizer \(tokenizer\.json, "),
     (lambda folder: (folder / "tokenizer.json").write_text("{}"), r"the embedding model cannot be loaded \("),
