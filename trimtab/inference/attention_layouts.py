@@ -1,7 +1,7 @@
 """Layout of an inference pass: tokens that attend to cached keys and values; passes of prefill, decoding, label tries.
 
 All passes compute attention by one function: the C kernel (`kernels/cached_attention.py`) where it supports the heads,
-else `attend_by_torch`. Either sums in the order of positions, so that an answer does not depend on what shares its
+else torch's products. Either sums in the order of positions, so that an answer does not depend on what shares its
 passes, where its prompt was divided, or what was cached.
 
 Shapes: N tokens of the flat row, S sequences, H query heads, K key/value heads, G = H / K query heads for each of them,
@@ -86,7 +86,7 @@ class CachedLayout:
     def attend(
         self, layer: int, query_HND: Tensor, key_KND: Tensor, value_KND: Tensor, config: AttentionConfig
     ) -> Tensor:
-        """Attention of each token over its prefix and the places of its slot that it sees."""
+        """Return the attention of each token over its prefix and the places of its slot that it sees."""
         self._prepare(layer, key_KND, value_KND)
         if self.cache.is_blocked:
             groups = len(query_HND) // len(key_KND)
@@ -140,7 +140,7 @@ class CachedLayout:
         return [range(len(slots))] if together else [range(number, number + 1) for number in range(len(slots))]
 
     def _attend_by_torch(self, layer: int, query_HND: Tensor, run: range, config: AttentionConfig) -> Tensor:
-        """Attention of sequences in adjacent slots with as many tokens each, as `[tokens, H, D]`.
+        """Return the attention of sequences in adjacent slots with as many tokens each, `[tokens, H, D]`.
 
         Slots are read in multiples of BLOCK places, and rows are padded to LEAST_ROWS: torch then sums in one order.
         """
@@ -157,13 +157,11 @@ class CachedLayout:
             queries = slice(block, block + _BLOCK_QUERIES)
             rows_SKRD = query_SKGQD[:, :, :, queries].flatten(2, 3)
             count = rows_SKRD.shape[2]
-            if count < LEAST_ROWS:
-                rows_SKRD = F.pad(rows_SKRD, (0, 0, 0, LEAST_ROWS - count))
+            padding = (0, 0, 0, max(0, LEAST_ROWS - count))
+            products_SKRT = (F.pad(rows_SKRD, padding) @ key_SKDT)[:, :, :count]
             visible_S1RT = visible_SQT[:, None, queries].repeat(1, 1, heads // kv_heads, 1)
-            weights_SKRT = _weights((rows_SKRD @ key_SKDT)[:, :, :count], visible_S1RT, config).to(value_SKTD.dtype)
-            out_SKRD = _weighted_sum(F.pad(weights_SKRT, (0, 0, 0, rows_SKRD.shape[2] - count)), value_SKTD)[
-                :, :, :count
-            ]
+            weights_SKRT = _weights(products_SKRT, visible_S1RT, config).to(value_SKTD.dtype)
+            out_SKRD = _weighted_sum(F.pad(weights_SKRT, padding), value_SKTD)[:, :, :count]
             outs.append(out_SKRD.reshape(len(run), kv_heads, heads // kv_heads, -1, out_SKRD.shape[-1]))
         out_SKGQD = torch.cat(outs, dim=3)
         return out_SKGQD.permute(0, 3, 1, 2, 4).reshape(end - start, heads, -1)
@@ -175,20 +173,19 @@ class CachedLayout:
     def _visible_places(self, run: range, window: int | None) -> Tensor:
         """Return the mask of the places that a run's tokens see, `[tokens, T]`; prefixes are in the slots here."""
         if (run, window) not in self._visible:
-            own, span = slice(self._starts[run.start], self._starts[run.stop]), self._span(run)
-            seen_N1, place_T = self.tokens.seen_N[own, None], torch.arange(span)
+            tokens, span = slice(self._starts[run.start], self._starts[run.stop]), self._span(run)
+            seen_N1, place_T = self.tokens.seen_N[tokens, None], torch.arange(span)
+            ancestors_NA, depths_N = self.tokens.ancestors_NA, self.tokens.depths_N
+            depths_N1 = torch.zeros_like(seen_N1) if depths_N is None else depths_N[tokens, None]
             visible_NT = place_T < seen_N1
-            ways_NA, depths_N = self.tokens.ways_NA, self.tokens.depths_N
             if window is not None:
-                depths_N1 = 0 if depths_N is None else depths_N[own, None]
                 visible_NT &= place_T >= seen_N1 + depths_N1 - window
-            if ways_NA is not None and depths_N is not None:
-                depths_N1, way_A = depths_N[own, None], torch.arange(ways_NA.shape[1])
-                is_way_NA = (way_A < depths_N1) & (way_A >= depths_N1 - (window or len(way_A)))
-                ways_NA = torch.where(
-                    is_way_NA, ways_NA[own], span
-                )  # those that are none go into a column of their own
-                visible_NT = F.pad(visible_NT, (0, 1)).scatter_(1, ways_NA, True)[:, :span]
+            if ancestors_NA is not None:
+                number_A = torch.arange(ancestors_NA.shape[1])
+                is_seen_NA = (number_A < depths_N1) & (number_A >= depths_N1 - (window or len(number_A)))
+                # one more column takes those that are not seen
+                columns_NA = torch.where(is_seen_NA, ancestors_NA[tokens], span)
+                visible_NT = F.pad(visible_NT, (0, 1)).scatter_(1, columns_NA, True)[:, :span]
             self._visible[run, window] = visible_NT.to(self.device)
         return self._visible[run, window]
 
@@ -268,25 +265,23 @@ class TriePrompts:
 
         Parents come before their children; a node's ancestors are in this pass or were in an earlier one.
         """
-        deepest, new_trie = self.trie.deepest, self.trie
-        counts, places, seen, ways, depths, writes = [], [], [], [], [], []
+        counts, places, seen, ancestors, depths, writes = [], [], [], [], [], []
         for number, new in nodes.items():
-            prompt, own = self._copied + len(self.new_ids[number]), self._nodes[number]
-            read = 0 if self._prefilled[number] else len(self.new_ids[number])
-            node_places = torch.arange(prompt + len(own), prompt + len(own) + len(new))
-            own += new
-            place_R = torch.zeros(len(new_trie.tokens), dtype=torch.long)
-            place_R[own] = prompt + torch.arange(len(own))
+            length = len(self.new_ids[number])
+            prompt, known = self._copied + length, self._nodes[number]
+            read = 0 if self._prefilled[number] else length
+            node_places = torch.arange(prompt + len(known), prompt + len(known) + len(new))
+            known += new
+            place_R = torch.zeros(len(self.trie.tokens), dtype=torch.long)
+            place_R[known] = prompt + torch.arange(len(known))
             places.append(torch.cat([torch.arange(prompt - read, prompt), node_places]))
             seen.append(torch.cat([torch.arange(prompt - read, prompt) + 1, torch.full((len(new),), prompt)]))
-            ways.append(F.pad(place_R[new_trie.ancestors_RA[new]], (0, 0, read, 0)))
-            depths.append(F.pad(new_trie.depths_R[new], (read, 0)))
+            ancestors.append(F.pad(place_R[self.trie.ancestors_RA[new]], (0, 0, read, 0)))
+            depths.append(F.pad(self.trie.depths_R[new], (read, 0)))
             counts.append(read + len(new))
-            writes.append(
-                PromptPart(start=len(self.new_ids[number]) - read, end=0, length=0, prefix_ref=self.prefix_ref)
-            )
+            writes.append(PromptPart(start=length - read, end=length, length=length, prefix_ref=self.prefix_ref))
             self._prefilled[number] = True
-            self._cache.lengths[number] = prompt + len(own)
+            self._cache.lengths[number] = prompt + len(known)
         self._cache.reserve(max(self._cache.lengths))
         has_nodes = any(nodes.values())
         tokens = CachedTokens(
@@ -296,7 +291,7 @@ class TriePrompts:
             places_N=torch.cat(places),
             seen_N=torch.cat(seen),
             prefix_lengths=_lengths_in_place([self.prefix_ref] * len(nodes)),
-            ways_NA=torch.cat(ways)[:, :deepest].contiguous() if has_nodes else None,
+            ancestors_NA=torch.cat(ancestors) if has_nodes else None,
             depths_N=torch.cat(depths) if has_nodes else None,
         )
         return CachedLayout(self._cache, tokens, [self.prefix_ref] * len(nodes), device, writes)

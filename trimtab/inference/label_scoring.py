@@ -75,7 +75,6 @@ def label_probabilities(
     *,
     pinned: Prefix | None = None,
     weighting: LabelWeighting = PLAIN,
-    exhaustive: bool = False,
 ) -> list[LabelProbabilities]:
     """Return the probabilities of the labels for every prompt: products of token probabilities, weighted and
     normalised.
@@ -83,12 +82,11 @@ def label_probabilities(
     `labels_ids`: each label's tokens with the end token, so that a label that is a prefix of another is not favoured.
     Results are in the order of the requests. The best is the best of all fully scored labels; a skipped label counts by
     its bound, and all of these together have at most TOLERANCE of the probability (with and without weighting).
-    `exhaustive`: scores all labels in one pass, which is faster if a model is so unsure that nearly everything matters.
     Raises InputError for labels with the same tokens and prompts that do not fit.
     """
     requests = _with_virtual_tokens(base, requests)
     trie = _checked_trie(base, requests, labels_ids)
-    weightings = () if exhaustive else (weighting,) if weighting == PLAIN else (weighting, PLAIN)
+    weightings = (weighting,) if weighting == PLAIN else (weighting, PLAIN)
     choices: dict[int, LabelProbabilities] = {}
     for row, sums_BL, seconds in _rows_scored(base, requests, trie, pinned, weightings):
         scores_BL = trie.scores(sums_BL, weighting)
@@ -127,14 +125,11 @@ def choose_labels(
     *,
     pinned: Prefix | None = None,
     calibration: Calibration | None = None,
-    exhaustive: bool = False,
 ) -> list[Generation]:
     """Return each prompt's best label as a generation; with a calibration also the answer without it."""
     weighting = PLAIN if calibration is None else label_weighting(calibration, labels)
     generations = []
-    for choice in label_probabilities(
-        base, requests, labels_ids, pinned=pinned, weighting=weighting, exhaustive=exhaustive
-    ):
+    for choice in label_probabilities(base, requests, labels_ids, pinned=pinned, weighting=weighting):
         plain = max(range(len(labels)), key=choice.plain.__getitem__)
         generations.append(
             Generation(

@@ -27,9 +27,6 @@ from trimtab.inference.kv_cache import (
 from trimtab.inference.request import ActiveSequence, Request
 from trimtab.model.load import Base
 
-PREFIX_BLOCK = 16  # partial matches of a prefix are used in multiples of it
-
-
 Entry = TypeVar("Entry", Prefix, KVSegment)
 
 
@@ -60,16 +57,10 @@ class PinnedPrefixes(_LruCache[Prefix]):
         self.put(found or read_prefix(base, ids))
 
     def longest(self, ids: tuple[int, ...]) -> PrefixRef | None:
-        """Return the longest cached prefix of `ids`, leaving at least one token of their own.
-
-        Of a prefix that matches in part, only a multiple of PREFIX_BLOCK tokens is used: sequences that diverge from it
-        at nearly the same place then still attend to it together.
-        """
+        """Return the longest cached prefix of `ids`, leaving at least one token of their own."""
         best: PrefixRef | None = None
         for prefix in self._entries:
             length = common_prefix_length(prefix.ids, ids[:-1])
-            if length < len(prefix):
-                length -= length % PREFIX_BLOCK
             if length > (best.length if best else 0):
                 best = PrefixRef(prefix=prefix, length=length)
         if best:
@@ -81,7 +72,7 @@ class SegmentCache(_LruCache[KVSegment]):
     """Cached KV segments, none longer than the whole capacity.
 
     A later prompt with the same tokens before and in it gets a copy of the segment in its slot, where it is like any
-    other prefilled token. So decoding stays one product for all sequences; separate prefixes would split it.
+    other prefilled token.
     """
 
     def put(self, entry: KVSegment) -> None:

@@ -26,7 +26,7 @@ SCALE = 0.2
 
 @dataclass
 class Case:
-    """Sequences in slots: places in use, new tokens, the prefix's tokens, and the ways of nodes among the new ones."""
+    """Sequences in slots: places in use, new tokens, the prefix's tokens, and nodes of a tree among the new ones."""
 
     dtype: torch.dtype
     heads: tuple[int, int]
@@ -53,13 +53,13 @@ class Case:
         self.value = self.numbers(tokens, kv_heads, self.size, seed=5).transpose(0, 1)
         length = max(self.prefixes, default=0)
         self.prefix_key, self.prefix_value = self.numbers(2, kv_heads, padded_places(length), self.size, seed=6)
-        self.places, self.seen, self.ways = [], [], []
+        self.places, self.seen, self.ancestors = [], [], []
         for used, new in zip(self.used, self.new, strict=True):
-            prompt, ways = used + new - self.nodes, list[list[int]]()
+            prompt, ancestors = used + new - self.nodes, list[list[int]]()
             for place in range(used, used + new):
-                before = draw.choice([[], *ways]) if place >= prompt else []
-                ways += [[*before[-3:], place]] if place >= prompt else []
-                self.ways.append(ways[-1] if place >= prompt else [])
+                before = draw.choice([[], *ancestors]) if place >= prompt else []
+                ancestors += [[*before[-3:], place]] if place >= prompt else []
+                self.ancestors.append(ancestors[-1] if place >= prompt else [])
                 self.seen.append(min(place + 1, prompt))
                 self.places.append(place)
 
@@ -68,8 +68,10 @@ class Case:
         chosen = range(len(self.used)) if only is None else [only]
         starts = [sum(self.new[:number]) for number in chosen]
         own = torch.cat([torch.arange(start, start + self.new[n]) for start, n in zip(starts, chosen, strict=True)])
-        deepest = max(map(len, self.ways))
-        ways = torch.tensor([[*way, *[0] * (deepest - len(way))] for way in self.ways])[own] if deepest else None
+        deepest = max(map(len, self.ancestors))
+        ancestors = (
+            torch.tensor([[*way, *[0] * (deepest - len(way))] for way in self.ancestors])[own] if deepest else None
+        )
         tokens = CachedTokens(
             counts=[self.new[number] for number in chosen],
             slots=list(chosen),
@@ -77,8 +79,8 @@ class Case:
             prefix_lengths=[self.prefixes[number] for number in chosen],
             places_N=torch.tensor(self.places)[own],
             seen_N=torch.tensor(self.seen)[own],
-            ways_NA=ways,
-            depths_N=torch.tensor([len(way) for way in self.ways])[own] if deepest else None,
+            ancestors_NA=ancestors,
+            depths_N=torch.tensor([len(way) for way in self.ancestors])[own] if deepest else None,
         )
         blocked = self.keys.unflatten(2, (-1, 64)).transpose(3, 4).contiguous()
         prefix = self.prefix_key.unflatten(1, (-1, 64)).transpose(2, 3).contiguous(), self.prefix_value
@@ -98,7 +100,7 @@ class Case:
         for slot, new in enumerate(self.new):
             first, prefix = token, self.prefixes[slot]
             for _ in range(new):
-                rows = [*range(self.seen[token]), *self.ways[token]]
+                rows = [*range(self.seen[token]), *self.ancestors[token]]
                 old = self.used[slot]
                 sides = []
                 for cached, fresh, shared in (

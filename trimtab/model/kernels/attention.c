@@ -96,7 +96,7 @@ typedef struct {
 // The rows of one group: their queries, scaled, and what each sees by absolute position.
 typedef struct {
   int64_t tokens[ROWS], heads[ROWS], first[ROWS], last[ROWS], depth[ROWS];  // contiguous positions: `first` to `last`
-  const int64_t *ways[ROWS];
+  const int64_t *ancestors[ROWS];
 } group;
 
 // Attention of a group of rows: `own` is the slot, `last` of each row counts the prefix too.
@@ -117,7 +117,7 @@ INLINE void attend_group(int wide, int rows, const attention_job *j, const layer
   float whole[ROWS];
   for (int r = 0; r < rows; r++) {
     float *row = scores + r * room, most;
-    for (int64_t a = 0; a < g->depth[r]; a++) row[end + a] = score_place(wide, queries + r * size, own.keys, g->ways[r][a], size);
+    for (int64_t a = 0; a < g->depth[r]; a++) row[end + a] = score_place(wide, queries + r * size, own.keys, g->ancestors[r][a], size);
     if (j->cap > 0) cap_scores(row + aligned, padded - aligned, j->cap);
     for (int64_t t = aligned; t < g->first[r]; t++) row[t] = -INFINITY;
     for (int64_t t = g->last[r]; t < end; t++) row[t] = -INFINITY;
@@ -138,7 +138,7 @@ INLINE void attend_group(int wide, int rows, const attention_job *j, const layer
     for (int r = 0; r < rows; r++)
       for (int64_t a = 0; a < g->depth[r]; a++)
         for (int part = 0; part < parts; part++) {
-          const pair value = load_pair(wide, own_values, g->ways[r][a] * size + part * PAIR);
+          const pair value = load_pair(wide, own_values, g->ancestors[r][a] * size + part * PAIR);
           sums[r][part].even += value.even * scores[r * room + end + a];
           sums[r][part].odd += value.odd * scores[r * room + end + a];
         }
@@ -201,9 +201,9 @@ INLINE void attend_tokens(int wide, const attention_job *j, const layer_cache *c
       const int64_t token = from + (row + r) / groups, query_head = head * groups + (row + r) % groups;
       g.tokens[r] = token;
       g.heads[r] = query_head;
-      const int64_t depth = j->ways ? j->depths[token] : 0, unseen = c->window && depth > c->window ? depth - c->window : 0;
+      const int64_t depth = j->ancestors ? j->depths[token] : 0, unseen = c->window && depth > c->window ? depth - c->window : 0;
       g.depth[r] = depth - unseen;
-      g.ways[r] = j->ways ? j->ways + token * j->deepest + unseen : NULL;
+      g.ancestors[r] = j->ancestors ? j->ancestors + token * j->deepest + unseen : NULL;
       g.last[r] = prefix.length + j->seen[token];
       g.first[r] = c->window && g.last[r] + depth > c->window ? g.last[r] + depth - c->window : 0;
       if (g.first[r] > g.last[r]) g.first[r] = g.last[r];

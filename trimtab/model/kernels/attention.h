@@ -14,7 +14,7 @@ typedef struct {
   int64_t wide, sequences, groups;  // float32 or bfloat16; S; G
   const int64_t *starts, *slots;    // [S + 1] and [S], the first token of each sequence, and its slot
   const int64_t *places, *seen;     // [N], where a token goes in its slot, and how many places of it it sees
-  const int64_t *ways, *depths;     // [N, A] and [N], further places; NULL if there are none
+  const int64_t *ancestors, *depths;     // [N, A] and [N], further places; NULL if there are none
   int64_t deepest;                  // A
   const int64_t *prefix_lengths, *prefix_rooms;  // [S], in tokens and in places; NULL without prefixes
   float cap;                        // soft cap of the scores, 0 without

@@ -39,8 +39,8 @@ class CachedTokens:
 
     `counts`, `slots`: adjacent tokens of each sequence, and its slot; `ends`: places of the slot in use after the pass.
     A token attends to its sequence's prefix, of which `prefix_lengths` tokens are not in the slot, to the first
-    `seen_N` places of its slot, and to `depths_N` further places `ways_NA`, the last of which is its own. Its own key
-    and value are written at `places_N` first. Tensors are int64 on the CPU.
+    `seen_N` places of its slot, and, as a node of a tree, to the places of its `depths_N` ancestors `ancestors_NA`, the
+    last of which is itself. Its key and value are written at `places_N` first. Tensors are int64 on the CPU.
     """
 
     counts: Sequence[int]
@@ -49,7 +49,7 @@ class CachedTokens:
     prefix_lengths: Sequence[int]
     places_N: Tensor
     seen_N: Tensor
-    ways_NA: Tensor | None = None
+    ancestors_NA: Tensor | None = None
     depths_N: Tensor | None = None
 
 
@@ -61,7 +61,7 @@ class _Job(ctypes.Structure):
         *((f"{side}_{by}", ctypes.c_int64) for side in ("query", "key", "value") for by in ("head", "token")),
         ("out", ctypes.c_void_p),
         *((name, ctypes.c_int64) for name in ("wide", "sequences", "groups")),
-        *((name, ctypes.c_void_p) for name in ("starts", "slots", "places", "seen", "ways", "depths")),
+        *((name, ctypes.c_void_p) for name in ("starts", "slots", "places", "seen", "ancestors", "depths")),
         ("deepest", ctypes.c_int64),
         *((name, ctypes.c_void_p) for name in ("prefix_lengths", "prefix_rooms")),
         ("cap", ctypes.c_float),
@@ -100,7 +100,7 @@ class KernelAttention:
         starts_S1, slots_S = torch.tensor([0, *accumulate(tokens.counts)]), torch.tensor(tokens.slots)
         lengths_S, rooms_S = torch.tensor(lengths), torch.tensor(rooms)
         self._alive: list[object] = [tokens, layers, starts_S1, slots_S, lengths_S, rooms_S]
-        ways = tokens.ways_NA
+        ancestors = tokens.ancestors_NA
         self.job = _Job(
             wide=first.keys.dtype == torch.float32,
             sequences=len(tokens.slots),
@@ -109,9 +109,9 @@ class KernelAttention:
             slots=address(slots_S),
             places=address(tokens.places_N),
             seen=address(tokens.seen_N),
-            ways=address(ways),
+            ancestors=address(ancestors),
             depths=address(tokens.depths_N),
-            deepest=0 if ways is None else ways.shape[1],
+            deepest=0 if ancestors is None else ancestors.shape[1],
             prefix_lengths=address(lengths_S) if has_prefixes else None,
             prefix_rooms=address(rooms_S) if has_prefixes else None,
             cap=cap or 0.0,
