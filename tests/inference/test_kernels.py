@@ -12,6 +12,7 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from trimtab.base.errors import InputError
 from trimtab.inference import attention_layouts as layouts
 from trimtab.inference.engine import Completion, Engine, Request
 from trimtab.inference.kv_cache import KVCache
@@ -197,6 +198,15 @@ def test_slots_of_a_single_block_hold_what_those_of_many_hold(heads: int) -> Non
         for places in (slice(0, end), slice(1, 3), slice(end - 2, end), slice(63, min(end, 65))):
             ours, theirs = (slots.part(0, slot, places) for slots in held.values())
             assert all(torch.equal(one.double(), other) for one, other in zip(ours, theirs, strict=True))
+
+
+@needs_kernels
+def test_layers_that_the_kernel_does_not_take_behind_one_that_it_does_are_refused_in_one_line() -> None:
+    cache = KVCache([1])
+    cache.reserve(1)
+    cache.write(0, 0, 0, *torch.zeros(2, 2, 1, 64))
+    with pytest.raises(InputError, match="heads of 40 numbers in layer 1.*TRIMTAB_KERNELS=0"):
+        cache.write(1, 0, 0, *torch.zeros(2, 2, 1, 40))
 
 
 def labels_and_requests() -> tuple[list[tuple[int, ...]], list[LabelRequest]]:

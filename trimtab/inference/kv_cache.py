@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from trimtab.base.common_prefix import common_prefix_length
+from trimtab.base.errors import InputError
 from trimtab.model.kernels.cached_attention import padded_places, supports_cache
 from trimtab.model.kernels.ops import BLOCK
 from trimtab.model.load import Base
@@ -48,10 +49,20 @@ class KVCache:
             self.values[layer] = _resized(self.values[layer], self._rows, 2, self._capacity)
 
     def add_layer(self, layer: int, key_KTD: Tensor, value_KTD: Tensor) -> None:
-        """Allocate a layer's storage for keys and values of these heads and sizes, unless it is there."""
+        """Allocate a layer's storage for keys and values of these heads and sizes, unless it is there.
+
+        Raises InputError for heads that the kernel does not support behind layers that it does.
+        """
         if layer == len(self.keys):
             heads, _, size = key_KTD.shape
-            self.is_blocked = key_KTD.shape == value_KTD.shape and supports_cache(key_KTD)
+            is_supported = key_KTD.shape == value_KTD.shape and supports_cache(key_KTD)
+            if layer == 0:
+                self.is_blocked = is_supported
+            elif self.is_blocked and not is_supported:
+                problem = (
+                    f"heads of {size} numbers in layer {layer}, which the attention kernel of layer 0 does not take"
+                )
+                raise InputError(problem, "set TRIMTAB_KERNELS=0", field="base.model")
             block = BLOCK if self.is_blocked else self._capacity
             self.keys.append(key_KTD.new_zeros(self._rows, heads, self._capacity // block, size, block))
             self.values.append(value_KTD.new_zeros(self._rows, heads, self._capacity, value_KTD.shape[2]))
