@@ -205,7 +205,7 @@ def test_layers_that_the_kernel_does_not_take_behind_one_that_it_does_are_refuse
     cache = KVCache([1])
     cache.reserve(1)
     cache.write(0, 0, 0, *torch.zeros(2, 2, 1, 64))
-    with pytest.raises(InputError, match="heads of 40 numbers in layer 1.*TRIMTAB_KERNELS=0"):
+    with pytest.raises(InputError, match=r"heads of 40 numbers in layer 1.*TRIMTAB_KERNELS=0"):
         cache.write(1, 0, 0, *torch.zeros(2, 2, 1, 40))
 
 

@@ -48,7 +48,7 @@ class CheckRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class DeviceCheck(Shown):
-    """What a device computes beside plain eager float32 on the processor, and what is switched off for it (`off`).
+    """The comparison of a device with plain eager float32 on the processor; `off` names what is switched off for it.
 
     `key`: hash of the device, the processor, the kernels and the versions that the result holds for.
     """

@@ -281,7 +281,7 @@ def response_reply(
 
 
 class ResponseItems:
-    """The output of a response: a message, a call of a function, or both; told as events while it is written."""
+    """The output items of a response: a message, a function call, or both; yields their events while they stream."""
 
     def __init__(self, answer_id: str, functions: CallableFunctions) -> None:
         self.output: list[dict[str, Any]] = []

@@ -436,7 +436,7 @@ class ResponseCall(CalledFunction):
 
 
 class ResponseCallOutput(BaseModel):
-    """What a function returned."""
+    """The output of a function that the client has run."""
 
     type: Literal["function_call_output"]
     output: TurnContent
