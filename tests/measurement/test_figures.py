@@ -13,12 +13,12 @@ from trimtab.base.errors import InputError
 from trimtab.base.records import Answer, Generation
 from trimtab.base.task import Task
 from trimtab.measurement.figures import (
+    alone_figures,
     behind_curve,
     class_figures,
     difference,
     extra_figures,
     prefill_and_decode,
-    same_answers,
     score_estimate,
     scores_of,
     slice_estimates,
@@ -178,8 +178,13 @@ def test_answering_only_when_sure_raises_accuracy() -> None:
 def test_a_question_answered_otherwise_alone_is_counted() -> None:
     together = [answer(item, 1.0) for item in range(4)]
     alone = [Generation(id=one.item_id, text="a") for one in together[:3]]
-    assert same_answers(alone, together) == 1.0
-    assert same_answers([*alone, Generation(id="i003", text="b")], together) == 0.75
+    assert alone_figures(alone, together, lambda unequal: [1 / 0 for _ in unequal]) == {"same_alone": 1.0}
+    changed = [*alone, Generation(id="i003", text="b")]
+    assert alone_figures(changed, together, lambda unequal: [0.0] * len(unequal)) == {
+        "same_alone": 0.75,
+        "score_alone": -0.25,
+    }
+    assert alone_figures([], together, lambda _: []) == {}
 
 
 def test_prefill_and_decoding_are_told_apart_where_the_answerer_knows() -> None:

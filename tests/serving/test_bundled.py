@@ -35,8 +35,8 @@ def test_an_arm_that_writes(arm: str, writing: Here, written: Path, tmp_path: Pa
     with serving_here(tmp_path / "no-task.toml", bundle=bundle) as here:
         (model,) = here.parts.dispatcher.models.values()
         assert model.id == f"tiny:{arm}"
-        assert model.equal is not None
-        assert model.equal >= 0.95
+        assert model.check is not None
+        assert model.check.equal >= 0.95 * model.check.questions
         assert model.result == next(
             one.result for one in writing.parts.dispatcher.models.values() if one.arm == arm
         )  # the page shows what the study measured
@@ -56,7 +56,8 @@ def test_an_arm_that_decides(arm: str, deciding: Here, tmp_path: Path) -> None:
     bundle = moved(deciding.folder / "trimtab.toml", arm, tmp_path)
     with serving_here(tmp_path / "no-task.toml", bundle=bundle) as here:
         (model,) = here.parts.dispatcher.models.values()
-        assert model.equal == 1.0
+        assert model.check is not None
+        assert model.check.equal == model.check.questions
         body = {"model": model.id, "messages": [{"role": "user", "content": "The bridge of Bonn"}]}
         with here.client() as client:
             told = client.post("/v1/chat/completions", json=body).json()
@@ -107,7 +108,7 @@ def test_what_does_not_fit_is_refused(written: Path, tmp_path: Path, capsys: pyt
     plain["questions"] = [{**one, "answer": "another"} for one in plain["questions"]]
     file.write_text(json.dumps(plain))
     with (
-        pytest.raises(InputError, match="only 0% of prompt of the stored answers come out"),
+        pytest.raises(InputError, match="prompt: 0 of 15 stored answers equal, 15 different"),
         serving_here(written, bundle=bundle),
     ):
         raise AssertionError

@@ -50,7 +50,8 @@ def test_it_is_measured_before_it_is_served(own: Path) -> None:
 
     with serving_here(own, "quick", eight_bit=True) as here:
         (model,) = here.parts.dispatcher.models.values()
-        assert (model.equal or 0.0) >= 0.95  # of those that 8 bits gave
+        assert model.check is not None
+        assert model.check.equal >= 0.95 * model.check.questions  # of those that 8 bits gave
         assert model.result == result  # which the page shows, in place of the study's
         with here.client() as client:
             body = {"model": "quick", "messages": [{"role": "user", "content": "Bonn?"}], "max_tokens": 4}

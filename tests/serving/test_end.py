@@ -108,7 +108,7 @@ def test_with_json_standard_output_says_where_it_is_and_what_opens_it(tmp_path: 
         headers = {"Authorization": f"Bearer {told['token']}"}
         names = [one["id"] for one in httpx.get(f"{told['url']}/v1/models", headers=headers).json()["data"]]
         assert told["models"] == names[:-1] == ["tiny:prompt"]
-        assert told["equal"] == {"prompt": None}  # no study has measured it
+        assert told["checks"] == {"prompt": None}  # no study has measured it
         process.send_signal(signal.SIGTERM)
         assert process.wait(15) == 0
         assert process.stdout.read() == ""

@@ -457,8 +457,10 @@ def test_an_endpoint_that_is_down_at_the_start_is_told_and_can_be_left_to_come_b
             raise AssertionError
         with serving_here(task, "all", allow=[url], unequal=True) as here, here.client() as client:
             assert list(here.silent) == ["api-far"]
-            equal = {one.arm: one.equal for one in here.parts.dispatcher.models.values()}
-            assert equal == {"prompt": 1.0, "api-far": None}
+            checks = {model.arm: model.check for model in here.parts.dispatcher.models.values()}
+            assert checks["api-far"] is None
+            assert checks["prompt"] is not None
+            assert checks["prompt"].equal == checks["prompt"].questions
             assert client.post("/v1/chat/completions", json=body()).status_code == 200
             assert client.post("/v1/chat/completions", json=body(arm="api-far")).status_code == 502
             is_down = False

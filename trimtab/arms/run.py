@@ -38,12 +38,12 @@ from trimtab.base.records import Answer, Arm, Example, Generation, Prompt, Split
 from trimtab.base.results import ArmEffort, ArmResult, Classes, Exposure, TokenFee, Usage
 from trimtab.decision.cost import cost_of, planned_retrainings
 from trimtab.measurement.calibration import LEAST_ROWS, mean_offsets
-from trimtab.measurement.evaluate import Scorer, evaluate_prompts
+from trimtab.measurement.evaluate import Scorer, evaluate_prompts, score_all
 from trimtab.measurement.figures import (
+    alone_figures,
     class_figures,
     extra_figures,
     prefill_and_decode,
-    same_answers,
     score_estimate,
     score_floor,
     slice_estimates,
@@ -492,7 +492,13 @@ class ArmRunner:
         with ProcessorShare() as processor:
             found.latencies, alone = self._time_questions(split, ready, 0 if split == "test" else None)
         found.processor_share = processor.share
-        found.figures.update(prefill_and_decode(alone), same_alone=same_answers(alone, found.answers))
+        examples = {example.id: example for example in self.session.workspace.timed_questions(split)}
+
+        def score(answers: Sequence[Generation]) -> Sequence[float]:
+            asked = [examples[answer.id] for answer in answers]
+            return score_all(asked, [answer.text for answer in answers], self.task, self.scorer)
+
+        found.figures |= prefill_and_decode(alone) | alone_figures(alone, found.answers, score)
 
     def _answers(self, examples: Sequence[Example], ready: ReadyArm, split: Split, seed: int) -> list[Answer]:
         done = 0

@@ -239,14 +239,12 @@ def _print_ready(serving: RunningServer) -> None:
     """Print the models, their self-check, and the address."""
     if serving.release:
         typer.echo(f"{serving.release.alias} names version {serving.release.version}", err=True)
-    for model, (arm, share) in zip(serving.models, serving.equal.items(), strict=True):
-        equal_text = (
-            "not measured by a study yet" if share is None else f"{share:.0%} of stored answers came out the same"
-        )
+    for model, (arm, check) in zip(serving.models, serving.checks.items(), strict=True):
+        text = check.sentence if check else "not measured by a study yet"
         if arm in serving.silent:
-            equal_text = f"does not answer now: {visible(serving.silent[arm])}"
+            text = f"does not answer now: {visible(serving.silent[arm])}"
         cost = serving.eight_bit.get(arm)
-        typer.echo(f"{model:<24} {equal_text}{'; ' + cost.sentence if cost else ''}", err=True)
+        typer.echo(f"{model:<24} {text}{'; ' + cost.sentence if cost else ''}", err=True)
     token = serving.token
     typer.echo(f"Page: {serving.url}/" + (f"?token={token}" if token else ""), err=True)
     typer.echo(f"API:  {serving.url}/v1" + (f"   key: {token}" if token else ""), err=True)

@@ -282,11 +282,22 @@ def prefill_and_decode(given: Sequence[Generation]) -> dict[str, float]:
     return {"prefill_seconds": float(np.mean(read)), "decode_seconds": max(0.0, whole - float(np.mean(read)))}
 
 
-def same_answers(alone: Sequence[Generation], together: Sequence[Answer]) -> float:
-    """Return the share of questions answered alone as they were in a batch: 1 in float32, a little less where bfloat16
-    rounds differently."""
-    given = {answer.item_id: answer.answer for answer in together}
-    return float(np.mean([one.text == given[one.id] for one in alone if one.id in given]))
+def alone_figures(
+    alone: Sequence[Generation], together: Sequence[Answer], score: Callable[[Sequence[Generation]], Sequence[float]]
+) -> dict[str, float]:
+    """Return how answers to questions asked alone compare with those given in a batch, as a server gives them.
+
+    `same_alone` is the share that is equal: 1 but where a machine's sums depend on the batch. There `score_alone` is
+    the mean score alone less that in a batch. `score` scores answers; it is asked for the unequal ones only.
+    """
+    given = {answer.item_id: answer for answer in together}
+    pairs = [(generation, given[generation.id]) for generation in alone if generation.id in given]
+    unequal = [(generation, answer) for generation, answer in pairs if generation.text != answer.answer]
+    figures = {"same_alone": 1 - len(unequal) / len(pairs)} if pairs else {}
+    if unequal:
+        scores = score([generation for generation, _ in unequal])
+        figures["score_alone"] = (sum(scores) - sum(answer.score for _, answer in unequal)) / len(pairs)
+    return figures
 
 
 def _answer_figures(answers: Sequence[Answer], task: Task) -> dict[str, float]:

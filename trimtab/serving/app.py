@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import struct
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,13 @@ from trimtab.base.errors import TrimtabError
 from trimtab.serving.access import AllowedHosts, ApiKeys, cookie_name
 from trimtab.serving.chat import chat_routes
 from trimtab.serving.decisions import decision_routes
-from trimtab.serving.dispatcher import ClientDisconnectedError, Dispatcher, ServedModel, refusal, unless_disconnected
+from trimtab.serving.dispatcher import ClientDisconnectedError, Dispatcher, refusal, unless_disconnected
 from trimtab.serving.feedback import FeedbackStore
 from trimtab.serving.feedback_routes import feedback_routes
 from trimtab.serving.metrics import CLIENT_CLOSED, CONTENT_TYPE_LATEST, Metrics, MetricsMiddleware, RequestLog
 from trimtab.serving.middleware import AccessMiddleware, App, Refused, RequestLimiter
 from trimtab.serving.schema import EmbeddingsRequest
+from trimtab.serving.served_model import ServedModel
 from trimtab.serving.traffic import Recorder
 
 PAGE_FOLDER = Path(__file__).parent / "page"
@@ -129,8 +130,8 @@ def model_entry(served: ServedModel) -> dict[str, Any]:
         if result.cost is not None and served.questions:  # without questions there is no cost per question
             per_question = result.cost.total / served.questions
             measured["cost"] = {"per_question": per_question, "currency": result.cost.currency}
-    if served.equal is not None:
-        measured["equal_answers"] = served.equal
+    if served.check is not None:
+        measured["self_check"] = asdict(served.check)
     if served.release is not None:
         fields["release"] = {"alias": served.release.alias, "version": served.release.version}
     if served.labels:
@@ -189,7 +190,8 @@ def _health(app: FastAPI, parts: AppParts) -> None:
         """Report whether the server accepts questions, and the smallest share of an arm's stored answers that it
         reproduces."""
         status = "fallen" if _has_crashed(parts) else parts.limiter.status
-        least = min((one.equal for one in parts.dispatcher.models.values() if one.equal is not None), default=None)
+        checks = [model.check for model in parts.dispatcher.models.values() if model.check]
+        least = min((check.equal / check.questions for check in checks), default=None)
         return JSONResponse({"status": status, "equal_answers": least}, 200 if status == "ready" else 503)
 
     @app.get("/metrics")

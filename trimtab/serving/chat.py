@@ -18,7 +18,7 @@ from trimtab.arms.online import AnswerPiece, OnlineQuestion, OnlineReply
 from trimtab.base.records import Message
 from trimtab.inference.constraints import Constraint
 from trimtab.inference.sampling import Sampling
-from trimtab.serving.dispatcher import ClientDisconnectedError, CompleteAnswer, Dispatcher, ServedModel, new_id
+from trimtab.serving.dispatcher import ClientDisconnectedError, CompleteAnswer, Dispatcher, new_id
 from trimtab.serving.middleware import Refused
 from trimtab.serving.replies import (
     DONE,
@@ -49,6 +49,7 @@ from trimtab.serving.schema import (
     SamplingRequest,
     ToolOptions,
 )
+from trimtab.serving.served_model import ServedModel
 
 
 @dataclass(frozen=True, slots=True)

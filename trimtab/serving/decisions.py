@@ -17,10 +17,11 @@ from fastapi import APIRouter, Request
 from trimtab.arms.online import OnlineQuestion, OnlineReply
 from trimtab.base.records import Message
 from trimtab.serving.chat import to_messages
-from trimtab.serving.dispatcher import Dispatcher, ServedModel, new_id
+from trimtab.serving.dispatcher import Dispatcher, new_id
 from trimtab.serving.middleware import Refused
 from trimtab.serving.replies import usage_of
 from trimtab.serving.schema import MOST_LETTERS, DecisionsRequest, SystemOneRequest
+from trimtab.serving.served_model import ServedModel
 
 
 def decision_routes(dispatcher: Dispatcher) -> APIRouter:

@@ -25,48 +25,15 @@ from trimtab.base.errors import (
     RemoteError,
     is_out_of_memory,
 )
-from trimtab.base.records import Kind
-from trimtab.base.results import ArmResult
-from trimtab.base.versions import Release
-from trimtab.reports.labels import Family, Shape
 from trimtab.serving.metrics import Metrics, RequestLog
 from trimtab.serving.middleware import Refused
+from trimtab.serving.served_model import SelfCheck, ServedModel
 from trimtab.serving.traffic import Recorder, user_of
 from trimtab.serving.worker import ModelWorker
 
 T = TypeVar("T")
 LIVENESS_SECONDS = 1.0  # between two checks that the worker thread is alive
 CANARY_KEY = "trimtab.canary"  # key of a request's scope: the canary that its user is in, and the user's bucket
-
-
-@dataclass(frozen=True, kw_only=True)
-class ServedModel:
-    """An arm as the API serves it: `id` is TASK:ARM, `version` the study or run of its weights, `result` its measured
-    figures.
-
-    `family` and `shape` are its colour and mark in the report; `questions` is the volume that its cost was computed
-    for, 0 if unknown.
-    """
-
-    id: str
-    arm: str
-    version: str
-    kind: Kind
-    labels: tuple[str, ...]
-    worker: ModelWorker
-    created: int
-    family: Family
-    shape: Shape
-    questions: float
-    result: ArmResult | None = None
-    equal: float | None = None  # share of stored test answers that it reproduced at the start
-    release: Release | None = None  # its version in a registry, if the server follows an alias
-
-    @property
-    def recorded_version(self) -> str:
-        """Return the version that is recorded with answers and feedback: the registry's number, else the study or
-        run."""
-        return str(self.release.version) if self.release else self.version
 
 
 class ClientDisconnectedError(Exception):
@@ -163,9 +130,9 @@ class Dispatcher:
             model = active.served
         return model.arm, model.recorded_version
 
-    def record_self_check(self, equal: Mapping[str, float | None]) -> None:
-        """Store, for each arm, the share of stored answers that it reproduced."""
-        self.models = {key: replace(one, equal=equal.get(one.arm)) for key, one in self.models.items()}
+    def record_self_check(self, checks: Mapping[str, SelfCheck | None]) -> None:
+        """Store the self-check of each arm, by its name."""
+        self.models = {key: replace(model, check=checks.get(model.arm)) for key, model in self.models.items()}
 
     def replace_model(self, model: ServedModel) -> None:
         """Make one model answer from now on; running requests keep theirs. Call it in the event loop only."""

@@ -21,8 +21,9 @@ from trimtab.base.sanitize import one_line
 from trimtab.base.task import Task
 from trimtab.base.versions import Release
 from trimtab.model.threads import single_thread
-from trimtab.serving.dispatcher import Dispatcher, ServedModel
+from trimtab.serving.dispatcher import Dispatcher
 from trimtab.serving.metrics import RequestLog
+from trimtab.serving.served_model import SelfCheck, ServedModel
 from trimtab.serving.worker import CLOSE_SECONDS, ModelWorker
 
 POLL_SECONDS = 2.0  # between two reads of the alias
@@ -34,7 +35,7 @@ LONGEST_LINE = 400  # characters of a logged reason
 # Returns the version that an alias names now, with its files on this machine; None if its number is among those given.
 FollowAlias = Callable[[Collection[int]], Release | None]
 # By arm, the share of stored answers that it reproduced; and by arm, why it did not answer.
-SelfCheckResult = tuple[dict[str, float | None], dict[str, str]]
+SelfCheckResult = tuple[dict[str, SelfCheck | None], dict[str, str]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,8 +183,8 @@ class Follower:
     ) -> ServedModel:
         """Load a version and ask it stored questions; its resources go onto `stack`. Raises what is wrong with it."""
         loaded = stack.enter_context(self._load(release))
-        equal, _ = asyncio.run_coroutine_threadsafe(loaded.self_check(dispatcher), loop).result()
-        return replace(loaded.served, equal=equal.get(loaded.served.arm))
+        checks, _ = asyncio.run_coroutine_threadsafe(loaded.self_check(dispatcher), loop).result()
+        return replace(loaded.served, check=checks.get(loaded.served.arm))
 
     def _update_canary(
         self,

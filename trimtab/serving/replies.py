@@ -13,7 +13,8 @@ from typing import Any
 from trimtab.arms.online import OnlineReply, TokenLogprob
 from trimtab.data.function_calls import AnswerPart, CallReader
 from trimtab.measurement.citations import used_sentences
-from trimtab.serving.dispatcher import CompleteAnswer, ServedModel
+from trimtab.serving.dispatcher import CompleteAnswer
+from trimtab.serving.served_model import ServedModel
 
 
 def usage_of(replies: Sequence[OnlineReply], draws: int = 1) -> dict[str, Any]:

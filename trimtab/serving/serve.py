@@ -50,21 +50,22 @@ from trimtab.retrieval.embed import Embedder
 from trimtab.retrieval.index import Index
 from trimtab.serving.access import AllowedHosts, ApiKeys, is_loopback, read_keys, start_token
 from trimtab.serving.app import AppParts, Embed, build
-from trimtab.serving.dispatcher import Dispatcher, ServedModel
+from trimtab.serving.dispatcher import Dispatcher
 from trimtab.serving.feedback import FeedbackStore, open_feedback_store
 from trimtab.serving.follow import CanarySource, FollowAlias, Follower, LoadedRelease, SelfCheckResult
 from trimtab.serving.metrics import Metrics, RequestLog
 from trimtab.serving.middleware import Refused, RequestLimiter
-from trimtab.serving.self_check import equal_share, stored_answers
+from trimtab.serving.self_check import check_answers, stored_answers
+from trimtab.serving.served_model import SelfCheck, ServedModel
 from trimtab.serving.server import bind_socket, refuse_while_loading, require_key_pair, run_server
 from trimtab.serving.shared_limits import shared_limits
 from trimtab.serving.traffic import Recorder
 from trimtab.serving.worker import CLOSE_SECONDS, ModelWorker
+from trimtab.studies.equivalence import TIE
 from trimtab.studies.run_context import RunContext, resolve_task, run_context
 
 ALL = "all"
-# Smallest share of stored answers that an arm must reproduce: bf16 rounding depends on the batch.
-LEAST_EQUAL = {"fp32": 0.95, "bf16": 0.7}
+LEAST_ALIKE = 0.95  # smallest share of stored answers that an arm must reproduce, but for ties
 POLL_SECONDS = 1.0  # between two checks for changed documents
 RETRY_FACTOR = 20  # the next check, or retry, comes after this many times the duration of the last one
 LONGEST_LINE = 400  # characters of a message about unreadable documents
@@ -74,14 +75,14 @@ LONGEST_LINE = 400  # characters of a message about unreadable documents
 class RunningServer:
     """A running server: its URL, start token (None with keys of a file), and models.
 
-    `equal`: by arm, the share of stored answers that it reproduced; `silent`: by arm, why it did not answer;
+    `checks`: by arm, its self-check; `silent`: by arm, why it did not answer;
     `eight_bit`: by arm, the loss with 8-bit weights; `release`: the version that answers, if an alias is followed.
     """
 
     url: str
     token: str | None
     models: tuple[str, ...]
-    equal: dict[str, float | None]
+    checks: dict[str, SelfCheck | None]
     silent: dict[str, str]
     eight_bit: dict[str, EightBit]
     release: Release | None = None
@@ -121,8 +122,8 @@ def serve(
     are additional host names, `certificate` the files of a certificate and its key, `most` the requests that may run or
     wait.
 
-    At the start stored test questions are asked again: if an arm reproduces fewer answers than rounding explains
-    (LEAST_EQUAL), the server refuses to start, unless `unequal`. With `eight_bit` arms answer with 8-bit weights, as
+    At the start stored test questions are asked again: if an arm gives more other answers than rounding explains
+    (LEAST_ALIKE), the server refuses to start, unless `unequal`. With `eight_bit` arms answer with 8-bit weights, as
     `eval` measured them; the server refuses to start without that measurement, and if it shows a loss beyond the
     margin.
 
@@ -188,8 +189,8 @@ def serve(
         address = f"{'https' if certificate else 'http'}://{'[' + host + ']' if ':' in host else host}:{port}"
 
         async def on_started() -> None:
-            equal, silent = await self_check(dispatcher)
-            dispatcher.record_self_check(equal)
+            checks, silent = await self_check(dispatcher)
+            dispatcher.record_self_check(checks)
             parts.limiter.is_ready = True
             if follower is not None:
                 follower.start(dispatcher, parts.log)
@@ -198,7 +199,7 @@ def serve(
                     url=address,
                     token=token,
                     models=tuple(dispatcher.models),
-                    equal=equal,
+                    checks=checks,
                     silent=silent,
                     eight_bit=eight_bit_losses,
                     release=release,
@@ -516,21 +517,22 @@ def _embed_function(task: Task) -> Embed:
 async def _self_check(
     dispatcher: Dispatcher, *, served: Sequence[ServedModel], source: _ArmSource, unequal: bool
 ) -> SelfCheckResult:
-    """Return, by arm, the share of stored answers that it reproduced, and why it did not answer.
+    """Return, by arm, its self-check, and why it did not answer.
 
     Raises InputError for an arm that does not answer, or not as measured, unless `unequal`.
     """
-    equal: dict[str, float | None] = {}
+    checks: dict[str, SelfCheck | None] = {}
     silent: dict[str, str] = {}
-    for one in served:
+    tie = TIE.get(source.session.precision, TIE["fp32"])
+    for model in served:
         try:
-            equal[one.arm] = await equal_share(dispatcher, one, source.stored[one.arm])
+            checks[model.arm] = await check_answers(dispatcher, model, source.stored[model.arm], tie)
         except Refused as refused:
-            equal[one.arm], silent[one.arm] = None, refused.message
+            checks[model.arm], silent[model.arm] = None, refused.message
     if not unequal:
         require_answering(silent)
-        require_equal(equal, LEAST_EQUAL.get(source.session.precision, LEAST_EQUAL["fp32"]))
-    return equal, silent
+        require_alike(checks)
+    return checks, silent
 
 
 def require_answering(silent: Mapping[str, str]) -> None:
@@ -543,13 +545,15 @@ def require_answering(silent: Mapping[str, str]) -> None:
         )
 
 
-def require_equal(equal: Mapping[str, float | None], least: float) -> None:
-    """Raise InputError for an arm that reproduces less than `least` (0 to 1) of its stored answers."""
-    low = {arm: share for arm, share in equal.items() if share is not None and share < least}
+def require_alike(checks: Mapping[str, SelfCheck | None]) -> None:
+    """Raise InputError for an arm that gives more other answers than the stored ones than LEAST_ALIKE allows."""
+    low = {
+        arm: check for arm, check in checks.items() if check and check.different > (1 - LEAST_ALIKE) * check.questions
+    }
     if low:
-        words = ", ".join(f"{share:.0%} of {arm}" for arm, share in low.items())
+        words = "; ".join(f"{arm}: {check.sentence}" for arm, check in low.items())
         raise InputError(
-            f"only {words} of the stored answers come out as they were measured",
+            f"answers differ from those that were measured, {words}",
             "measure again (documents or settings may have changed since), or serve all the same with --unequal",
         )
 

@@ -24,7 +24,7 @@ from trimtab.data.privacy import mask_private
 from trimtab.serving.metrics import Metrics
 
 if TYPE_CHECKING:
-    from trimtab.serving.dispatcher import ServedModel
+    from trimtab.serving.served_model import ServedModel
 
 MOST_WAITING = 1_000  # answers that wait to be written; more are dropped
 BATCH = 100  # answers written at once
