@@ -271,7 +271,7 @@ def test_a_candidate_that_cannot_be_loaded_is_rolled_back_with_the_reason(task: 
         one.canaries.start(odd.number)
         ended = one.line("canary_ended")
         assert ended["outcome"] == "rolled_back"
-        assert "only 0% of rag of the stored answers come out as they were measured" in ended["why"]
+        assert "rag: 0 of 15 stored answers equal, 15 different" in ended["why"]
         record = one.canaries.status().record
         assert record is not None
         assert record.why == ended["why"]
