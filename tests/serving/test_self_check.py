@@ -13,7 +13,7 @@ from trimtab.arms.online import OnlineQuestion, TokenLogprob
 from trimtab.arms.store import StoredQuestion
 from trimtab.base.errors import InputError
 from trimtab.base.records import Message
-from trimtab.serving.self_check import check_answers, gap_where_they_part
+from trimtab.serving.self_check import check_answers, token_gap
 from trimtab.serving.serve import require_alike
 from trimtab.serving.served_model import SelfCheck
 
@@ -41,7 +41,7 @@ def test_gap_is_that_of_the_token_where_two_texts_part(other: str, gap: float) -
         token(" red", -1.0, (" red", -1.0), (" blue", -1.2), (" b", -1.5)),
         token(" door", -0.1, (" door", -0.1)),
     ]
-    assert gap_where_they_part(tokens, other) == pytest.approx(gap)
+    assert token_gap(tokens, other) == pytest.approx(gap)
 
 
 @pytest.mark.parametrize("arm", ["tiny:prompt", "tiny:rag"])
@@ -67,6 +67,25 @@ def test_another_text_is_tied_within_the_bound_and_different_beyond_it(arm: str,
         wide, narrow = [await check_answers(dispatcher, served, stored, tie) for tie in (gap + 1e-3, gap - 1e-3)]
         assert wide == SelfCheck(equal=1, tied=1, different=0)
         assert narrow == SelfCheck(equal=1, tied=0, different=1)
+
+    asyncio.run(check())
+
+
+@pytest.mark.parametrize("arm", ["prompt", "linear"])
+def test_another_label_is_tied_within_the_bound_and_different_beyond_it(arm: str, deciding: Here) -> None:
+    async def check() -> None:
+        dispatcher = deciding.parts.dispatcher
+        served = dispatcher.find_model(arm)
+        messages = (Message(role="user", content="The bridge of Bonn"),)
+        answer = await dispatcher.answer(served, OnlineQuestion(id="label", messages=messages))
+        (first, most), (second, next_most) = sorted(
+            answer.reply.generation.probabilities.items(), key=lambda pair: -pair[1]
+        )[:2]
+        gap = math.log(most / next_most)
+        stored = [StoredQuestion(messages=messages, answer=label) for label in (first, second, "no label")]
+        wide, narrow = [await check_answers(dispatcher, served, stored, tie) for tie in (gap + 1e-9, gap - 1e-9)]
+        assert wide == SelfCheck(equal=1, tied=1, different=1)
+        assert narrow == SelfCheck(equal=1, tied=0, different=2)
 
     asyncio.run(check())
 

@@ -74,7 +74,7 @@ EXTRAS = {
     "prefill_seconds": "Reading the prompt, s",
     "decode_seconds": "Writing the answer, s",
     "same_alone": "Answers alike alone and in a batch",
-    "score_alone": "Score asked alone, less in a batch",
+    "score_alone": "Mean of scores alone, less in a batch",
     "token_f1": "Token F1",
     "unsure": "Undecided, counted as wrong",
     "train_tokens": "Training tokens",

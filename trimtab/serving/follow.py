@@ -34,7 +34,7 @@ LONGEST_LINE = 400  # characters of a logged reason
 
 # Returns the version that an alias names now, with its files on this machine; None if its number is among those given.
 FollowAlias = Callable[[Collection[int]], Release | None]
-# By arm, the share of stored answers that it reproduced; and by arm, why it did not answer.
+# By arm, its self-check; and by arm, why it did not answer.
 SelfCheckResult = tuple[dict[str, SelfCheck | None], dict[str, str]]
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
@@ -34,68 +35,76 @@ def stored_answers(workspace: Workspace, folder: Path | None) -> tuple[StoredQue
 async def check_answers(
     dispatcher: Dispatcher, served: ServedModel, stored: Sequence[StoredQuestion], tie: float
 ) -> SelfCheck | None:
-    """Return how the arm's answers compare with the stored ones, which tie within `tie` nats; None without stored ones.
+    """Return how the arm's answers compare with the stored ones; None without stored ones.
+
+    `tie`: by how many nats at most a tied answer is preferred to the stored one where they part.
 
     Raises Refused if a question gets no answer, for example from an endpoint that is down.
     """
     if not stored:
         return None
     answers = await _ask(dispatcher, served, stored)
-    unequal = [
-        (answer, question)
-        for answer, question in zip(answers, stored, strict=True)
-        if answer.reply.text != question.answer
-    ]
-    tied = sum([await _is_tied(dispatcher, served, answer, question, tie) for answer, question in unequal])
+    pairs = zip(answers, stored, strict=True)
+    unequal = [(answer, question) for answer, question in pairs if answer.reply.text != question.answer]
+    tied = sum(gap <= tie for gap in await _gaps(dispatcher, served, unequal))
     return SelfCheck(equal=len(stored) - len(unequal), tied=tied, different=len(unequal) - tied)
 
 
 async def _ask(
     dispatcher: Dispatcher, served: ServedModel, stored: Sequence[StoredQuestion], **options: Any
 ) -> list[CompleteAnswer]:
-    pending = [
-        dispatcher.answer(served, OnlineQuestion(id=new_id("self"), messages=question.messages, **options))
-        for question in stored
-    ]
-    answers = await asyncio.gather(*pending, return_exceptions=True)  # all have ended when one fails
-    for answer in answers:
-        if isinstance(answer, BaseException):
-            raise answer
-    return [answer for answer in answers if not isinstance(answer, BaseException)]
+    questions = [OnlineQuestion(id=new_id("self"), messages=one.messages, **options) for one in stored]
+    asked = [asyncio.ensure_future(dispatcher.answer(served, question)) for question in questions]
+    await asyncio.wait(asked)  # all have ended when the first failure is raised
+    return [answer.result() for answer in asked]
 
 
-async def _is_tied(
-    dispatcher: Dispatcher, served: ServedModel, answer: CompleteAnswer, stored: StoredQuestion, tie: float
-) -> bool:
-    """True if both answers are equally likely where they part: by the labels' probabilities, or else by the tokens of
-    the same question asked again.
+async def _gaps(
+    dispatcher: Dispatcher, served: ServedModel, unequal: Sequence[tuple[CompleteAnswer, StoredQuestion]]
+) -> list[float]:
+    """Return by how many nats each answer was preferred to the stored one where they part, infinite if unknown: by the
+    probabilities of the labels, or else by those of the tokens, for which the questions are asked again.
     """
-    if probabilities := answer.reply.generation.probabilities:
-        own, other = (probabilities.get(text, 0.0) for text in (answer.reply.text, stored.answer))
-        return other > 0 and math.log(own / other) <= tie
+    if not unequal:
+        return []
+    if all(answer.reply.generation.probabilities for answer, _ in unequal):
+        return [
+            _label_gap(answer.reply.generation.probabilities, answer.reply.text, question.answer)
+            for answer, question in unequal
+        ]
+    stored = [question for _, question in unequal]
     try:
-        (again,) = await _ask(dispatcher, served, [stored], logprobs=True, top_logprobs=ALTERNATIVES)
-    except Refused:  # an arm without tokens to ask for
-        return False
-    return again.reply.text == stored.answer or gap_where_they_part(again.tokens, stored.answer) <= tie
+        answers = await _ask(dispatcher, served, stored, logprobs=True, top_logprobs=ALTERNATIVES)
+    except Refused as refused:
+        if refused.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            raise
+        return [math.inf] * len(stored)  # the arm chooses whole texts
+    return [
+        0.0 if answer.reply.text == question.answer else token_gap(answer.tokens, question.answer)
+        for answer, question in zip(answers, stored, strict=True)
+    ]
 
 
-def gap_where_they_part(tokens: Sequence[TokenLogprob], other: str) -> float:
-    """Return by how many nats the first token that leaves the text `other` beat the likeliest one that stays on it;
-    infinite if none of the alternatives does, or one text begins the other.
+def _label_gap(probabilities: Mapping[str, float], label: str, stored: str) -> float:
+    return math.log(probabilities[label] / probabilities[stored]) if probabilities.get(stored) else math.inf
+
+
+def token_gap(tokens: Sequence[TokenLogprob], stored: str) -> float:
+    """Return by how many nats the first token that leaves the text `stored` beat the likeliest one that stays on it;
+    infinite if no alternative stays on it, or if one text is the beginning of the other.
     """
-    text, end = other.encode(), b""  # answers are kept without the blanks around them
+    text, end = stored.encode(), b""  # stored without the blanks around it
     for token in tokens:
         staying = [
-            alternative.log_probability
+            _nats(alternative)
             for alternative in token.likeliest
             if alternative.raw_bytes and text.startswith((end + alternative.raw_bytes).lstrip())
         ]
         end += token.raw_bytes or b""
         if not text.startswith(end.lstrip()):
-            return _nats(token.log_probability) - max(map(_nats, staying), default=-math.inf)
+            return _nats(token) - max(staying, default=-math.inf)
     return math.inf
 
 
-def _nats(log_probability: float | None) -> float:
-    return -math.inf if log_probability is None else log_probability
+def _nats(token: TokenLogprob) -> float:
+    return -math.inf if token.log_probability is None else token.log_probability

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from trimtab.arms.answerers import read_calibration
 from trimtab.arms.bundle import BundledArm, named_bundle, open_bundle
 from trimtab.arms.online import OnlineArm, open_online
 from trimtab.arms.session import Session
@@ -65,7 +66,7 @@ from trimtab.studies.equivalence import TIE
 from trimtab.studies.run_context import RunContext, resolve_task, run_context
 
 ALL = "all"
-LEAST_ALIKE = 0.95  # smallest share of stored answers that an arm must reproduce, but for ties
+MOST_DIFFERENT = 0.05  # largest share of answers that differ from the stored ones by more than a tie
 POLL_SECONDS = 1.0  # between two checks for changed documents
 RETRY_FACTOR = 20  # the next check, or retry, comes after this many times the duration of the last one
 LONGEST_LINE = 400  # characters of a message about unreadable documents
@@ -122,8 +123,8 @@ def serve(
     are additional host names, `certificate` the files of a certificate and its key, `most` the requests that may run or
     wait.
 
-    At the start stored test questions are asked again: if an arm gives more other answers than rounding explains
-    (LEAST_ALIKE), the server refuses to start, unless `unequal`. With `eight_bit` arms answer with 8-bit weights, as
+    At the start stored test questions are asked again: if more answers of an arm differ than rounding explains
+    (MOST_DIFFERENT), the server refuses to start, unless `unequal`. With `eight_bit` arms answer with 8-bit weights, as
     `eval` measured them; the server refuses to start without that measurement, and if it shows a loss beyond the
     margin.
 
@@ -247,10 +248,22 @@ class _ArmSource:
     """
 
     session: Session
+    arms: Mapping[str, Arm]
     saved: Mapping[str, SavedArm | None]
     measured: Mapping[str, _Measurement]
     stored: Mapping[str, Sequence[StoredQuestion]]
     stamps: FileStamps
+
+    def tie(self, arm: str) -> float:
+        """Return the nats within which two answers of an arm tie.
+
+        The temperature of a calibration divides the nats between labels, and so the bound. An arm that does not run the
+        base model computes in float32.
+        """
+        saved = self.saved[arm]
+        calibration = read_calibration(saved.folder) if saved else None
+        bound = TIE[self.session.precision if method_of(self.arms[arm]).uses_base else "fp32"]
+        return bound / calibration.temperature if calibration else bound
 
 
 def _traffic_recorder(
@@ -299,7 +312,8 @@ def _source_of_task(
     session = Session(open_for_answering(with_measured_rows(task, one), rows=bool(task.data.examples)), precision)
     session.eight_bit = eight_bit
     stored = {name: stored_answers(session.workspace, one.answers) for name, one in measured.items()}
-    return _ArmSource(session=session, saved=saved, measured=measured, stored=stored, stamps=stamps)
+    named = {arm.name: arm for arm in arms}
+    return _ArmSource(session=session, arms=named, saved=saved, measured=measured, stored=stored, stamps=stamps)
 
 
 def _open_bundle(
@@ -316,6 +330,7 @@ def _source_of_bundle(bundled: BundledArm) -> _ArmSource:
     name, saved = bundled.arm.name, bundled.saved
     return _ArmSource(
         session=bundled.session,
+        arms={name: bundled.arm},
         saved={name: saved},
         measured={name: _Measurement(result=saved.result, answers=None, volume=saved.volume)},
         stored={name: bundled.stored},
@@ -523,10 +538,9 @@ async def _self_check(
     """
     checks: dict[str, SelfCheck | None] = {}
     silent: dict[str, str] = {}
-    tie = TIE.get(source.session.precision, TIE["fp32"])
     for model in served:
         try:
-            checks[model.arm] = await check_answers(dispatcher, model, source.stored[model.arm], tie)
+            checks[model.arm] = await check_answers(dispatcher, model, source.stored[model.arm], source.tie(model.arm))
         except Refused as refused:
             checks[model.arm], silent[model.arm] = None, refused.message
     if not unequal:
@@ -546,12 +560,12 @@ def require_answering(silent: Mapping[str, str]) -> None:
 
 
 def require_alike(checks: Mapping[str, SelfCheck | None]) -> None:
-    """Raise InputError for an arm that gives more other answers than the stored ones than LEAST_ALIKE allows."""
-    low = {
-        arm: check for arm, check in checks.items() if check and check.different > (1 - LEAST_ALIKE) * check.questions
+    """Raise InputError for an arm of whose answers more than MOST_DIFFERENT differ from the stored ones."""
+    failed = {
+        arm: check for arm, check in checks.items() if check and check.different / check.questions > MOST_DIFFERENT
     }
-    if low:
-        words = "; ".join(f"{arm}: {check.sentence}" for arm, check in low.items())
+    if failed:
+        words = "; ".join(f"{arm}: {check.sentence}" for arm, check in failed.items())
         raise InputError(
             f"answers differ from those that were measured, {words}",
             "measure again (documents or settings may have changed since), or serve all the same with --unequal",

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from trimtab.base.records import Kind
 from trimtab.base.results import ArmResult
 from trimtab.base.versions import Release
 from trimtab.reports.labels import Family, Shape
-
-if TYPE_CHECKING:
-    from trimtab.serving.worker import ModelWorker
+from trimtab.serving.worker import ModelWorker
 
 
 @dataclass(frozen=True, kw_only=True)
 class SelfCheck:
     """An arm's answers to stored test questions beside the stored answers, counted.
 
-    `equal`: word for word. `tied`: other answers, though both are equally likely where they part (`studies.equivalence`
-    has the bound), so that rounding decides between them. `different`: the others.
+    `equal`: word for word. `tied`: another answer, but both are so nearly equally likely where they part that rounding
+    decides between them (`studies.equivalence.TIE`). `different`: the others.
     """
 
     equal: int
