@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from trimtab.arms.trainer import train_weights
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.errors import InputError
 from trimtab.base.progress import Progress
-from trimtab.base.records import Arm, Prompt
+from trimtab.base.records import Arm, Generation, Prompt
 from trimtab.base.task import load_task, parse_arm
 from trimtab.decision.cost import cost_of
 from trimtab.measurement.calibration import LEAST_ROWS
@@ -217,3 +218,25 @@ def test_labels_are_weighed_over_all_questions_asked_so_far(
     assert set(runner.scores.scores_of(context, dev)) == {1.0}, "those that were asked first, too"
     again = ArmRunner(session, None, Progress(), tmp_path / "search.jsonl")
     assert set(again.scores.scores_of(context, dev)) == {1.0}
+
+
+def test_score_that_depends_on_the_batch_is_told(
+    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every question gets its reference where it is asked alone, in place of the answer of the model."""
+    references = {row.id: row.references[0] for row in session.workspace.splits["test"]}
+    time_questions = ArmRunner._time_questions
+
+    def all_right(*given: Any) -> tuple[list[float], list[Generation]]:
+        seconds, generations = time_questions(*given)
+        return seconds, [replace(one, text=references[one.id]) for one in generations]
+
+    monkeypatch.setattr(ArmRunner, "_time_questions", all_right)
+    made = ArmRunner(session, None, Progress()).run(
+        parse_arm("prompt", session.task), "test", tmp_path / "arm", Allowance()
+    )
+    timed = {row.id for row in session.workspace.timed_questions("test")}
+    right = np.mean([answer.answer == references[answer.item_id] for answer in made.answers if answer.item_id in timed])
+    scores = [answer.score for answer in made.answers if answer.item_id in timed]
+    assert made.result.extras["same_alone"] == pytest.approx(right)
+    assert made.result.extras["score_alone"] == pytest.approx(1 - np.mean(scores))
