@@ -77,6 +77,17 @@ def _garbage_of_one_module() -> None:
 
 
 @pytest.fixture
+def default_hangup() -> Iterator[None]:
+    """SIGHUP has its usual effect, here and in child processes, even if the tests run under nohup, which ignores it.
+
+    Only for one test: otherwise a closed terminal would end tests that were started under nohup to outlive it.
+    """
+    former = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, former)
+
+
+@pytest.fixture
 def all_searched(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """As in a process of its own: a search for garbage passes over nothing."""
     monkeypatch.setattr("trimtab.base.machine._gc_is_frozen", False)

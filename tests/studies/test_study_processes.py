@@ -73,6 +73,7 @@ def test_signals_take_nothing_that_was_finished(tmp_path: Path, tiny_model_folde
     assert max(steps) == steps[-1]
 
 
+@pytest.mark.usefixtures("default_hangup")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_while_planning_is_told_and_gone_on_after(tmp_path: Path, tiny_model_folder: Path, number) -> None:
     task = write_task(tmp_path, tiny_model_folder, ["prompt"])
@@ -116,6 +117,7 @@ run()
 """
 
 
+@pytest.mark.usefixtures("default_hangup")
 def test_a_terminal_that_goes_away_takes_no_step_with_it(tmp_path: Path, tiny_model_folder: Path) -> None:
     """It sends SIGHUP, and whatever is written to it from then on fails."""
     task = write_task(tmp_path, tiny_model_folder, ["slow"], more=SLOW)

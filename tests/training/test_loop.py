@@ -303,6 +303,7 @@ def test_killed_before_the_first_checkpoint_counts_the_best_weights_still_come_o
     assert same(weights(again), weights(whole))
 
 
+@pytest.mark.usefixtures("default_hangup")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_finishes_the_step_saves_and_the_rest_is_as_if_never_stopped(tmp_path, number):
     whole = fresh()
@@ -325,6 +326,22 @@ def test_a_signal_finishes_the_step_saves_and_the_rest_is_as_if_never_stopped(tm
     assert same(weights(whole), weights(resumed))
     assert result.readings == expected.readings
     assert result.tokens == expected.tokens
+
+
+@pytest.mark.usefixtures("default_hangup")
+def test_an_ignored_signal_stops_no_training(tmp_path):
+    """As SIGHUP under nohup."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    def interrupt(event):
+        if event["stage"] == "train":
+            os.kill(os.getpid(), signal.SIGHUP)
+
+    steps = []
+    listeners = [interrupt, lambda event: steps.append(event["step"])]
+    train_model(job(fresh(), tmp_path / "whole", dev=dev(), progress=Progress(listeners=listeners)))
+    assert max(steps) == 10
+    assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
 
 
 def test_a_flipped_bit_in_a_checkpoint_is_said_and_changes_no_weights(tmp_path):
