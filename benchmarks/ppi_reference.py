@@ -22,7 +22,7 @@ import numpy as np
 from production_simulation import CELLS, SIGNS
 
 from trimtab.base.files import write_json
-from trimtab.measurement.production import production_quality
+from trimtab.upkeep.production import production_quality
 
 RESULT = Path(__file__).parent / "results" / "ppi_reference.json"
 # Reads a list of runs, writes the point estimate and the interval of each.

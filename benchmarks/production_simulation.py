@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from trimtab.base.files import write_json
-from trimtab.measurement.production import inclusion_probabilities, production_quality, sizes_by_uncertainty
+from trimtab.upkeep.production import inclusion_probabilities, production_quality, sizes_by_uncertainty
 
 RESULT = Path(__file__).parent / "results" / "production_simulation.json"
 SIGNS = 1_000_000  # answers from which the true share is taken

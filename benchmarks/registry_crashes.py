@@ -49,8 +49,8 @@ from trimtab.base.errors import InputError, MissingError
 from trimtab.base.files import read_json, write_atomic, write_json
 from trimtab.base.machine import describe_machine
 from trimtab.base.task import Task, load_task
-from trimtab.base.versions import Lineage, Version
 from trimtab.upkeep.registry import Registry, registry
+from trimtab.upkeep.versions import Lineage, Version
 
 RESULT = Path(__file__).resolve().parent / "results" / "registry_crashes.json"
 ALIASES = ("production", "candidate")

@@ -70,6 +70,6 @@ def test_labels_that_are_not_merged_leave_what_was_made_before_as_it_is() -> Non
 
 def test_what_a_server_keeps_is_no_setting_of_an_arm() -> None:
     tables = {"task": {"kind": "answer"}, "data": {"examples": ["a.csv"]}, "base": {"model": "m"}}
-    kept = Task.model_validate({**tables, "upkeep": {"traffic": {"share": 0.5}}})
-    assert kept.upkeep.traffic is not None
+    kept = Task.model_validate({**tables, "traffic": {"share": 0.5}})
+    assert kept.table(TrafficTable) is not None
     assert task_settings(kept) == task_settings(Task.model_validate(tables))

@@ -17,8 +17,8 @@ from filling import fill
 from judged import judgement
 
 import trimtab
-from trimtab.base import database
 from trimtab.base.errors import BusyError, InputError, MissingError, VersionError, os_error_message
+from trimtab.serving import database
 from trimtab.serving.feedback import FeedbackStore
 
 WRITER = """

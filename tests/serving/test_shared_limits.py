@@ -14,10 +14,10 @@ from postgres_server import execute, server
 from serving_tasks import serving_apart, wait_until
 from study_tasks import write_task
 
-from trimtab.base.database import Database
 from trimtab.base.files import write_json
 from trimtab.serving import shared_limits as limits
 from trimtab.serving.access import ApiKey, ApiKeys, key_digest
+from trimtab.serving.database import Database
 from trimtab.serving.metrics import RequestLog
 from trimtab.serving.shared_limits import LimitExchange, shared_limits
 

@@ -15,13 +15,13 @@ import pytest
 from judged import judgement, served_answer
 from serving_tasks import Here, deciding_task, serving_here, wait_until, writing_task
 
-from trimtab.arms.traffic import Label, ServedAnswer, TrafficStore, traffic_of, user_key
 from trimtab.base.task import load_task
 from trimtab.serving import traffic as recording
 from trimtab.serving.feedback import FeedbackStore
 from trimtab.serving.traffic import is_sampled
+from trimtab.serving.traffic_store import Label, ServedAnswer, TrafficStore, traffic_of, user_key
 
-ALL = "[upkeep]\ntraffic = { share = 1.0, keep_days = 30 }"
+ALL = "[traffic]\nshare = 1.0\nkeep_days = 30"
 SECRET = "Write to anna.kowalska@example.org or +44 20 7946 0958"
 
 

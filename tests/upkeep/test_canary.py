@@ -18,19 +18,20 @@ from registered import Add
 from typer.testing import CliRunner
 
 import trimtab
-from trimtab.arms.traffic import Label, traffic_of, user_key
-from trimtab.base.canary import Canary, CanaryRecord
 from trimtab.base.codec import from_plain, to_plain
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.task import Task, load_task
-from trimtab.base.versions import GateRecord, Move
 from trimtab.cli.main import app
-from trimtab.measurement.user_comparison import UserOutcome
 from trimtab.serving.feedback import FeedbackStore
+from trimtab.serving.releases import Canary
+from trimtab.serving.traffic_store import Label, traffic_of, user_key
 from trimtab.upkeep import canary as module
 from trimtab.upkeep.canary import Canaries, days_known
+from trimtab.upkeep.canary_records import CanaryRecord
 from trimtab.upkeep.registry import Registry, registry
 from trimtab.upkeep.tables import CANARIES, CANARY_ENDS, CANARY_TALLIES, EVIDENCE
+from trimtab.upkeep.user_comparison import UserOutcome
+from trimtab.upkeep.versions import GateRecord, Move
 
 USERS = [user_key(f"user-{number}") for number in range(120)]
 Open = Callable[..., Canaries]
@@ -39,7 +40,7 @@ Open = Callable[..., Canaries]
 @pytest.fixture
 def watched(task: Task) -> Task:
     """The task with a store of traffic."""
-    task.file.write_text(task.file.read_text() + "[upkeep]\ntraffic = { share = 1.0 }\n")
+    task.file.write_text(task.file.read_text() + "[traffic]\nshare = 1.0\n")
     return load_task(task.file)
 
 
@@ -409,7 +410,7 @@ def test_what_is_missing_is_said(own: Registry, add: Add, task: Task, watched: T
     with (
         Canaries(registry(task, make=False), store=None, judged=lambda since: ()) as one,
         pytest.raises(
-            InputError, match=r"upkeep.traffic: a canary needs traffic, and none is kept; add under \[upkeep\]"
+            InputError, match=r"traffic: a canary needs traffic, and none is kept; add a table: \[traffic\]"
         ),
     ):
         one.start()

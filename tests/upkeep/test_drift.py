@@ -21,18 +21,18 @@ from transformers import BertTokenizerFast
 from typer.testing import CliRunner
 
 from trimtab.arms.bundle import DOCUMENTS_FILE, BundledDocuments
-from trimtab.arms.traffic import ServedAnswer, traffic_of
 from trimtab.base.codec import write_record
-from trimtab.base.drift import DriftReport
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.task import Task, load_task
-from trimtab.base.versions import VersionScore
 from trimtab.cli.main import app
 from trimtab.data.documents import read_documents
 from trimtab.serving.feedback import open_feedback_store
+from trimtab.serving.traffic_store import ServedAnswer, traffic_of
 from trimtab.upkeep.drift import drift
+from trimtab.upkeep.drift_report import DriftReport
 from trimtab.upkeep.labels import label
 from trimtab.upkeep.registry import registry
+from trimtab.upkeep.versions import VersionScore
 
 WINDOW = 40
 CITIES = ("rome", "oslo", "lima", "cairo", "paris")

@@ -24,11 +24,11 @@ import trimtab
 from trimtab.base.codec import from_plain, to_plain
 from trimtab.base.errors import ConsentError, InputError, MissingError, RemoteError, VersionError, os_error_message
 from trimtab.base.task import Task, load_task
-from trimtab.base.versions import GateRecord, Move, Version
 from trimtab.upkeep import registry as module
 from trimtab.upkeep.artifacts import Artifacts
 from trimtab.upkeep.registry import GateClosedError, Registry, registry
 from trimtab.upkeep.tables import FORM
+from trimtab.upkeep.versions import GateRecord, Move, Version
 
 
 def gate(passed: bool | None) -> GateRecord:

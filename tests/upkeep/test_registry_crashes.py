@@ -25,7 +25,7 @@ BROKEN = {
     ),
     "a move that is read and made apart": (
         "import time\n"
-        "from trimtab.base.database import Database\n"
+        "from trimtab.serving.database import Database\n"
         "from trimtab.upkeep.registry import Registry\n"
         "Database.exclusive, move = Database.begin, Registry._move\n"
         "Registry._move = lambda *given, **named: [time.sleep(0.01), move(*given, **named)][1]",

@@ -16,12 +16,13 @@ from typing import Any, get_args, get_type_hints
 import pytest
 from registered import Add
 
-from trimtab.base.canary import Canary, CanaryRecord, CanaryTally
 from trimtab.base.errors import VersionError
 from trimtab.base.task import Task
-from trimtab.base.versions import GateRecord, GateTest, Move, Version
+from trimtab.serving.releases import Canary
+from trimtab.upkeep.canary_records import CanaryRecord, CanaryTally
 from trimtab.upkeep.registry import Registry, registry
 from trimtab.upkeep.tables import CANARIES, CANARY_ENDS, CANARY_TALLIES, EVIDENCE, FORM
+from trimtab.upkeep.versions import GateRecord, GateTest, Move, Version
 
 FORMS = Path(__file__).parent / "forms"  # databases that programs of each form wrote, and the fields of records
 ROOT = Path(__file__).parents[2]

@@ -20,6 +20,7 @@ from trimtab.base.errors import InputError
 from trimtab.base.files import TextHash, sha256_cached, sha256_text
 from trimtab.base.grammar import imitates_teacher, learns_from_rewards, method_of
 from trimtab.base.machine import versions
+from trimtab.base.plugins import plugins
 from trimtab.base.records import Arm
 from trimtab.base.task import Task
 from trimtab.model.catalog import resolve
@@ -28,9 +29,9 @@ from trimtab.model.model_files import changed_files, file_hashes, inside, weight
 Fingerprint = Mapping[str, str]  # name of a dependency, in words -> its value, or its hash
 
 TRAINED_BY = ("task", "data", "base", "arm")  # the tables of the task file that trained weights depend on
-# Settings that results do not depend on: which arms run and for how long (each arm's share is in its effort), the
-# task's name, and what a server stores.
-_NOT_SETTINGS: Any = {"study": {"arms", "budget"}, "task": {"name"}, "upkeep": True}
+# Settings that results do not depend on: which arms run and for how long (each arm's share is in its effort), and the
+# task's name; tables of plugins are left out, too.
+_NOT_SETTINGS: Any = {"study": {"arms", "budget"}, "task": {"name"}}
 # Keys of later versions, with the value that changes nothing.
 _AS_IF_NOT_SET = {
     "data.canaries": "0",
@@ -162,7 +163,7 @@ def task_settings(task: Task, tables: Sequence[str] = ()) -> dict[str, str]:
     """Return the settings of these tables of the task file, or of all, as JSON by dotted keys; comments and order do
     not count.
     """
-    plain = task.model_dump(mode="json", exclude=_NOT_SETTINGS)
+    plain = task.model_dump(mode="json", exclude={**_NOT_SETTINGS, **dict.fromkeys(plugins("tables"), True)})
     flat = _flat("", {name: plain[name] for name in tables or plain})
     return {name: value for name, value in flat if _AS_IF_NOT_SET.get(name) != value}
 

@@ -11,9 +11,10 @@ import shlex
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import Field, ValidationError, model_validator
+from pydantic.fields import FieldInfo
 
 from trimtab.base.config import (
     METRICS,
@@ -30,7 +31,6 @@ from trimtab.base.config import (
     TargetTable,
     TaskTable,
     TeacherTable,
-    UpkeepTable,
 )
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.files import is_dataset_id, matching, split_sheet
@@ -48,6 +48,7 @@ from trimtab.base.grammar import (
     require_arm,
     shots_of,
 )
+from trimtab.base.plugins import failed_plugins, plugins
 from trimtab.base.records import Arm
 from trimtab.base.sanitize import printable
 from trimtab.base.validation_errors import as_input_error
@@ -59,11 +60,16 @@ TASK_FILE = "trimtab.toml"
 SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 
+PluginTable = TypeVar("PluginTable", bound=Settings)
+
 AT_RUN_TIME = ("file", "rows")  # fields of a task that are in no file
 
 
 class Task(Settings):
-    """A validated task file. `folder`: where the file lies; paths in it are relative to that."""
+    """A validated task file. `folder`: where the file lies; paths in it are relative to that.
+
+    Tables that plugins add (`base/plugins.py`) are fields too, None where the file has none; `table` returns one.
+    """
 
     task: TaskTable
     data: DataTable
@@ -77,7 +83,6 @@ class Task(Settings):
     arm: Mapping[str, ArmTable] = Field(default_factory=dict)
     api: Mapping[str, ApiTable] = Field(default_factory=dict)
     cost: CostTable = CostTable()
-    upkeep: UpkeepTable = UpkeepTable()
     file: Path = Field(Path(TASK_FILE), exclude=True)
     rows: int | None = Field(None, exclude=True)  # from the command line: the number of rows in a sample of all splits
 
@@ -106,6 +111,11 @@ class Task(Settings):
     def folder(self) -> Path:
         """Return the folder of the task file."""
         return self.file.parent
+
+    def table(self, kind: type[PluginTable]) -> PluginTable | None:
+        """Return the table of a plugin by its class; None if the file has none."""
+        values = (getattr(self, name) for name in plugins("tables"))
+        return next((value for value in values if isinstance(value, kind)), None)
 
     def command(self, words: str) -> str:
         """Return the command line that runs `words` (`study --resume`) with this task file, for messages."""
@@ -288,9 +298,12 @@ def load_task(path: Path | str = TASK_FILE, *, copy_of: Path | None = None, need
         raise InputError("a number has too many digits", "write it shorter", file=file) from None
     except RecursionError:
         raise InputError("nested too deeply", "write it as trimtab init does", file=file) from None
-    own = next((key for key in AT_RUN_TIME if key in raw), None)
-    if own is not None:
-        raise InputError("unknown key", "take it out", file=file, field=own)
+    reserved = next((key for key in AT_RUN_TIME if key in raw), None)
+    if reserved is not None:
+        raise InputError("unknown key", "take it out", file=file, field=reserved)
+    failed = next((failed_plugins("tables")[key] for key in raw if key in failed_plugins("tables")), None)
+    if failed is not None:
+        raise InputError(failed.line, "install it, or take the table out", file=file, field=failed.name)
     _check_names(raw, file)
     try:
         task = Task(**{**raw, "file": copy_of or file})
@@ -530,3 +543,14 @@ def _check_path(task: Task, key: str, pattern: str) -> None:
         else "paths are relative to the task file"
     )
     raise InputError(f"{printable(pattern, 200)} does not exist", hint, **where)
+
+
+def _add_plugin_tables() -> None:
+    """Add the tables of plugins to the fields of a task."""
+    for name, table in plugins("tables").items():
+        if name not in Task.model_fields:
+            Task.model_fields[name] = FieldInfo(annotation=table | None, default=None)
+    Task.model_rebuild(force=True)
+
+
+_add_plugin_tables()

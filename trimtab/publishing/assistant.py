@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 from trimtab.base.config import ApiTable
 from trimtab.base.grammar import SENTENCE
 from trimtab.base.records import Document, Generation, Hit, Message, Passage, Prompt, Section
-from trimtab.base.surface import SurfaceFinding
 from trimtab.measurement.citations import supporting
 from trimtab.measurement.contains import sentences
 from trimtab.measurement.facts import read
 from trimtab.measurement.metrics import has_abstained
+from trimtab.publishing.records import SurfaceFinding
 from trimtab.retrieval.chunk import WORDS, chunk_document
 from trimtab.retrieval.embed import Encoder, embedded_text
 from trimtab.retrieval.extract import SentenceScorer, content_stems, stems

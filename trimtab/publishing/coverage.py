@@ -19,17 +19,6 @@ from trimtab.base.files import read_object, write_atomic
 from trimtab.base.progress import Progress
 from trimtab.base.records import Hit
 from trimtab.base.results import Estimate
-from trimtab.base.surface import (
-    COVERAGE_STATUSES,
-    CoverageChange,
-    CoverageStatus,
-    CoveredQuestion,
-    GroupCoverage,
-    ObservedAgreement,
-    SurfaceCoverage,
-    SurfaceFinding,
-    SurfaceQuestion,
-)
 from trimtab.base.task import Task
 from trimtab.measurement.clusters import group_codes
 from trimtab.measurement.contains import stands_in
@@ -53,6 +42,7 @@ from trimtab.publishing.assistant import (
     remote_engine,
 )
 from trimtab.publishing.content import CACHE, OWN, PublishedContent, competitors_of, content_of, owner_and_page
+from trimtab.publishing.coverage_page import render_coverage
 from trimtab.publishing.questions import (
     MOST,
     UNSTABLE,
@@ -65,7 +55,17 @@ from trimtab.publishing.questions import (
     read_questions,
     read_table,
 )
-from trimtab.reports.coverage import render_coverage
+from trimtab.publishing.records import (
+    COVERAGE_STATUSES,
+    CoverageChange,
+    CoverageStatus,
+    CoveredQuestion,
+    GroupCoverage,
+    ObservedAgreement,
+    SurfaceCoverage,
+    SurfaceFinding,
+    SurfaceQuestion,
+)
 from trimtab.retrieval.embed import Embedder, Encoder
 from trimtab.retrieval.rerank import Reranker
 

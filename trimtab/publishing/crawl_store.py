@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from trimtab.base.errors import InputError
-from trimtab.base.surface import Fetched
+from trimtab.publishing.records import Fetched
 
 RESUMABLE_FOR = timedelta(days=1)  # a crawl that was stopped longer ago begins anew, with conditional requests
 _COMMIT_EVERY = 1.0  # seconds of work that a kill may lose

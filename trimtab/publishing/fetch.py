@@ -18,9 +18,9 @@ import httpx
 
 from trimtab.base.errors import TrimtabError
 from trimtab.base.sanitize import one_line, printable
-from trimtab.base.surface import Fetched
 from trimtab.publishing.addresses import canonical_address, host_of, origin_of, path_of, same_site
 from trimtab.publishing.page_links import PAGE_TYPES
+from trimtab.publishing.records import Fetched
 
 SECONDS = 30.0  # that a request may take from the search for the host's address to the last byte
 STALL = 10.0  # seconds without a byte

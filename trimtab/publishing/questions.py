@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from trimtab.arms.traffic import ServedAnswer
 from trimtab.base.errors import InputError
-from trimtab.base.surface import SurfaceQuestion
 from trimtab.data import readers
 from trimtab.data.sources import read_bytes, read_text, utf16_or_32
 from trimtab.measurement.numerals import words
+from trimtab.publishing.records import SurfaceQuestion
+from trimtab.serving.traffic_store import ServedAnswer
 
 MOST = 1_000  # questions that are asked: the most asked first, then a seeded draw
 # cosine distance up to which groups are joined, on average over their questions (`benchmarks/surface_coverage.py`)

@@ -6,8 +6,8 @@ import zlib
 from dataclasses import dataclass
 from xml.parsers import expat
 
-from trimtab.base.surface import Fetched, SitemapEntry
 from trimtab.publishing.addresses import canonical_address
+from trimtab.publishing.records import Fetched, SitemapEntry
 
 MOST_BYTES = 50 * 1024 * 1024  # of one sitemap, unpacked, as the protocol has it
 MOST_ENTRIES = 50_000  # of one sitemap, as the protocol has it

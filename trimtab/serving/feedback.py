@@ -10,15 +10,14 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trimtab.arms.traffic import user_key
 from trimtab.arms.workspace import FOLDER
 from trimtab.base.codec import from_plain, to_plain
-from trimtab.base.database import Closing, Database, DatabaseSchema
 from trimtab.base.errors import InputError
 from trimtab.base.files import refuse_links
 from trimtab.base.task import Task
-from trimtab.measurement.user_comparison import UserOutcome
+from trimtab.serving.database import Closing, Database, DatabaseSchema
 from trimtab.serving.feedback_schema import JudgedAnswer, Judgement, JudgementKind
+from trimtab.serving.traffic_store import user_key
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Table
@@ -94,13 +93,6 @@ class FeedbackStore(Closing):
                 last.pop(key, None)
                 last[key] = one
         yield from last.values()
-
-    def outcomes(self, since: datetime) -> Iterator[UserOutcome]:
-        """Yield the outcomes of known users' single answers from `since` on: like is right, dislike and correct are
-        wrong."""
-        for one in self.of_single_answers(since):
-            if one.user:
-                yield UserOutcome(user=one.user, version=one.answers[0].version, right=float(one.kind == "like"))
 
     def all(self) -> tuple[Judgement, ...]:
         """Return every judgement, the oldest first."""

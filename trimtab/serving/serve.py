@@ -32,7 +32,6 @@ from trimtab.arms.store import (
     usual_arm,
     with_measured_rows,
 )
-from trimtab.arms.traffic import traffic_of
 from trimtab.arms.workspace import Workspace, open_for_answering
 from trimtab.base.errors import InputError, TrimtabError
 from trimtab.base.grammar import method_of
@@ -41,7 +40,6 @@ from trimtab.base.records import Arm, Document
 from trimtab.base.results import ArmResult, EightBit, Volume
 from trimtab.base.sanitize import one_line
 from trimtab.base.task import Task, require_answers
-from trimtab.base.versions import Release
 from trimtab.data.documents import FileStamps, document_stamps, read_documents
 from trimtab.decision.cost import volume_of
 from trimtab.model.catalog import resolve
@@ -51,16 +49,19 @@ from trimtab.retrieval.embed import Embedder
 from trimtab.retrieval.index import Index
 from trimtab.serving.access import AllowedHosts, ApiKeys, is_loopback, read_keys, start_token
 from trimtab.serving.app import AppParts, Embed, build
+from trimtab.serving.config import TrafficTable
 from trimtab.serving.dispatcher import Dispatcher
 from trimtab.serving.feedback import FeedbackStore, open_feedback_store
-from trimtab.serving.follow import CanarySource, FollowAlias, Follower, LoadedRelease, SelfCheckResult
+from trimtab.serving.follow import Follower, LoadedRelease, SelfCheckResult
 from trimtab.serving.metrics import Metrics, RequestLog
 from trimtab.serving.middleware import Refused, RequestLimiter
+from trimtab.serving.releases import CanarySource, FollowAlias, Release
 from trimtab.serving.self_check import check_answers, stored_answers
 from trimtab.serving.served_model import SelfCheck, ServedModel
 from trimtab.serving.server import bind_socket, refuse_while_loading, require_key_pair, run_server
 from trimtab.serving.shared_limits import shared_limits
 from trimtab.serving.traffic import Recorder
+from trimtab.serving.traffic_store import traffic_of
 from trimtab.serving.worker import CLOSE_SECONDS, ModelWorker
 from trimtab.studies.equivalence import TIE
 from trimtab.studies.run_context import RunContext, resolve_task, run_context
@@ -129,7 +130,7 @@ def serve(
     margin.
 
     Feedback goes to `store`: a file or a `postgresql://` URL, by default `.trimtab/feedback.db`; a sample of the
-    answers is stored there too if the task file has `upkeep.traffic`. `on_ready` is called once the server answers.
+    answers is stored there too if the task file has a table `[traffic]`. `on_ready` is called once the server answers.
     `run` is the run or study whose weights answer. Raises InputError for an address that others can reach without keys,
     MissingError for an arm without weights.
     """
@@ -270,7 +271,7 @@ def _traffic_recorder(
     task: Task, store: str | None, stack: ExitStack, context: RunContext
 ) -> Callable[[Metrics], Recorder] | None:
     """Return what makes the recorder of answers, whose store `stack` closes; None if the task file wants no sample."""
-    traffic = task.upkeep.traffic
+    traffic = task.table(TrafficTable)
     if not traffic:
         return None
     context.note(traffic.sentence)

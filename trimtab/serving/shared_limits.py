@@ -16,10 +16,10 @@ from functools import cache
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from trimtab.base.database import Database, DatabaseSchema, is_address
 from trimtab.base.errors import TrimtabError
 from trimtab.base.sanitize import one_line
 from trimtab.serving.access import ApiKeys
+from trimtab.serving.database import Database, DatabaseSchema, is_address
 from trimtab.serving.metrics import RequestLog
 from trimtab.serving.worker import CLOSE_SECONDS
 

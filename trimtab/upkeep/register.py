@@ -38,9 +38,9 @@ from trimtab.base.progress import Listener
 from trimtab.base.records import Arm
 from trimtab.base.results import StudyResult
 from trimtab.base.task import Task
-from trimtab.base.versions import Version, VersionBase, VersionScore
 from trimtab.studies.export import export
 from trimtab.studies.paths import DEPENDS
+from trimtab.upkeep.versions import Version, VersionBase, VersionScore
 
 
 def described(task: Task, name: str | None, run: str | None) -> Version:

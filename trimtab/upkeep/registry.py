@@ -16,17 +16,18 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from trimtab.arms.workspace import FOLDER
-from trimtab.base.canary import Canary, CanaryRecord, CanaryTally
 from trimtab.base.codec import from_plain, to_plain
-from trimtab.base.database import Closing, Database, is_address
 from trimtab.base.errors import EXIT_NO, InputError, MissingError, TrimtabError
 from trimtab.base.files import refuse_links, write_atomic
 from trimtab.base.progress import Listener
 from trimtab.base.sanitize import one_line, printable
 from trimtab.base.task import TASK_FILE, Task, load_task
-from trimtab.base.versions import Collected, GateRecord, Lineage, ListedVersion, Move, Release, Version, VersionScore
+from trimtab.serving.database import Closing, Database, is_address
+from trimtab.serving.releases import Canary, Release
 from trimtab.studies.consent import require_store_consent
 from trimtab.upkeep.artifacts import Artifacts
+from trimtab.upkeep.canary_records import CanaryRecord, CanaryTally
+from trimtab.upkeep.config import upkeep_of
 from trimtab.upkeep.tables import (
     CANARIES,
     CANARY_ENDS,
@@ -39,6 +40,7 @@ from trimtab.upkeep.tables import (
     table,
     upgrade,
 )
+from trimtab.upkeep.versions import Collected, GateRecord, Lineage, ListedVersion, Move, Version, VersionScore
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -75,8 +77,8 @@ def registry(
     """
     own = task if isinstance(task, Task) else load_task(Path(task))
     home = own.folder / FOLDER
-    stated_address = own.upkeep.registry.removeprefix("sqlite:///") if address is None else ""
-    stated_artifacts = own.upkeep.artifacts if artifacts is None else ""
+    stated_address = upkeep_of(own).registry.removeprefix("sqlite:///") if address is None else ""
+    stated_artifacts = upkeep_of(own).artifacts if artifacts is None else ""
     stated = ((stated_address, "--registry"), (stated_artifacts, "--artifacts"))
     require_store_consent(own, [(place, option) for place, option in stated if place])
     if stated_address:
@@ -277,7 +279,7 @@ class Registry(Closing):
         drawn = Lineage(task=self._name, versions=found, moves=moves, collected=collected)
         if page is None:
             return drawn
-        from trimtab.reports.lineage import render_lineage
+        from trimtab.upkeep.lineage_page import render_lineage
 
         write_atomic(Path(page), render_lineage(drawn))
         return replace(drawn, page=str(page))

@@ -6,8 +6,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trimtab.base.database import DatabaseSchema
 from trimtab.base.errors import PackageError
+from trimtab.serving.database import DatabaseSchema
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, MetaData, Table
