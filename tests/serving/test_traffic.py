@@ -15,8 +15,10 @@ import pytest
 from judged import judgement, served_answer
 from serving_tasks import Here, deciding_task, serving_here, wait_until, writing_task
 
-from trimtab.base.task import load_task
+from trimtab.arms.fingerprint import task_settings
+from trimtab.base.task import Task, load_task
 from trimtab.serving import traffic as recording
+from trimtab.serving.config import TrafficTable
 from trimtab.serving.feedback import FeedbackStore
 from trimtab.serving.traffic import is_sampled
 from trimtab.serving.traffic_store import Label, ServedAnswer, TrafficStore, traffic_of, user_key
@@ -212,3 +214,10 @@ def test_judgements_of_the_form_before_are_read_and_gain_the_present_one(tmp_pat
         assert store.count() == 1
     assert connection.execute("SELECT number FROM trimtab_form").fetchall() == [(2,)]
     connection.close()
+
+
+def test_what_a_server_keeps_is_no_setting_of_an_arm() -> None:
+    tables = {"task": {"kind": "answer"}, "data": {"examples": ["a.csv"]}, "base": {"model": "m"}}
+    kept = Task.model_validate({**tables, "traffic": {"share": 0.5}})
+    assert kept.table(TrafficTable) is not None
+    assert task_settings(kept) == task_settings(Task.model_validate(tables))

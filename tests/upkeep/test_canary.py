@@ -27,6 +27,7 @@ from trimtab.serving.releases import Canary
 from trimtab.serving.traffic_store import Label, traffic_of, user_key
 from trimtab.upkeep import canary as module
 from trimtab.upkeep.canary import Canaries, days_known
+from trimtab.upkeep.canary_functions import user_outcomes
 from trimtab.upkeep.canary_records import CanaryRecord
 from trimtab.upkeep.registry import Registry, registry
 from trimtab.upkeep.tables import CANARIES, CANARY_ENDS, CANARY_TALLIES, EVIDENCE
@@ -374,7 +375,7 @@ def test_a_judgement_is_an_outcome_and_the_last_one_of_an_answer_counts(tmp_path
         ):
             store.add(judgement(kind, **{"at": float(number), **more}))
         store.add(judgement("prefer", "one", "two", user="a", chosen=0))
-        found = {one.user: (one.version, one.right) for one in store.outcomes(judgement().when)}
+        found = {one.user: (one.version, one.right) for one in user_outcomes(store, judgement().when)}
     assert found == {"a": ("1", 0.0), "b": ("1", 1.0), "c": ("1", 0.0)}
 
 
@@ -409,9 +410,7 @@ def test_what_is_missing_is_said(own: Registry, add: Add, task: Task, watched: T
             one.stop("why not")
     with (
         Canaries(registry(task, make=False), store=None, judged=lambda since: ()) as one,
-        pytest.raises(
-            InputError, match=r"traffic: a canary needs traffic, and none is kept; add a table: \[traffic\]"
-        ),
+        pytest.raises(InputError, match=r"traffic: a canary needs traffic, and none is kept; add a table: \[traffic\]"),
     ):
         one.start()
 

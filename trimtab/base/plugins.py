@@ -2,15 +2,16 @@
 
 A group of entry points is a kind of plugin, and a name is what the user types or writes:
 
-    trimtab.commands   a function with typer's annotations, or a `typer.Typer` of several: a verb of the command line
-    trimtab.tables     a subclass of `Settings`: a table of the task file
-    trimtab.names      any object: a public name of `import trimtab`
-    trimtab.demos      a function: an example that `trimtab demo NAME` runs
-    trimtab.machines   a function that connects to other machines: the place for the jobs of `study --on`
-    trimtab.trainers   a function that trains an arm on these machines, for `train --on`
-    trimtab.routes     a function that returns an `APIRouter`: routes of the server
-    trimtab.releases   a function that follows an alias of versions, for `serve --alias`
-    trimtab.metrics    a `Metric`
+    trimtab.commands        a function with typer's annotations, or a `typer.Typer` of several: a verb
+    trimtab.tables          a subclass of `Settings`: a table of the task file
+    trimtab.names           any object: a public name of `import trimtab`
+    trimtab.demos           a function: an example that `trimtab demo NAME` runs
+    trimtab.machines        a function that connects to other machines: the place for the jobs of `study --on`
+    trimtab.trainers        a function that trains an arm on these machines, for `train --on`
+    trimtab.routes          a function that returns an `APIRouter`: routes of the server
+    trimtab.releases        a function that follows an alias of versions, for `serve --alias`
+    trimtab.passage_stores  a class that keeps passages at the addresses of a scheme, for `retrieval.store`
+    trimtab.metrics         a `Metric`
 
 Modules are imported when a plugin of their kind is first needed. One that cannot be imported is left out, and one line
 says why.
@@ -23,8 +24,6 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
-
-from pydantic import BaseModel
 
 from trimtab.base.errors import MissingError
 
@@ -88,7 +87,7 @@ def _load(kind: str, name: str) -> Any:
 
 
 _FITS: Mapping[str, Callable[[object], bool]] = {
-    "tables": lambda value: isinstance(value, type) and issubclass(value, BaseModel),
+    "tables": lambda value: isinstance(value, type) and hasattr(value, "model_fields"),  # pydantic takes time to import
     "names": lambda _: True,
     "metrics": lambda _: True,
 }

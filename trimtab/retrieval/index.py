@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from trimtab.base.errors import BusyError, InputError
 from trimtab.base.files import locked, sha256_text
+from trimtab.base.plugins import plugin, plugin_names
 from trimtab.base.records import Document, Passage
 from trimtab.retrieval.chunk import WORDS, chunk_document, default_overlap
 from trimtab.retrieval.embed import Encoder, embedded_text
@@ -501,10 +502,10 @@ class _StoredValues(ValuesView[Passage]):
 
 def open_store(place: str, name: str) -> PassageStore:
     """Open the store of tables at a folder or an address; `name`: the beginning of the tables' names."""
-    if place.startswith(("postgresql://", "postgres://")):
-        from trimtab.retrieval.postgres import PostgresStore
-
-        return PostgresStore(place, name)
+    scheme = place.partition("://")[0]
+    if scheme in plugin_names("passage_stores"):
+        store: PassageStore = plugin("passage_stores", scheme, f"retrieval.store is at {scheme}://")(place, name)
+        return store
     return LanceStore(place, name)
 
 

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 
 from trimtab.base.task import TASK_FILE, Task, load_task
 from trimtab.serving.releases import Followed
+from trimtab.upkeep.user_comparison import UserOutcome
 
 if TYPE_CHECKING:
     from datetime import datetime
 
+    from trimtab.serving.feedback import FeedbackStore
     from trimtab.upkeep.canary import Canaries, CanaryStatus
     from trimtab.upkeep.canary_records import CanaryRecord
-    from trimtab.upkeep.user_comparison import UserOutcome
 
 
 def canary_start(
@@ -81,6 +82,15 @@ def canary_stop(
         return own.stop(why, by)
 
 
+def user_outcomes(judgements: FeedbackStore, since: datetime) -> Iterator[UserOutcome]:
+    """Yield the outcomes of known users' single answers from `since` on: like is right, dislike and correct are
+    wrong."""
+    for judgement in judgements.of_single_answers(since):
+        if judgement.user:
+            version, right = judgement.answers[0].version, float(judgement.kind == "like")
+            yield UserOutcome(user=judgement.user, version=version, right=right)
+
+
 def open_canaries(
     task: str | Path | Task, address: str | Path | None, artifacts: str | Path | None, store: str | None
 ) -> Canaries:
@@ -96,17 +106,13 @@ def open_canaries(
     def judged(since: datetime) -> Iterator[UserOutcome]:
         from trimtab.base.errors import MissingError
         from trimtab.serving.feedback import open_feedback_store
-        from trimtab.upkeep.user_comparison import UserOutcome
 
         try:
             judgements = open_feedback_store(own, store, make=False)
         except MissingError:
             return
         with judgements:
-            for judgement in judgements.of_single_answers(since):  # like is right; dislike and correct are wrong
-                if judgement.user:
-                    version, right = judgement.answers[0].version, float(judgement.kind == "like")
-                    yield UserOutcome(user=judgement.user, version=version, right=right)
+            yield from user_outcomes(judgements, since)
 
     return Canaries(registry(own, address, artifacts=artifacts, make=False), store=store, judged=judged)
 

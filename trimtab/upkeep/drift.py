@@ -19,7 +19,6 @@ from trimtab.base.errors import InputError, MissingError
 from trimtab.base.files import write_atomic
 from trimtab.base.task import TASK_FILE, Task, load_task, parse_arm
 from trimtab.measurement.format_check import format_checker
-from trimtab.measurement.sequential import RiskBatch, risk_bounds
 from trimtab.model.catalog import resolve
 from trimtab.retrieval.chunk import WORDS
 from trimtab.retrieval.embed import Embedder
@@ -54,6 +53,7 @@ from trimtab.upkeep.drift_tests import (
 from trimtab.upkeep.labels import TRAFFIC, contradict, labelled
 from trimtab.upkeep.production import FEWEST
 from trimtab.upkeep.registry import PRODUCTION, Registry, registry
+from trimtab.upkeep.sequential import RiskBatch, risk_bounds
 from trimtab.upkeep.versions import Version
 
 REFERENCE = 3  # windows that the reference grows to; one alone finds less (docs/log.md, 2026-11-30)
@@ -199,9 +199,7 @@ def _in_use(traffic: TrafficStore, versions: Registry | None) -> _InUse:
             )
         return _InUse(arm=own[-1].arm, version=version, answers=own, registered=versions.show(moves[0].version))
     if not every:
-        raise InputError(
-            "no answer is kept", "serve with [traffic] in the task file, and wait", file=traffic.name
-        )
+        raise InputError("no answer is kept", "serve with [traffic] in the task file, and wait", file=traffic.name)
     newest = every[-1]
     own = [one for one in every if (one.arm, one.version) == (newest.arm, newest.version)]
     return _InUse(arm=newest.arm, version=newest.version, answers=own, registered=None)

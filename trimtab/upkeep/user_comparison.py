@@ -5,7 +5,7 @@ Users are divided at random, and the answers of one user resemble each other: us
 user has a value from 0 to 1, the share of its answers that were right. The difference of the means of n₁ and n₀
 users has the variance s²(1/n₁ + 1/n₀); s² is the larger of the two sides' variances, each with one more user at 0
 and one at 1, so that a few users who are all content do not look certain. With the information I = 1/variance the
-difference is off by mixture_boundary(I)/I at most at all looks together (`measurement/sequential.py`; Waudby-Smith
+difference is off by mixture_boundary(I)/I at most at all looks together (`upkeep/sequential.py`; Waudby-Smith
 et al. 2024). That holds in the limit of many users, so that nothing is said of fewer than LEAST_USERS on a side;
 `benchmarks/canary_simulation.py` measures how often it fails.
 """
@@ -20,8 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from trimtab.measurement.sequential import mixture_boundary, mixture_rho_squared
 from trimtab.upkeep.canary_records import UserComparison
+from trimtab.upkeep.sequential import mixture_boundary, mixture_rho_squared
 
 LEAST_USERS = 20  # on each side, before anything is said
 QUALITY_LEVEL = 0.05  # probability of ever a false "better", and of ever a false "worse"

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trimtab.measurement.sequential import (
+from trimtab.upkeep.sequential import (
     RiskBatch,
     mixture_boundary,
     mixture_rho_squared,
