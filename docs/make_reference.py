@@ -173,12 +173,12 @@ PAGES = {"cli.md": cli, "task-file.md": task_file, "http.md": http, "rooms.md": 
 
 
 def architecture() -> str:
-    """The page of the architecture with a table of files in the section of every room but `cli`."""
+    """The page of the architecture with a table of files in the section of every room."""
     parts = re.split(r"(?m)^(?=## )", ARCHITECTURE.read_text(encoding="utf-8"))
     table = re.compile(r"(?m)^\| file \| what it does \|\n(?:^\|.*\n)+")
     for number, part in enumerate(parts):
         room = re.match(r"## `trimtab/(\w+)/`", part)
-        if room and room[1] != "cli":
+        if room:
             parts[number] = table.sub(lambda _, room=room[1]: files_of(room), part, count=1)  # type: ignore[misc]
     return "".join(parts)
 
