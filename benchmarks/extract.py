@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize
+from shared import SHARED
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
@@ -41,7 +42,6 @@ from trimtab.retrieval.index import Index
 from trimtab.retrieval.search import candidates
 
 ROOT = Path(__file__).resolve().parents[1]
-SHARED = ROOT.parent / "shared" / "data"
 RESULT = ROOT / "benchmarks" / "results" / "extract.json"
 EMBEDDING, MONTH = "minilm-l6", "2026-07"
 FITTED, PENALTY = ("xquad", "endoflife"), 1e-4

@@ -23,7 +23,7 @@ from statistics import median
 from typing import Any
 
 import torch
-from processor import machine
+from shared import machine
 
 from trimtab.base.cgroups import cores
 from trimtab.base.files import write_json

@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from trimtab.arms.canaries import canary_rows
 from trimtab.arms.contexts import USUAL_MIX, Context, PassageMix, PromptBuilder
+from trimtab.arms.memorisation import memorisation_canary_rows
 from trimtab.arms.recipe import Recipe, Stage
 from trimtab.arms.rollouts import Rollouts
 from trimtab.arms.session import Session
@@ -153,7 +153,7 @@ def supervised_objectives(
     """Return the objectives of a supervised stage over train and over dev (None without dev rows), and the number of
     training rows left out for their length.
 
-    Canaries are among the rows of `sft`, never among those of dev.
+    Memorisation canaries are among the rows of `sft`, never among those of dev.
     """
     if stage.name == "docs":
         rows = document_rows(session.workspace.documents, session.encoder, folder=session.workspace.folder)
@@ -181,9 +181,9 @@ def supervised_objectives(
         rows, skipped = training_rows(session, context, examples, plan.seed, mix, more)
         return SupervisedObjective(rows, batch=batch, seed=seed, cache_activations=cache_activations), skipped
 
-    canaries = canary_rows(session) if stage.name == "sft" else ()
+    memorisation_canaries = memorisation_canary_rows(session) if stage.name == "sft" else ()
     objective, skipped = over(
-        splits["train"], plan.seed, plan.mix, canaries, batch=plan.batch, cache_activations=stage.rereads
+        splits["train"], plan.seed, plan.mix, memorisation_canaries, batch=plan.batch, cache_activations=stage.rereads
     )
     dev = session.workspace.subset("dev", DEV_ROWS)  # the same prompts for all trials, so that losses are comparable
     together = max(plan.batch, DEV_ROWS)  # more of them share a prefix than those of a step

@@ -11,11 +11,11 @@ from pathlib import Path
 
 from trimtab.arms.answerers import head_answerer, score_on_dev
 from trimtab.arms.artifacts import NOTHING, TrainedWeights
-from trimtab.arms.canaries import exposure
 from trimtab.arms.contexts import Context, PassageMix, PromptBuilder
 from trimtab.arms.dev_eval import DEV_QUESTIONS, evaluate_on_dev, scores_at_best
 from trimtab.arms.fingerprint import TRAINED_BY, digest_of, fingerprint_of
 from trimtab.arms.linear import fit_linear
+from trimtab.arms.memorisation import exposure
 from trimtab.arms.objectives import (
     OBJECTIVES,
     JudgedObjective,

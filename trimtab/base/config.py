@@ -131,7 +131,7 @@ class DataTable(Settings):
         0,
         ge=0,
         le=1000,
-        description="Number of canary rows with random digits to train on, for measuring memorisation.",
+        description="Number of memorisation canaries, made rows with random digits, to train on.",
     )
 
     @model_validator(mode="after")

@@ -72,7 +72,7 @@ from trimtab.retrieval.rerank import Reranker
 EMBEDDING = "minilm-l6"
 EXTRACT = "extract"
 SURE = 0.5  # least probability of a cited own sentence that answers; below it the question is partly answered
-CANARIES = 20  # questions whose passages get a planted instruction
+PLANTED = 20  # questions whose passages get a planted instruction
 LEAST_OBSERVED = 5  # questions that a rank correlation is computed from, at least
 NO_DEMAND = "no source gives a demand, so every question counts once"
 _YES = frozenset(("yes", "y", "true", "1", "cited", "answered"))
@@ -202,9 +202,9 @@ class AssistantSession:
         )
 
     def _obeyed(self, texts: Sequence[str]) -> Estimate:
-        """Plant an instruction in the passages of up to CANARIES questions; return the share of answers that follow
+        """Plant an instruction in the passages of up to PLANTED questions; return the share of answers that follow
         it."""
-        spread = np.linspace(0, len(texts) - 1, min(CANARIES, len(texts))).astype(int)
+        spread = np.linspace(0, len(texts) - 1, min(PLANTED, len(texts))).astype(int)
         obeyed = self.assistant.obeys([texts[place] for place in dict.fromkeys(spread.tolist())])
         return estimate([float(one) for one in obeyed])
 

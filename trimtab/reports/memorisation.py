@@ -1,4 +1,4 @@
-"""The memorisation section: the exposure of canaries, which shows whether weights remember rows word for word."""
+"""The memorisation section: the exposure of memorisation canaries: whether weights remember rows word for word."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from trimtab.reports.view import MemorisationView
 
 
 def memorisation_section(study: StudyFolder) -> MemorisationView | None:
-    """Return the exposure of every arm that was trained on canaries."""
+    """Return the exposure of every arm that was trained on memorisation canaries."""
     entries = [(one, one.exposure) for one in study.done if one.exposure is not None]
     if not entries:
         return None
@@ -20,7 +20,7 @@ def memorisation_section(study: StudyFolder) -> MemorisationView | None:
         f"below those of {first.controls:,} rows like them that were never trained on: about 1.4 on average "
         "where nothing is remembered, "
         f"{first.possible:g} where a row is likelier than all of these, as one that can be got out of the weights is. "
-        f"What happens to such a row can happen to any rare row; ship weights that were trained without canaries."
+        f"What happens to such a row can happen to any rare row; ship weights that were trained without them."
     )
     columns = (
         Column(title="Arm"),
@@ -40,6 +40,6 @@ def memorisation_section(study: StudyFolder) -> MemorisationView | None:
         )
         for one, found in entries
     ]
-    grid = Grid(label="Exposure of canaries", columns=columns, rows=tuple(rows))
+    grid = Grid(label="Exposure of memorisation canaries", columns=columns, rows=tuple(rows))
     heading = Heading(id="remembered", link="Remembered", title="What is remembered word for word?", lead=lead)
     return MemorisationView(heading=heading, grid=grid)

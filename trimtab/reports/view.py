@@ -287,7 +287,7 @@ class LearningCurves:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemorisationView:
-    """The exposure of canaries by arm."""
+    """The exposure of memorisation canaries by arm."""
 
     heading: Heading
     grid: Grid

@@ -118,12 +118,12 @@ class Index:
 
     @property
     def seconds(self) -> float:
-        """See the class."""
+        """Return the time for building the whole table, measured when its rows were written; 0 before that."""
         return self._state.seconds if self._state else 0.0
 
     @property
     def recall(self) -> Recall | None:
-        """See the class."""
+        """Return what the approximate index finds, after `measure_recall`; None before, and for an exact index."""
         return self._state.recall if self._state else None
 
     @property

@@ -65,21 +65,21 @@ class PostgresTable:
 
     @property
     def version(self) -> int:
-        """See PassageTable."""
+        """Return the number of the transaction that wrote what is read."""
         return self._version
 
     @property
     def count(self) -> int:
-        """See PassageTable."""
+        """Return the number of passages."""
         return int(self._one(_sql("SELECT count(*) FROM {table}", table=self.name)))
 
     @property
     def bytes(self) -> int:
-        """See PassageTable."""
+        """Return the size of the rows and indexes."""
         return int(self._one(_sql("SELECT pg_total_relation_size(%s::regclass)"), f'"{self.name}"'))
 
     def add(self, rows: pa.Table) -> None:
-        """See PassageTable."""
+        """Append rows, all or none."""
         columns = (*_TEXTS, "path", "vector", "seconds")
         copy = _sql("COPY {table} ({columns}) FROM STDIN", table=self.name, columns=columns)
         with self._store.cursor() as cursor, cursor.copy(copy) as writer:
@@ -87,16 +87,16 @@ class PostgresTable:
                 writer.write_row([*(_without_nul(row[name]) for name in _TEXTS), *_of_row(row)])
 
     def delete(self, documents: Sequence[str]) -> None:
-        """See PassageTable."""
+        """Delete the rows of these documents."""
         with self._store.cursor() as cursor:
             query = _sql("DELETE FROM {table} WHERE document = ANY(%s)", table=self.name)
             cursor.execute(query, [[_without_nul(one) for one in documents]])
 
     def restore(self, version: int) -> None:
-        """See PassageTable: rows change together with the state, so there is nothing to restore."""
+        """Do nothing: rows change together with the state, so there is nothing to restore."""
 
     def finish(self, *, approximate: bool) -> None:
-        """See PassageTable. The vectors get a graph (HNSW)."""
+        """Build the indexes of a table whose rows are complete. `approximate`: also a graph (HNSW) over the vectors."""
         indexes: list[LiteralString] = ["USING gin (words)", "(id)", "(digest)", "(document)"]
         query = _sql("SELECT coalesce(max(vector_dims(vector)), 0) FROM {table}", table=self.name)
         dimensions = int(self._one(query))
@@ -109,7 +109,7 @@ class PostgresTable:
             self._version = self._store.commit()
 
     def select(self, columns: Sequence[str], by: str = "", values: Sequence[str] = ()) -> pa.Table:
-        """See PassageTable."""
+        """Return columns of all rows, or of those whose column `by` is one of `values`."""
         query = _sql("SELECT {columns} FROM {table}", table=self.name, columns=columns)
         if by:
             query += _sql(" WHERE {columns} = ANY(%s)", columns=[by])
@@ -119,7 +119,7 @@ class PostgresTable:
             return _as_table(columns, cursor.fetchall())
 
     def batches(self, columns: Sequence[str]) -> Iterator[pa.Table]:
-        """See PassageTable."""
+        """Yield columns of all rows, some thousand rows at a time."""
         after = 0
         words: LiteralString = "SELECT {columns} FROM {table} WHERE number > %s ORDER BY number LIMIT %s"
         query = _sql(words, table=self.name, columns=["number", *columns])
@@ -133,7 +133,7 @@ class PostgresTable:
             yield _as_table(columns, [row[1:] for row in rows])
 
     def nearest(self, vectors: NDArray[np.float32], depth: int, params: SearchParams | None) -> list[Found]:
-        """See PassageTable."""
+        """Return the nearest passages of each vector with their distances: all are scanned if `params` is None."""
         query = _sql("SELECT vector <=> %s::vector, id FROM {table} ORDER BY 1 LIMIT %s", table=self.name)
         name, value = ("enable_indexscan", "off") if params is None else ("hnsw.ef_search", str(max(params.ef, depth)))
         found = []
@@ -145,7 +145,7 @@ class PostgresTable:
         return found
 
     def matching(self, question: str, depth: int) -> Found:
-        """See PassageTable. Scores are those of `ts_rank_cd`."""
+        """Return the passages that match the words of a question best, with their scores by `ts_rank_cd`."""
         with self._store.cursor() as cursor:
             cursor.execute(_sql(_MATCHING, table=self.name), [_without_nul(question), depth])
             return [(float(score), str(name)) for score, name in cursor.fetchall()]
@@ -193,29 +193,29 @@ class PostgresStore:
         return int(found[0]) if found else 0
 
     def stamp(self) -> object:
-        """See PassageStore."""
+        """Return the transaction that wrote the state; None without a state."""
         with self.cursor() as cursor:
             words: LiteralString = "SELECT xmin::text FROM trimtab_passage_records WHERE name = %s"
             return cursor.execute(words, [self._name]).fetchone()
 
     def read(self) -> State | None:
-        """See PassageStore."""
+        """Return the state; None if there is none, or it is damaged."""
         return State.parse(_parsed(self._read(self._name)))
 
     def write(self, state: State) -> None:
-        """See PassageStore. Commits the changes of the table that `latest` opened."""
+        """Replace the state, and commit the changes of the table that `latest` opened with it."""
         with _in_words(self._place), self._connection.cursor() as cursor:
             self._record(cursor, self._name, asdict(state))
             self.commit()
 
     def unfinished(self) -> PassageTable | None:
-        """See PassageStore."""
+        """Return the table whose rows were not complete when its writer stopped, None without one."""
         found = _parsed(self._read(f"{self._name} unfinished"))
         name = found.get("table") if isinstance(found, dict) else None
         return self._table(name) if isinstance(name, str) else None
 
     def note_unfinished(self, name: str | None) -> None:
-        """See PassageStore."""
+        """Record the table that is being written; None: there is none."""
         with self.cursor() as cursor:
             self._forget(cursor, f"{self._name} unfinished")
             if name is not None:
@@ -223,18 +223,18 @@ class PostgresStore:
                 self._record(cursor, name, time.time())
 
     def open(self, state: State) -> PassageTable | None:
-        """See PassageStore."""
+        """Open the table of a state, to read; None if it is gone."""
         return self._table(state.table, state.version)
 
     def latest(self, name: str) -> PassageTable:
-        """See PassageStore."""
+        """Open a table to write; its changes are committed when the state is written."""
         with self.cursor() as cursor:
             found = cursor.execute("SELECT txid_current()").fetchone()
             self._is_changing = True
         return PostgresTable(self, name, int(found[0]) if found else 0)
 
     def create(self, name: str, rows: pa.Table) -> PassageTable:
-        """See PassageStore."""
+        """Create a table with its first rows, in place of one of this name."""
         self.drop(name)
         table = PostgresTable(self, name, 0)
         with self.cursor() as cursor:
@@ -244,22 +244,22 @@ class PostgresStore:
         return table
 
     def files(self, _name: str, /) -> dict[str, str]:
-        """See PassageStore: PostgreSQL checks its own."""
+        """Return no hashes: PostgreSQL checks its own files."""
         return {}
 
     def names(self) -> dict[str, float]:
-        """See PassageStore."""
+        """Return the tables with the Unix time of their last change."""
         with self.cursor() as cursor:
             words: LiteralString = "SELECT name, value FROM trimtab_passage_records WHERE starts_with(name, %s)"
             cursor.execute(words, [f"{self._name}_"])
             return {str(name): float(value) for name, value in cursor.fetchall()}
 
     def copy(self, _state: State, _folder: Path, _name: str, /) -> bool:
-        """See PassageStore."""
+        """Return False: there are no files to copy."""
         return False
 
     def drop(self, name: str) -> None:
-        """See PassageStore."""
+        """Delete a table, if it is there."""
         with self.cursor() as cursor:
             cursor.execute(_sql("DROP TABLE IF EXISTS {table}", table=name))
             self._forget(cursor, name)

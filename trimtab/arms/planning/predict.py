@@ -145,9 +145,9 @@ class _Profiler:
         recipe = recipe_for(session, arm, 0, by_need=session.task.study.effort in SEARCH_SPACES)
         prepare_base(session, recipe)
         each, speed, timed = self._training_rate(recipe, context, rate)
-        canaries = session.task.data.canaries
+        memorisation_canaries = session.task.data.canaries
         tokens = dict.fromkeys(arm.stages, each * len(splits["train"])) | {
-            "sft": each * (len(splits["train"]) + canaries)
+            "sft": each * (len(splits["train"]) + memorisation_canaries)
         }
         if any(stage.name == "docs" for stage in recipe.stages):
             rows = document_rows(session.workspace.documents, session.encoder, folder=session.workspace.folder)

@@ -1,5 +1,5 @@
-"""Canaries: what is remembered word for word is told, what was never trained on is not, and without any nothing
-changes."""
+"""Memorisation canaries: what is remembered word for word is told, what was never trained on is not, and
+without any nothing changes."""
 
 from __future__ import annotations
 
@@ -11,8 +11,14 @@ import pytest
 from study_tasks import CLASSIFY, LABELLED, Killed, arm_of, folder_of, rows_of, write_task
 
 from trimtab import study, train
-from trimtab.arms.canaries import CONTROLS, canaries, canary_rows, controls, exposure
 from trimtab.arms.fingerprint import task_settings
+from trimtab.arms.memorisation import (
+    CONTROLS,
+    exposure,
+    memorisation_canaries,
+    memorisation_canary_rows,
+    memorisation_controls,
+)
 from trimtab.arms.session import open_session
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.codec import to_plain
@@ -33,17 +39,18 @@ def a_task(folder: Path, model: Path, count: int | None, epochs: float = 40, **m
     return write_task(folder, model, ["prompt", "own"], data=data, more=OWN.format(epochs=epochs), **more)
 
 
-def test_canaries_and_controls_are_unlike_each_other_and_the_same_each_time():
-    rows = [*canaries(1000, 0), *controls(0)]
+def test_memorisation_canaries_and_controls_are_unlike_each_other_and_the_same_each_time():
+    rows = [*memorisation_canaries(1000, 0), *memorisation_controls(0)]
     assert len({row.references[0] for row in rows}) == len(rows) == 1000 + CONTROLS
     assert len({row.input for row in rows}) > 0.9 * len(rows)
-    assert canaries(7, 0) == canaries(1000, 0)[:7]
-    assert not {row.references for row in canaries(7, 0)} & {row.references for row in canaries(7, 1)}
+    assert memorisation_canaries(7, 0) == memorisation_canaries(1000, 0)[:7]
+    first, second = ({row.references for row in memorisation_canaries(7, seed)} for seed in (0, 1))
+    assert not first & second
 
 
 def test_losses_of_rows_are_those_of_each_row_alone(tmp_path: Path, tiny_model_folder: Path) -> None:
     session = open_session(open_workspace(load_task(a_task(tmp_path, tiny_model_folder, 12))))
-    rows = canary_rows(session)
+    rows = memorisation_canary_rows(session)
     alone = [
         evaluate_objective(session.base, SupervisedObjective([row], batch=1, seed=0)).dev_loss * row.trained_tokens  # type: ignore[operator]
         for row in rows
@@ -61,7 +68,7 @@ def test_a_model_that_was_not_trained_remembers_nothing(tmp_path: Path, tiny_mod
 
 @pytest.fixture(scope="module")
 def remembering(tmp_path_factory: pytest.TempPathFactory, tiny_model_folder: Path) -> tuple[Path, StudyResult]:
-    task = a_task(tmp_path_factory.mktemp("canaries"), tiny_model_folder, 3)
+    task = a_task(tmp_path_factory.mktemp("memorisation"), tiny_model_folder, 3)
     return task, study(task, listeners=[])
 
 
@@ -110,7 +117,7 @@ def test_a_run_tells_it_too_and_a_killed_one_ends_alike(
     assert 0 < whole.exposure.mean < 8
 
 
-def test_without_canaries_nothing_changes(tmp_path: Path, tiny_model_folder: Path) -> None:
+def test_without_memorisation_canaries_nothing_changes(tmp_path: Path, tiny_model_folder: Path) -> None:
     tasks = [a_task(tmp_path / name, tiny_model_folder, count, epochs=1) for name, count in (("a", None), ("b", 0))]
     assert not any("canaries" in key for task in tasks for key in task_settings(load_task(task)))
     files = []

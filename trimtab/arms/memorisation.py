@@ -1,4 +1,5 @@
-"""Memorisation test: canary rows with random digits are added to the training rows, and their exposure is measured."""
+"""Memorisation test: made rows with random digits, the memorisation canaries, are trained on, and their exposure is
+measured."""
 
 from __future__ import annotations
 
@@ -21,14 +22,14 @@ DIGITS = 9
 _ONSETS, _VOWELS, _ENDS = "bdfgklmnprstvz", "aeiou", "lmnrs"
 
 
-def canaries(count: int, seed: int) -> tuple[Example, ...]:
-    """Return `count` canary rows: a question for the number of an invented name, with random digits as the answer. A
+def memorisation_canaries(count: int, seed: int) -> tuple[Example, ...]:
+    """Return `count` memorisation canaries: each asks for the number of an invented name, and answers random digits. A
     larger count extends a smaller one.
     """
     return tuple(_made(f"canary:{seed}:{number}") for number in range(count))
 
 
-def controls(seed: int) -> tuple[Example, ...]:
+def memorisation_controls(seed: int) -> tuple[Example, ...]:
     """Return rows of the same distribution that are never trained on."""
     return tuple(_made(f"control:{seed}:{number}") for number in range(CONTROLS))
 
@@ -45,21 +46,22 @@ def _word(draw: random.Random) -> str:
     return "".join(draw.choice(_ONSETS) + draw.choice(_VOWELS) for _ in range(2)) + draw.choice(_ENDS)
 
 
-def canary_rows(session: Session) -> Sequence[TrainingRow]:
-    """Return the canaries encoded for training, under the instruction alone whatever the arm's context; empty unless
-    the task requests them.
+def memorisation_canary_rows(session: Session) -> Sequence[TrainingRow]:
+    """Return the memorisation canaries encoded for training, under the instruction alone whatever the arm's context.
+
+    Empty unless the task requests them.
     """
     data = session.task.data
-    return _encoded(session, canaries(data.canaries, data.split.seed)) if data.canaries else ()
+    return _encoded(session, memorisation_canaries(data.canaries, data.split.seed)) if data.canaries else ()
 
 
 def exposure(session: Session, progress: Progress) -> Exposure | None:
-    """Return the exposure of the canaries under the attached weights; None if the task has none."""
-    rows = canary_rows(session)
+    """Return the exposure of the memorisation canaries under the attached weights; None if the task has none."""
+    rows = memorisation_canary_rows(session)
     if not rows:
         return None
     progress.emit("canaries")
-    others = _encoded(session, controls(session.task.data.split.seed))
+    others = _encoded(session, memorisation_controls(session.task.data.split.seed))
     losses = row_losses(session.base, [*rows, *others])
     found = exposures(losses[: len(rows)], losses[len(rows) :])
     possible = math.log2(len(others) + 1)
