@@ -27,10 +27,8 @@ from trimtab.model.catalog import resolve
 from trimtab.model.fast.patch import accelerate
 from trimtab.model.load import load_base
 from trimtab.training import batch as batches
-from trimtab.training import prefix_sharing as trees
-from trimtab.training.batch import Batch
+from trimtab.training.batch import MIN_SHARED_TOKENS, Batch
 from trimtab.training.parallel import map_microbatches
-from trimtab.training.prefix_sharing import MIN_SHARED_TOKENS
 from trimtab.training.sft import SupervisedObjective, answer_rows
 
 RESULT = Path(__file__).resolve().parent / "results" / "trees.json"
@@ -81,7 +79,7 @@ def main() -> None:
         objective = SupervisedObjective(rows, batch=size, seed=0)
         runs: list[tuple[str, float]] = []
         for side in ORDER:
-            trees.MIN_SHARED_TOKENS = batches.MIN_SHARED_TOKENS = MIN_SHARED_TOKENS if side == "tree" else NEVER
+            batches.MIN_SHARED_TOKENS = MIN_SHARED_TOKENS if side == "tree" else NEVER
             rate(base, objective, 1)  # shapes that were not seen yet
             runs.append((side, rate(base, objective, STEPS)))
         median = {side: statistics.median(value for one, value in runs if one == side) for side in set(ORDER)}
