@@ -8,7 +8,6 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -180,13 +179,13 @@ _FACTORS = np.random.default_rng(0).integers(2**63, size=HASHES, dtype=np.uint64
 Texts = Callable[["Ints"], list[str]]
 
 
-def join_by_minhash(texts: Texts, count: int, head: int, folder: Path | None = None) -> list[Edge]:
+def join_by_minhash(texts: Texts, count: int, head: int) -> list[Edge]:
     """Return a spanning forest of near texts as pairs (a, b, similarity), a < b; those below `head` are one for the
     first `head` texts alone.
 
-    `texts` returns the texts with given numbers, below `count`, in their order. `folder`: for the temporary file.
+    `texts` returns the texts with given numbers, below `count`, in their order.
     """
-    with tempfile.TemporaryFile(dir=folder) as file:
+    with tempfile.TemporaryFile() as file:
         for start in range(0, count, _SIGNED_AT_ONCE):
             numbers = np.arange(start, min(start + _SIGNED_AT_ONCE, count))
             file.write(minhash_signatures(texts(numbers)).tobytes())

@@ -14,6 +14,8 @@ from trimtab.model.device_record import BF16, require_usable, switched_off
 from trimtab.model.kernels.build import library
 from trimtab.model.threads import limit_threads_to_quota
 
+_TIMED_SECONDS = 0.25  # of products in each dtype
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compute:
@@ -51,19 +53,17 @@ def inspect_compute() -> Compute:
 
 
 @cache
-def faster_in_bf16(device: str = "cpu", seconds: float = 0.25) -> bool:
-    """Time products of a transformer's shape in both dtypes for `seconds` each; True if bfloat16 is at least 1.2 times
-    as fast.
-    """
-    return _matmul_rate(torch.bfloat16, device, seconds) > 1.2 * _matmul_rate(torch.float32, device, seconds)
+def faster_in_bf16(device: str = "cpu") -> bool:
+    """Time products of a transformer's shape in both dtypes; True if bfloat16 is at least 1.2 times as fast."""
+    return _matmul_rate(torch.bfloat16, device) > 1.2 * _matmul_rate(torch.float32, device)
 
 
-def _matmul_rate(dtype: torch.dtype, device: str, seconds: float) -> float:
+def _matmul_rate(dtype: torch.dtype, device: str) -> float:
     """Return products per second of a 1,024-token block with a 576 by 1,536 weight."""
     tokens, weight = torch.randn(1024, 576, device=device).to(dtype), torch.randn(576, 1536, device=device).to(dtype)
     torch.matmul(tokens, weight)
     start, done = time.perf_counter(), 0
-    while time.perf_counter() - start < seconds:
+    while time.perf_counter() - start < _TIMED_SECONDS:
         torch.matmul(tokens, weight)
         if device != "cpu":
             torch.cuda.synchronize()
