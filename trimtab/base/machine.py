@@ -78,8 +78,8 @@ def _folders(controller: str) -> Iterator[Path]:
             continue
         root = GROUPS / controller if controllers else GROUPS
         # in a container the path may be the host's, where nothing is mounted; its own group is then the root
-        inside = root / path.lstrip("/")
-        yield from (folder for folder in (inside, *inside.parents) if folder.is_relative_to(root) and folder.is_dir())
+        start = root / path.lstrip("/")
+        yield from (folder for folder in (start, *start.parents) if folder.is_relative_to(root) and folder.is_dir())
 
 
 def _inactive_files(folder: Path) -> int:

@@ -88,8 +88,8 @@ class _PrefixFilter:
         self._size = shingles.size
         length = self._size - min_features(self._size) + 1
         row = np.repeat(np.arange(len(length)), length)
-        place = np.arange(len(row)) - np.repeat(np.cumsum(length) - length, length)
-        column = shingles.matrix.indices[shingles.matrix.indptr[row] + place]
+        position = np.arange(len(row)) - np.repeat(np.cumsum(length) - length, length)
+        column = shingles.matrix.indices[shingles.matrix.indptr[row] + position]
         frequency = np.bincount(column)
         products = float(np.square(frequency, dtype=float).sum()) / 2
         self.is_fast = products <= max(PRODUCTS_A_FEATURE * len(shingles.matrix.indices), FEW_PRODUCTS)
@@ -113,16 +113,16 @@ class _PrefixFilter:
 
     def _candidate_tile(self, block: Ints, chunk: Ints, by_feature: Any) -> tuple[Ints, Ints]:
         """Return the pairs of `block` and `chunk` (as positions) with enough shared features for their sizes."""
-        one, other = self._size[block], self._size[chunk]  # ascending
-        if one[-1] < min_features(other[0]) or other[-1] < min_features(one[0]):
+        block_sizes, chunk_sizes = self._size[block], self._size[chunk]  # ascending
+        if block_sizes[-1] < min_features(chunk_sizes[0]) or chunk_sizes[-1] < min_features(block_sizes[0]):
             return np.zeros(0, np.int64), np.zeros(0, np.int64)
-        found = self._rare[block] @ by_feature
-        most = np.maximum(one[-1], other[-1])
-        promising = np.flatnonzero(found.data >= min_shared(one[0] + other[0]) - min_features(most) + 1)
-        i, j = np.searchsorted(found.indptr, promising, side="right") - 1, found.indices[promising]
-        small, large = np.minimum(one[i], other[j]), np.maximum(one[i], other[j])
+        shared = self._rare[block] @ by_feature
+        most = np.maximum(block_sizes[-1], chunk_sizes[-1])
+        promising = np.flatnonzero(shared.data >= min_shared(block_sizes[0] + chunk_sizes[0]) - min_features(most) + 1)
+        i, j = np.searchsorted(shared.indptr, promising, side="right") - 1, shared.indices[promising]
+        small, large = np.minimum(block_sizes[i], chunk_sizes[j]), np.maximum(block_sizes[i], chunk_sizes[j])
         needed = min_shared(small + large) - min_features(large) + 1
-        keep = (small >= min_features(large)) & (found.data[promising] >= needed)
+        keep = (small >= min_features(large)) & (shared.data[promising] >= needed)
         return i[keep], j[keep]
 
 
@@ -220,12 +220,12 @@ def _likely_pairs(signed: NDArray[np.uint64], rows: RowNumbers, others: RowNumbe
         sorted_keys = key[ordered]
         at = [np.searchsorted(sorted_keys, key[part]).astype(np.int32) for part in parts]
         for step in range(-_NEIGHBOURS, _NEIGHBOURS):
-            found: list[tuple[RowNumbers, RowNumbers]] = []
+            matches: list[tuple[RowNumbers, RowNumbers]] = []
             for part, position in zip(parts, at, strict=True):
-                place = np.clip(position + step, 0, len(ordered) - 1)
-                match = np.flatnonzero((key[part] ^ sorted_keys[place]) >> shift == 0)
-                found.append((part[match], ordered[place[match]]))
-            left, right = (np.concatenate(side).astype(np.int64) for side in zip(*found, strict=True))
+                neighbour = np.clip(position + step, 0, len(ordered) - 1)
+                match = np.flatnonzero((key[part] ^ sorted_keys[neighbour]) >> shift == 0)
+                matches.append((part[match], ordered[neighbour[match]]))
+            left, right = (np.concatenate(side).astype(np.int64) for side in zip(*matches, strict=True))
             yield left, right
 
 
@@ -245,9 +245,9 @@ def _compare(texts: Texts, pairs: Ints, forest: SpanningForest, rejected: Ints) 
     count = len(forest.part)
     pairs = np.unique(pairs)
     if len(rejected):
-        place = np.minimum(np.searchsorted(rejected, pairs), len(rejected) - 1)
-        pairs = pairs[rejected[place] != pairs]
-    found = [rejected]
+        nearest = np.minimum(np.searchsorted(rejected, pairs), len(rejected) - 1)
+        pairs = pairs[rejected[nearest] != pairs]
+    parts = [rejected]
     for start in range(0, len(pairs), _PAIRS_AT_ONCE):
         part = pairs[start : start + _PAIRS_AT_ONCE]
         low, high = np.divmod(part, count)
@@ -255,17 +255,17 @@ def _compare(texts: Texts, pairs: Ints, forest: SpanningForest, rejected: Ints) 
         part, low, high = part[unconnected], low[unconnected], high[unconnected]
         if not len(part):
             continue
-        numbers, places = np.unique([low, high], return_inverse=True)
-        left, right = places.reshape(2, -1)
+        numbers, positions = np.unique([low, high], return_inverse=True)
+        left, right = positions.reshape(2, -1)
         near = Shingles(texts(numbers)).near_pairs(left, right)
         forest.add(numbers[near[0]], numbers[near[1]], near[2])
-        found.append(np.setdiff1d(part, numbers[near[0]] * count + numbers[near[1]]))
-    return np.sort(np.concatenate(found), kind="stable")  # quick on runs that are sorted
+        parts.append(np.setdiff1d(part, numbers[near[0]] * count + numbers[near[1]]))
+    return np.sort(np.concatenate(parts), kind="stable")  # quick on runs that are sorted
 
 
-def equal_minima(one: NDArray[np.uint64], other: NDArray[np.uint64]) -> Ints:
+def equal_minima(left: NDArray[np.uint64], right: NDArray[np.uint64]) -> Ints:
     """Return the number of equal minima of signatures [N, KEYS] and others, row by row [N]."""
-    same = (one ^ other).view(np.uint8).reshape(len(one), KEYS, 8)[..., :_KEY] == 0
+    same = (left ^ right).view(np.uint8).reshape(len(left), KEYS, 8)[..., :_KEY] == 0
     counts: Ints = same.sum(axis=(1, 2))
     return counts
 
@@ -277,13 +277,13 @@ def minhash_signatures(texts: Sequence[str]) -> NDArray[np.uint64]:
         for features, row in _features(texts[start:end]):
             if not len(row):
                 continue
-            own = np.flatnonzero(np.diff(row, prepend=-1))  # the first feature of each text that has any
+            first = np.flatnonzero(np.diff(row, prepend=-1))  # the first feature of each text that has any
             mixed = (features ^ (features >> np.uint64(32))) * _MIX
             mixed ^= mixed >> np.uint64(29)
             for number, factor in enumerate(_FACTORS):
                 hashed = (mixed * factor >> np.uint64(32)).astype(np.uint32)
                 column = least[start:end, number]
-                column[row[own]] = np.minimum(column[row[own]], np.minimum.reduceat(hashed, own))
+                column[row[first]] = np.minimum(column[row[first]], np.minimum.reduceat(hashed, first))
     keys = np.zeros((len(texts), KEYS), np.uint64)
     for at in range(_KEY):  # the low byte of a minimum: all its values are equally likely
         keys |= (least[:, at::_KEY] & np.uint32(255)).astype(np.uint64) << np.uint64(8 * (_KEY - 1 - at))

@@ -109,7 +109,7 @@ def _first_split(units: Units, plan: _Plan) -> Splits:
     sizes = units.sizes
     order = np.argsort(units.strata, kind="stable")
     starts = np.flatnonzero(np.diff(units.strata[order], prepend=-1))
-    strata = [array("i", own.astype(np.int32).tobytes()) for own in np.split(order, starts[1:])]
+    strata = [array("i", rows.astype(np.int32).tobytes()) for rows in np.split(order, starts[1:])]
     draw = random.Random(plan.seed)
     missing = [0.0, 0.0, 0.0]
     split_of_unit = np.zeros(len(units), np.int8)
@@ -309,8 +309,8 @@ def _refuse_small_classes(rows: SplitRows, units: Units) -> None:
     """Refuse a label whose rows form a single unit, which can only be trained on or tested."""
     names, strata = rows.facts.stratum_names, rows.facts.strata[: rows.count]
     pairs = np.unique(strata.astype(np.int64) * len(units) + units.of_row)
-    places = np.bincount(pairs // max(1, len(units)), minlength=len(names))
-    small = sorted(names[code] for code in np.flatnonzero(places == 1))
+    unit_counts = np.bincount(pairs // max(1, len(units)), minlength=len(names))
+    small = sorted(names[code] for code in np.flatnonzero(unit_counts == 1))
     if small:
         counts = {
             name: int(count) for name, count in zip(names, np.bincount(strata, minlength=len(names)), strict=True)

@@ -120,19 +120,19 @@ def _build_units(facts: RowFacts, names: RowNumbers, parts: Sequence[int] | RowN
     from scipy.sparse import csr_matrix
     from scipy.sparse.csgraph import connected_components
 
-    own = names[first : first + len(parts)]
+    ranks = names[first : first + len(parts)]
     component = np.asarray(parts, np.int32)
     component = component - component.min(initial=0)
     count, width = int(names.max(initial=-1)) + 1, int(component.max(initial=-1)) + 1
-    graph = csr_matrix((np.ones(len(own), np.int8), (own, count + component)), shape=(count + width,) * 2)
-    label = connected_components(graph, directed=False)[1][own]
+    graph = csr_matrix((np.ones(len(ranks), np.int8), (ranks, count + component)), shape=(count + width,) * 2)
+    label = connected_components(graph, directed=False)[1][ranks]
     del graph, component
     least = np.full(count + width, count, np.int32)
-    np.minimum.at(least, label, own)
+    np.minimum.at(least, label, ranks)
     least = least[label]
     by_rank, of_row = np.unique(least, return_inverse=True)
     leader = np.empty(len(by_rank), np.int32)
-    leading = np.flatnonzero(own == least)
+    leading = np.flatnonzero(ranks == least)
     leader[of_row[leading]] = leading
     members, starts = _members(of_row, facts.ids.slice(first, len(parts)), len(by_rank))
     strata = facts.strata[first : first + len(parts)]
@@ -154,8 +154,8 @@ def _rank_names(names: Any) -> RowNumbers:
     is_new = np.zeros(len(order), bool)
     for start in range(1, len(order), _COMPARED_AT_ONCE):
         end = min(start + _COMPARED_AT_ONCE, len(order))
-        own, previous = names.take(order[start:end]), names.take(order[start - 1 : end - 1])
-        is_new[start:end] = pyarrow.compute.not_equal(own, previous).to_numpy(zero_copy_only=False)
+        current, previous = names.take(order[start:end]), names.take(order[start - 1 : end - 1])
+        is_new[start:end] = pyarrow.compute.not_equal(current, previous).to_numpy(zero_copy_only=False)
     ranks = np.empty(len(order), np.int32)
     ranks[order.to_numpy()] = np.cumsum(is_new, dtype=np.int32)
     return ranks
@@ -183,8 +183,8 @@ def most_common_strata(of_row: RowNumbers, strata: RowNumbers, names: Sequence[s
     unit, stratum = np.divmod(pairs, max(1, len(names)))
     order = np.lexsort((stratum, -times, unit))
     _, first = np.unique(unit[order], return_index=True)
-    found: RowNumbers = np.argsort(rank)[stratum[order[first]]].astype(np.int32)
-    return found
+    most_common: RowNumbers = np.argsort(rank)[stratum[order[first]]].astype(np.int32)
+    return most_common
 
 
 TRAIN, DEV, TEST = range(3)
@@ -228,20 +228,20 @@ class SplitRows:
 
         ids, fixed = self.facts.ids, self.facts.ids.slice(self.count)
         once = self.column("id").filter(pyarrow.array(self.table_splits != TEST))
-        used = [pyarrow.compute.is_in(fixed, value_set=one) for one in (ids.slice(0, self.count), once)]
+        used = [pyarrow.compute.is_in(fixed, value_set=known_ids) for known_ids in (ids.slice(0, self.count), once)]
         self.renamed[self.count :] = pyarrow.compute.or_(*used).to_numpy(zero_copy_only=False)
         if not self.renamed.any():
             return self.facts
         text, alone = pyarrow.large_string(), self.renamed & ~self.facts.has_group
         where, where_alone = pyarrow.array(self.renamed), pyarrow.array(alone)
         new = [f"{name}-test" for name in ids.filter(where).to_pylist()]
-        own = [f"row:{name}-test" for name in ids.filter(where_alone).to_pylist()]
+        new_names = [f"row:{name}-test" for name in ids.filter(where_alone).to_pylist()]
         hashes = self.facts.id_hashes.copy()
         hashes[self.renamed] = list(map(hash, new))
         return replace(
             self.facts,
             ids=pyarrow.compute.replace_with_mask(ids, where, pyarrow.array(new, text)),
-            names=pyarrow.compute.replace_with_mask(self.facts.names, where_alone, pyarrow.array(own, text)),
+            names=pyarrow.compute.replace_with_mask(self.facts.names, where_alone, pyarrow.array(new_names, text)),
             id_hashes=hashes,
         )
 
@@ -277,16 +277,16 @@ class SplitRows:
         `chosen`: the split of each example. `units`, `test_units`: of the examples and of the fixed test set.
         """
         named_by = np.full(len(self.rows), -1, np.int32)
-        for start, some in ((0, units), (self.count, test_units)):
-            several = np.flatnonzero(some.sizes[some.of_row] > 1)
-            if start + len(some.of_row) <= len(self.rows):
-                named_by[start + several] = start + some.leader[some.of_row[several]]
+        for start, side in ((0, units), (self.count, test_units)):
+            several = np.flatnonzero(side.sizes[side.of_row] > 1)
+            if start + len(side.of_row) <= len(self.rows):
+                named_by[start + several] = start + side.leader[side.of_row[several]]
         changes = RowChanges(self.renamed, named_by)
         numbers = [np.flatnonzero(chosen == at) for at in range(3)]
         numbers[TEST] = np.concatenate([numbers[TEST], np.arange(self.count, len(self.rows))])
         return {
-            name: select_rows(self.rows, own.astype(np.int32), changes)
-            for name, own in zip(SPLITS, numbers, strict=True)
+            name: select_rows(self.rows, rows_of_split.astype(np.int32), changes)
+            for name, rows_of_split in zip(SPLITS, numbers, strict=True)
         }
 
     def write_ledger(self, units: Units, chosen: Splits) -> None:
@@ -303,18 +303,18 @@ class SplitRows:
             names = self.table.column_names
             yield self.table
             for start in range(0, len(new), ROWS_AT_ONCE):
-                some = new[start : start + ROWS_AT_ONCE]
-                unit = units.of_row[some]
+                block = new[start : start + ROWS_AT_ONCE]
+                unit = units.of_row[block]
                 columns = (
-                    self.facts.ids.take(pyarrow.array(some)),
+                    self.facts.ids.take(pyarrow.array(block)),
                     self.unit_names(units, unit),
                     strata.take(pyarrow.array(units.strata[unit])),
-                    splits.take(pyarrow.array(chosen[some])),
+                    splits.take(pyarrow.array(chosen[block])),
                 )
                 yield pyarrow.table(dict(zip(names, columns, strict=True)))
-            own = (one.take(pyarrow.array(fixed)) for one in (self.facts.ids, self.facts.names))
+            of_fixed = (column.take(pyarrow.array(fixed)) for column in (self.facts.ids, self.facts.names))
             same = (pyarrow.array([text] * len(fixed), pyarrow.string()) for text in ("", "test"))
-            yield pyarrow.table(dict(zip(names, (*own, *same), strict=True)))
+            yield pyarrow.table(dict(zip(names, (*of_fixed, *same), strict=True)))
 
         write_ledger_tables(self.path, tables())
 
@@ -327,6 +327,6 @@ def last_code(values: Any, keys: Any, codes: NDArray[Any]) -> Splits:
     if not len(keys):
         return np.full(len(values), -1, np.int8)
     backwards = keys.take(pyarrow.array(np.arange(len(keys))[::-1]))
-    found = pyarrow.compute.index_in(values, value_set=backwards)
-    at = pyarrow.compute.fill_null(found, -1).to_numpy()
+    positions = pyarrow.compute.index_in(values, value_set=backwards)
+    at = pyarrow.compute.fill_null(positions, -1).to_numpy()
     return np.where(at >= 0, codes[::-1][at], -1).astype(np.int8)

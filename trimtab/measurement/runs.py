@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from statistics import fmean
 from typing import NamedTuple
 
 import numpy as np
@@ -26,7 +27,7 @@ def by_seed(answers: Sequence[Answer]) -> list[list[Answer]]:
 def mean_figures(runs: Sequence[Mapping[str, float]]) -> dict[str, float]:
     """Return the mean of every figure that all runs have."""
     shared = [name for name in (runs[0] if runs else ()) if all(name in run for run in runs)]
-    return {name: _mean([run[name] for run in runs]) for name in shared}
+    return {name: fmean([run[name] for run in runs]) for name in shared}
 
 
 def mean_classes(runs: Sequence[Classes]) -> Classes:
@@ -36,18 +37,14 @@ def mean_classes(runs: Sequence[Classes]) -> Classes:
     rows = tuple(
         replace(
             first,
-            precision=_mean([run[first.label].precision for run in named]),
-            recall=_mean([run[first.label].recall for run in named]),
-            f1=_mean([run[first.label].f1 for run in named]),
+            precision=fmean([run[first.label].precision for run in named]),
+            recall=fmean([run[first.label].recall for run in named]),
+            f1=fmean([run[first.label].f1 for run in named]),
         )
         for first in runs[0].rows
     )
     shared = [share for share in runs[0].selective if all(share in run.selective for run in runs)]
-    return Classes(rows=rows, selective={share: _mean([run.selective[share] for run in runs]) for share in shared})
-
-
-def _mean(values: Sequence[float]) -> float:
-    return math.fsum(values) / len(values)
+    return Classes(rows=rows, selective={share: fmean([run.selective[share] for run in runs]) for share in shared})
 
 
 class RunError(NamedTuple):

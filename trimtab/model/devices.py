@@ -40,7 +40,7 @@ def gpu_count() -> int:
 def inspect_compute() -> Compute:
     """Ask torch, and measure for half a second."""
     limit_threads_to_quota()
-    names = tuple(torch.cuda.get_device_name(place) for place in range(torch.cuda.device_count()))
+    names = tuple(torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count()))
     device = "cuda" if names else "cpu"
     return Compute(
         torch=str(torch.__version__),
