@@ -158,7 +158,7 @@ def scored(extractor: Extractor, asked: Sequence[Asked], *, without: bool) -> li
                     if not _is(index.passages[name].document, one.document)
                 }
                 cosines = dict(sorted(others.items(), key=lambda pair: -pair[1])[: 2 * DEPTH])
-            names, features_CF = extractor.features(one.question, cosines)
+            names, features_CF = extractor.scorer.features(one.question, cosines)
             named = names_in(one.question)
             strange = [all(without and _is(name, one.document) for name in standing.get(word, ())) for word in named]
             texts = [] if without else [index.passages[name].text for name in names]

@@ -19,7 +19,7 @@ from trimtab.base.config import SplitTable
 from trimtab.base.records import Document, Example, Message, Section
 from trimtab.base.task import load_task
 from trimtab.data import audit as audit_module
-from trimtab.data import duplicates, join
+from trimtab.data import duplicates, similarity_join
 from trimtab.data.audit import Audit, audit_rows
 from trimtab.data.checks import check_examples
 from trimtab.data.duplicates import DuplicatePair, dedup_text, duplicate_pairs
@@ -240,8 +240,8 @@ def test_an_estimate_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         return [remark.level for remark in open_workspace(load_task(file)).remarks if "MinHash" in remark.text]
 
     assert said() == []
-    monkeypatch.setattr(join, "PRODUCTS_A_FEATURE", 0)
-    monkeypatch.setattr(join, "FEW_PRODUCTS", 0)
+    monkeypatch.setattr(similarity_join, "PRODUCTS_A_FEATURE", 0)
+    monkeypatch.setattr(similarity_join, "FEW_PRODUCTS", 0)
     assert said() == ["note"]
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trimtab.data import join
+from trimtab.data import similarity_join
 from trimtab.data.duplicates import DuplicatePair, duplicate_pairs, find_duplicates, normalise_text
 from trimtab.data.shingles import NEAR
 
@@ -191,8 +191,8 @@ def sentences() -> list[str]:
 
 
 def by_minhash(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(join, "PRODUCTS_A_FEATURE", 0)
-    monkeypatch.setattr(join, "FEW_PRODUCTS", 0)
+    monkeypatch.setattr(similarity_join, "PRODUCTS_A_FEATURE", 0)
+    monkeypatch.setattr(similarity_join, "FEW_PRODUCTS", 0)
 
 
 def test_minhash_finds_what_the_exact_join_finds(sentences: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,8 +215,8 @@ def test_minhash_finds_what_the_exact_join_finds(sentences: list[str], monkeypat
 def test_exact_join_reports_every_pair_of_a_set_in_several_blocks(
     sentences: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(join, "_BLOCK", 64)
-    monkeypatch.setattr(join, "_CHUNK", 256)
+    monkeypatch.setattr(similarity_join, "_BLOCK", 64)
+    monkeypatch.setattr(similarity_join, "_CHUNK", 256)
     found = {(a, b) for a, b, _ in find_duplicates(sentences).near_pairs}
     sets = [features(normalise_text(text)) for text in sentences]
     holders: dict[tuple[str, str], list[int]] = {}

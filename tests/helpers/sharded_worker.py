@@ -17,8 +17,8 @@ from pathlib import Path
 import torch
 from tiny_models import answered, base_of, random_rows
 
-from trimtab.base.cgroups import MemoryUse
 from trimtab.base.errors import InputError, StoppedError
+from trimtab.base.machine import MemoryUse
 from trimtab.base.progress import Progress
 from trimtab.model import process_group
 from trimtab.model.adapters.apply import attach, save_adapter

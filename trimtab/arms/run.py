@@ -50,7 +50,7 @@ from trimtab.measurement.figures import (
 )
 from trimtab.measurement.latency import PASSES, latency_bound, latency_percentiles
 from trimtab.measurement.metrics import abstention
-from trimtab.measurement.seeds import by_seed, mean_classes, mean_figures
+from trimtab.measurement.runs import by_seed, mean_classes, mean_figures
 from trimtab.model.fast.packed_weights import packed
 from trimtab.model.threads import ProcessorShare
 

@@ -24,7 +24,8 @@ from trimtab.data.chat import SkipRow
 from trimtab.data.columns import LAYOUTS, ColumnRequest, Columns, RequestedColumns, find_columns
 from trimtab.data.nested import split_of
 from trimtab.data.notes import columns_note, parts_note, squad_note
-from trimtab.data.readers import SUFFIXES, RawRow, RawRows, read_hub, read_raw_rows
+from trimtab.data.raw_rows import RawRow, RawRows
+from trimtab.data.readers import SUFFIXES, read_hub, read_raw_rows
 from trimtab.data.row_store import RowWriter, repeated_positions, select_rows
 from trimtab.data.rows import RowContent, RowReader
 from trimtab.data.sources import resolve_pattern

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from trimtab.base.errors import InputError, PackageError
 from trimtab.base.files import split_sheet
 from trimtab.base.records import Refusal
 from trimtab.base.sanitize import one_line, printable
+from trimtab.data.excel import read_excel
 from trimtab.data.nested import (
     is_by_class,
     is_by_id,
@@ -23,8 +23,10 @@ from trimtab.data.nested import (
     split_of,
     with_text,
 )
+from trimtab.data.parquet import read_parquet
+from trimtab.data.raw_rows import RawRow, RawRows, column_names
 from trimtab.data.sources import LINE_CAP, MB, kind_of_file, read_text, read_text_lines
-from trimtab.data.strict_json import LONE_SURROGATE, first_duplicate, has_lone_surrogate, parse_json, type_name
+from trimtab.data.strict_json import LONE_SURROGATE, has_lone_surrogate, parse_json, type_name
 
 TEXT_SUFFIXES = (".jsonl", ".jsonl.gz", ".ndjson", ".json", ".json.gz", ".csv", ".csv.gz", ".tsv", ".tsv.gz")
 SUFFIXES = (*TEXT_SUFFIXES, ".parquet", ".xlsx")
@@ -38,33 +40,6 @@ _BINARY = (".parquet", ".xlsx")
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
-@dataclass(frozen=True, slots=True)
-class RawRow:
-    """One row as it is in the file.
-
-    `line` is its first line; in Parquet, datasets of the hub and one-line JSON files its number from 1. `part`: the
-    name of its split, if the file is a dictionary of splits.
-    """
-
-    file: str
-    line: int
-    fields: Mapping[str, Any]
-    part: str = ""
-
-    def error(self, problem: str, remedy: str, field: str | None = None) -> InputError:
-        """Return an InputError at this row, on one printable line."""
-        return InputError(
-            printable(problem), printable(remedy), file=self.file, line=self.line, field=field and printable(field, 80)
-        )
-
-    def refusal(self, reason: str, remedy: str) -> Refusal:
-        """Return the ledger line about this row."""
-        return Refusal(file=self.file, line=self.line, reason=printable(reason), remedy=printable(remedy))
-
-
-RawRows = Iterator[RawRow | Refusal]
-
-
 def read_raw_rows(path: Path, encoding: str = "utf-8") -> RawRows:
     """Yield the rows of a file by its suffix; a row to skip comes as a Refusal.
 
@@ -75,12 +50,8 @@ def read_raw_rows(path: Path, encoding: str = "utf-8") -> RawRows:
     name = file.name.lower().removesuffix(".gz")
     kind = "" if name.endswith(_BINARY) else kind_of_file(file)
     if kind == "Excel" or name.endswith(".xlsx"):
-        from trimtab.data.excel import read_excel
-
         return read_excel(path)
     if kind == "Parquet" or name.endswith(".parquet"):
-        from trimtab.data.parquet import read_parquet
-
         return read_parquet(path)
     if name.endswith((".jsonl", ".ndjson")):
         return _json_lines(path, encoding)
@@ -265,15 +236,6 @@ def _csv_error(error: csv.Error, path: Path, line: int) -> InputError:
         text = "a double quote opens a field in this row and closes before the field ends"
         return InputError(text, 'close it at the end, and write a quote inside as ""', file=path, line=line)
     return InputError(f"not valid CSV ({text})", 'write a quote inside a quoted field as ""', file=path, line=line)
-
-
-def column_names(cells: Sequence[str], path: Path, line: int) -> list[str]:
-    """Return the names of the columns, `column N` for an empty one; raises InputError for duplicates."""
-    header = [cell.strip() or f"column {number}" for number, cell in enumerate(cells, start=1)]
-    duplicate = first_duplicate(header)
-    if duplicate is not None:
-        raise InputError(f"two columns are called {duplicate[:80]!r}", "rename one", file=path, line=line)
-    return header
 
 
 def has_hub_test(name: str) -> bool:

@@ -14,8 +14,8 @@ from queue import SimpleQueue
 from typing import Any, Literal
 from urllib.parse import unquote, urljoin, urlsplit
 
-from trimtab.base.cgroups import cores, memory_use
 from trimtab.base.errors import InputError
+from trimtab.base.machine import cores, memory_use
 from trimtab.base.progress import Progress
 from trimtab.base.records import Document
 from trimtab.base.worker import Worker

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from trimtab.base.errors import InputError
 from trimtab.data import readers
+from trimtab.data.raw_rows import RawRow
 from trimtab.data.sources import read_bytes, read_text, utf16_or_32
 from trimtab.measurement.numerals import words
 from trimtab.publishing.records import SurfaceQuestion
@@ -212,7 +213,7 @@ def read_table(path: Path, encoding: str = "utf-8") -> Table:
         return list(_csv(path, encoding))
     found: Table = []
     for row in readers.read_raw_rows(path, encoding):
-        if not isinstance(row, readers.RawRow):
+        if not isinstance(row, RawRow):
             raise InputError(row.reason, row.remedy, file=row.file, line=row.line)
         found.append((row.line, {name: _cell(value) for name, value in row.fields.items()}))
     return found

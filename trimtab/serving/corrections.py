@@ -12,7 +12,7 @@ from trimtab.base.task import Task
 from trimtab.data.chat import SkipRow
 from trimtab.data.columns import ColumnRequest, RequestedColumns, find_columns
 from trimtab.data.formats import SAMPLE
-from trimtab.data.readers import RawRow
+from trimtab.data.raw_rows import RawRow
 from trimtab.data.rows import RowReader
 
 CorrectedRow = Mapping[str, Any]

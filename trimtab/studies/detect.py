@@ -14,7 +14,8 @@ from trimtab.data import documents
 from trimtab.data.columns import ColumnRequest
 from trimtab.data.encodings import ASCII, UTF8, detect_encoding, non_ascii_words, reads_correctly
 from trimtab.data.formats import NO_REQUEST, DetectedFormat, detect, detect_hub
-from trimtab.data.readers import SUFFIXES, TEXT_SUFFIXES, RawRow, has_hub_test, read_raw_rows
+from trimtab.data.raw_rows import RawRow
+from trimtab.data.readers import SUFFIXES, TEXT_SUFFIXES, has_hub_test, read_raw_rows
 from trimtab.data.sources import files_below, read_text_lines
 
 MANY_DOCUMENTS = 2

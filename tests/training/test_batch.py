@@ -14,9 +14,14 @@ from trimtab.base.common_prefix import common_prefix_length
 from trimtab.base.records import Encoded
 from trimtab.model.adapters.apply import add_lora, attach, trainable_parameters, unfreeze
 from trimtab.training import batch as batches_of
-from trimtab.training import prefix_sharing as trees
-from trimtab.training.batch import TrainingRow, micro_batches, pack_rows
-from trimtab.training.prefix_sharing import MIN_SHARED_TOKENS, prefix_tree, without_sharing
+from trimtab.training.batch import (
+    MIN_SHARED_TOKENS,
+    TrainingRow,
+    micro_batches,
+    pack_rows,
+    prefix_tree,
+    without_sharing,
+)
 from trimtab.training.sft import SupervisedObjective
 
 pytestmark = pytest.mark.no_kernels
@@ -115,7 +120,7 @@ def test_loss_and_gradients_are_those_of_the_padded_batch(family, tokens, monkey
 @pytest.mark.parametrize("method", ["lora", "dora", "ia3", "bitfit", "soft-prompt", "prefix"])
 def test_every_method_trains_on_a_tree_as_on_rows_laid_end_to_end(method, monkeypatch):
     def gradients(least):
-        monkeypatch.setattr(trees, "MIN_SHARED_TOKENS", least)
+        monkeypatch.setattr(batches_of, "MIN_SHARED_TOKENS", least)
         base, rows = base_of("llama"), family_tree(1)
         attach(base, method, 0, rank=4, virtual_tokens=5)
         objective = SupervisedObjective(rows, batch=len(rows), seed=0)

@@ -7,8 +7,8 @@ import pytest
 
 from trimtab.data import duplicates
 from trimtab.data.duplicates import DuplicateIndex, find_duplicates
-from trimtab.data.minhash import HASHES, equal_minima, minhash_signatures
 from trimtab.data.shingles import Shingles
+from trimtab.data.similarity_join import HASHES, equal_minima, minhash_signatures
 
 LETTERS = list("abcdefghijklmnopqrstuvwxyz")
 
