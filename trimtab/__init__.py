@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from trimtab.publishing.plan import surface_plan
     from trimtab.publishing.trial import surface_try
     from trimtab.serving.feedback_export import feedback_export
+    from trimtab.serving.options import ServerOptions
     from trimtab.serving.serve import serve
     from trimtab.studies.ask import ask
     from trimtab.studies.audit import audit
@@ -70,6 +71,7 @@ __all__ = [
     "HourPrice",
     "LabelPrice",
     "RewardTable",
+    "ServerOptions",
     "SplitTable",
     "TargetTable",
     "Task",
@@ -112,6 +114,7 @@ _TABLES = ("Api", "Arm", "Base", "Cost", "Change", "Drift", "Reward", "Split", "
 _HOME = {
     "HourPrice": "trimtab.base.config",
     "LabelPrice": "trimtab.base.config",
+    "ServerOptions": "trimtab.serving.options",
     "Task": "trimtab.base.task",
     "TokenPrice": "trimtab.base.config",
     "TrimtabError": "trimtab.base.errors",

@@ -63,7 +63,7 @@ def test_another_text_is_tied_within_the_bound_and_different_beyond_it(arm: str,
         assert lead.log_probability is not None
         assert other.log_probability is not None
         gap = lead.log_probability - other.log_probability
-        stored = [replace(first, answer=answer.reply.text), replace(first, answer=other.text.lstrip() + "...")]
+        stored = [replace(first, answer=answer.text), replace(first, answer=other.text.lstrip() + "...")]
         wide, narrow = [await check_answers(dispatcher, served, stored, tie) for tie in (gap + 1e-3, gap - 1e-3)]
         assert wide == SelfCheck(equal=1, tied=1, different=0)
         assert narrow == SelfCheck(equal=1, tied=0, different=1)
@@ -78,9 +78,9 @@ def test_another_label_is_tied_within_the_bound_and_different_beyond_it(arm: str
         served = dispatcher.find_model(arm)
         messages = (Message(role="user", content="The bridge of Bonn"),)
         answer = await dispatcher.answer(served, OnlineQuestion(id="label", messages=messages))
-        (first, most), (second, next_most) = sorted(
-            answer.reply.generation.probabilities.items(), key=lambda pair: -pair[1]
-        )[:2]
+        (first, most), (second, next_most) = sorted(answer.generation.probabilities.items(), key=lambda pair: -pair[1])[
+            :2
+        ]
         gap = math.log(most / next_most)
         stored = [StoredQuestion(messages=messages, answer=label) for label in (first, second, "no label")]
         wide, narrow = [await check_answers(dispatcher, served, stored, tie) for tie in (gap + 1e-9, gap - 1e-9)]

@@ -9,11 +9,11 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-from trimtab.arms.online import OnlineQuestion, TokenLogprob
+from trimtab.arms.online import OnlineQuestion, OnlineReply, TokenLogprob
 from trimtab.arms.store import ANSWERS, StoredQuestion
 from trimtab.arms.workspace import Workspace
 from trimtab.measurement.evaluate import load_answers
-from trimtab.serving.dispatcher import CompleteAnswer, Dispatcher, new_id
+from trimtab.serving.dispatcher import Dispatcher, new_id
 from trimtab.serving.middleware import Refused
 from trimtab.serving.served_model import SelfCheck, ServedModel
 
@@ -45,14 +45,14 @@ async def check_answers(
         return None
     answers = await _ask(dispatcher, served, stored)
     pairs = zip(answers, stored, strict=True)
-    unequal = [(answer, question) for answer, question in pairs if answer.reply.text != question.answer]
+    unequal = [(answer, question) for answer, question in pairs if answer.text != question.answer]
     tied = sum(gap <= tie for gap in await _gaps(dispatcher, served, unequal))
     return SelfCheck(equal=len(stored) - len(unequal), tied=tied, different=len(unequal) - tied)
 
 
 async def _ask(
     dispatcher: Dispatcher, served: ServedModel, stored: Sequence[StoredQuestion], **options: Any
-) -> list[CompleteAnswer]:
+) -> list[OnlineReply]:
     questions = [OnlineQuestion(id=new_id("self"), messages=one.messages, **options) for one in stored]
     asked = [asyncio.ensure_future(dispatcher.answer(served, question)) for question in questions]
     await asyncio.wait(asked)  # all have ended when the first failure is raised
@@ -60,17 +60,16 @@ async def _ask(
 
 
 async def _gaps(
-    dispatcher: Dispatcher, served: ServedModel, unequal: Sequence[tuple[CompleteAnswer, StoredQuestion]]
+    dispatcher: Dispatcher, served: ServedModel, unequal: Sequence[tuple[OnlineReply, StoredQuestion]]
 ) -> list[float]:
     """Return by how many nats each answer was preferred to the stored one where they part, infinite if unknown: by the
     probabilities of the labels, or else by those of the tokens, for which the questions are asked again.
     """
     if not unequal:
         return []
-    if all(answer.reply.generation.probabilities for answer, _ in unequal):
+    if all(answer.generation.probabilities for answer, _ in unequal):
         return [
-            _label_gap(answer.reply.generation.probabilities, answer.reply.text, question.answer)
-            for answer, question in unequal
+            _label_gap(answer.generation.probabilities, answer.text, question.answer) for answer, question in unequal
         ]
     stored = [question for _, question in unequal]
     try:
@@ -80,7 +79,7 @@ async def _gaps(
             raise
         return [math.inf] * len(stored)  # the arm chooses whole texts
     return [
-        0.0 if answer.reply.text == question.answer else token_gap(answer.tokens, question.answer)
+        0.0 if answer.text == question.answer else token_gap(answer.tokens, question.answer)
         for answer, question in zip(answers, stored, strict=True)
     ]
 

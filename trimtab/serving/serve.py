@@ -56,6 +56,7 @@ from trimtab.serving.feedback import FeedbackStore, open_feedback_store
 from trimtab.serving.follow import CanarySource, FollowAlias, Follower, LoadedRelease, SelfCheckResult
 from trimtab.serving.metrics import Metrics, RequestLog
 from trimtab.serving.middleware import Refused, RequestLimiter
+from trimtab.serving.options import DEFAULT_OPTIONS, ServerOptions
 from trimtab.serving.self_check import check_answers, stored_answers
 from trimtab.serving.served_model import SelfCheck, ServedModel
 from trimtab.serving.server import bind_socket, refuse_while_loading, require_key_pair, run_server
@@ -98,16 +99,9 @@ def serve(
     follow: FollowAlias | None = None,
     canaries: CanarySource | None = None,
     run: str | None = None,
-    host: str = "127.0.0.1",
-    port: int = 8000,
-    keys: Path | None = None,
-    names: Sequence[str] = (),
-    certificate: tuple[Path, Path] | None = None,
-    most: int = 128,
+    server: ServerOptions = DEFAULT_OPTIONS,
     unequal: bool = False,
     eight_bit: bool = False,
-    log_texts: bool = False,
-    store: str | None = None,
     allow: Sequence[str] = (),
     listeners: Sequence[Listener] | None = None,
     on_ready: Callable[[RunningServer], None] | None = None,
@@ -119,23 +113,19 @@ def serve(
     checked, and takes over between two requests; on failure the old one goes on. `canaries`: of the same registry,
     whose candidates answer their share of the users.
 
-    Without `keys` (a file of hashes) a start token opens the server, which then listens on this machine only. `names`
-    are additional host names, `certificate` the files of a certificate and its key, `most` the requests that may run or
-    wait.
-
     At the start stored test questions are asked again: if more answers of an arm differ than rounding explains
     (MOST_DIFFERENT), the server refuses to start, unless `unequal`. With `eight_bit` arms answer with 8-bit weights, as
     `eval` measured them; the server refuses to start without that measurement, and if it shows a loss beyond the
     margin.
 
-    Feedback goes to `store`: a file or a `postgresql://` URL, by default `.trimtab/feedback.db`; a sample of the
-    answers is stored there too if the task file has `upkeep.traffic`. `on_ready` is called once the server answers.
+    `server`: where it listens, who may ask, and where feedback is kept (by default `.trimtab/feedback.db`); a sample of
+    the answers is stored there too if the task file has `upkeep.traffic`. `on_ready` is called once the server answers.
     `run` is the run or study whose weights answer. Raises InputError for an address that others can reach without keys,
     MissingError for an arm without weights.
     """
-    if certificate is not None:
-        require_key_pair(*certificate)
-    token, api_keys = _keys_for(host, keys)
+    if server.key_pair is not None:
+        require_key_pair(*server.key_pair)
+    token, api_keys = _keys_for(server.host, server.keys)
     if follow is not None:
         _refuse_beside_alias(arms, run, bundle, signed_by, eight_bit=eight_bit)
     bundled = _open_bundle(bundle, signed_by, arms, run, eight_bit=eight_bit)
@@ -146,11 +136,11 @@ def serve(
         require_answers(arm, own_task)
     with run_context(own_task, chosen, listeners=listeners, allow=allow, scores=False) as context, ExitStack() as stack:
         threads = stack.enter_context(single_thread())
-        listening_socket = stack.enter_context(bind_socket(host, port))
-        port = listening_socket.getsockname()[1]
-        end_refusing = stack.enter_context(refuse_while_loading(listening_socket, certificate))
-        feedback_store = stack.enter_context(open_feedback_store(own_task, store))
-        record = _traffic_recorder(own_task, store, stack, context)
+        listening_socket = stack.enter_context(bind_socket(server.host, server.port))
+        server = replace(server, port=listening_socket.getsockname()[1])
+        end_refusing = stack.enter_context(refuse_while_loading(listening_socket, server.key_pair))
+        feedback_store = stack.enter_context(open_feedback_store(own_task, server.store))
+        record = _traffic_recorder(own_task, server.store, stack, context)
         for line in bundled.notes if bundled else ():
             context.note(line)
         eight_bit_losses: dict[str, EightBit] = {}
@@ -172,22 +162,12 @@ def serve(
             eight_bit_losses = eight_bit_costs(source.measured, math.inf if unequal else own_task.target.margin)
             served = stack.enter_context(_serve_arms(source, chosen, threads))
             self_check = partial(_self_check, served=served, source=source, unequal=unequal)
-        parts = _app_parts(
-            own_task,
-            served,
-            AllowedHosts(host, port, names),
-            api_keys,
-            feedback_store,
-            record,
-            most,
-            log_texts=log_texts,
-        )
+        parts = _app_parts(own_task, served, server, api_keys, feedback_store, record)
         if parts.traffic:
             stack.callback(parts.traffic.close)
-        stack.enter_context(shared_limits(store, api_keys, parts.log))
+        stack.enter_context(shared_limits(server.store, api_keys, parts.log))
         dispatcher, release = parts.dispatcher, served[0].release
         del served  # a replaced version must not stay in memory
-        address = f"{'https' if certificate else 'http'}://{'[' + host + ']' if ':' in host else host}:{port}"
 
         async def on_started() -> None:
             checks, silent = await self_check(dispatcher)
@@ -197,7 +177,7 @@ def serve(
                 follower.start(dispatcher, parts.log)
             if on_ready:
                 serving = RunningServer(
-                    url=address,
+                    url=server.url,
                     token=token,
                     models=tuple(dispatcher.models),
                     checks=checks,
@@ -209,7 +189,7 @@ def serve(
 
         app = build(parts)
         end_refusing()
-        run_server(app, listening_socket, certificate, parts.limiter, on_started)
+        run_server(app, listening_socket, server.key_pair, parts.limiter, on_started)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -353,22 +333,19 @@ def _load_release(release: Release, *, near: Path, threads: int, unequal: bool) 
 def _app_parts(
     task: Task,
     served: Sequence[ServedModel],
-    hosts: AllowedHosts,
+    server: ServerOptions,
     keys: ApiKeys,
     store: FeedbackStore,
     record: Callable[[Metrics], Recorder] | None,
-    most: int,
-    *,
-    log_texts: bool,
 ) -> AppParts:
     """Build the components of the application."""
-    limiter, log = RequestLimiter(most), RequestLog(with_texts=log_texts)
+    limiter, log = RequestLimiter(server.most), RequestLog(with_texts=server.log_texts)
     metrics = Metrics(limiter)
     recorder = record(metrics) if record else None
     return AppParts(
-        dispatcher=Dispatcher(task.task.name, served, metrics, log, most, recorder),
+        dispatcher=Dispatcher(task.task.name, served, metrics, log, server.most, recorder),
         limiter=limiter,
-        hosts=hosts,
+        hosts=AllowedHosts(server.host, server.port, server.names or ()),
         keys=keys,
         metrics=metrics,
         log=log,
