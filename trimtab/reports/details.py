@@ -30,11 +30,11 @@ FEW = 10  # a slice of fewer questions shows next to nothing
 
 def slices_section(study: StudyFolder) -> Slices | None:
     """Return the scores per slice, the largest slice first; slices of few questions stand apart."""
-    entries = [one for one in study.done if one.slices]
-    names = list(dict.fromkeys(name for one in entries for name in one.slices))
+    entries = [one for one in study.done if one.result.slices]
+    names = list(dict.fromkeys(name for one in entries for name in one.result.slices))
     if not names:
         return None
-    sizes = {name: max(one.slices[name].n for one in entries if name in one.slices) for name in names}
+    sizes = {name: max(one.result.slices[name].n for one in entries if name in one.result.slices) for name in names}
     names.sort(key=lambda name: (-sizes[name], name))
     left = len(names) - MOST_SLICES
     shown = {name: sizes[name] for name in names[:MOST_SLICES]}
@@ -56,13 +56,14 @@ def slices_section(study: StudyFolder) -> Slices | None:
 
 def _slice_grid(study: StudyFolder, entries: Sequence[ArmEntry], sizes: Mapping[str, int], title: str) -> Grid:
     """Return a table with a row per slice and a column per arm, transposed if there are more arms than slices."""
-    arms = [arm_label(one.arm, study.verdict.arm) for one in entries]
+    arms = [arm_label(one.arm, study.result.verdict.arm) for one in entries]
     titles = [
         StyledText(text=shorten(name, 80), soft=f"n\u00a0=\u00a0{size:,}" if size else "")
         for name, size in sizes.items()
     ]
     cells: list[list[Cell]] = [
-        [estimate_cell(one.slices[name]) if name in one.slices else DASH for one in entries] for name in sizes
+        [estimate_cell(one.result.slices[name]) if name in one.result.slices else DASH for one in entries]
+        for name in sizes
     ]
     if len(entries) > len(sizes):
         columns = (Column(title="Arm"), *(Column(title=title) for title in titles))

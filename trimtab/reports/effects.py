@@ -37,13 +37,15 @@ def factorial_section(study: StudyFolder) -> WeightsByContext | None:
     weights = dict.fromkeys(weights_label(one.arm) for one in sorted(entries, key=_base_first))
     contexts = sorted({one.arm.context for one in entries}, key=context_row)
     effects = _effects(study)
-    scored_arms = sum(one.score is not None for one in entries)
+    scored_arms = sum(one.result.score is not None for one in entries)
     if scored_arms < 2 or (not effects and (len(weights) < 2 or len(contexts) < 2)):
         return None
     rows = []
     for context in contexts:
         here = [one for one in entries if one.arm.context == context]
-        cells = [_cell([one for one in here if weights_label(one.arm) == name], study.verdict.arm) for name in weights]
+        cells = [
+            _cell([one for one in here if weights_label(one.arm) == name], study.result.verdict.arm) for name in weights
+        ]
         rows.append((describe_context(context), *cells))
     lead = "Tuning changes what the model is; context changes what it sees. Scores with unadjusted 95% intervals."
     columns = (Column(title="Context ↓ Weights →"), *(Column(title=name, text=True) for name in weights))
@@ -63,9 +65,9 @@ def _cell(entries: Sequence[ArmEntry], chosen: str | None) -> Cell:
     return (
         StackedBar(
             entries=tuple(
-                (arm_label(one.arm, chosen), estimate_cell(one.score))
-                if one.status == "done" and one.score is not None
-                else (arm_label(one.arm), StyledText(text=one.status.replace("_", " "), tone="no"))
+                (arm_label(one.arm, chosen), estimate_cell(one.result.score))
+                if one.result.status == "done" and one.result.score is not None
+                else (arm_label(one.arm), StyledText(text=one.result.status.replace("_", " "), tone="no"))
                 for one in entries
             )
         )
@@ -141,7 +143,7 @@ def interaction_words(square: TwoByTwo, found: Estimate) -> str:
 
 def comparisons_section(study: StudyFolder) -> Comparisons | None:
     """Return the planned comparisons in words."""
-    if not study.comparisons:
+    if not study.result.comparisons:
         return None
     lead = (
         "The best arm with each other one, and each blend with its parts, on the same questions; differences "
@@ -150,12 +152,12 @@ def comparisons_section(study: StudyFolder) -> Comparisons | None:
     )
     rows = [
         (
-            comparison_words(one, study.level),
+            comparison_words(one, study.result.level),
             format_signed(one.difference),
             format_difference_interval(one.low, one.high),
             format_p(one.p_holm),
         )
-        for one in map(better_first, study.comparisons)
+        for one in map(better_first, study.result.comparisons)
     ]
     columns = tuple(Column(title=title) for title in ("Outcome", "Difference", "95% interval", "p after Holm"))
     return Comparisons(

@@ -21,7 +21,7 @@ MOST_STEPS = 5  # improvements listed in a cell
 
 def effort_section(study: StudyFolder) -> EffortView | None:
     """Return the search of every arm that made one; None if nothing was searched."""
-    entries = [(one, one.effort) for one in study.done if one.effort is not None]
+    entries = [(one, one.result.effort) for one in study.done if one.result.effort is not None]
     if not entries:
         return None
     lead = (
@@ -32,7 +32,7 @@ def effort_section(study: StudyFolder) -> EffortView | None:
     columns = ("Arm", "Spent", "Trials", "Best on dev as it grew", "Ended")
     rows: list[tuple[Cell, ...]] = [
         (
-            arm_label(one.arm, study.verdict.arm),
+            arm_label(one.arm, study.result.verdict.arm),
             format_seconds(found.seconds),
             format_number(len(found.trials)),
             _growth(found),

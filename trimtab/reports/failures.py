@@ -36,13 +36,13 @@ def failures_section(study: StudyFolder) -> Failures | None:
     ]
     rows: list[tuple[Cell, ...]] = [
         (
-            arm_label(one.arm, study.verdict.arm),
+            arm_label(one.arm, study.result.verdict.arm),
             *(_spread(one.answers) if graded else (_share(counts[name]["none"], len(one.answers)),)),
             *(_share(counts[name][kind], len(one.answers)) for kind in kinds),
         )
         for name, one in entries.items()
     ]
-    first = sorted(entries, key=lambda name: name != study.verdict.arm)
+    first = sorted(entries, key=lambda name: name != study.result.verdict.arm)
     by_arm = {name: entries[name].answers for name in first}
     return Failures(
         heading=heading,
@@ -120,7 +120,7 @@ def question_view(
 def side_by_side_section(study: StudyFolder) -> SideBySide | None:
     """Return a few questions with the answers of all arms side by side."""
     entries = {one.name: one for one in study.done if one.answers}
-    found = disagreements({name: one.answers for name, one in entries.items()}, study.verdict.arm)
+    found = disagreements({name: one.answers for name, one in entries.items()}, study.result.verdict.arm)
     if not found:
         return None
     lead = (
@@ -130,7 +130,7 @@ def side_by_side_section(study: StudyFolder) -> SideBySide | None:
     return SideBySide(
         heading=Heading(id="answers", link="Answers", title="Answers side by side", lead=lead),
         questions=tuple(
-            question_view([(entries[name].arm, answer) for name, answer in answers.items()], study.verdict.arm)
+            question_view([(entries[name].arm, answer) for name, answer in answers.items()], study.result.verdict.arm)
             for answers in found
         ),
     )

@@ -13,7 +13,7 @@ from trimtab.reports.view import LearningCurves
 
 def learning_section(study: StudyFolder) -> LearningCurves | None:
     """Return the learning curve of every arm that has one."""
-    entries = [(one, one.learning) for one in study.done if one.learning is not None]
+    entries = [(one, one.result.learning) for one in study.done if one.result.learning is not None]
     if not entries:
         return None
     first = entries[0][1]
@@ -32,7 +32,11 @@ def learning_section(study: StudyFolder) -> LearningCurves | None:
         Column(title=f"{first.more:,} more rows would add", interval="95%"),
     )
     rows: list[tuple[Cell, ...]] = [
-        (arm_label(one.arm, study.verdict.arm), *(format_score(point.score) for point in curve.points), _gain(curve))
+        (
+            arm_label(one.arm, study.result.verdict.arm),
+            *(format_score(point.score) for point in curve.points),
+            _gain(curve),
+        )
         for one, curve in entries
     ]
     grid = Grid(label="Learning curves", columns=columns, rows=tuple(rows))

@@ -52,7 +52,7 @@ def _plan(study: StudyFolder, figures: Mapping[str, Any]) -> Grid | None:
         time, memory_figure = _figure(figures, f"{one.name}.seconds"), _figure(figures, f"{one.name}.memory_mb")
         measured = _figure(figures, f"{one.name}.measured_seconds").get("value")
         if "value" in time:
-            peak = one.peak_memory_mb if "value" in memory_figure else None
+            peak = one.result.peak_memory_mb if "value" in memory_figure else None
             time_cells = (_predicted_time(time), format_seconds(measured) if measured else DASH, _error(time))
             memory_cells = (
                 format_memory(memory_figure["value"]) if "value" in memory_figure else DASH,

@@ -10,7 +10,7 @@ from trimtab.reports.view import MemorisationView
 
 def memorisation_section(study: StudyFolder) -> MemorisationView | None:
     """Return the exposure of every arm that was trained on canaries."""
-    entries = [(one, one.exposure) for one in study.done if one.exposure is not None]
+    entries = [(one, one.result.exposure) for one in study.done if one.result.exposure is not None]
     if not entries:
         return None
     first = entries[0][1]
@@ -32,7 +32,7 @@ def memorisation_section(study: StudyFolder) -> MemorisationView | None:
     by_chance = f"{highest_by_chance(first.canaries, first.controls):.2f}"
     rows: list[tuple[Cell, ...]] = [
         (
-            arm_label(one.arm, study.verdict.arm),
+            arm_label(one.arm, study.result.verdict.arm),
             f"{found.mean:.2f}",
             f"{found.highest:.2f}",
             by_chance,

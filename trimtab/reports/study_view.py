@@ -25,7 +25,7 @@ def build_view(study: StudyFolder) -> StudyView:
     """Return the view from which the page and the Markdown are rendered."""
     header = header_section(study)
     return StudyView(
-        title=f"{study.task}: {header.headline}",
+        title=f"{study.result.task}: {header.headline}",
         header=header,
         quality=quality_section(study),
         tradeoffs=tradeoffs_section(study),
