@@ -15,11 +15,11 @@ from read_studies import changed
 
 from trimtab.measurement.evaluate import load_answers
 from trimtab.reports import all_answers as every_module
-from trimtab.reports.all_answers import all_answers_section, answers_json
+from trimtab.reports.all_answers import AllAnswers, all_answers_section, answers_json
+from trimtab.reports.failures import QuestionView
 from trimtab.reports.folder import StudyFolder, read_study
 from trimtab.reports.labels import FAILURES
 from trimtab.reports.page import write_report
-from trimtab.reports.view import AllAnswers, QuestionView
 
 Make = Callable[..., Path]
 DATA = re.compile(r'<script type="application/json" id="every-data">(.*?)</script>', re.S)

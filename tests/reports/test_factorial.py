@@ -14,8 +14,7 @@ from read_studies import changed
 from trimtab.base.records import Answer, Arm
 from trimtab.base.results import ArmResult, Estimate
 from trimtab.reports.components import StackedBar
-from trimtab.reports.effects import factorial_section, interaction_words
-from trimtab.reports.factorial import two_by_twos
+from trimtab.reports.effects import factorial_section, interaction_words, two_by_twos
 from trimtab.reports.folder import ArmEntry, StudyFolder, read_study
 from trimtab.reports.page import write_report
 from trimtab.reports.quality import quality_section

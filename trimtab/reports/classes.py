@@ -3,6 +3,8 @@ person."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from trimtab.base.records import Calibration, CalibrationMethod
 from trimtab.measurement.calibration import reliability
 from trimtab.measurement.error_analysis import mistakes
@@ -10,7 +12,6 @@ from trimtab.reports.components import Cell, Column, Grid, Heading, ReliabilityD
 from trimtab.reports.folder import ArmEntry, StudyFolder
 from trimtab.reports.formatting import DASH, format_number, format_score, plural, shorten
 from trimtab.reports.labels import arm_family
-from trimtab.reports.view import ByClass, CalibrationView
 
 MOST_MISTAKES, FOLD_FROM = 10, 13
 WAYS: dict[CalibrationMethod, str] = {
@@ -26,6 +27,31 @@ ECE = {
     "ece_by_chance": "Expected if calibrated",
     "ece_debiased": "Excess",
 }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CalibrationView:
+    """The calibration of each arm's probabilities, before and after, with a chart each."""
+
+    title: str
+    note: str
+    grid: Grid
+    charts: tuple[ReliabilityDiagram, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ByClass:
+    """One arm's classes, its confusions, selective accuracy, and calibration; many classes are `folded`."""
+
+    heading: Heading
+    mistakes: Grid | None
+    title: str
+    grid: Grid
+    folded: bool
+    surest: Grid | None
+    surest_title: str
+    surest_note: str
+    calibration: CalibrationView | None
 
 
 def classes_section(study: StudyFolder) -> ByClass | None:

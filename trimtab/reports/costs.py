@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 from trimtab.base.config import CostTable
 from trimtab.base.results import Flip
@@ -21,9 +22,20 @@ from trimtab.reports.components import (
 )
 from trimtab.reports.folder import ArmEntry, StudyFolder
 from trimtab.reports.formatting import DASH, format_money, format_number
-from trimtab.reports.view import Costs
 
 TARGETS = ("quality", "target")  # of a flip: what a target is called
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Costs:
+    """The cost of each arm and its basis; `flips` only for a shown verdict. `robustness`: the verdict with one
+    assumption changed."""
+
+    heading: Heading
+    grid: Grid | None
+    basis: Phrase
+    flips: Listing[str]
+    robustness: Listing[str]
 
 
 def costs_section(study: StudyFolder) -> Costs | None:

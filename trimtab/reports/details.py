@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Literal
 
 from trimtab.reports.components import (
+    ArmLabel,
     Cell,
     Column,
     Curves,
@@ -22,10 +24,58 @@ from trimtab.reports.events import TrainingCurve
 from trimtab.reports.folder import ArmEntry, StudyFolder
 from trimtab.reports.formatting import DASH, as_sentence, plural, shorten
 from trimtab.reports.labels import PRIVATE, Family, arm_family, metric_label
-from trimtab.reports.view import DataAudit, DataRemark, Slices, TrainingCurves, TrainingRun
 
 MOST_SLICES, MOST_REMARKS, MOST_SOURCES = 40, 100, 20
 FEW = 10  # a slice of fewer questions shows next to nothing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataRemark:
+    """A remark of the data audit: `level` is stop, warn or note, `word` its written form."""
+
+    level: str
+    word: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataAudit:
+    """Splits, refused rows, overlaps, remarks, sources and licences, and inferences made while reading."""
+
+    heading: Heading
+    facts: str
+    remarks: tuple[DataRemark, ...]
+    counted: tuple[tuple[str, str], ...]
+    notes: Listing[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slices:
+    """Scores per slice, those of `few` questions apart; `more` tells how many slices are left out."""
+
+    heading: Heading
+    grid: Grid | None
+    few: Grid | None
+    more: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingRun:
+    """The training curves of one stage of an arm, and the loop's notes."""
+
+    arm: ArmLabel
+    stage: str
+    notes: tuple[str, ...]
+    charts: tuple[Curves, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingCurves:
+    """Every training run; the legend explains the lines and dots: train, dev, kept."""
+
+    heading: Heading
+    legend: Mapping[Literal["train", "dev", "kept"], str]
+    runs: tuple[TrainingRun, ...]
 
 
 def slices_section(study: StudyFolder) -> Slices | None:

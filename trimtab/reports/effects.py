@@ -1,10 +1,12 @@
-"""The sections on tuning and context: the factorial table with its interactions, and the planned comparisons."""
+"""The comparisons: the table of weights by contexts, every two-by-two in it, and the planned comparisons."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
 
-from trimtab.base.grammar import describe_context, method_of, parts_of
+from trimtab.base.grammar import PARTS, describe_context, is_trained, method_of, parts_of
+from trimtab.base.records import Arm
 from trimtab.base.results import Comparison, Estimate
 from trimtab.measurement.factorial import Factorial, factorial
 from trimtab.reports.components import (
@@ -14,16 +16,34 @@ from trimtab.reports.components import (
     Grid,
     Heading,
     Listing,
+    Phrase,
     StackedBar,
     StyledText,
+    TableSection,
     arm_label,
     estimate_cell,
 )
-from trimtab.reports.factorial import TwoByTwo, two_by_twos
 from trimtab.reports.folder import ArmEntry, StudyFolder
 from trimtab.reports.formatting import DASH, format_difference_interval, format_p, format_signed
 from trimtab.reports.labels import context_row, weights_label
-from trimtab.reports.view import Comparisons, Effects, WeightsByContext
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effects:
+    """One two-by-two: the interaction in words, the effects as a table, and their basis."""
+
+    sentence: str
+    grid: Grid
+    note: Phrase
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WeightsByContext:
+    """The table of weights by contexts, and every two-by-two in it."""
+
+    heading: Heading
+    grid: Grid
+    effects: Listing[Effects]
 
 
 def factorial_section(study: StudyFolder) -> WeightsByContext | None:
@@ -141,7 +161,7 @@ def interaction_words(square: TwoByTwo, found: Estimate) -> str:
     return f"With {'base weights' if weights == 'base' else weights}, {first} and {second} {word}."
 
 
-def comparisons_section(study: StudyFolder) -> Comparisons | None:
+def comparisons_section(study: StudyFolder) -> TableSection | None:
     """Return the planned comparisons in words."""
     if not study.result.comparisons:
         return None
@@ -160,9 +180,9 @@ def comparisons_section(study: StudyFolder) -> Comparisons | None:
         for one in map(better_first, study.result.comparisons)
     ]
     columns = tuple(Column(title=title) for title in ("Outcome", "Difference", "95% interval", "p after Holm"))
-    return Comparisons(
-        heading=Heading(id="comparisons", link="Comparisons", title="Comparisons", lead=lead),
-        grid=Grid(label="Comparisons", columns=columns, rows=tuple(rows)),
+    return TableSection(
+        heading=Heading(id="comparisons", link="TableSection", title="TableSection", lead=lead),
+        grid=Grid(label="TableSection", columns=columns, rows=tuple(rows)),
     )
 
 
@@ -176,3 +196,55 @@ def comparison_words(one: Comparison, level: float) -> str:
     if one.p_holm > level:
         return f"{one.a} and {one.b}: no difference shown"
     return f"{one.a} is better than {one.b}"
+
+
+CONTEXT_SETTINGS = {part.setting for part in PARTS.values()}  # settings of a context, not of weights
+FactorialParts = frozenset[tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TwoByTwo:
+    """Four arms: `neither` factor, the `first` alone, the `second` alone, `both`; with `tuning` the first factor is
+    tuned weights."""
+
+    neither: Arm
+    first: Arm
+    second: Arm
+    both: Arm
+    tuning: bool
+
+
+def two_by_twos(arms: Sequence[Arm]) -> tuple[TwoByTwo, ...]:
+    """Return every two-by-two among `arms`, in their order; arms that differ in a setting count as different."""
+    by_key = {(_weights_key(arm), _context_key(arm)): arm for arm in reversed(arms)}  # of equal arms the first counts
+    base: Hashable = ("base",)
+    no_parts: FactorialParts = frozenset()
+    squares = []
+    for arm in arms:
+        weights, parts = _weights_key(arm), _context_key(arm)
+        corners: list[tuple[bool, list[tuple[Hashable, FactorialParts]]]] = []
+        if parts and is_trained(arm):
+            corners.append((True, [(base, no_parts), (weights, no_parts), (base, parts), (weights, parts)]))
+        if len(parts) == 2:
+            passages, shots = (frozenset({part}) for part in sorted(parts, key=lambda part: part[0] != "rag"))
+            corners.append((False, [(weights, no_parts), (weights, passages), (weights, shots), (weights, parts)]))
+        for tuning, keys in corners:
+            if all(corner in by_key for corner in keys) and by_key[keys[3]] is arm:
+                neither, first, second, both = (by_key[corner] for corner in keys)
+                squares.append(TwoByTwo(neither=neither, first=first, second=second, both=both, tuning=tuning))
+    return tuple(squares)
+
+
+def _weights_key(arm: Arm) -> Hashable:
+    """Return what identifies weights: method, stages and settings; for an endpoint its name."""
+    if arm.weights == "base":
+        return ("base",)
+    if arm.weights == "api":
+        return ("api", arm.endpoint)
+    settings = {key: value for key, value in arm.settings.items() if key not in CONTEXT_SETTINGS}
+    return (arm.weights, arm.stages, repr(sorted(settings.items())))
+
+
+def _context_key(arm: Arm) -> FactorialParts:
+    """Return what identifies a context: its parts, each with the setting of its size."""
+    return frozenset((part, repr(arm.settings.get(PARTS[part].setting))) for part in arm.parts)

@@ -3,17 +3,69 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import get_args
 
 from trimtab.base.records import Answer, Arm, Failure
 from trimtab.measurement.error_analysis import disagreements, failure_counts, failure_examples, quartiles
-from trimtab.reports.components import Cell, Column, Grid, Heading, StyledText, arm_label
+from trimtab.reports.components import ArmLabel, Cell, Column, Grid, Heading, StyledText, arm_label
 from trimtab.reports.folder import StudyFolder
 from trimtab.reports.formatting import DASH, format_score, plural, shorten
 from trimtab.reports.labels import FAILURES, GRADED, metric_label
-from trimtab.reports.view import AnswerView, FailureKind, Failures, QuestionView, SideBySide
 
 SPREAD = ("lowest quarter up to", "half up to", "three quarters up to", "score 0", "score 1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerView:
+    """One arm's answer: its score, failure, retrieved passages, and its seed if there are several."""
+
+    arm: ArmLabel
+    score: str
+    failure: str
+    text: str
+    passages: str
+    seed: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuestionView:
+    """A question with its reference, its slice if any, and the answers of some arms."""
+
+    question: str
+    reference: str
+    answers: tuple[AnswerView, ...]
+    slice: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailureKind:
+    """A kind of failure, its count, and examples."""
+
+    name: str
+    meaning: str
+    count: str
+    examples: tuple[QuestionView, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failures:
+    """Failures by kind and arm, or the distribution of a graded metric's scores; `none` is the message without
+    failures."""
+
+    heading: Heading
+    none: str | None
+    grid: Grid | None
+    note: str
+    kinds: tuple[FailureKind, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SideBySide:
+    """Questions on which the arms differ, with all their answers."""
+
+    heading: Heading
+    questions: tuple[QuestionView, ...]
 
 
 def failures_section(study: StudyFolder) -> Failures | None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from trimtab.base.grammar import describe_arm, joined
 from trimtab.base.machine import is_busy
 from trimtab.base.results import Comparison
 from trimtab.measurement.clusters import group_count
-from trimtab.reports.components import MEASURED, PREDICTED, Listing, arm_label
+from trimtab.reports.components import MEASURED, PREDICTED, ArmInWords, Listing, Mark, arm_label
 from trimtab.reports.folder import ArmEntry, StudyFolder
 from trimtab.reports.formatting import (
     elide_middle,
@@ -25,9 +26,37 @@ from trimtab.reports.formatting import (
 )
 from trimtab.reports.labels import fact_disagreements, metric_label
 from trimtab.reports.summary import accuracy_in_words, next_step, weaknesses
-from trimtab.reports.view import ArmInWords, HeaderView, KeyFigure
 
 SENTENCE_BREAK = re.compile(r"(?<=\.)\s+")  # between two sentences of a verdict
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyFigure:
+    """One of the key figures."""
+
+    name: str
+    value: str
+    mark: Mark
+    note: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeaderView:
+    """The header: the verdict, its basis, key figures, caveats, and the next step."""
+
+    shown: bool
+    state: str
+    task: str
+    study: str
+    headline: str
+    more: tuple[str, ...]
+    needs: str | None
+    arm: ArmInWords | None
+    in_words: str
+    rests_on: str
+    facts: tuple[KeyFigure, ...]
+    caveats: Listing[str]
+    next_step: str
 
 
 def header_section(study: StudyFolder) -> HeaderView:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from trimtab.measurement.exposure import highest_by_chance
-from trimtab.reports.components import MEASURED, Cell, Column, Grid, Heading, arm_label
+from trimtab.reports.components import MEASURED, Cell, Column, Grid, Heading, TableSection, arm_label
 from trimtab.reports.folder import StudyFolder
-from trimtab.reports.view import MemorisationView
 
 
-def memorisation_section(study: StudyFolder) -> MemorisationView | None:
+def memorisation_section(study: StudyFolder) -> TableSection | None:
     """Return the exposure of every arm that was trained on canaries."""
     entries = [(one, one.result.exposure) for one in study.done if one.result.exposure is not None]
     if not entries:
@@ -42,4 +41,4 @@ def memorisation_section(study: StudyFolder) -> MemorisationView | None:
     ]
     grid = Grid(label="Exposure of canaries", columns=columns, rows=tuple(rows))
     heading = Heading(id="remembered", link="Remembered", title="What is remembered word for word?", lead=lead)
-    return MemorisationView(heading=heading, grid=grid)
+    return TableSection(heading=heading, grid=grid)

@@ -4,7 +4,8 @@ cost."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from trimtab.base.grammar import TRIVIAL, describe_arm
 from trimtab.base.machine import is_busy
@@ -12,12 +13,15 @@ from trimtab.base.results import AuditedArm, Estimate, HumanAudit, TrivialArm
 from trimtab.reports.components import (
     MEASURED,
     PREDICTED,
+    ArmInWords,
+    ArmLabel,
     Cell,
     Column,
     Dot,
     Grid,
     Heading,
     Listing,
+    Phrase,
     Scatter,
     StyledText,
     Whiskers,
@@ -40,6 +44,8 @@ from trimtab.reports.formatting import (
 from trimtab.reports.labels import (
     FAMILIES,
     SHAPES,
+    Family,
+    Shape,
     arm_family,
     context_shape,
     extra_label,
@@ -47,7 +53,6 @@ from trimtab.reports.labels import (
     metric_label,
     settings_text,
 )
-from trimtab.reports.view import ArmInWords, LegendItem, Missing, Quality, Tradeoffs
 
 MOST_NAMES = 8  # arms whose names fit into a scatter plot
 WHOLE_NUMBERS = ("train_tokens", "steps", "planned_steps", "epochs", "skipped_rows", "facts_disagree")
@@ -55,6 +60,47 @@ STATUS = {"failed": "failed", "not_run": "did not run"}
 FigureColumn = tuple[
     Column, Callable[[ArmEntry], Cell | None]
 ]  # a column, and the function that returns an arm's cell in it, None for an empty one
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LegendItem:
+    """The meaning of a colour (`outline`: any) or of a shape."""
+
+    family: Family | Literal["outline"]
+    shape: Shape
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Missing:
+    """An arm without a score, and the reason."""
+
+    arm: ArmLabel
+    status: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quality:
+    """Every arm with its figures; `empty` is the message if no arm has a score."""
+
+    heading: Heading
+    empty: str | None
+    legend: tuple[LegendItem, ...]
+    chart: Whiskers | None
+    arms: Grid | None
+    note: Phrase
+    other: Grid | None
+    missing: Listing[Missing]
+    glossary: Listing[ArmInWords]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tradeoffs:
+    """Quality against latency and cost."""
+
+    heading: Heading
+    charts: tuple[Scatter, ...]
 
 
 def quality_section(study: StudyFolder) -> Quality:
