@@ -13,8 +13,7 @@ from trimtab.arms.online import OnlineQuestion, TokenLogprob
 from trimtab.arms.store import StoredQuestion
 from trimtab.base.errors import InputError
 from trimtab.base.records import Message
-from trimtab.serving.self_check import check_answers, token_gap
-from trimtab.serving.serve import require_alike
+from trimtab.serving.self_check import check_answers, require_alike, token_gap
 from trimtab.serving.served_model import SelfCheck
 
 

@@ -19,7 +19,7 @@ from trimtab.arms.objectives import judged_answers
 from trimtab.arms.planning.plan import ArmPlan, Plan, cheapest_fit, fit, largest_fitting_sample, spendable
 from trimtab.arms.planning.predict import predict
 from trimtab.arms.search.context_search import TrialPlan
-from trimtab.arms.search.proposals import proposing_endpoints
+from trimtab.arms.search.instructions import proposing_endpoints
 from trimtab.arms.session import Session, open_session
 from trimtab.arms.teacher import teachers
 from trimtab.arms.workspace import Workspace, open_workspace, sampled_splits

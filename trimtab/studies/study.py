@@ -29,7 +29,7 @@ from trimtab.arms.planning.plan import (
     save_plan,
 )
 from trimtab.arms.retriever import load_embedder
-from trimtab.arms.search.proposals import propose, proposing_endpoints
+from trimtab.arms.search.instructions import propose, proposing_endpoints
 from trimtab.arms.store import ANSWERS, STUDY_FILE, find_saved, read_arm, read_built, write_arm
 from trimtab.arms.teacher import teachers
 from trimtab.arms.trivial import trivial_answers
