@@ -649,7 +649,7 @@ def test_no_path_leads_out(writing: Here, path: str) -> None:
 
 
 def test_typed_special_tokens_stay_text(writing: Here, monkeypatch: pytest.MonkeyPatch) -> None:
-    arm = writing.parts.dispatcher.find_model("prompt").worker._arms["prompt"]
+    arm = writing.parts.dispatcher.find_model("prompt").worker.arms["prompt"]
     engine, seen = arm._engine, []
     submit = engine.submit
     monkeypatch.setattr(engine, "submit", lambda request: [seen.append(request.ids), submit(request)][1])

@@ -39,7 +39,7 @@ def body(text: str = QUESTION, arm: str = "prompt", **more: Any) -> dict[str, An
 
 
 def arm_of(here: Here, name: str) -> Any:
-    return here.parts.dispatcher.find_model(name).worker._arms[name]
+    return here.parts.dispatcher.find_model(name).worker.arms[name]
 
 
 def is_idle(here: Here) -> bool:

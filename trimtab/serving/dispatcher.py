@@ -253,10 +253,11 @@ class Dispatcher:
 
         A client that disconnects leaves the queue.
         """
-        if model.worker.is_prepared(model.arm, question):
+        online_arm = model.worker.arms[model.arm]
+        if online_arm.is_prepared(question):
             return
         loop = asyncio.get_running_loop()
-        preparing = loop.run_in_executor(self._preparing, model.worker.prepare, model.arm, question)
+        preparing = loop.run_in_executor(self._preparing, online_arm.prepare, question)
         try:
             await unless_disconnected(request, preparing)
         except ClientDisconnectedError:

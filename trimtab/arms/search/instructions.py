@@ -117,9 +117,7 @@ def read_proposals(text: str) -> tuple[str, ...]:
     two words are ignored.
     """
     lines = (_MARK.sub("", line).strip().strip("\"'“”`*").strip() for line in text.splitlines())
-    found = [
-        visible(line) for line in lines if len(line.split()) > 2 and len(line) <= MOST_LISTED and line[-1] != ":"
-    ]
+    found = [visible(line) for line in lines if len(line.split()) > 2 and len(line) <= MOST_LISTED and line[-1] != ":"]
     return tuple(dict.fromkeys(found))[:MOST_PROPOSED]
 
 
