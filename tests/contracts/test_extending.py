@@ -50,8 +50,8 @@ def names_in(file: Path) -> frozenset[str]:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             found.add(node.name)
         if isinstance(node, ast.ClassDef):
-            found |= {f"{node.name}.{one.name}" for one in node.body if isinstance(one, ast.FunctionDef)}
-            found |= {one.name for one in node.body if isinstance(one, ast.FunctionDef)}
+            methods = {item.name for item in node.body if isinstance(item, ast.FunctionDef | ast.AsyncFunctionDef)}
+            found |= methods | {f"{node.name}.{name}" for name in methods}
     return frozenset(found)
 
 

@@ -16,7 +16,7 @@ from made_studies import USAGES, Gap, a_task, an_arm, costing, evidence, usage, 
 from trimtab.base.results import ArmEffort, ArmResult, Cost, TokenFee
 from trimtab.base.task import Task
 from trimtab.decision.choice import choose
-from trimtab.decision.cost_order import by_weight
+from trimtab.decision.cost import by_weight
 from trimtab.decision.evidence import best_arm, score_of
 from trimtab.decision.verdict import decide
 from trimtab.measurement.latency import latencies_needed

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from trimtab.serving import serve as verb
 from trimtab.serving import server as listening
 from trimtab.serving.app import AppParts, build
 from trimtab.serving.middleware import App
+from trimtab.serving.options import ServerOptions
 from trimtab.serving.serve import RunningServer, serve
 
 
@@ -55,7 +56,9 @@ class Here:
 
 @contextmanager
 def serving_here(task: Path, *arms: str, **options: Any) -> Iterator[Here]:
-    """A server of these arms until the block ends."""
+    """A server of these arms until the block ends; `options` of `serve`, and fields of its `ServerOptions`."""
+    names = {item.name for item in fields(ServerOptions)} & options.keys()
+    server = ServerOptions(**{"port": 0, **{name: options.pop(name) for name in names}})
     told: list[RunningServer] = []
     parts: list[AppParts] = []
     servers: list[Any] = []
@@ -73,7 +76,7 @@ def serving_here(task: Path, *arms: str, **options: Any) -> Iterator[Here]:
 
     def work() -> None:
         try:
-            serve(arms, task=task, listeners=[], on_ready=ready, **{"port": 0, **options})
+            serve(arms, task=task, server=server, listeners=[], on_ready=ready, **options)
         except BaseException as error:  # noqa: BLE001  (told to whoever asked for the server)
             errors.append(error)
         finally:

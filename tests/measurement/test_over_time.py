@@ -9,7 +9,7 @@ from made_answers import made_answer
 
 from trimtab.base.records import Answer
 from trimtab.base.task import Task
-from trimtab.decision.over_time import over_time_sentence
+from trimtab.decision.caveats import over_time_sentence
 from trimtab.decision.summary import way
 from trimtab.measurement.over_time import newest_against_earlier
 

@@ -11,7 +11,7 @@ from made_answers import made_answer
 from trimtab.base.records import Answer
 from trimtab.base.results import HumanAudit
 from trimtab.base.task import Task
-from trimtab.decision.audited import audit_sentence, still_needed
+from trimtab.decision.caveats import audit_sentence, still_needed
 from trimtab.measurement.audit import ENOUGH, ENOUGH_WEIGHTED, Audited, draw_audit
 from trimtab.measurement.mix import mix_weights
 

@@ -5,21 +5,21 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from read_studies import changed
 
 from trimtab.measurement.evaluate import load_answers
 from trimtab.reports import all_answers as every_module
-from trimtab.reports.all_answers import all_answers_section, answers_json
+from trimtab.reports.all_answers import AllAnswers, all_answers_section, answers_json
+from trimtab.reports.failures import QuestionView
 from trimtab.reports.folder import StudyFolder, read_study
 from trimtab.reports.labels import FAILURES
 from trimtab.reports.page import write_report
-from trimtab.reports.view import AllAnswers, QuestionView
 
 Make = Callable[..., Path]
 DATA = re.compile(r'<script type="application/json" id="every-data">(.*?)</script>', re.S)
@@ -88,17 +88,17 @@ def test_what_can_be_chosen(make_study: Make, tmp_path: Path) -> None:
     }
     assert every.slices == ("benefits", "rare topics", "security")
     assert "seed" not in answers_json(every)
-    alone = replace(study, arms=tuple(replace(arm, answers=arm.answers[:1]) for arm in study.arms))
+    alone = changed(study, arms=tuple(changed(arm, answers=arm.answers[:1]) for arm in study.arms))
     assert every_of(alone).slices == (), "of one there is no choice"
-    assert "right" not in every_of(replace(study, metric="chrf")).kinds, "a graded metric says of none that it is right"
-    assert all_answers_section(replace(study, arms=())) is None
+    assert "right" not in every_of(changed(study, metric="chrf")).kinds, "a graded metric says of none that it is right"
+    assert all_answers_section(changed(study, arms=())) is None
 
 
 def test_of_several_seeds_each_answer_names_its_own(make_study: Make, tmp_path: Path) -> None:
     study = read_study(make_study(tmp_path, items=4, arms=("lora",)))
-    again = tuple(replace(answer, seed=18) for answer in study.arms[0].answers)
+    again = tuple(changed(answer, seed=18) for answer in study.arms[0].answers)
     rows = unpacked(
-        answers_json(every_of(replace(study, arms=(replace(study.arms[0], answers=study.arms[0].answers + again),))))
+        answers_json(every_of(changed(study, arms=(changed(study.arms[0], answers=study.arms[0].answers + again),))))
     )
     assert sorted(row["seed"] for row in rows) == ["seed 17"] * 4 + ["seed 18"] * 4
 

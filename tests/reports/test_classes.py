@@ -35,7 +35,7 @@ def put_classes(folder: Path, arm: str, count: int) -> None:
 
 def test_weakest_classes_come_first_and_many_are_folded(make_study: Callable[..., Path], tmp_path: Path) -> None:
     folder = make_study(tmp_path)
-    chosen = read_study(folder).verdict.arm
+    chosen = read_study(folder).result.verdict.arm
     assert chosen is not None
     assert classes_section(read_study(folder)) is None
     put_classes(folder, chosen, 4)
@@ -58,7 +58,7 @@ def test_weakest_classes_come_first_and_many_are_folded(make_study: Callable[...
 
 def test_what_is_mistaken_for_what_is_counted(make_study: Callable[..., Path], tmp_path: Path) -> None:
     folder = make_study(tmp_path)
-    chosen = read_study(folder).verdict.arm
+    chosen = read_study(folder).result.verdict.arm
     assert chosen is not None
     put_classes(folder, chosen, 4)
     study = read_study(folder)
@@ -79,7 +79,7 @@ def test_probabilities_stand_before_and_after_with_a_chart_for_each_arm(
 ) -> None:
     folder = make_study(tmp_path)
     study = read_study(folder)
-    chosen = study.verdict.arm
+    chosen = study.result.verdict.arm
     assert chosen is not None
     for arm in (chosen, "prompt"):
         put_classes(folder, arm, 4)

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from arm_files import write_arm_file
+from read_studies import changed
 
 from trimtab.base.records import Answer, Arm
-from trimtab.base.results import Estimate
+from trimtab.base.results import ArmResult, Estimate
 from trimtab.reports.components import StackedBar
-from trimtab.reports.effects import factorial_section, interaction_words
-from trimtab.reports.factorial import two_by_twos
+from trimtab.reports.effects import factorial_section, interaction_words, two_by_twos
 from trimtab.reports.folder import ArmEntry, StudyFolder, read_study
 from trimtab.reports.page import write_report
 from trimtab.reports.quality import quality_section
@@ -85,17 +84,14 @@ def entry(one: Arm, scores: np.ndarray) -> ArmEntry:
         for index, score in enumerate(scores)
     )  # fmt: skip
     mean = float(scores.mean())
-    return ArmEntry(
-        arm=one, status="done", score=Estimate(value=mean, low=mean, high=mean, n=len(scores)), answers=answers
-    )
+    score = Estimate(value=mean, low=mean, high=mean, n=len(scores))
+    return ArmEntry(arm=one, result=ArmResult(arm=one.name, status="done", score=score), answers=answers)
 
 
 def study_of(make_study: Callable[..., Path], place: Path, levels: Mapping[str, float]) -> StudyFolder:
-    from dataclasses import replace
-
     random = np.random.default_rng(1)
     entries = [entry(arm(name), np.clip(level + random.normal(0, 0.05, 200), 0, 1)) for name, level in levels.items()]
-    return replace(read_study(make_study(place, arms=("prompt",), items=5)), arms=tuple(entries))
+    return changed(read_study(make_study(place, arms=("prompt",), items=5)), arms=tuple(entries))
 
 
 def test_a_study_of_the_base_alone_shows_shots_against_passages(
@@ -118,11 +114,11 @@ def test_arms_that_did_not_run_alone_fill_no_table(make_study: Callable[..., Pat
     """Nor is their colour or shape explained beside a chart that they are not in."""
     study = study_of(make_study, tmp_path, {"prompt": 0.2, "rag": 0.5, "lora": 0.4, "lora+rag": 0.5})
     assert factorial_section(study) is not None
-    unrun = tuple(replace(one, status="not_run", score=None, answers=()) for one in study.arms)
-    assert factorial_section(replace(study, arms=unrun)) is None
-    assert factorial_section(replace(study, arms=(study.arms[0], *unrun[1:]))) is None
+    unrun = tuple(changed(one, status="not_run", score=None, answers=()) for one in study.arms)
+    assert factorial_section(changed(study, arms=unrun)) is None
+    assert factorial_section(changed(study, arms=(study.arms[0], *unrun[1:]))) is None
     told = [
-        {item.text for item in quality_section(replace(study, arms=arms)).legend}
+        {item.text for item in quality_section(changed(study, arms=arms)).legend}
         for arms in (study.arms, (study.arms[0], *unrun[1:]))
     ]
     assert told[1] < told[0]

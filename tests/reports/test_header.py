@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from arm_files import write_arm_file
+from read_studies import changed
 
 from trimtab.base.grammar import describe_arm as in_words
 from trimtab.base.results import Comparison, Estimate, Flip
@@ -38,10 +38,10 @@ def study(make_study: Make, tmp_path: Path) -> StudyFolder:
 def with_groups(study: StudyFolder, count: int) -> StudyFolder:
     """The study with its questions in `count` groups."""
     rows = [
-        replace(row, answers=tuple(replace(one, group=f"g{int(one.item_id[1:]) % count}") for one in row.answers))
+        changed(row, answers=tuple(changed(one, group=f"g{int(one.item_id[1:]) % count}") for one in row.answers))
         for row in study.arms
     ]
-    return replace(study, arms=tuple(rows))
+    return changed(study, arms=tuple(rows))
 
 
 def test_a_sound_study_is_told_its_data_warning_alone(study: StudyFolder) -> None:
@@ -52,7 +52,7 @@ def test_a_sound_study_is_told_its_data_warning_alone(study: StudyFolder) -> Non
 def test_too_few_groups_are_told(study: StudyFolder, count: int, told: bool) -> None:
     """How many are too few is the statistics' to say, and stands in the manifest."""
     few = too_few_groups([f"g{item % count}" for item in range(300)])
-    grouped = replace(with_groups(study, count), manifest={**study.manifest, "too_few_groups": few})
+    grouped = changed(with_groups(study, count), manifest={**study.manifest, "too_few_groups": few})
     assert any(f"only {count} groups" in one for one in caveats(grouped)) is told
     assert (f"300 test questions in {count} groups" in "; ".join(rests_on(grouped))) is (count < 300)
 
@@ -60,25 +60,25 @@ def test_too_few_groups_are_told(study: StudyFolder, count: int, told: bool) -> 
 def test_answers_with_other_numbers_are_told_for_all_arms_in_one_sentence(study: StudyFolder) -> None:
     rows = list(study.arms)
     for place, number in ((0, 0.0), (1, 7.0), (2, 1200.0)):
-        rows[place] = replace(rows[place], extras={"facts_disagree": number})
-    found = caveats(replace(study, arms=tuple(rows)))
-    done = [row.name for row in replace(study, arms=tuple(rows)).done if row.extras.get("facts_disagree")]
+        rows[place] = changed(rows[place], extras={"facts_disagree": number})
+    found = caveats(changed(study, arms=tuple(rows)))
+    done = [row.name for row in changed(study, arms=tuple(rows)).done if row.result.extras.get("facts_disagree")]
     numbers = {rows[1].name: "7", rows[2].name: "1,200"}
     told = " and ".join(f"{numbers[name]} of {name}" for name in done)
     assert found[-2].startswith(f"Answers with other numbers or dates than the reference: {told}. token F1 pays")
 
 
 def test_a_test_set_that_can_show_no_difference_is_told(study: StudyFolder) -> None:
-    blind = replace(study, manifest={**study.manifest, "smallest_difference": 1.0})
+    blind = changed(study, manifest={**study.manifest, "smallest_difference": 1.0})
     assert "no difference between arms can be seen with 80% power (predicted)" in rests_on(blind)
 
 
 def test_openings_cuts_missing_arms_and_left_out_rows_are_told(study: StudyFolder) -> None:
     rows = list(study.arms)
-    rows[1] = replace(rows[1], status="failed", why="out of memory", score=None)
-    rows[3] = replace(rows[3], extras={"skipped_rows": 12.0}, health=("it memorises",))
+    rows[1] = changed(rows[1], status="failed", why="out of memory", score=None)
+    rows[3] = changed(rows[3], extras={"skipped_rows": 12.0}, health=("it memorises",))
     manifest = {**study.manifest, "test_openings": 3, "cuts": ["1 of 3 seeds"], "remarks": []}
-    found = caveats(replace(study, arms=tuple(rows), manifest=manifest))
+    found = caveats(changed(study, arms=tuple(rows), manifest=manifest))
     assert found[0].startswith("Each opening of the test set after the first")
     assert found[1:] == [
         "To fit the budget: 1 of 3 seeds.",
@@ -114,7 +114,7 @@ def test_health_stands_at_the_top_and_beside_its_curve(make_study: Make, tmp_pat
     ],
 )
 def test_a_flip_says_what_how_far_and_what_holds_now(study: StudyFolder, flip: dict[str, Any], sentence: str) -> None:
-    flipped = replace(study, verdict=replace(study.verdict, flips=(Flip(then="rag", **flip),)))
+    flipped = changed(study, verdict=changed(study.result.verdict, flips=(Flip(then="rag", **flip),)))
     assert flip_sentences(flipped) == [f"{sentence} verdict would be rag."]
 
 
@@ -138,10 +138,10 @@ def test_a_flip_says_what_how_far_and_what_holds_now(study: StudyFolder, flip: d
     ],
 )
 def test_a_flip_to_no_arm_says_why(study: StudyFolder, flip: dict[str, Any], sentence: str) -> None:
-    flipped = replace(study, verdict=replace(study.verdict, flips=(Flip(then=NOT_SHOWN, **flip),)))
+    flipped = changed(study, verdict=changed(study.result.verdict, flips=(Flip(then=NOT_SHOWN, **flip),)))
     assert flip_sentences(flipped) == [sentence]
     if flip["what"] != "quality" and "trivial" not in flip:
-        without = replace(flipped, manifest=flipped.manifest, target=None)
+        without = changed(flipped, manifest=flipped.manifest, target=None)
         assert "would not show which arm to take" in flip_sentences(without)[0]
 
 
@@ -204,7 +204,7 @@ def test_a_limit_is_drawn_and_told_against_the_upper_bound_of_the_latency(study:
     assert "half within 393 ms; upper 95% bound 786 ms; the limit is 1.5 s" in [
         fact.note for fact in header_section(study).facts
     ]
-    wide = replace(study, arms=tuple(replace(arm, latency_p95_high_ms=9000.0) for arm in study.arms))
+    wide = changed(study, arms=tuple(changed(arm, latency_p95_high_ms=9000.0) for arm in study.arms))
     assert "whisker bound" in chart_svg(tradeoffs_section(wide).charts[0])  # type: ignore[union-attr]
 
 
@@ -223,18 +223,18 @@ def test_a_task_file_that_begins_with_a_byte_order_mark_keeps_its_prices_and_lim
 def test_slices_of_few_questions_are_folded(study: StudyFolder) -> None:
     sizes = {"a": 10, "b": 9, "c": 1}
     one = Estimate(value=0.5, low=0.4, high=0.6, n=0)
-    sliced = {name: replace(one, n=size) for name, size in sizes.items()}
-    few = slices_section(replace(study, arms=tuple(replace(arm, slices=sliced) for arm in study.arms)))
+    sliced = {name: changed(one, n=size) for name, size in sizes.items()}
+    few = slices_section(changed(study, arms=tuple(changed(arm, slices=sliced) for arm in study.arms)))
     assert few is not None
     assert few.grid is not None
     assert few.few is not None
     assert [column.title for column in few.grid.columns[1:]] == [StyledText(text="a", soft="n\u00a0=\u00a010")]
     assert few.few.label == "2 slices of fewer than 10 questions"
     assert [column.title.text for column in few.few.columns[1:] if isinstance(column.title, StyledText)] == ["b", "c"]
-    only = slices_section(replace(study, arms=tuple(replace(arm, slices={"c": sliced["c"]}) for arm in study.arms)))
+    only = slices_section(changed(study, arms=tuple(changed(arm, slices={"c": sliced["c"]}) for arm in study.arms)))
     assert only is not None
     assert only.grid is None
-    page = render_study(build_view(replace(study, arms=tuple(replace(arm, slices=sliced) for arm in study.arms))))
+    page = render_study(build_view(changed(study, arms=tuple(changed(arm, slices=sliced) for arm in study.arms))))
     section = page.split('<section id="slices">')[1].split("</section>")[0]
     assert "<b>2 slices of fewer than 10 questions</b></summary>" in section
     assert section.index("a <span") < section.index("<details>") < section.index("b <span")
@@ -242,9 +242,9 @@ def test_slices_of_few_questions_are_folded(study: StudyFolder) -> None:
 
 def test_a_graded_metric_shows_how_scores_spread_and_counts_none_as_right(study: StudyFolder) -> None:
     graded = tuple(
-        replace(arm, answers=tuple(replace(one, failure="none") for one in arm.answers)) for arm in study.arms
+        changed(arm, answers=tuple(changed(one, failure="none") for one in arm.answers)) for arm in study.arms
     )
-    found = failures_section(replace(study, metric="rouge_l", arms=graded))
+    found = failures_section(changed(study, metric="rouge_l", arms=graded))
     assert found is not None
     assert found.grid is not None
     assert found.heading.title == "How the scores spread"
@@ -260,10 +260,10 @@ def test_a_graded_metric_shows_how_scores_spread_and_counts_none_as_right(study:
 
 def test_machine_seconds_and_money_never_share_an_axis(study: StudyFolder) -> None:
     rows = list(study.arms)
-    cost = rows[0].cost
+    cost = rows[0].result.cost
     assert cost is not None
-    rows[0] = replace(rows[0], cost=replace(cost, currency="machine seconds"))
-    found = tradeoffs_section(replace(study, arms=tuple(rows)))
+    rows[0] = changed(rows[0], cost=changed(cost, currency="machine seconds"))
+    found = tradeoffs_section(changed(study, arms=tuple(rows)))
     assert found is not None
     by_latency, by_cost = ({dot.label for dot in chart.dots} for chart in found.charts)
     assert by_latency - by_cost == {"prompt"}
@@ -278,19 +278,19 @@ def test_the_better_arm_is_named_first() -> None:
         0.1,
         0.3,
     )
-    assert comparison_words(replace(lost, p_holm=0.2), 0.05) == "rag and lora: no difference shown"
+    assert comparison_words(changed(lost, p_holm=0.2), 0.05) == "rag and lora: no difference shown"
 
 
 def test_every_arm_is_said_in_words(study: StudyFolder) -> None:
     words = [in_words(row.arm) for row in study.arms]
     assert len(set(words)) == len(words)
-    assert in_words(replace(study.arms[3].arm, stages=("docs", "sft"))) != words[3]
+    assert in_words(changed(study.arms[3].arm, stages=("docs", "sft"))) != words[3]
 
 
 def test_a_table_of_one_row_or_column_is_left_out(study: StudyFolder) -> None:
     assert factorial_section(study) is not None
     for alone in (study.arms[:3], (study.arms[0], study.arms[3])):  # base weights alone; the instruction alone
-        assert factorial_section(replace(study, arms=alone)) is None
+        assert factorial_section(changed(study, arms=alone)) is None
 
 
 def test_variants_are_told_apart_by_their_settings(make_study: Make, tmp_path: Path) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from read_studies import changed
 
 from trimtab.base.records import Answer, Failure
 from trimtab.base.results import ClassRow, Estimate, TrivialArm, Verdict
@@ -36,9 +36,9 @@ def entry_of(study: StudyFolder, **counts: int) -> ArmEntry:
     made: list[Answer] = []
     for name, count in counts.items():
         failure, abstained = kinds[name]
-        given = replace(one.answers[0], failure=failure, abstained=abstained, score=float(failure == "none"))
-        made += [replace(given, item_id=f"{name}{number}") for number in range(count)]
-    return replace(one, answers=tuple(made), passes=None)
+        given = changed(one.answers[0], failure=failure, abstained=abstained, score=float(failure == "none"))
+        made += [changed(given, item_id=f"{name}{number}") for number in range(count)]
+    return changed(one, answers=tuple(made), passes=None)
 
 
 def test_of_100_questions(study: StudyFolder) -> None:
@@ -55,10 +55,10 @@ def test_of_100_questions(study: StudyFolder) -> None:
 
 
 def test_a_graded_metric_gives_quartiles_and_calls_nothing_right(study: StudyFolder) -> None:
-    graded = replace(study, metric="chrf")
+    graded = changed(study, metric="chrf")
     one = entry_of(study, right=8)
-    spread = tuple(replace(answer, score=place / 8) for place, answer in enumerate(one.answers, 1))
-    assert accuracy_in_words(graded, replace(one, answers=spread)) == (
+    spread = tuple(changed(answer, score=place / 8) for place, answer in enumerate(one.answers, 1))
+    assert accuracy_in_words(graded, changed(one, answers=spread)) == (
         "Of 100 answers of prompt, 25 score at most 0.250, 50 at most 0.500 and 75 at most 0.750; "
         "chrF does not say which are right."
     )
@@ -72,7 +72,7 @@ def test_what_is_poor_is_told_and_nothing_else(study: StudyFolder) -> None:
     assert weaknesses(study, entry_of(study, right=49, wrong=51)) == [
         "prompt gets fewer than half of the questions right."
     ]
-    assert weaknesses(study, replace(entry_of(study, right=49, wrong=51), passes=True)) == [], "that much was asked for"
+    assert weaknesses(study, changed(entry_of(study, right=49, wrong=51), passes=True)) == [], "that much was asked for"
     assert weaknesses(study, entry_of(study, right=80, due=3, invented=2)) == []
     assert weaknesses(study, entry_of(study, right=80, due=2, invented=3)) == [
         "Of the questions that have no answer here, prompt answers 60% instead of saying so."
@@ -97,8 +97,8 @@ def test_an_arm_that_does_not_beat_the_best_trivial_one_is_told(study: StudyFold
         for name, value in scores.items()
     )
     told = "prompt is not shown to beat always-abstain, which takes no model (0.300)."
-    assert weaknesses(replace(study, trivial=trivial), entry_of(study, right=9)) == [told]
-    assert weaknesses(replace(study, trivial=trivial[2:]), entry_of(study, right=9)) == []
+    assert weaknesses(changed(study, trivial=trivial), entry_of(study, right=9)) == [told]
+    assert weaknesses(changed(study, trivial=trivial[2:]), entry_of(study, right=9)) == []
 
 
 ABOUT = Verdict(status="not_shown", arm=None, sentence="s", needs="about 240 more test questions in new groups")
@@ -108,16 +108,16 @@ NEVER = Verdict(status="not_shown", arm=None, sentence="s", needs="not more test
 def test_the_next_step_follows_from_the_verdict(study: StudyFolder) -> None:
     one = entry_of(study, right=1)
     assert "with trimtab ask" in next_step(study, one)
-    assert "decide how good is good enough" in next_step(replace(study, target=None), one)
-    assert next_step(replace(study, verdict=ABOUT), one) == (
+    assert "decide how good is good enough" in next_step(changed(study, target=None), one)
+    assert next_step(changed(study, verdict=ABOUT), one) == (
         "Next: label about 240 more test questions in new groups, add them to the task’s examples, and run "
         "trimtab study again."
     )
     many_wrong = entry_of(study, right=2, wrong=1, missed=7)
-    assert "mend the documents" in next_step(replace(study, verdict=ABOUT, target=None), many_wrong)
-    assert next_step(replace(study, verdict=ABOUT), many_wrong).startswith("Next: label"), "a target may ask for little"
-    never = replace(study, verdict=NEVER)
-    assert "its score is not what is lacking" in next_step(never, replace(one, passes=True))
+    assert "mend the documents" in next_step(changed(study, verdict=ABOUT, target=None), many_wrong)
+    assert next_step(changed(study, verdict=ABOUT), many_wrong).startswith("Next: label"), "a target may ask for little"
+    never = changed(study, verdict=NEVER)
+    assert "its score is not what is lacking" in next_step(never, changed(one, passes=True))
     for counts, told in (
         ({"wrong": 2, "missed": 3}, "the passage was not found"),
         ({"wrong": 3, "format": 2}, "nothing tells why"),
@@ -126,18 +126,18 @@ def test_the_next_step_follows_from_the_verdict(study: StudyFolder) -> None:
         assert told in next_step(never, entry_of(study, **counts))
     misread = entry_of(study, misread=2)
     assert "or one tuned on passages" in next_step(never, misread)
-    tuned = replace(misread, arm=replace(misread.arm, stages=("sft",)))
+    tuned = changed(misread, arm=changed(misread.arm, stages=("sft",)))
     assert "or more training rows that have passages" in next_step(never, tuned), "it is tuned on them already"
-    cut = replace(never, manifest={**never.manifest, "cuts": ["at most 0.25 epoch of training"]})
+    cut = changed(never, manifest={**never.manifest, "cuts": ["at most 0.25 epoch of training"]})
     assert next_step(cut, tuned).startswith("Next: give a new study more time, with trimtab study --budget")
-    labels = next_step(replace(cut, verdict=ABOUT), one)
+    labels = next_step(changed(cut, verdict=ABOUT), one)
     assert labels.startswith("Next: give a new study more time"), "time costs less than labels"
     assert "then label about 240 more" in labels
     row = ClassRow(label="a", precision=0.5, recall=0.5, f1=0.5, support=3)
-    assert "which classes prompt takes for which" in next_step(never, replace(entry_of(study, wrong=3), classes=(row,)))
-    assert "score lowest" in next_step(replace(never, metric="rouge_l"), entry_of(study, format=2))
+    assert "which classes prompt takes for which" in next_step(never, changed(entry_of(study, wrong=3), classes=(row,)))
+    assert "score lowest" in next_step(changed(never, metric="rouge_l"), entry_of(study, format=2))
     assert "--resume --budget" in next_step(study, None)
-    failed = replace(study, arms=(replace(study.arms[0], status="failed"),))
+    failed = changed(study, arms=(changed(study.arms[0], status="failed"),))
     assert "mend what failed" in next_step(failed, None)
 
 

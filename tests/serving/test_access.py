@@ -23,6 +23,7 @@ from typer.testing import CliRunner
 from trimtab.base.errors import InputError
 from trimtab.cli.main import app
 from trimtab.serving.access import add_key, is_loopback, key_digest, read_keys
+from trimtab.serving.options import ServerOptions
 from trimtab.serving.serve import serve
 
 
@@ -87,7 +88,7 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path, entry: object) -> N
 def test_an_address_that_others_reach_wants_keys(tmp_path: Path, host: str) -> None:
     task = write_task(tmp_path, "nowhere", ["prompt"])
     with pytest.raises(InputError, match=r"--host: .* is reached by others, and no keys are given"):
-        serve(["prompt"], task=task, host=host)
+        serve(["prompt"], task=task, server=ServerOptions(host=host))
     assert not is_loopback(host)
     assert all(map(is_loopback, ("127.0.0.1", "localhost", "::1", "127.8.8.8")))
 
@@ -134,7 +135,7 @@ def certified(folder: Path) -> tuple[Path, Path]:
 def test_it_serves_over_tls(tmp_path: Path, tiny_model_folder: Path) -> None:
     certificate, key = certified(tmp_path / "tls")
     task = write_task(tmp_path, tiny_model_folder, ["prompt"])
-    with serving_here(task, "prompt", certificate=(certificate, key)) as here:
+    with serving_here(task, "prompt", certificate=certificate, private_key=key) as here:
         assert here.url.startswith("https://")
         with here.client(verify=ssl.create_default_context(cafile=certificate)) as client:
             body = {"model": "prompt", "messages": [{"role": "user", "content": "Bonn?"}], "max_tokens": 1}

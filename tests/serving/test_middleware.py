@@ -649,7 +649,7 @@ def test_no_path_leads_out(writing: Here, path: str) -> None:
 
 
 def test_typed_special_tokens_stay_text(writing: Here, monkeypatch: pytest.MonkeyPatch) -> None:
-    arm = writing.parts.dispatcher.find_model("prompt").worker._arms["prompt"]
+    arm = writing.parts.dispatcher.find_model("prompt").worker.arms["prompt"]
     engine, seen = arm._engine, []
     submit = engine.submit
     monkeypatch.setattr(engine, "submit", lambda request: [seen.append(request.ids), submit(request)][1])
@@ -751,7 +751,7 @@ def test_a_draining_server_takes_nothing_on(writing: Here) -> None:
 def test_nothing_is_asked_of_a_server_that_has_not_looked_at_itself(writing: Here) -> None:
     async def work(client: httpx.AsyncClient) -> None:
         ready = await client.get("/health/ready")
-        assert (ready.status_code, ready.json()["status"]) == (503, "looking at itself")
+        assert (ready.status_code, ready.json()["status"]) == (503, "starting")
         for path in application.LIMITED_PATHS:
             reply = await client.post(path, json=VALID[path], headers=writing.headers)
             assert (reply.status_code, reply.json()["error"]["code"]) == (503, "starting")

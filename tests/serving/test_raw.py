@@ -87,7 +87,7 @@ def test_a_token_that_ends_the_answer_is_among_its_log_probabilities(
     client: openai.OpenAI, tokenizer: Any, writing: Here, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Harnesses drop the last one, since they ask for one token more than they score."""
-    arm = writing.parts.dispatcher.models["tiny:prompt"].worker._arms["prompt"]
+    arm = writing.parts.dispatcher.models["tiny:prompt"].worker.arms["prompt"]
     engine: Any = arm._engine  # type: ignore[attr-defined]
     ids = tokenizer(QUESTION)["input_ids"]
     asked: dict[str, Any] = {"model": "prompt", "prompt": ids, "max_tokens": 1, "echo": True, "logprobs": 1}

@@ -13,8 +13,7 @@ from trimtab.arms.online import OnlineQuestion, TokenLogprob
 from trimtab.arms.store import StoredQuestion
 from trimtab.base.errors import InputError
 from trimtab.base.records import Message
-from trimtab.serving.self_check import check_answers, token_gap
-from trimtab.serving.serve import require_alike
+from trimtab.serving.self_check import check_answers, require_alike, token_gap
 from trimtab.serving.served_model import SelfCheck
 
 
@@ -63,7 +62,7 @@ def test_another_text_is_tied_within_the_bound_and_different_beyond_it(arm: str,
         assert lead.log_probability is not None
         assert other.log_probability is not None
         gap = lead.log_probability - other.log_probability
-        stored = [replace(first, answer=answer.reply.text), replace(first, answer=other.text.lstrip() + "...")]
+        stored = [replace(first, answer=answer.text), replace(first, answer=other.text.lstrip() + "...")]
         wide, narrow = [await check_answers(dispatcher, served, stored, tie) for tie in (gap + 1e-3, gap - 1e-3)]
         assert wide == SelfCheck(equal=1, tied=1, different=0)
         assert narrow == SelfCheck(equal=1, tied=0, different=1)
@@ -78,9 +77,9 @@ def test_another_label_is_tied_within_the_bound_and_different_beyond_it(arm: str
         served = dispatcher.find_model(arm)
         messages = (Message(role="user", content="The bridge of Bonn"),)
         answer = await dispatcher.answer(served, OnlineQuestion(id="label", messages=messages))
-        (first, most), (second, next_most) = sorted(
-            answer.reply.generation.probabilities.items(), key=lambda pair: -pair[1]
-        )[:2]
+        (first, most), (second, next_most) = sorted(answer.generation.probabilities.items(), key=lambda pair: -pair[1])[
+            :2
+        ]
         gap = math.log(most / next_most)
         stored = [StoredQuestion(messages=messages, answer=label) for label in (first, second, "no label")]
         wide, narrow = [await check_answers(dispatcher, served, stored, tie) for tie in (gap + 1e-9, gap - 1e-9)]

@@ -129,7 +129,7 @@ def test_a_server_that_loads_says_so_to_a_proxy_at_once(registered: Path, tmp_pa
         "/health/live": 200,
         "/v1/models": 503,
     }
-    assert told[READY].json()["status"] == "loading"
+    assert told[READY].json()["status"] == "starting"
     assert told["/v1/models"].json()["error"]["code"] == "starting"
     assert told["/v1/models"].headers["retry-after"] == "2"
     assert (ready.status_code, ready.json()["status"]) == (200, "ready")
@@ -142,4 +142,4 @@ def test_a_server_whose_model_thread_has_ended_is_not_ready(tmp_path: Path, tiny
         served.worker.close()
         wait_until(lambda: not served.worker.is_alive, 60)
         reply = httpx.get(f"{here.url}{READY}")
-        assert (reply.status_code, reply.json()["status"]) == (503, "fallen")
+        assert (reply.status_code, reply.json()["status"]) == (503, "crashed")

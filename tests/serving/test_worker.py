@@ -27,6 +27,7 @@ from trimtab import study
 from trimtab.arms.online import ChoosingArm, WritingArm
 from trimtab.base.errors import InputError
 from trimtab.data import prompts, text_extraction
+from trimtab.serving import documents
 from trimtab.serving import serve as verb
 from trimtab.serving.access import ApiKey, key_digest, new_key
 
@@ -38,7 +39,7 @@ def body(text: str = QUESTION, arm: str = "prompt", **more: Any) -> dict[str, An
 
 
 def arm_of(here: Here, name: str) -> Any:
-    return here.parts.dispatcher.find_model(name).worker._arms[name]
+    return here.parts.dispatcher.find_model(name).worker.arms[name]
 
 
 def is_idle(here: Here) -> bool:
@@ -242,7 +243,7 @@ def test_the_next_turn_goes_on_behind_the_answer_for_the_same_key_alone(
 
 
 def test_documents_that_change_on_disk_are_answered_from(writing: Here, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(verb, "POLL_SECONDS", 0.02)
+    monkeypatch.setattr(documents, "POLL_SECONDS", 0.02)
     file = writing.folder / "docs" / "Zwickau.md"
     asked = body("Where is the observatory of Zwickau?", "rag")
 
@@ -267,15 +268,15 @@ def test_documents_that_change_on_disk_are_answered_from(writing: Here, monkeypa
 def test_questions_are_answered_from_the_former_documents_while_changed_ones_are_read(
     writing: Here, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(verb, "POLL_SECONDS", 0.02)
-    begun, go_on, read = Event(), Event(), verb.read_documents
+    monkeypatch.setattr(documents, "POLL_SECONDS", 0.02)
+    begun, go_on, read = Event(), Event(), documents.read_documents
 
     def slow(task: Any) -> Any:
         begun.set()
         go_on.wait(60)
         return read(task)
 
-    monkeypatch.setattr(verb, "read_documents", slow)
+    monkeypatch.setattr(documents, "read_documents", slow)
     file = writing.folder / "docs" / "Zwickau.md"
     asked = body("Where is the observatory of Zwickau?", "rag")
 
@@ -299,8 +300,8 @@ def test_questions_are_answered_from_the_former_documents_while_changed_ones_are
 def test_a_document_beyond_its_bounds_is_named_once_and_the_former_ones_stay(
     writing: Here, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(verb, "POLL_SECONDS", 0.02)
-    monkeypatch.setattr(verb, "RETRY_FACTOR", 0)
+    monkeypatch.setattr(documents, "POLL_SECONDS", 0.02)
+    monkeypatch.setattr(documents, "RETRY_FACTOR", 0)
     monkeypatch.setattr(text_extraction, "MOST_LETTERS", 1000)
     file = writing.folder / "docs" / "Zwickau.html"
     lines: list[str] = []

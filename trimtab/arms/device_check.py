@@ -46,11 +46,11 @@ def ensure_checked(tell: Tell = _tell, script: Path = SCRIPT) -> None:
         check_device("cpu", tell, script)
 
 
-def check_anew(tell: Tell = _tell) -> tuple[DeviceCheck, ...]:
+def check_anew() -> tuple[DeviceCheck, ...]:
     """Check the device of this machine whatever is kept, and the processor after a GPU that is switched off."""
     device = preferred_device()
-    check = check_device(device, tell)
-    return (check, check_device("cpu", tell)) if DEVICE in check.off and device != "cpu" else (check,)
+    check = check_device(device)
+    return (check, check_device("cpu")) if DEVICE in check.off and device != "cpu" else (check,)
 
 
 def check_device(device: str, tell: Tell = _tell, script: Path = SCRIPT) -> DeviceCheck:

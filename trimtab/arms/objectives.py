@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from trimtab.arms.contexts import USUAL_MIX, Context, PassageMix, PromptBuilder
 from trimtab.arms.memorisation import memorisation_canary_rows
 from trimtab.arms.recipe import Recipe, Stage
-from trimtab.arms.rollouts import Rollouts
+from trimtab.arms.rewards import Rollouts
 from trimtab.arms.session import Session
 from trimtab.arms.teacher import Teacher, TeacherAnswer, answer_row, fitting_answers, same_tokenization
 from trimtab.base.errors import InputError

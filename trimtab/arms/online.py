@@ -103,17 +103,28 @@ class AnswerPiece:
 class OnlineReply:
     """A complete answer, sent after its last piece. `cited`: the ranks of the passages that support it.
 
-    `echo`: the text of the prompt, if requested. `echo_tokens`: its tokens, if their log-probabilities were.
+    `tokens`: its tokens, if their log-probabilities were requested, for whoever waits for the whole answer (the pieces
+    have them as well). `echo`: the text of the prompt, if requested. `echo_tokens`: its tokens, if their
+    log-probabilities were.
     """
 
-    id: str
-    text: str
     generation: Generation
-    hits: tuple[Hit, ...]
-    cited: tuple[int, ...]
-    abstained: bool
+    hits: tuple[Hit, ...] = ()
+    cited: tuple[int, ...] = ()
+    abstained: bool = False
+    tokens: tuple[TokenLogprob, ...] = ()
     echo: str = ""
     echo_tokens: tuple[TokenLogprob, ...] = ()
+
+    @property
+    def id(self) -> str:
+        """The id of the question."""
+        return self.generation.id
+
+    @property
+    def text(self) -> str:
+        """The text of the answer."""
+        return self.generation.text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -335,7 +346,7 @@ class WritingArm:
             events = self._engine.step()
         except Exception as error:  # noqa: BLE001  (whatever it is, it ends these questions and not the arm)
             lost, self._asked = list(self._asked), {}
-            return [FailedQuestion(id=one, error=error) for one in lost]
+            return [FailedQuestion(id=question_id, error=error) for question_id in lost]
         return [reply for event in events if (reply := self._event_or_failure(event)) is not None]
 
     def _event_or_failure(self, event: GeneratedToken | Completion) -> OnlineEvent | None:
@@ -354,47 +365,34 @@ class WritingArm:
             self._engine.cancel(question_id)
 
     def _event_from(self, event: GeneratedToken | Completion) -> OnlineEvent | None:
-        one = self._asked[event.id]
+        active = self._asked[event.id]
         if isinstance(event, GeneratedToken):
             tokens: tuple[TokenLogprob, ...] = ()
             # The end token is not part of an answer, but of the completion of a raw prompt.
-            if event.log_probability is not None and (one.prompt is None or event.token not in self._engine.stop_ids):
+            if event.log_probability is not None and (
+                active.prompt is None or event.token not in self._engine.stop_ids
+            ):
                 others = tuple(self._token_logprob(token, value) for token, value in event.likeliest)
                 tokens = (replace(self._token_logprob(event.token, event.log_probability), likeliest=others),)
-            piece = one.more(event.text)
+            piece = active.more(event.text)
             return AnswerPiece(id=event.id, text=piece, tokens=tokens) if piece or tokens else None
-        generation = Generation(
-            id=event.id,
-            text=one.text_so_far,
-            prompt_tokens=event.prompt_tokens,
-            cached_tokens=event.cached_tokens,
-            new_tokens=len(event.ids),
-            seconds=event.seconds,
-            prefill_seconds=event.prefill_seconds,
-            finished=event.finished,
-        )
-        if one.prompt is None:
-            reply = self._raw_reply(one, event, generation)
+        if active.prompt is None:
+            reply = self._raw_reply(active, event)
         else:
-            reply = reply_from(self._session, one.question, one.prompt, generation)
+            reply = reply_from(self._session, active.question, active.prompt, event.generation(active.text_so_far))
         del self._asked[event.id]
         return reply
 
-    def _raw_reply(self, one: _ActiveQuestion, event: Completion, generation: Generation) -> OnlineReply:
+    def _raw_reply(self, active: _ActiveQuestion, event: Completion) -> OnlineReply:
         """Return the completion of a raw prompt, with the prompt if `echo` is set."""
-        question, echo = one.question, ""
-        if question.echo:
-            raw, tokenizer = question.raw, self._session.base.tokenizer
-            echo = raw if isinstance(raw, str) else tokenizer.decode(list(one.ids))
+        question, generation = active.question, event.generation(active.text_so_far)
+        if not question.echo:
+            return OnlineReply(generation=generation)
+        raw, tokenizer = question.raw, self._session.base.tokenizer
         return OnlineReply(
-            id=question.id,
-            text=one.text_so_far,
             generation=generation,
-            hits=(),
-            cited=(),
-            abstained=False,
-            echo=echo,
-            echo_tokens=self._scored(one.ids, event) if question.echo and question.logprobs else (),
+            echo=raw if isinstance(raw, str) else tokenizer.decode(list(active.ids)),
+            echo_tokens=self._scored(active.ids, event) if question.logprobs else (),
         )
 
     def _scored(self, ids: tuple[int, ...], event: Completion) -> tuple[TokenLogprob, ...]:
@@ -461,8 +459,8 @@ class ChoosingArm:
     def step(self) -> list[OnlineEvent]:
         """Answer the oldest waiting questions; if that fails, each alone, so that one does not spoil the others."""
         taken = dict(islice(self._asked.items(), LABEL_BATCH))
-        for one in taken:
-            del self._asked[one]
+        for question_id in taken:
+            del self._asked[question_id]
         return self._answers(taken)
 
     def _answers(self, taken: Mapping[str, tuple[OnlineQuestion, Prompt]]) -> list[OnlineEvent]:
@@ -475,11 +473,11 @@ class ChoosingArm:
             )
             replies = [reply_from(self._session, *taken[generation.id], generation) for generation in generations]
         except RemoteError as error:  # the endpoint's retries are used up already
-            return [FailedQuestion(id=one, error=error) for one in taken]
+            return [FailedQuestion(id=question_id, error=error) for question_id in taken]
         except Exception as error:  # noqa: BLE001  (whatever it is, it ends a question and not the arm)
             if len(taken) == 1:
-                return [FailedQuestion(id=one, error=error) for one in taken]
-            return [event for one, asked in taken.items() for event in self._answers({one: asked})]
+                return [FailedQuestion(id=question_id, error=error) for question_id in taken]
+            return [event for question_id, asked in taken.items() for event in self._answers({question_id: asked})]
         return [event for reply in replies for event in (AnswerPiece(id=reply.id, text=reply.text), reply)]
 
     def cancel(self, question_id: str) -> None:
@@ -525,8 +523,6 @@ def reply_from(session: Session, question: OnlineQuestion, prompt: Prompt, gener
     """Return a generation as a reply, with the passages that support it."""
     unknown, text = session.task.task.unknown, generation.text
     return OnlineReply(
-        id=question.id,
-        text=text,
         generation=generation,
         hits=prompt.hits,
         cited=supporting(text, prompt.hits, unknown, question.asked[-1].content) if prompt.hits else (),

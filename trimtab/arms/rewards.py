@@ -1,23 +1,28 @@
-"""Reward function of a task for reinforcement learning, including the trained reward model that the task file names."""
+"""Reinforcement learning: rewards of a task, with the reward model that it may name, and the answers that earn them."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 
 import torch
 
-from trimtab.arms.contexts import PromptBuilder, context_for
+from trimtab.arms.contexts import Context, PromptBuilder, context_for
 from trimtab.arms.session import Session
 from trimtab.arms.store import scoring_run
 from trimtab.base.errors import InputError
-from trimtab.base.records import Arm
+from trimtab.base.records import Arm, Encoded, Example
+from trimtab.inference.engine import Completion, Engine, Request
 from trimtab.inference.last_hidden import last_hidden_states
+from trimtab.inference.sampling import Sampling
 from trimtab.measurement.evaluate import Scorer
 from trimtab.measurement.rewards import Answered, AnswerTokens, Reward, reward_of
 from trimtab.model.adapters.apply import load_adapter
 from trimtab.model.classifier import load_head
+from trimtab.model.fast.packed_weights import merged_and_packed
 from trimtab.model.fast.patch import accelerate
 from trimtab.model.load import load_base
+from trimtab.training.rl import GROUP, Rollout
 
 
 def reward_for(session: Session, arm: Arm, *, scorer: Scorer | None = None, program: Scorer | None = None) -> Reward:
@@ -66,3 +71,71 @@ class RewardModel:
         ]
         scores: list[float] = self._head(last_hidden_states(self._base, whole))[:, 0].tolist()
         return scores
+
+
+class Rollouts:
+    """Samples GROUP answers to each question at temperature 1, with the inference engine and merged adapters.
+
+    A sample depends on the seed, the step, the question and its number alone.
+    """
+
+    def __init__(
+        self, session: Session, context: Context, examples: Sequence[Example], reward: Reward, *, seed: int
+    ) -> None:
+        self.session, self.reward, self.seed = session, reward, seed
+        examples = [one for one in examples if one.weight > 0]
+        prompts = PromptBuilder(session, context).prompts(examples)
+        asked = [
+            (one, prompt, session.encoder.prompt(prompt.messages))
+            for one, prompt in zip(examples, prompts, strict=True)
+        ]
+        room = session.context_tokens - session.output_tokens
+        self.asked = [one for one in asked if len(one[2]) <= room]
+        self.skipped = len(asked) - len(self.asked)
+
+    def __call__(self, numbers: Sequence[int], step: int) -> list[list[Rollout]]:
+        """Return the rollouts of each question, each with its reward."""
+        session, said_last = self.session, dict[str, int]()
+        draws = [(number, answer) for number in numbers for answer in range(GROUP)]
+        requests = [
+            Request(
+                id=f"{number}/{answer}",
+                ids=self.asked[number][2],
+                max_new=session.output_tokens,
+                sampling=Sampling(temperature=1.0, seed=_seed(self.seed, step, number, answer)),
+                logprobs=True,
+            )
+            for number, answer in draws
+        ]
+        with merged_and_packed(session.base):
+            engine = Engine(session.base, session.encoder.stop_ids)
+            completions = engine.generate(requests, on_token=said_last.__setitem__)
+        rewards = self.reward(
+            [self._answered(number, one) for (number, _), one in zip(draws, completions, strict=True)]
+        )
+        rollouts = [
+            self._rollout(request, one, said_last[one.id], reward.total)
+            for request, one, reward in zip(requests, completions, rewards, strict=True)
+        ]
+        return [rollouts[start : start + GROUP] for start in range(0, len(rollouts), GROUP)]
+
+    def _answered(self, number: int, completion: Completion) -> Answered:
+        example, prompt, _ = self.asked[number]
+        return Answered(
+            example=example,
+            text=self.session.encoder.decode(completion.ids),
+            new_tokens=len(completion.ids),
+            finished=completion.finished,
+            hits=prompt.hits,
+        )
+
+    def _rollout(self, request: Request, completion: Completion, last: int, reward: float) -> Rollout:
+        answer = (*completion.ids, last) if completion.finished else completion.ids
+        trained = (False,) * len(request.ids) + (True,) * len(answer)
+        encoded = Encoded(ids=(*request.ids, *answer), trained=trained)
+        return Rollout(encoded=encoded, log_p=completion.log_probabilities, reward=reward)
+
+
+def _seed(*parts: int) -> int:
+    digest = hashlib.blake2b(" ".join(map(str, parts)).encode(), digest_size=6).digest()
+    return int.from_bytes(digest, "little")

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from trimtab.arms.device_check import ensure_checked
 from trimtab.arms.retriever import Retriever
-from trimtab.arms.search.proposals import Proposals
+from trimtab.arms.search.instructions import Proposals
 from trimtab.arms.workspace import Workspace, write_refusals
 from trimtab.base.errors import InputError
 from trimtab.base.grammar import method_of

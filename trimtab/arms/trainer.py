@@ -135,7 +135,7 @@ def train_weights(
             result, own = trainer.search(number, replace(search, seconds=left), may_grow=epochs is None)
             effort = effort.and_then(own) if effort else own
         else:
-            result = trainer.train_stage(trainer.plan.stages[number])
+            result = train_model(trainer.job(trainer.plan.stages[number]))
         results.append(result)
     trainer.save()
     best = results[-1].best
@@ -217,14 +217,12 @@ class _WeightTrainer:
         """Return True if dev can compare settings of a stage."""
         return self._dev_evaluator(stage, self._objectives(stage)[1]) is not None
 
-    def train_stage(
-        self, stage: Stage, name: str = "", until: int | None = None, mix: PassageMix | None = None
-    ) -> TrainResult:
-        """Train a stage up to the dev evaluation `until`, or to its end. `name` distinguishes runs of one stage."""
+    def job(self, stage: Stage, name: str = "", mix: PassageMix | None = None) -> TrainingJob:
+        """Return a stage as a job of the training loop. `name` distinguishes runs of one stage."""
         objective, dev = self._objectives(stage, mix)
         self.dev_evaluations = self._dev_evaluations.setdefault(name or stage.name, [])
         dev_evaluations = LOOKS if stage.schedule == "constant" else evaluations(stage.epochs)
-        job = TrainingJob(
+        return TrainingJob(
             base=self.session.base,
             objective=objective,
             settings=LoopSettings(
@@ -240,10 +238,6 @@ class _WeightTrainer:
             note="reading the documents" if stage.name == "docs" else f"trial {name}" if name else "",
             trial=name,
         )
-        if until is None:
-            return train_model(job)
-        mark = sorted(job.evaluation_steps)[:until][-1]
-        return _result_at_step(train_model(job, until=mark), mark)
 
     def _dev_evaluator(self, stage: Stage, dev: Objective | None) -> Callable[[], DevEvaluation] | None:
         """Return the dev evaluation of a stage; None if dev cannot rate its weights. A stage that only scores answers
@@ -305,7 +299,10 @@ class _WeightTrainer:
         )
 
     def train_variant(self, number: int, setting: TrainingSetting, until: int | None) -> TrainResult:
-        """Train a stage with other settings, from the end of the stage before it, or resume that run."""
+        """Train a stage with other settings, from the end of the stage before it, or resume that run.
+
+        `until`: the number of its last dev evaluation; None for its end.
+        """
         if setting.rank != self._on:
             self._begin(replace(self.plan, rank=setting.rank))
             if self.plan.stages[number].name != DISTILL:  # with a new head; the teacher's answers are reused
@@ -319,7 +316,11 @@ class _WeightTrainer:
         name += "" if setting.rank in (None, self.plan.rank) else f"-rank-{setting.rank}"
         if setting.mix not in (None, self.plan.mix):
             name += f"-missing-{setting.mix.gold_missing:g}-distractors-{setting.mix.distractors:g}"
-        return self.train_stage(stage, name, until, setting.mix)
+        job = self.job(stage, name, setting.mix)
+        if until is None:
+            return train_model(job)
+        last = sorted(job.evaluation_steps)[:until][-1]
+        return _result_at_step(train_model(job, until=last), last)
 
     def with_setting(self, number: int, setting: TrainingSetting) -> Recipe:
         """Return the recipe with a setting applied to a stage."""

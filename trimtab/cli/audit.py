@@ -43,7 +43,7 @@ def command(
     """
     with Output(as_json) as output:
         from trimtab.cli.judging import ask_in_terminal, write_stderr
-        from trimtab.decision.audited import still_needed
+        from trimtab.decision.caveats import still_needed
         from trimtab.studies.audit import audit
 
         session = audit(study, questions=n, task=task)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import shlex
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
@@ -148,6 +151,41 @@ ArmArgument = Annotated[
 
 DEFAULT_TASK = Path("trimtab.toml")
 _TASK_NAMED_TWICE = "the task is named twice"
+
+
+def takes_options(**records: type[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Decorator of a command: gives it an option for every field of a dataclass, instead of a parameter that takes one.
+
+    `records`: by parameter, the dataclass; its fields are annotated as parameters of a command are.
+    """
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        options = {
+            parameter: [
+                inspect.Parameter(
+                    item.name,
+                    inspect.Parameter.POSITIONAL_OR_KEYWORD,
+                    default=item.default,
+                    annotation=get_type_hints(record, include_extras=True)[item.name],
+                )
+                for item in fields(record)
+            ]
+            for parameter, record in records.items()
+        }
+
+        @functools.wraps(command)
+        def with_records(**values: Any) -> None:
+            for parameter, record in records.items():
+                values[parameter] = record(**{item.name: values.pop(item.name) for item in options[parameter]})
+            command(**values)
+
+        signature = inspect.signature(command, eval_str=True)
+        parameters = [item for named in signature.parameters.values() for item in options.get(named.name, [named])]
+        with_records.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+        with_records.__annotations__ = {item.name: item.annotation for item in parameters}
+        return with_records
+
+    return decorate
 
 
 def task_from_options(path: Path, source: str | None = None, **columns: str | None) -> Task:

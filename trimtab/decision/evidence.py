@@ -12,8 +12,7 @@ from itertools import combinations
 from trimtab.base.records import Answer, Arm
 from trimtab.base.results import ArmResult, Comparison, Estimate, Usage
 from trimtab.base.task import Task
-from trimtab.decision.cost import cost_of, floor_of, planned_retrainings
-from trimtab.decision.cost_order import by_weight
+from trimtab.decision.cost import by_weight, cost_of, floor_of, planned_retrainings
 from trimtab.decision.pairs import planned_pairs
 from trimtab.measurement.audit import Audited
 from trimtab.measurement.clusters import too_few_groups

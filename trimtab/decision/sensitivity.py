@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 from trimtab.base.config import CostTable, LabelPrice
 from trimtab.base.results import ArmResult, Flip
 from trimtab.base.task import Task
+from trimtab.decision.caveats import LEAST_OF_SLICE
 from trimtab.decision.choice import choose
 from trimtab.decision.cost import crossings, floor_of, planned_retrainings
 from trimtab.decision.evidence import Evidence
-from trimtab.decision.slices import LEAST
 
 STEP, REACH = 1.05, 1_000.0  # prices and rates are tried in steps of 5%, up to a thousandfold either way
 HORIZONS = (1.0, 2.0, 3.0, 6.0, 9.0, 12.0, 18.0, 24.0, 36.0, 48.0, 60.0, 120.0)  # months
@@ -85,7 +85,7 @@ def _mixes(study: Evidence, winner: ArmResult) -> list[Flip]:
     found: list[Flip] = []
     names = sorted(study.slices, key=lambda name: (-study.slices[name], name))
     for name in names[-1:] if len(names) == 2 else names[:MOST_SLICES]:
-        if study.slices[name] < LEAST or questions - study.slices[name] < LEAST:
+        if study.slices[name] < LEAST_OF_SLICE or questions - study.slices[name] < LEAST_OF_SLICE:
             continue
 
         def at_share(share: float, name: str = name) -> Task:

@@ -10,8 +10,7 @@ from trimtab.base.grammar import DISTILL, HEAD, REWARDED, arm_from_name, joined,
 from trimtab.base.records import Arm
 from trimtab.base.results import ArmResult, Comparison, Cost, Estimate
 from trimtab.base.task import Task
-from trimtab.decision.cost import MACHINE_SECONDS
-from trimtab.decision.cost_order import ALIKE, alike
+from trimtab.decision.cost import ALIKE, MACHINE_SECONDS, alike
 from trimtab.decision.evidence import SHARES, Evidence, score_of
 
 STEP = 0.01  # between the targets that are tried

@@ -9,9 +9,9 @@ from dataclasses import replace
 from trimtab.base.grammar import joined
 from trimtab.base.results import ArmResult, Comparison, Estimate, Verdict
 from trimtab.base.task import Task
-from trimtab.decision.audited import unless_uneven
+from trimtab.decision.caveats import unless_uneven
 from trimtab.decision.choice import VerdictChoice, choose, quiet_rival
-from trimtab.decision.cost_order import alike
+from trimtab.decision.cost import alike
 from trimtab.decision.evidence import SHARES, Evidence, best_arm, score_of, too_slow
 from trimtab.decision.pairs import comparisons_among
 from trimtab.decision.sample_size import POWER, questions_needed

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import accumulate, pairwise
@@ -27,7 +27,6 @@ from trimtab.inference.request import (
     EngineEvent,
     GeneratedToken,
     Request,
-    SampledToken,
     require_room,
 )
 from trimtab.inference.sampling import apply_penalties, log_probabilities, next_tokens, top_log_probabilities
@@ -301,7 +300,7 @@ class Engine:
 
     def _next(
         self, hidden_BD: Tensor, running: Sequence[ActiveSequence], tokens_per_sequence: int = 1
-    ) -> list[SampledToken]:
+    ) -> list[GeneratedToken]:
         """Sample the token after each row, with log-probabilities if requested.
 
         `tokens_per_sequence` adjacent rows belong to one sequence.
@@ -319,14 +318,14 @@ class Engine:
         ]
         # The one place in a pass where the host waits for the device.
         if not rows_with_logprobs:
-            return [SampledToken(token=token) for token in tokens_B.tolist()]
+            return _named(tokens_B.tolist(), sequences)
         rows, most = small_tensor(rows_with_logprobs, tokens_B.device), max(top_counts)
         logits_RV = logits_BV[rows]
         found = [tokens_B.float(), log_probabilities(logits_RV, tokens_B[rows])]
         if most:
             found += [part_RW.flatten() for part_RW in top_log_probabilities(logits_RV, most)]
         read = torch.cat(found).tolist()  # float32 is exact for ids below 2^24
-        sampled = [SampledToken(token=int(token)) for token in read[: len(sequences)]]
+        sampled = _named(map(int, read[: len(sequences)]), sequences)
         logs = read[len(sequences) :][: len(rows_with_logprobs)]
         pairs = read[len(sequences) + len(rows_with_logprobs) :]
         for place, row in enumerate(rows_with_logprobs):
@@ -340,7 +339,7 @@ class Engine:
             )
         return sampled
 
-    def _advance(self, first: int, accepted: list[list[SampledToken]]) -> list[EngineEvent]:
+    def _advance(self, first: int, accepted: list[list[GeneratedToken]]) -> list[EngineEvent]:
         """Append the new tokens of the slots from `first` on and return their events; finished sequences leave."""
         events: list[EngineEvent] = []
         running = self._scheduler.running
@@ -366,6 +365,13 @@ class Engine:
             self._reset()
 
 
+def _named(tokens: Iterable[int], sequences: Sequence[ActiveSequence]) -> list[GeneratedToken]:
+    """Return sampled tokens as events of their sequences."""
+    return [
+        GeneratedToken(id=sequence.request.id, token=token) for token, sequence in zip(tokens, sequences, strict=True)
+    ]
+
+
 def _draft_runs(running: Sequence[ActiveSequence]) -> list[list[int]]:
     """Return the tokens that a decoding step reads: each sequence's last token and its drafts, padded to equal
     length.
@@ -383,7 +389,7 @@ def _draft_runs(running: Sequence[ActiveSequence]) -> list[list[int]]:
     ]
 
 
-def _accepted_prefix(sampled: list[SampledToken], run: list[int]) -> list[SampledToken]:
+def _accepted_prefix(sampled: list[GeneratedToken], run: list[int]) -> list[GeneratedToken]:
     """Return the sampled tokens up to the first that differs from its draft."""
     accepted_count = 1
     while accepted_count < len(run) and sampled[accepted_count - 1].token == run[accepted_count]:
@@ -402,21 +408,9 @@ def _with_share(completion: Completion, seconds: float) -> Completion:
 
 def generate_texts(engine: Engine, tokenizer: Any, requests: Sequence[Request]) -> list[Generation]:
     """Return the answers as text, without special tokens, each cut before the first of its request's stops."""
-    completions = engine.generate(requests)
     return [
-        _generation(completion, tokenizer, request.stops)
-        for completion, request in zip(completions, requests, strict=True)
+        completion.generation(
+            cut_at_stop(tokenizer.decode(list(completion.ids), skip_special_tokens=True), request.stops)
+        )
+        for completion, request in zip(engine.generate(requests), requests, strict=True)
     ]
-
-
-def _generation(completion: Completion, tokenizer: Any, stops: Sequence[str]) -> Generation:
-    return Generation(
-        id=completion.id,
-        text=cut_at_stop(tokenizer.decode(list(completion.ids), skip_special_tokens=True), stops),
-        prompt_tokens=completion.prompt_tokens,
-        cached_tokens=completion.cached_tokens,
-        new_tokens=len(completion.ids),
-        seconds=completion.seconds,
-        prefill_seconds=completion.prefill_seconds,
-        finished=completion.finished,
-    )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from trimtab.base.errors import ContextLengthError
+from trimtab.base.records import Generation
 from trimtab.inference.attention_layouts import PromptPart
 from trimtab.inference.constraints import Constraint, Matcher
 from trimtab.inference.detokenize import TextStream
@@ -59,15 +60,6 @@ TopTokens = tuple[tuple[int, float], ...]  # tokens with their log-probabilities
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SampledToken:
-    """One new token as sampled from the model."""
-
-    token: int
-    log_probability: float | None = None
-    likeliest: TopTokens = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class GeneratedToken:
     """One new token of an answer, the stop token too.
 
@@ -107,6 +99,19 @@ class Completion:
     likeliest: tuple[TopTokens, ...] = ()
     prompt_log_probabilities: tuple[float, ...] = ()
     prompt_likeliest: tuple[TopTokens, ...] = ()
+
+    def generation(self, text: str) -> Generation:
+        """Return the answer with its text in place of its tokens."""
+        return Generation(
+            id=self.id,
+            text=text,
+            prompt_tokens=self.prompt_tokens,
+            cached_tokens=self.cached_tokens,
+            new_tokens=len(self.ids),
+            seconds=self.seconds,
+            prefill_seconds=self.prefill_seconds,
+            finished=self.finished,
+        )
 
 
 EngineEvent = GeneratedToken | Completion
@@ -199,8 +204,8 @@ class ActiveSequence:
         """True if it has all its tokens."""
         return self.finished or self.rejected or len(self.ids) == self.request.max_new
 
-    def take(self, sampled: SampledToken, stop_ids: frozenset[int]) -> GeneratedToken:
-        """Append one sampled token and return its event."""
+    def take(self, sampled: GeneratedToken, stop_ids: frozenset[int]) -> GeneratedToken:
+        """Append a token as it was sampled, and return it with the text that it completes."""
         if sampled.log_probability is not None:
             self.log_probabilities.append(sampled.log_probability)
         if sampled.likeliest:
@@ -212,17 +217,11 @@ class ActiveSequence:
         else:
             self.ids.append(sampled.token)
             self.counts[sampled.token] = self.counts.get(sampled.token, 0) + 1
-        piece = ""
-        if self.text:
-            piece = self.text.add(self.ids, self.is_done)
-            self.finished |= self.text.stopped
-        return GeneratedToken(
-            id=self.request.id,
-            token=sampled.token,
-            text=piece,
-            log_probability=sampled.log_probability,
-            likeliest=sampled.likeliest,
-        )
+        if self.text is None:
+            return sampled
+        text = self.text.add(self.ids, self.is_done)
+        self.finished |= self.text.stopped
+        return replace(sampled, text=text)
 
     def completion(self) -> Completion:
         """Return the answer so far."""

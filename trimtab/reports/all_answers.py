@@ -5,21 +5,37 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from jinja2.utils import htmlsafe_json_dumps
 
 from trimtab.base.records import Answer, Arm
-from trimtab.reports.components import Heading, arm_label
-from trimtab.reports.failures import question_view
+from trimtab.reports.components import ArmLabel, Heading, arm_label
+from trimtab.reports.failures import QuestionView, question_view
 from trimtab.reports.folder import StudyFolder
 from trimtab.reports.formatting import replace_unprintable
 from trimtab.reports.labels import FAILURES, GRADED
-from trimtab.reports.view import AllAnswers, QuestionView
 
 MOST_BYTES = 2_000_000  # of answers in one page, so that it opens fast and can be sent by mail
 NUMBERS = 24  # most bytes of an answer's or a question's numbers, beside its texts
 PLACE = "arms/NAME/answers.parquet of the study"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AllAnswers:
+    """All answers, to be filtered by arm, kind of failure, slice and words; a filter with one option is omitted.
+
+    `without` is shown if no script runs, `left_out` if the answers do not fit into one page.
+    """
+
+    heading: Heading
+    arms: tuple[ArmLabel, ...]
+    kinds: tuple[str, ...]
+    slices: tuple[str, ...]
+    questions: tuple[QuestionView, ...]
+    without: str
+    left_out: str
 
 
 def all_answers_section(study: StudyFolder) -> AllAnswers | None:
@@ -34,7 +50,7 @@ def all_answers_section(study: StudyFolder) -> AllAnswers | None:
     answers = [answer for pairs in by_item.values() for _, answer in pairs]
     seeds = len({answer.seed for answer in answers}) > 1
     questions = _sample_that_fits(
-        {item: question_view(pairs, study.verdict.arm, seeds=seeds) for item, pairs in sorted(by_item.items())}
+        {item: question_view(pairs, study.result.verdict.arm, seeds=seeds) for item, pairs in sorted(by_item.items())}
     )
     failed = {answer.failure for answer in answers}
     right = () if study.metric in GRADED or "none" not in failed else ("right",)
@@ -52,7 +68,7 @@ def all_answers_section(study: StudyFolder) -> AllAnswers | None:
                 f"Any answer to the test questions, lowest score first. Long texts are cut; whole they lie in {PLACE}."
             ),
         ),
-        arms=tuple(arm_label(entry.arm, study.verdict.arm) for entry in study.done if entry.answers),
+        arms=tuple(arm_label(entry.arm, study.result.verdict.arm) for entry in study.done if entry.answers),
         kinds=_options(kinds),
         slices=_options(sorted({answer.slice for answer in answers if answer.slice})),
         questions=questions,

@@ -22,6 +22,7 @@ CHARACTER_WIDTH = (
     6.9  # mean width of a character of a 12 px system font, in px; generous, so that label boxes are rather too large
 )
 WIDE, HALF, NARROW = 1040, 505, 350  # px: the page, half of it, a phone
+MOST_POINTS = 160  # of a curve
 
 
 @dataclass(frozen=True, slots=True)
@@ -357,11 +358,11 @@ def _point(line: Series, x: float) -> str:
     return f"dot {line.style}" if x == line.kept_step else f"point {line.style}"
 
 
-def _downsample(points: Sequence[tuple[float, float]], limit: int = 160) -> list[tuple[float, float]]:
-    """Return at most `limit` points, as means of equal runs, so that a long curve stays readable and small."""
-    if len(points) <= limit:
+def _downsample(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Return at most MOST_POINTS points, as means of equal runs, so that a long curve stays readable and small."""
+    if len(points) <= MOST_POINTS:
         return list(points)
-    run = math.ceil(len(points) / limit)
+    run = math.ceil(len(points) / MOST_POINTS)
     groups = [points[start : start + run] for start in range(0, len(points), run)]
     return [(sum(a for a, _ in group) / len(group), sum(b for _, b in group) / len(group)) for group in groups]
 

@@ -3,6 +3,8 @@ person."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from trimtab.base.records import Calibration, CalibrationMethod
 from trimtab.measurement.calibration import reliability
 from trimtab.measurement.error_analysis import mistakes
@@ -10,7 +12,6 @@ from trimtab.reports.components import Cell, Column, Grid, Heading, ReliabilityD
 from trimtab.reports.folder import ArmEntry, StudyFolder
 from trimtab.reports.formatting import DASH, format_number, format_score, plural, shorten
 from trimtab.reports.labels import arm_family
-from trimtab.reports.view import ByClass, CalibrationView
 
 MOST_MISTAKES, FOLD_FROM = 10, 13
 WAYS: dict[CalibrationMethod, str] = {
@@ -28,9 +29,34 @@ ECE = {
 }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CalibrationView:
+    """The calibration of each arm's probabilities, before and after, with a chart each."""
+
+    title: str
+    note: str
+    grid: Grid
+    charts: tuple[ReliabilityDiagram, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ByClass:
+    """One arm's classes, its confusions, selective accuracy, and calibration; many classes are `folded`."""
+
+    heading: Heading
+    mistakes: Grid | None
+    title: str
+    grid: Grid
+    folded: bool
+    surest: Grid | None
+    surest_title: str
+    surest_note: str
+    calibration: CalibrationView | None
+
+
 def classes_section(study: StudyFolder) -> ByClass | None:
     """Return the classes of the chosen arm, or of the best arm if none is chosen, and the calibration of all arms."""
-    entry = study.arm(study.verdict.arm) or next(iter(study.done), None)
+    entry = study.arm(study.result.verdict.arm) or next(iter(study.done), None)
     if entry is None or not entry.classes:
         return None
     lead = f"Of {entry.name}. A class of few questions decides nothing."
@@ -80,7 +106,7 @@ def _selective_grid(study: StudyFolder) -> Grid | None:
     shares = sorted({share for one in entries for share in one.selective})
     rows: list[tuple[Cell, ...]] = [
         (
-            arm_label(one.arm, study.verdict.arm),
+            arm_label(one.arm, study.result.verdict.arm),
             *(format_score(one.selective[share]) if share in one.selective else DASH for share in shares),
         )
         for one in entries
@@ -109,7 +135,7 @@ def _calibration_view(study: StudyFolder) -> CalibrationView | None:
         grid=Grid(
             label="Calibration",
             columns=tuple(Column(title=title, text=title == titles[1]) for title in titles),
-            rows=tuple(_calibration_row(one, study.verdict.arm) for one in with_probabilities),
+            rows=tuple(_calibration_row(one, study.result.verdict.arm) for one in with_probabilities),
         ),
         charts=tuple(_chart(one) for one in with_probabilities),
     )
@@ -123,7 +149,7 @@ def _calibration_row(entry: ArmEntry, chosen: str | None) -> tuple[Cell, ...]:
         arm_label(entry.arm, chosen),
         ", ".join(dict.fromkeys(WAYS[one.way] for one in manifest_section)) or WAYS["raw"],
         " to ".join(dict.fromkeys([temperatures[0], temperatures[-1]])) if temperatures else DASH,
-        *(format_score(entry.extras[name]) if name in entry.extras else DASH for name in ECE),
+        *(format_score(entry.result.extras[name]) if name in entry.result.extras else DASH for name in ECE),
     )
 
 

@@ -194,3 +194,19 @@ class Curves:
     y_title: str
     series: tuple[Series, ...]
     x_title: str = "step"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArmInWords:
+    """An arm and its description."""
+
+    arm: ArmLabel
+    words: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableSection:
+    """A section that is one table."""
+
+    heading: Heading
+    grid: Grid

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 from trimtab.base.config import CostTable
 from trimtab.base.results import Flip
@@ -21,24 +22,35 @@ from trimtab.reports.components import (
 )
 from trimtab.reports.folder import ArmEntry, StudyFolder
 from trimtab.reports.formatting import DASH, format_money, format_number
-from trimtab.reports.view import Costs
 
 TARGETS = ("quality", "target")  # of a flip: what a target is called
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Costs:
+    """The cost of each arm and its basis; `flips` only for a shown verdict. `robustness`: the verdict with one
+    assumption changed."""
+
+    heading: Heading
+    grid: Grid | None
+    basis: Phrase
+    flips: Listing[str]
+    robustness: Listing[str]
+
+
 def costs_section(study: StudyFolder) -> Costs | None:
     """Return the costs with the provenance of each figure; thresholds only if the verdict is shown."""
-    entries = [one for one in study.done if one.cost or one.seconds_per_question is not None]
-    if not entries and not study.verdict.flips and not study.verdict.robustness:
+    entries = [one for one in study.done if one.result.cost or one.result.seconds_per_question is not None]
+    if not entries and not study.result.verdict.flips and not study.result.verdict.robustness:
         return None
-    shown = study.verdict.status == "shown"
+    shown = study.result.verdict.status == "shown"
     title = "Cost, and what would flip the verdict" if shown else "Cost"
     columns = (
         Column(title="Arm"),
         *(Column(title=name, mark=PREDICTED) for name in ("Up front", "A month", "Total")),
         Column(title="A question, mean", mark=MEASURED),
     )
-    rows = tuple((arm_label(one.arm, study.verdict.arm), *_figures(one)) for one in entries)
+    rows = tuple((arm_label(one.arm, study.result.verdict.arm), *_figures(one)) for one in entries)
     return Costs(
         heading=Heading(id="costs", link="Cost", title=title),
         grid=Grid(label="Costs", columns=columns, rows=rows) if rows else None,
@@ -48,14 +60,14 @@ def costs_section(study: StudyFolder) -> Costs | None:
             title="Robustness checks",
             entries=tuple(
                 f"{one.what[:1].upper()}{one.what[1:]}: {one.arm or 'no arm is shown'}."
-                for one in study.verdict.robustness
+                for one in study.result.verdict.robustness
             ),
         ),
     )
 
 
 def _figures(entry: ArmEntry) -> tuple[Cell, ...]:
-    cost, question = entry.cost, entry.seconds_per_question
+    cost, question = entry.result.cost, entry.result.seconds_per_question
     amounts = (
         [format_money(value, cost.currency) for value in (cost.up_front, cost.monthly, cost.total)]
         if cost
@@ -66,7 +78,7 @@ def _figures(entry: ArmEntry) -> tuple[Cell, ...]:
 
 def _basis(study: StudyFolder) -> Phrase:
     """Return the prices and volumes behind the costs, marked as the user's if the task file states any."""
-    cost, volume = study.cost or CostTable(), study.volume
+    cost, volume = study.cost or CostTable(), study.result.volume
     parts = []
     if volume:
         months = (
@@ -92,21 +104,21 @@ def _basis(study: StudyFolder) -> Phrase:
 def flip_sentences(study: StudyFolder) -> list[str]:
     """Return what would flip a shown verdict: `With questions a month below 12,000 (now 100,000) the verdict would be
     rag.`"""
-    if not study.verdict.flips:
+    if not study.result.verdict.flips:
         return [
             (
                 "No threshold was found: at no volume, price, rate of change or mix of questions that was tried "
                 "does another arm take its place."
             )
         ]
-    return [_flip(flip, study) for flip in study.verdict.flips]
+    return [_flip(flip, study) for flip in study.result.verdict.flips]
 
 
 def _mix_flip(flip: Flip, study: StudyFolder) -> str:
     """Return `With more than 62% of the traffic on the slice billing (now 40%) the verdict would be rag.`"""
     name = flip.what.removeprefix(MIX)
     side, share = ("more", flip.above) if flip.above is not None else ("less", flip.below or 0.0)
-    then = _then(flip, study.target is not None)
+    then = _then(flip, study.result.target is not None)
     return f"With {side} than {share:.0%} of the traffic on the slice {name}{_now(name, study)} {then}."
 
 
@@ -115,7 +127,7 @@ def _now(name: str, study: StudyFolder) -> str:
     mix = study.data.mix if study.data else {}
     if name in mix:
         return f" (now {mix[name]:.0%})"
-    counts = {part: found.n for one in study.done[:1] for part, found in one.slices.items()}
+    counts = {part: found.n for one in study.done[:1] for part, found in one.result.slices.items()}
     return f" ({counts[name] / sum(counts.values()):.0%} of the test questions)" if name in counts else ""
 
 
@@ -134,7 +146,7 @@ def _then(flip: Flip, target: bool) -> str:
 def _flip(flip: Flip, study: StudyFolder) -> str:
     if flip.what.startswith(MIX):
         return _mix_flip(flip, study)
-    cost, target, volume = study.cost, study.target, study.volume
+    cost, target, volume = study.cost, study.result.target, study.result.volume
     hour, change = (cost.machine_hour, cost.change) if cost else (None, None)
     known = {
         "questions_per_month": ("questions a month", volume.questions_per_month if volume else None, ""),

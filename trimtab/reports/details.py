@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Literal
 
 from trimtab.reports.components import (
+    ArmLabel,
     Cell,
     Column,
     Curves,
@@ -22,19 +24,67 @@ from trimtab.reports.events import TrainingCurve
 from trimtab.reports.folder import ArmEntry, StudyFolder
 from trimtab.reports.formatting import DASH, as_sentence, plural, shorten
 from trimtab.reports.labels import PRIVATE, Family, arm_family, metric_label
-from trimtab.reports.view import DataAudit, DataRemark, Slices, TrainingCurves, TrainingRun
 
 MOST_SLICES, MOST_REMARKS, MOST_SOURCES = 40, 100, 20
 FEW = 10  # a slice of fewer questions shows next to nothing
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataRemark:
+    """A remark of the data audit: `level` is stop, warn or note, `word` its written form."""
+
+    level: str
+    word: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataAudit:
+    """Splits, refused rows, overlaps, remarks, sources and licences, and inferences made while reading."""
+
+    heading: Heading
+    facts: str
+    remarks: tuple[DataRemark, ...]
+    counted: tuple[tuple[str, str], ...]
+    notes: Listing[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slices:
+    """Scores per slice, those of `few` questions apart; `more` tells how many slices are left out."""
+
+    heading: Heading
+    grid: Grid | None
+    few: Grid | None
+    more: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingRun:
+    """The training curves of one stage of an arm, and the loop's notes."""
+
+    arm: ArmLabel
+    stage: str
+    notes: tuple[str, ...]
+    charts: tuple[Curves, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingCurves:
+    """Every training run; the legend explains the lines and dots: train, dev, kept."""
+
+    heading: Heading
+    legend: Mapping[Literal["train", "dev", "kept"], str]
+    runs: tuple[TrainingRun, ...]
+
+
 def slices_section(study: StudyFolder) -> Slices | None:
     """Return the scores per slice, the largest slice first; slices of few questions stand apart."""
-    entries = [one for one in study.done if one.slices]
-    names = list(dict.fromkeys(name for one in entries for name in one.slices))
+    entries = [one for one in study.done if one.result.slices]
+    names = list(dict.fromkeys(name for one in entries for name in one.result.slices))
     if not names:
         return None
-    sizes = {name: max(one.slices[name].n for one in entries if name in one.slices) for name in names}
+    sizes = {name: max(one.result.slices[name].n for one in entries if name in one.result.slices) for name in names}
     names.sort(key=lambda name: (-sizes[name], name))
     left = len(names) - MOST_SLICES
     shown = {name: sizes[name] for name in names[:MOST_SLICES]}
@@ -56,13 +106,14 @@ def slices_section(study: StudyFolder) -> Slices | None:
 
 def _slice_grid(study: StudyFolder, entries: Sequence[ArmEntry], sizes: Mapping[str, int], title: str) -> Grid:
     """Return a table with a row per slice and a column per arm, transposed if there are more arms than slices."""
-    arms = [arm_label(one.arm, study.verdict.arm) for one in entries]
+    arms = [arm_label(one.arm, study.result.verdict.arm) for one in entries]
     titles = [
         StyledText(text=shorten(name, 80), soft=f"n\u00a0=\u00a0{size:,}" if size else "")
         for name, size in sizes.items()
     ]
     cells: list[list[Cell]] = [
-        [estimate_cell(one.slices[name]) if name in one.slices else DASH for one in entries] for name in sizes
+        [estimate_cell(one.result.slices[name]) if name in one.result.slices else DASH for one in entries]
+        for name in sizes
     ]
     if len(entries) > len(sizes):
         columns = (Column(title="Arm"), *(Column(title=title) for title in titles))

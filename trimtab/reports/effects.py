@@ -1,10 +1,12 @@
-"""The sections on tuning and context: the factorial table with its interactions, and the planned comparisons."""
+"""The comparisons: the table of weights by contexts, every two-by-two in it, and the planned comparisons."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
 
-from trimtab.base.grammar import describe_context, method_of, parts_of
+from trimtab.base.grammar import PARTS, describe_context, is_trained, method_of, parts_of
+from trimtab.base.records import Arm
 from trimtab.base.results import Comparison, Estimate
 from trimtab.measurement.factorial import Factorial, factorial
 from trimtab.reports.components import (
@@ -14,16 +16,34 @@ from trimtab.reports.components import (
     Grid,
     Heading,
     Listing,
+    Phrase,
     StackedBar,
     StyledText,
+    TableSection,
     arm_label,
     estimate_cell,
 )
-from trimtab.reports.factorial import TwoByTwo, two_by_twos
 from trimtab.reports.folder import ArmEntry, StudyFolder
 from trimtab.reports.formatting import DASH, format_difference_interval, format_p, format_signed
 from trimtab.reports.labels import context_row, weights_label
-from trimtab.reports.view import Comparisons, Effects, WeightsByContext
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effects:
+    """One two-by-two: the interaction in words, the effects as a table, and their basis."""
+
+    sentence: str
+    grid: Grid
+    note: Phrase
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WeightsByContext:
+    """The table of weights by contexts, and every two-by-two in it."""
+
+    heading: Heading
+    grid: Grid
+    effects: Listing[Effects]
 
 
 def factorial_section(study: StudyFolder) -> WeightsByContext | None:
@@ -37,13 +57,15 @@ def factorial_section(study: StudyFolder) -> WeightsByContext | None:
     weights = dict.fromkeys(weights_label(one.arm) for one in sorted(entries, key=_base_first))
     contexts = sorted({one.arm.context for one in entries}, key=context_row)
     effects = _effects(study)
-    scored_arms = sum(one.score is not None for one in entries)
+    scored_arms = sum(one.result.score is not None for one in entries)
     if scored_arms < 2 or (not effects and (len(weights) < 2 or len(contexts) < 2)):
         return None
     rows = []
     for context in contexts:
         here = [one for one in entries if one.arm.context == context]
-        cells = [_cell([one for one in here if weights_label(one.arm) == name], study.verdict.arm) for name in weights]
+        cells = [
+            _cell([one for one in here if weights_label(one.arm) == name], study.result.verdict.arm) for name in weights
+        ]
         rows.append((describe_context(context), *cells))
     lead = "Tuning changes what the model is; context changes what it sees. Scores with unadjusted 95% intervals."
     columns = (Column(title="Context ↓ Weights →"), *(Column(title=name, text=True) for name in weights))
@@ -63,9 +85,9 @@ def _cell(entries: Sequence[ArmEntry], chosen: str | None) -> Cell:
     return (
         StackedBar(
             entries=tuple(
-                (arm_label(one.arm, chosen), estimate_cell(one.score))
-                if one.status == "done" and one.score is not None
-                else (arm_label(one.arm), StyledText(text=one.status.replace("_", " "), tone="no"))
+                (arm_label(one.arm, chosen), estimate_cell(one.result.score))
+                if one.result.status == "done" and one.result.score is not None
+                else (arm_label(one.arm), StyledText(text=one.result.status.replace("_", " "), tone="no"))
                 for one in entries
             )
         )
@@ -139,9 +161,9 @@ def interaction_words(square: TwoByTwo, found: Estimate) -> str:
     return f"With {'base weights' if weights == 'base' else weights}, {first} and {second} {word}."
 
 
-def comparisons_section(study: StudyFolder) -> Comparisons | None:
+def comparisons_section(study: StudyFolder) -> TableSection | None:
     """Return the planned comparisons in words."""
-    if not study.comparisons:
+    if not study.result.comparisons:
         return None
     lead = (
         "The best arm with each other one, and each blend with its parts, on the same questions; differences "
@@ -150,17 +172,17 @@ def comparisons_section(study: StudyFolder) -> Comparisons | None:
     )
     rows = [
         (
-            comparison_words(one, study.level),
+            comparison_words(one, study.result.level),
             format_signed(one.difference),
             format_difference_interval(one.low, one.high),
             format_p(one.p_holm),
         )
-        for one in map(better_first, study.comparisons)
+        for one in map(better_first, study.result.comparisons)
     ]
     columns = tuple(Column(title=title) for title in ("Outcome", "Difference", "95% interval", "p after Holm"))
-    return Comparisons(
-        heading=Heading(id="comparisons", link="Comparisons", title="Comparisons", lead=lead),
-        grid=Grid(label="Comparisons", columns=columns, rows=tuple(rows)),
+    return TableSection(
+        heading=Heading(id="comparisons", link="TableSection", title="TableSection", lead=lead),
+        grid=Grid(label="TableSection", columns=columns, rows=tuple(rows)),
     )
 
 
@@ -174,3 +196,55 @@ def comparison_words(one: Comparison, level: float) -> str:
     if one.p_holm > level:
         return f"{one.a} and {one.b}: no difference shown"
     return f"{one.a} is better than {one.b}"
+
+
+CONTEXT_SETTINGS = {part.setting for part in PARTS.values()}  # settings of a context, not of weights
+FactorialParts = frozenset[tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TwoByTwo:
+    """Four arms: `neither` factor, the `first` alone, the `second` alone, `both`; with `tuning` the first factor is
+    tuned weights."""
+
+    neither: Arm
+    first: Arm
+    second: Arm
+    both: Arm
+    tuning: bool
+
+
+def two_by_twos(arms: Sequence[Arm]) -> tuple[TwoByTwo, ...]:
+    """Return every two-by-two among `arms`, in their order; arms that differ in a setting count as different."""
+    by_key = {(_weights_key(arm), _context_key(arm)): arm for arm in reversed(arms)}  # of equal arms the first counts
+    base: Hashable = ("base",)
+    no_parts: FactorialParts = frozenset()
+    squares = []
+    for arm in arms:
+        weights, parts = _weights_key(arm), _context_key(arm)
+        corners: list[tuple[bool, list[tuple[Hashable, FactorialParts]]]] = []
+        if parts and is_trained(arm):
+            corners.append((True, [(base, no_parts), (weights, no_parts), (base, parts), (weights, parts)]))
+        if len(parts) == 2:
+            passages, shots = (frozenset({part}) for part in sorted(parts, key=lambda part: part[0] != "rag"))
+            corners.append((False, [(weights, no_parts), (weights, passages), (weights, shots), (weights, parts)]))
+        for tuning, keys in corners:
+            if all(corner in by_key for corner in keys) and by_key[keys[3]] is arm:
+                neither, first, second, both = (by_key[corner] for corner in keys)
+                squares.append(TwoByTwo(neither=neither, first=first, second=second, both=both, tuning=tuning))
+    return tuple(squares)
+
+
+def _weights_key(arm: Arm) -> Hashable:
+    """Return what identifies weights: method, stages and settings; for an endpoint its name."""
+    if arm.weights == "base":
+        return ("base",)
+    if arm.weights == "api":
+        return ("api", arm.endpoint)
+    settings = {key: value for key, value in arm.settings.items() if key not in CONTEXT_SETTINGS}
+    return (arm.weights, arm.stages, repr(sorted(settings.items())))
+
+
+def _context_key(arm: Arm) -> FactorialParts:
+    """Return what identifies a context: its parts, each with the setting of its size."""
+    return frozenset((part, repr(arm.settings.get(PARTS[part].setting))) for part in arm.parts)

@@ -1,15 +1,35 @@
-"""The effort section: the settings that every arm tried on dev, the chosen one, and the time it took."""
+"""Whether more would help: the search effort of every arm, and the learning curves of trained ones."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from trimtab.base.results import ArmEffort, Trial
-from trimtab.reports.components import Cell, Column, Grid, Heading, StyledText, arm_label
+from trimtab.base.results import ArmEffort, LearningCurve, Trial
+from trimtab.measurement.learning_curve import RUN_SD
+from trimtab.reports.components import (
+    ArmLabel,
+    Cell,
+    Column,
+    Grid,
+    Heading,
+    Scored,
+    StyledText,
+    TableSection,
+    arm_label,
+)
 from trimtab.reports.folder import ArmEntry, StudyFolder
-from trimtab.reports.formatting import DASH, format_number, format_score, format_seconds, plural, shorten
+from trimtab.reports.formatting import (
+    DASH,
+    format_interval,
+    format_number,
+    format_score,
+    format_seconds,
+    format_signed,
+    plural,
+    shorten,
+)
 from trimtab.reports.labels import metric_label, settings_text
-from trimtab.reports.view import EffortTrials, EffortView
 
 ENDED = {
     "no trial was better": "nothing tried was better",
@@ -19,9 +39,27 @@ ENDED = {
 MOST_STEPS = 5  # improvements listed in a cell
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EffortTrials:
+    """Every trial of one arm."""
+
+    arm: ArmLabel
+    title: str
+    grid: Grid
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EffortView:
+    """The search effort of every arm, and its trials."""
+
+    heading: Heading
+    grid: Grid
+    arms: tuple[EffortTrials, ...]
+
+
 def effort_section(study: StudyFolder) -> EffortView | None:
     """Return the search of every arm that made one; None if nothing was searched."""
-    entries = [(one, one.effort) for one in study.done if one.effort is not None]
+    entries = [(one, one.result.effort) for one in study.done if one.result.effort is not None]
     if not entries:
         return None
     lead = (
@@ -32,7 +70,7 @@ def effort_section(study: StudyFolder) -> EffortView | None:
     columns = ("Arm", "Spent", "Trials", "Best on dev as it grew", "Ended")
     rows: list[tuple[Cell, ...]] = [
         (
-            arm_label(one.arm, study.verdict.arm),
+            arm_label(one.arm, study.result.verdict.arm),
             format_seconds(found.seconds),
             format_number(len(found.trials)),
             _growth(found),
@@ -111,3 +149,40 @@ def _row(trial: Trial, *, has_retrieval: bool, has_final_score: bool) -> tuple[C
         format_number(trial.rows),
         format_seconds(trial.seconds),
     )
+
+
+def learning_section(study: StudyFolder) -> TableSection | None:
+    """Return the learning curve of every arm that has one."""
+    entries = [(one, one.result.learning) for one in study.done if one.result.learning is not None]
+    if not entries:
+        return None
+    first = entries[0][1]
+    # The curve needs a mean over questions, which macro-F1 is not.
+    metric = "accuracy" if study.metric == "macro_f1" else metric_label(study.metric)
+    lead = (
+        f"{metric[:1].upper()}{metric[1:]} on {first.questions:,} dev questions after training on a part of "
+        "the rows with the "
+        "chosen settings. The score is taken to follow a power law of the rows; the interval holds the "
+        "questions and an assumed spread between runs of "
+        f"{RUN_SD:g}."
+    )
+    columns = (
+        Column(title="Arm"),
+        *(Column(title=f"{point.rows:,} rows") for point in first.points),
+        Column(title=f"{first.more:,} more rows would add", interval="95%"),
+    )
+    rows: list[tuple[Cell, ...]] = [
+        (
+            arm_label(one.arm, study.result.verdict.arm),
+            *(format_score(point.score) for point in curve.points),
+            _gain(curve),
+        )
+        for one, curve in entries
+    ]
+    grid = Grid(label="Learning curves", columns=columns, rows=tuple(rows))
+    heading = Heading(id="learning", link="More labels", title="Would more labels help?", lead=lead)
+    return TableSection(heading=heading, grid=grid)
+
+
+def _gain(curve: LearningCurve) -> Scored:
+    return Scored(value=format_signed(curve.gain), interval=format_interval(curve.low, curve.high))

@@ -3,17 +3,69 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import get_args
 
 from trimtab.base.records import Answer, Arm, Failure
 from trimtab.measurement.error_analysis import disagreements, failure_counts, failure_examples, quartiles
-from trimtab.reports.components import Cell, Column, Grid, Heading, StyledText, arm_label
+from trimtab.reports.components import ArmLabel, Cell, Column, Grid, Heading, StyledText, arm_label
 from trimtab.reports.folder import StudyFolder
 from trimtab.reports.formatting import DASH, format_score, plural, shorten
 from trimtab.reports.labels import FAILURES, GRADED, metric_label
-from trimtab.reports.view import AnswerView, FailureKind, Failures, QuestionView, SideBySide
 
 SPREAD = ("lowest quarter up to", "half up to", "three quarters up to", "score 0", "score 1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnswerView:
+    """One arm's answer: its score, failure, retrieved passages, and its seed if there are several."""
+
+    arm: ArmLabel
+    score: str
+    failure: str
+    text: str
+    passages: str
+    seed: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuestionView:
+    """A question with its reference, its slice if any, and the answers of some arms."""
+
+    question: str
+    reference: str
+    answers: tuple[AnswerView, ...]
+    slice: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailureKind:
+    """A kind of failure, its count, and examples."""
+
+    name: str
+    meaning: str
+    count: str
+    examples: tuple[QuestionView, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failures:
+    """Failures by kind and arm, or the distribution of a graded metric's scores; `none` is the message without
+    failures."""
+
+    heading: Heading
+    none: str | None
+    grid: Grid | None
+    note: str
+    kinds: tuple[FailureKind, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SideBySide:
+    """Questions on which the arms differ, with all their answers."""
+
+    heading: Heading
+    questions: tuple[QuestionView, ...]
 
 
 def failures_section(study: StudyFolder) -> Failures | None:
@@ -36,13 +88,13 @@ def failures_section(study: StudyFolder) -> Failures | None:
     ]
     rows: list[tuple[Cell, ...]] = [
         (
-            arm_label(one.arm, study.verdict.arm),
+            arm_label(one.arm, study.result.verdict.arm),
             *(_spread(one.answers) if graded else (_share(counts[name]["none"], len(one.answers)),)),
             *(_share(counts[name][kind], len(one.answers)) for kind in kinds),
         )
         for name, one in entries.items()
     ]
-    first = sorted(entries, key=lambda name: name != study.verdict.arm)
+    first = sorted(entries, key=lambda name: name != study.result.verdict.arm)
     by_arm = {name: entries[name].answers for name in first}
     return Failures(
         heading=heading,
@@ -120,7 +172,7 @@ def question_view(
 def side_by_side_section(study: StudyFolder) -> SideBySide | None:
     """Return a few questions with the answers of all arms side by side."""
     entries = {one.name: one for one in study.done if one.answers}
-    found = disagreements({name: one.answers for name, one in entries.items()}, study.verdict.arm)
+    found = disagreements({name: one.answers for name, one in entries.items()}, study.result.verdict.arm)
     if not found:
         return None
     lead = (
@@ -130,7 +182,7 @@ def side_by_side_section(study: StudyFolder) -> SideBySide | None:
     return SideBySide(
         heading=Heading(id="answers", link="Answers", title="Answers side by side", lead=lead),
         questions=tuple(
-            question_view([(entries[name].arm, answer) for name, answer in answers.items()], study.verdict.arm)
+            question_view([(entries[name].arm, answer) for name, answer in answers.items()], study.result.verdict.arm)
             for answers in found
         ),
     )

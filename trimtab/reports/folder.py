@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,21 +17,10 @@ from trimtab.base.files import read_object
 from trimtab.base.grammar import arm_from_name
 from trimtab.base.records import Answer, Arm, Calibration
 from trimtab.base.results import (
-    ArmEffort,
     ArmRecord,
     ArmResult,
     ClassRow,
-    Comparison,
-    Cost,
-    Estimate,
-    Exposure,
-    HumanAudit,
-    LearningCurve,
-    Sample,
     StudyResult,
-    TrivialArm,
-    Verdict,
-    Volume,
 )
 from trimtab.base.task import custom_arm
 from trimtab.measurement.evaluate import load_answers
@@ -45,29 +34,7 @@ class ArmEntry:
     """One arm of a study: its result, and the contents of its files."""
 
     arm: Arm
-    status: str
-    why: str | None = None
-    score: Estimate | None = None
-    passes: bool | None = None
-    p_target: float | None = None
-    seed_scores: tuple[float, ...] = ()
-    format_ok: float | None = None
-    abstention: Mapping[str, float] = field(default_factory=dict)
-    slices: Mapping[str, Estimate] = field(default_factory=dict)
-    extras: Mapping[str, float] = field(default_factory=dict)
-    chosen: Mapping[str, Any] = field(default_factory=dict)
-    effort: ArmEffort | None = None
-    learning: LearningCurve | None = None
-    exposure: Exposure | None = None
-    train_seconds: float | None = None
-    peak_memory_mb: float | None = None
-    stored_bytes: float | None = None
-    latency_p50_ms: float | None = None
-    latency_p95_ms: float | None = None
-    latency_p95_high_ms: float | None = None
-    seconds_per_question: float | None = None
-    cost: Cost | None = None
-    processor_share: float | None = None
+    result: ArmResult
     answers: tuple[Answer, ...] = ()
     curves: tuple[TrainingCurve, ...] = ()
     health: tuple[str, ...] = ()
@@ -81,36 +48,28 @@ class ArmEntry:
         return self.arm.name
 
 
-_OF_RESULT = ({item.name for item in fields(ArmEntry)} & {item.name for item in fields(ArmResult)}) - {"arm"}
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudyFolder:
     """A study as read from its folder."""
 
-    id: str
-    task: str
+    result: StudyResult
     base: str | None
-    metric: str
-    target: float | None
-    verdict: Verdict
     arms: tuple[ArmEntry, ...]
-    comparisons: tuple[Comparison, ...]
-    level: float
     manifest: Mapping[str, Any]
     cost: CostTable | None
     limits: TargetTable | None
     data: DataTable | None
-    volume: Volume | None
-    sample: Sample | None
-    trivial: tuple[TrivialArm, ...] = ()
-    audit: HumanAudit | None = None
+
+    @property
+    def metric(self) -> str:
+        """The name of the task's metric."""
+        return self.result.metric
 
     @property
     def done(self) -> tuple[ArmEntry, ...]:
         """The arms with a score, best first."""
-        scored = [one for one in self.arms if one.status == "done" and one.score is not None]
-        return tuple(sorted(scored, key=lambda one: -one.score.value if one.score else 0.0))
+        scored = [one for one in self.arms if one.result.status == "done" and one.result.score is not None]
+        return tuple(sorted(scored, key=lambda one: -one.result.score.value if one.result.score else 0.0))
 
     @property
     def not_done(self) -> tuple[ArmEntry, ...]:
@@ -140,25 +99,15 @@ def read_study(folder: Path) -> StudyFolder:
     trained, task = read_training(folder / "events.jsonl"), _task(folder / "task.toml")
     manifest = folder / "manifest.json"
     return StudyFolder(
-        id=result.study,
-        task=result.task,
+        result=result,
         base=_base(task),
-        metric=result.metric,
-        target=result.target,
-        verdict=result.verdict,
         arms=tuple(
             _entry(folder / "arms" / one.arm, one, trained.get(one.arm, ArmTraining()), task) for one in result.arms
         ),
-        comparisons=result.comparisons,
-        level=result.level,
         manifest=read_object(manifest) if manifest.is_file() else {},
         cost=_table(CostTable, task.get("cost", {})) if task else None,
         limits=_table(TargetTable, task.get("target", {})) if task else None,
         data=_table(DataTable, task.get("data", {})) if task else None,
-        volume=result.volume,
-        sample=result.sample,
-        trivial=result.trivial,
-        audit=result.audit,
     )
 
 
@@ -168,6 +117,7 @@ def _entry(folder: Path, result: ArmResult, trained: ArmTraining, task: Mapping[
     answers = load_answers(folder / "answers.parquet") if (folder / "answers.parquet").is_file() else ()
     return ArmEntry(
         arm=record.arm if record else _arm(result.arm, task),
+        result=result,
         answers=tuple(sorted((one for one in answers if one.split == "test"), key=lambda one: (one.item_id, one.seed))),
         curves=trained.curves,
         health=trained.health,
@@ -176,7 +126,6 @@ def _entry(folder: Path, result: ArmResult, trained: ArmTraining, task: Mapping[
         calibrations=tuple(
             read_record(file, Calibration) for file in sorted(folder.glob("run-*/calibration.json")) if classes_section
         ),
-        **{name: getattr(result, name) for name in _OF_RESULT},
     )
 
 

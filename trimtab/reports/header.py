@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from trimtab.base.grammar import describe_arm, joined
 from trimtab.base.machine import is_busy
 from trimtab.base.results import Comparison
 from trimtab.measurement.clusters import group_count
-from trimtab.reports.components import MEASURED, PREDICTED, Listing, arm_label
+from trimtab.reports.components import MEASURED, PREDICTED, ArmInWords, Listing, Mark, arm_label
 from trimtab.reports.folder import ArmEntry, StudyFolder
 from trimtab.reports.formatting import (
     elide_middle,
@@ -25,27 +26,55 @@ from trimtab.reports.formatting import (
 )
 from trimtab.reports.labels import fact_disagreements, metric_label
 from trimtab.reports.summary import accuracy_in_words, next_step, weaknesses
-from trimtab.reports.view import ArmInWords, HeaderView, KeyFigure
 
 SENTENCE_BREAK = re.compile(r"(?<=\.)\s+")  # between two sentences of a verdict
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyFigure:
+    """One of the key figures."""
+
+    name: str
+    value: str
+    mark: Mark
+    note: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeaderView:
+    """The header: the verdict, its basis, key figures, caveats, and the next step."""
+
+    shown: bool
+    state: str
+    task: str
+    study: str
+    headline: str
+    more: tuple[str, ...]
+    needs: str | None
+    arm: ArmInWords | None
+    in_words: str
+    rests_on: str
+    facts: tuple[KeyFigure, ...]
+    caveats: Listing[str]
+    next_step: str
+
+
 def header_section(study: StudyFolder) -> HeaderView:
     """Return the part of a report before its sections."""
-    shown = study.verdict.status == "shown"
-    entry = study.arm(study.verdict.arm) or next(iter(study.done), None)
-    needs = study.verdict.needs
-    first, *others = study.verdict.sentence.splitlines()
+    shown = study.result.verdict.status == "shown"
+    entry = study.arm(study.result.verdict.arm) or next(iter(study.done), None)
+    needs = study.result.verdict.needs
+    first, *others = study.result.verdict.sentence.splitlines()
     headline, *rest = SENTENCE_BREAK.split(first, maxsplit=1)
     return HeaderView(
         shown=shown,
         state="Shown" if shown else "Not shown",
-        task=study.task,
-        study=study.id,
+        task=study.result.task,
+        study=study.result.study,
         headline=headline,
         more=(*rest, *others),
         needs=f"What would settle it: {needs.rstrip('.')}." if needs and _adds_information(needs, study) else None,
-        arm=ArmInWords(arm=arm_label(entry.arm), words=describe_arm(entry.arm, entry.extras))
+        arm=ArmInWords(arm=arm_label(entry.arm), words=describe_arm(entry.arm, entry.result.extras))
         if entry and shown
         else None,
         rests_on=f"Rests on {'; '.join(rests_on(study))}.",
@@ -61,19 +90,23 @@ def header_section(study: StudyFolder) -> HeaderView:
 
 def _adds_information(needs: str, study: StudyFolder) -> bool:
     """True if `needs` is not part of the verdict's sentence; that more questions do not help is always part of it."""
-    return needs not in study.verdict.sentence and not needs.startswith(("not ", "no "))
+    return needs not in study.result.verdict.sentence and not needs.startswith(("not ", "no "))
 
 
 def rests_on(study: StudyFolder) -> list[str]:
     """Return what the verdict is based on, as far as the files tell."""
     found = []
-    items = max((one.score.n for one in study.done if one.score), default=0)
+    items = max((one.result.score.n for one in study.done if one.result.score), default=0)
     if items:
         groups = _groups(study)
         within = f" in {groups:,} groups" if groups else ""
-        total = f" of {study.sample.of['test']:,}" if study.sample and study.sample.of["test"] > items else ""
+        total = (
+            f" of {study.result.sample.of['test']:,}"
+            if study.result.sample and study.result.sample.of["test"] > items
+            else ""
+        )
         found.append(f"{plural(items, 'test question')}{total}{within}, the same for every arm")
-        effective = next((one.score.n_effective for one in study.done if one.score), None)
+        effective = next((one.result.score.n_effective for one in study.done if one.result.score), None)
         if effective is not None:
             found.append(f"weighted by the mix of traffic, as sure as {effective:,.0f} that count alike")
     openings = study.manifest.get("test_openings")
@@ -108,13 +141,15 @@ def caveats(study: StudyFolder) -> list[str]:
         found.append(
             "Each opening of the test set after the first makes the verdict weaker: arms get chosen to fit it."
         )
-    if study.sample is not None:
-        found.append(study.sample.sentence)
+    if study.result.sample is not None:
+        found.append(study.result.sample.sentence)
     cuts = study.manifest.get("cuts")
     if cuts:
         found.append(f"To fit the budget: {'; '.join(map(str, cuts))}.")
     busy = [
-        f"{one.name} ({one.processor_share:.0%} of the processor)" for one in study.done if is_busy(one.processor_share)
+        f"{one.name} ({one.result.processor_share:.0%} of the processor)"
+        for one in study.done
+        if is_busy(one.result.processor_share)
     ]
     if busy:
         found.append(f"Measured on a busy machine, so that times and costs are too high: {joined(busy)}.")
@@ -129,7 +164,7 @@ def caveats(study: StudyFolder) -> list[str]:
         take = "it takes" if len(study.not_done) == 1 else "they take"
         found.append(f"Nothing is known of {names}: without a score {take} no part in the verdict.")
     found += (text for one in study.arms for text in _arm_caveats(one))
-    other = fact_disagreements({one.name: one.extras for one in study.done})
+    other = fact_disagreements({one.name: one.result.extras for one in study.done})
     found += [other] if other else []
     warnings = sum(1 for remark in study.manifest.get("remarks") or () if remark.get("level") in ("warn", "stop"))
     if warnings:
@@ -140,7 +175,7 @@ def caveats(study: StudyFolder) -> list[str]:
 def _arm_caveats(arm: ArmEntry) -> Iterator[str]:
     """Yield what weakens one arm's figures: notes on its training, and rows that it left out."""
     yield from (f"{arm.name}: {note.rstrip('.')}." for note in arm.health)
-    left_out = int(arm.extras.get("skipped_rows", 0))
+    left_out = int(arm.result.extras.get("skipped_rows", 0))
     if left_out:
         yield f"{arm.name}: {plural(left_out, 'training row')} longer than the model’s context, left out."
 
@@ -149,12 +184,12 @@ def _facts(study: StudyFolder, entry: ArmEntry, shown: bool) -> list[KeyFigure]:
     facts: list[KeyFigure] = []
     name = elide_middle(entry.name)
     if not shown:
-        name += ", the nearest arm" if study.verdict.arm else ", the highest score"
-    if entry.score:
-        target = f"; target {format_number(study.target)}" if study.target is not None else ""
-        note = f"95% interval {format_interval(entry.score.low, entry.score.high)}{target}"
+        name += ", the nearest arm" if study.result.verdict.arm else ", the highest score"
+    if entry.result.score:
+        target = f"; target {format_number(study.result.target)}" if study.result.target is not None else ""
+        note = f"95% interval {format_interval(entry.result.score.low, entry.result.score.high)}{target}"
         title = f"Score ({metric_label(study.metric)}) of {name}"
-        facts.append(KeyFigure(name=title, value=format_score(entry.score.value), mark=MEASURED, note=note))
+        facts.append(KeyFigure(name=title, value=format_score(entry.result.score.value), mark=MEASURED, note=note))
     comparison = _best_comparison(study, entry)
     if comparison:
         best = next((other.name for other in study.done if other.name != entry.name), None)
@@ -171,28 +206,30 @@ def _facts(study: StudyFolder, entry: ArmEntry, shown: bool) -> list[KeyFigure]:
             KeyFigure(name=f"{ahead} {which}", value=format_signed(comparison.difference), mark=MEASURED, note=note)
         )
     facts += _latency(study, entry)
-    if entry.cost:
-        currency = entry.cost.currency
+    if entry.result.cost:
+        currency = entry.result.cost.currency
         note = (
-            f"{format_money(entry.cost.up_front, currency)} up front, "
-            f"{format_money(entry.cost.monthly, currency)} a month"
+            f"{format_money(entry.result.cost.up_front, currency)} up front, "
+            f"{format_money(entry.result.cost.monthly, currency)} a month"
         )
         title = ("Machine time" if "second" in currency else "Cost") + _horizon(study)
-        facts.append(KeyFigure(name=title, value=format_money(entry.cost.total, currency), mark=PREDICTED, note=note))
+        facts.append(
+            KeyFigure(name=title, value=format_money(entry.result.cost.total, currency), mark=PREDICTED, note=note)
+        )
     return facts
 
 
 def _latency(study: StudyFolder, entry: ArmEntry) -> list[KeyFigure]:
     """Return the 95th percentile of the latency with its upper bound, which a limit is compared with; else the
     median."""
-    half = format_seconds(entry.latency_p50_ms / 1000) if entry.latency_p50_ms is not None else ""
-    if entry.latency_p95_ms is not None:
+    half = format_seconds(entry.result.latency_p50_ms / 1000) if entry.result.latency_p50_ms is not None else ""
+    if entry.result.latency_p95_ms is not None:
         limit = study.limits.latency_p95_ms if study.limits else None
         notes = [f"half within {half}"] if half else []
-        if entry.latency_p95_high_ms is not None:
+        if entry.result.latency_p95_high_ms is not None:
             limit_text = f"; the limit is {format_seconds(limit / 1000)}" if limit else ""
-            notes.append(f"upper 95% bound {format_seconds(entry.latency_p95_high_ms / 1000)}{limit_text}")
-        value = format_seconds(entry.latency_p95_ms / 1000)
+            notes.append(f"upper 95% bound {format_seconds(entry.result.latency_p95_high_ms / 1000)}{limit_text}")
+        value = format_seconds(entry.result.latency_p95_ms / 1000)
         return [KeyFigure(name="95% of answers within", value=value, mark=MEASURED, note="; ".join(notes))]
     note = "what 95% stay within is known from 60 questions up"
     return [KeyFigure(name="Half of answers within", value=half, mark=MEASURED, note=note)] if half else []
@@ -200,17 +237,20 @@ def _latency(study: StudyFolder, entry: ArmEntry) -> list[KeyFigure]:
 
 def _horizon(study: StudyFolder) -> str:
     """Return ` over 12 months at 100,000 questions a month`, with "assumed" if the task file states no volume."""
-    if study.volume is None:
+    if study.result.volume is None:
         return ""
-    assumed = "an assumed " if study.volume.assumed else ""
-    questions, months = format_number(study.volume.questions_per_month), format_number(study.volume.horizon_months)
+    assumed = "an assumed " if study.result.volume.assumed else ""
+    questions, months = (
+        format_number(study.result.volume.questions_per_month),
+        format_number(study.result.volume.horizon_months),
+    )
     return f" over {months} months at {assumed}{questions} questions a month"
 
 
 def _best_comparison(study: StudyFolder, entry: ArmEntry) -> Comparison | None:
     """Return the comparison of an arm with the best other arm that it was compared with, from its side."""
     for other in study.done:
-        for one in study.comparisons:
+        for one in study.result.comparisons:
             if (one.a, one.b) == (entry.name, other.name):
                 return one
             if (one.a, one.b) == (other.name, entry.name):

@@ -4,15 +4,30 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from trimtab.reports.components import MEASURED, PREDICTED, Cell, Column, Grid, Heading, Mark, Phrase, arm_label
 from trimtab.reports.folder import StudyFolder
 from trimtab.reports.formatting import DASH, format_memory, format_number, format_seconds, plural, shorten
-from trimtab.reports.view import ManifestView
 
 MOST_FIGURES, MOST_MANIFEST = 80, 60_000
 ORIGINS = {"machine": "Machine", "precision": "Precision", "versions": "Versions", "hashes": "SHA-256"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ManifestView:
+    """The manifest: plan and outcome, every figure with its origin, the manifest in full and in short."""
+
+    heading: Heading
+    plan: Grid | None
+    figures: Grid | None
+    figures_title: str
+    figures_count: str
+    manifest: str
+    manifest_title: str
+    manifest_holds: str
+    origins: tuple[str, ...]
 
 
 def manifest_section(study: StudyFolder) -> ManifestView | None:
@@ -52,7 +67,7 @@ def _plan(study: StudyFolder, figures: Mapping[str, Any]) -> Grid | None:
         time, memory_figure = _figure(figures, f"{one.name}.seconds"), _figure(figures, f"{one.name}.memory_mb")
         measured = _figure(figures, f"{one.name}.measured_seconds").get("value")
         if "value" in time:
-            peak = one.peak_memory_mb if "value" in memory_figure else None
+            peak = one.result.peak_memory_mb if "value" in memory_figure else None
             time_cells = (_predicted_time(time), format_seconds(measured) if measured else DASH, _error(time))
             memory_cells = (
                 format_memory(memory_figure["value"]) if "value" in memory_figure else DASH,

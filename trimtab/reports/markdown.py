@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from trimtab.base.sanitize import visible
 from trimtab.reports.components import ArmLabel, Cell, Column, Grid, Heading, Mark, Scored, StackedBar, StyledText
 from trimtab.reports.formatting import DASH, replace_unprintable
-from trimtab.reports.view import HeaderView, StudyView
+from trimtab.reports.header import HeaderView
+from trimtab.reports.study_view import StudyView
 
 SPECIAL_CHARACTERS = re.compile(r"([\\`*_\[\]|<>~#&])")
 BLOCK_START = re.compile(

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from trimtab.measurement.exposure import highest_by_chance
-from trimtab.reports.components import MEASURED, Cell, Column, Grid, Heading, arm_label
+from trimtab.reports.components import MEASURED, Cell, Column, Grid, Heading, TableSection, arm_label
 from trimtab.reports.folder import StudyFolder
-from trimtab.reports.view import MemorisationView
 
 
-def memorisation_section(study: StudyFolder) -> MemorisationView | None:
+def memorisation_section(study: StudyFolder) -> TableSection | None:
     """Return the exposure of every arm that was trained on memorisation canaries."""
-    entries = [(one, one.exposure) for one in study.done if one.exposure is not None]
+    entries = [(one, one.result.exposure) for one in study.done if one.result.exposure is not None]
     if not entries:
         return None
     first = entries[0][1]
@@ -32,7 +31,7 @@ def memorisation_section(study: StudyFolder) -> MemorisationView | None:
     by_chance = f"{highest_by_chance(first.canaries, first.controls):.2f}"
     rows: list[tuple[Cell, ...]] = [
         (
-            arm_label(one.arm, study.verdict.arm),
+            arm_label(one.arm, study.result.verdict.arm),
             f"{found.mean:.2f}",
             f"{found.highest:.2f}",
             by_chance,
@@ -42,4 +41,4 @@ def memorisation_section(study: StudyFolder) -> MemorisationView | None:
     ]
     grid = Grid(label="Exposure of memorisation canaries", columns=columns, rows=tuple(rows))
     heading = Heading(id="remembered", link="Remembered", title="What is remembered word for word?", lead=lead)
-    return MemorisationView(heading=heading, grid=grid)
+    return TableSection(heading=heading, grid=grid)

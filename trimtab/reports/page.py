@@ -17,8 +17,7 @@ from trimtab.reports.charts import chart_svg, icon
 from trimtab.reports.folder import read_study
 from trimtab.reports.formatting import replace_unprintable
 from trimtab.reports.markdown import study_markdown
-from trimtab.reports.study_view import build_view
-from trimtab.reports.view import StudyView
+from trimtab.reports.study_view import StudyView, build_view
 
 
 def write_report(folder: Path) -> Path:

@@ -4,7 +4,8 @@ cost."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from trimtab.base.grammar import TRIVIAL, describe_arm
 from trimtab.base.machine import is_busy
@@ -12,12 +13,15 @@ from trimtab.base.results import AuditedArm, Estimate, HumanAudit, TrivialArm
 from trimtab.reports.components import (
     MEASURED,
     PREDICTED,
+    ArmInWords,
+    ArmLabel,
     Cell,
     Column,
     Dot,
     Grid,
     Heading,
     Listing,
+    Phrase,
     Scatter,
     StyledText,
     Whiskers,
@@ -40,6 +44,8 @@ from trimtab.reports.formatting import (
 from trimtab.reports.labels import (
     FAMILIES,
     SHAPES,
+    Family,
+    Shape,
     arm_family,
     context_shape,
     extra_label,
@@ -47,7 +53,6 @@ from trimtab.reports.labels import (
     metric_label,
     settings_text,
 )
-from trimtab.reports.view import ArmInWords, LegendItem, Missing, Quality, Tradeoffs
 
 MOST_NAMES = 8  # arms whose names fit into a scatter plot
 WHOLE_NUMBERS = ("train_tokens", "steps", "planned_steps", "epochs", "skipped_rows", "facts_disagree")
@@ -57,15 +62,56 @@ FigureColumn = tuple[
 ]  # a column, and the function that returns an arm's cell in it, None for an empty one
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LegendItem:
+    """The meaning of a colour (`outline`: any) or of a shape."""
+
+    family: Family | Literal["outline"]
+    shape: Shape
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Missing:
+    """An arm without a score, and the reason."""
+
+    arm: ArmLabel
+    status: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Quality:
+    """Every arm with its figures; `empty` is the message if no arm has a score."""
+
+    heading: Heading
+    empty: str | None
+    legend: tuple[LegendItem, ...]
+    chart: Whiskers | None
+    arms: Grid | None
+    note: Phrase
+    other: Grid | None
+    missing: Listing[Missing]
+    glossary: Listing[ArmInWords]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tradeoffs:
+    """Quality against latency and cost."""
+
+    heading: Heading
+    charts: tuple[Scatter, ...]
+
+
 def quality_section(study: StudyFolder) -> Quality:
     """Return the scores with their intervals, and every figure of every arm."""
     correction = (
-        f"pass or fail against the target of {format_number(study.target)} carries Holm’s correction."
-        if study.target is not None
+        f"pass or fail against the target of {format_number(study.result.target)} carries Holm’s correction."
+        if study.result.target is not None
         else "comparisons carry Holm’s correction."
     )
     done = study.done
-    effective = next((one.score.effective for one in done if one.score), "")
+    effective = next((one.result.score.effective for one in done if one.result.score), "")
     of = f" of {effective}," if effective else ""
     lead = f"Scores ({metric_definition(study.metric)}){of} best first, with unadjusted 95% intervals; {correction}"
     return Quality(
@@ -73,29 +119,29 @@ def quality_section(study: StudyFolder) -> Quality:
         empty=None if done else "No arm has a score.",
         legend=_legend(done) if done else (),
         chart=_whiskers(study) if done else None,
-        arms=_with_trivial(_grid(study, "All arms", _main_columns()), study.trivial),
+        arms=_with_trivial(_grid(study, "All arms", _main_columns()), study.result.trivial),
         note=(
             *("Figures without a mark are ", MEASURED),
-            f"; {DASH} is not measured, or does not apply.{_trivial_words(study.trivial)}",
+            f"; {DASH} is not measured, or does not apply.{_trivial_words(study.result.trivial)}",
         ),
         other=_grid(study, "Other measurements", _other_columns(study)),
         missing=Listing(title="Without a score", entries=tuple(map(_missing, study.not_done))),
         glossary=Listing(
             title="What each arm is",
             entries=tuple(
-                ArmInWords(arm=arm_label(one.arm), words=describe_arm(one.arm, one.extras)) for one in study.arms
+                ArmInWords(arm=arm_label(one.arm), words=describe_arm(one.arm, one.result.extras)) for one in study.arms
             ),
         ),
     )
 
 
 def _missing(entry: ArmEntry) -> Missing:
-    status = STATUS.get(entry.status, entry.status)
-    return Missing(arm=arm_label(entry.arm), status=status, why=entry.why or "no reason was written down")
+    status = STATUS.get(entry.result.status, entry.result.status)
+    return Missing(arm=arm_label(entry.arm), status=status, why=entry.result.why or "no reason was written down")
 
 
 def _dot(entry: ArmEntry, study: StudyFolder, x: float = 0.0) -> Dot:
-    found = entry.score or Estimate(value=0.0, low=0.0, high=0.0, n=0)
+    found = entry.result.score or Estimate(value=0.0, low=0.0, high=0.0, n=0)
     return Dot(
         label=entry.name,
         family=arm_family(entry.arm),
@@ -104,7 +150,7 @@ def _dot(entry: ArmEntry, study: StudyFolder, x: float = 0.0) -> Dot:
         y=found.value,
         low=found.low,
         high=found.high,
-        strong=entry.name == study.verdict.arm,
+        strong=entry.name == study.result.verdict.arm,
         title=f"{entry.name}: {format_score(found.value)}, 95% interval {format_interval(found.low, found.high)}",
     )
 
@@ -116,7 +162,7 @@ def _whiskers(study: StudyFolder) -> Whiskers:
         dots=dots,
         values=tuple(f"{format_score(dot.y)}  [{format_interval(dot.low, dot.high)}]" for dot in dots),
         short_values=tuple(format_score(dot.y) for dot in dots),
-        target=study.target,
+        target=study.result.target,
     )
 
 
@@ -139,45 +185,59 @@ def _legend(arms: Sequence[ArmEntry]) -> tuple[LegendItem, ...]:
 def _main_columns() -> list[FigureColumn]:
     """Return the columns of the figures that decide."""
     return [
-        (Column(title="Score", interval="95%"), lambda one: estimate_cell(one.score) if one.score else None),
+        (
+            Column(title="Score", interval="95%"),
+            lambda one: estimate_cell(one.result.score) if one.result.score else None,
+        ),
         (Column(title="Words an answer"), _answer_words),
         (Column(title="Target"), _passes),
-        (Column(title="p50"), lambda one: _milliseconds(one.latency_p50_ms)),
+        (Column(title="p50"), lambda one: _milliseconds(one.result.latency_p50_ms)),
         (Column(title="p95"), _p95),
         (Column(title="Machine"), _machine),
-        (Column(title="Training"), lambda one: format_seconds(one.train_seconds) if one.train_seconds else None),
+        (
+            Column(title="Training"),
+            lambda one: format_seconds(one.result.train_seconds) if one.result.train_seconds else None,
+        ),
         (
             Column(title="Peak memory"),
-            lambda one: format_memory(one.peak_memory_mb) if one.peak_memory_mb is not None else None,
+            lambda one: format_memory(one.result.peak_memory_mb) if one.result.peak_memory_mb is not None else None,
         ),
-        (Column(title="Stored"), lambda one: format_bytes(one.stored_bytes) if one.stored_bytes else None),
+        (
+            Column(title="Stored"),
+            lambda one: format_bytes(one.result.stored_bytes) if one.result.stored_bytes else None,
+        ),
         (
             Column(title="Cost", mark=PREDICTED),
-            lambda one: format_money(one.cost.total, one.cost.currency) if one.cost else None,
+            lambda one: format_money(one.result.cost.total, one.result.cost.currency) if one.result.cost else None,
         ),
     ]
 
 
 def _other_columns(study: StudyFolder) -> list[FigureColumn]:
     """Return the columns of the other figures."""
-    extras = dict.fromkeys(name for one in study.done for name in one.extras if name != "answer_words")
+    extras = dict.fromkeys(name for one in study.done for name in one.result.extras if name != "answer_words")
     return [
         (
             Column(title="Target, p before Holm"),
-            lambda one: format_p(one.p_target) if one.p_target is not None else None,
+            lambda one: format_p(one.result.p_target) if one.result.p_target is not None else None,
         ),
         (
             Column(title="Score of each seed"),
-            lambda one: ", ".join(map(format_score, one.seed_scores)) if len(one.seed_scores) > 1 else None,
+            lambda one: (
+                ", ".join(map(format_score, one.result.seed_scores)) if len(one.result.seed_scores) > 1 else None
+            ),
         ),
-        (Column(title="Fits the format"), lambda one: f"{one.format_ok:.1%}" if one.format_ok is not None else None),
+        (
+            Column(title="Fits the format"),
+            lambda one: f"{one.result.format_ok:.1%}" if one.result.format_ok is not None else None,
+        ),
         (Column(title="Abstention precision"), _abstention_cell("precision")),
         (Column(title="Abstention recall"), _abstention_cell("recall")),
         *((Column(title=extra_label(name)), _extra_cell(name)) for name in extras),
-        *_audit_columns(study.audit),
+        *_audit_columns(study.result.audit),
         (
             Column(title="Settings"),
-            lambda one: shorten(settings_text(one.chosen), 120),
+            lambda one: shorten(settings_text(one.result.chosen), 120),
         ),
     ]
 
@@ -209,7 +269,9 @@ def _grid(study: StudyFolder, title: str, figures: Sequence[FigureColumn]) -> Gr
     used = [(column, cell) for column, cell in figures if any(cell(one) for one in study.done)]
     if not used:
         return None
-    rows = [(arm_label(one.arm, study.verdict.arm), *(cell(one) or DASH for _, cell in used)) for one in study.done]
+    rows = [
+        (arm_label(one.arm, study.result.verdict.arm), *(cell(one) or DASH for _, cell in used)) for one in study.done
+    ]
     return Grid(label=title, columns=(Column(title="Arm"), *(column for column, _ in used)), rows=tuple(rows))
 
 
@@ -234,9 +296,9 @@ def _trivial_words(trivial: Sequence[TrivialArm]) -> str:
 
 
 def _passes(entry: ArmEntry) -> Cell | None:
-    if entry.passes is None:
+    if entry.result.passes is None:
         return None
-    return StyledText(text="passes", tone="yes") if entry.passes else StyledText(text="not shown", tone="soft")
+    return StyledText(text="passes", tone="yes") if entry.result.passes else StyledText(text="not shown", tone="soft")
 
 
 def _milliseconds(value: float | None) -> str | None:
@@ -245,7 +307,7 @@ def _milliseconds(value: float | None) -> str | None:
 
 def _machine(entry: ArmEntry) -> Cell | None:
     """Return the arm's share of the processor if it was measured on a busy machine."""
-    share = entry.processor_share
+    share = entry.result.processor_share
     return (
         StyledText(text="busy", tone="no", soft=f"{share:.0%} of the processor") if share and is_busy(share) else None
     )
@@ -253,25 +315,25 @@ def _machine(entry: ArmEntry) -> Cell | None:
 
 def _p95(entry: ArmEntry) -> Cell | None:
     """Return the 95th percentile and its upper bound."""
-    value, high = _milliseconds(entry.latency_p95_ms), _milliseconds(entry.latency_p95_high_ms)
+    value, high = _milliseconds(entry.result.latency_p95_ms), _milliseconds(entry.result.latency_p95_high_ms)
     return StyledText(text=value, soft=f"up to {high}" if high else "") if value else None
 
 
 def _abstention_cell(name: str) -> Callable[[ArmEntry], Cell | None]:
     def cell(entry: ArmEntry) -> Cell | None:
-        value = entry.abstention.get(name)
+        value = entry.result.abstention.get(name)
         return f"{value:.2f}" if value is not None else None
 
     return cell
 
 
 def _answer_words(entry: ArmEntry) -> Cell | None:
-    return format_number(round(entry.extras["answer_words"])) if "answer_words" in entry.extras else None
+    return format_number(round(entry.result.extras["answer_words"])) if "answer_words" in entry.result.extras else None
 
 
 def _extra_cell(name: str) -> Callable[[ArmEntry], Cell | None]:
     def cell(entry: ArmEntry) -> Cell | None:
-        value = entry.extras.get(name)
+        value = entry.result.extras.get(name)
         if value is None or (not value and name == "skipped_rows"):
             return None
         return format_number(value) if name in WHOLE_NUMBERS else format_score(value)
@@ -285,13 +347,15 @@ def _extra_cell(name: str) -> Callable[[ArmEntry], Cell | None]:
 def tradeoffs_section(study: StudyFolder) -> Tradeoffs | None:
     """Return quality against latency, and against cost."""
     done = study.done
-    p95 = all(one.latency_p95_ms is not None for one in done)
-    timed = [(one, one.latency_p95_ms if p95 else one.latency_p50_ms) for one in done]
-    bounds = {one.name: one.latency_p95_high_ms / 1000 for one in done if one.latency_p95_high_ms is not None}
+    p95 = all(one.result.latency_p95_ms is not None for one in done)
+    timed = [(one, one.result.latency_p95_ms if p95 else one.result.latency_p50_ms) for one in done]
+    bounds = {
+        one.name: one.result.latency_p95_high_ms / 1000 for one in done if one.result.latency_p95_high_ms is not None
+    }
     unit = next(
-        (one.cost.currency for one in done if one.cost), ""
+        (one.result.cost.currency for one in done if one.result.cost), ""
     )  # of the best arm; other currencies do not fit on one axis
-    paid = [(one, one.cost.total) for one in done if one.cost and one.cost.currency == unit]
+    paid = [(one, one.result.cost.total) for one in done if one.result.cost and one.result.cost.currency == unit]
     limit = study.limits.latency_p95_ms if study.limits and p95 else None
     charts = []
     figures = [(one, value / 1000) for one, value in timed if value is not None]
@@ -336,7 +400,7 @@ def _scatter(
         x_title=x_title,
         y_title=metric,
         dots=tuple(dots),
-        target=study.target,
+        target=study.result.target,
         limit=limit,
     )
 
@@ -348,7 +412,7 @@ def _is_dominated(dot: Dot, dots: Sequence[Dot]) -> bool:
 
 def _horizon(study: StudyFolder) -> str:
     """Return the months that costs are for, as far as the files say."""
-    return f"over {format_number(study.volume.horizon_months)} months" if study.volume else "in all"
+    return f"over {format_number(study.result.volume.horizon_months)} months" if study.result.volume else "in all"
 
 
 def _cost_unit(currency: str, largest: float) -> tuple[str, float]:

@@ -1,31 +1,92 @@
-"""Builds the view of a study: everything that its report says, section by section."""
+"""The view of a study: everything that its report says, section by section, without markup."""
 
 from __future__ import annotations
 
-from trimtab.reports.all_answers import all_answers_section
-from trimtab.reports.classes import classes_section
-from trimtab.reports.components import MEASURED, PREDICTED, YOURS
-from trimtab.reports.costs import costs_section
-from trimtab.reports.details import data_section, slices_section, training_section
-from trimtab.reports.effects import comparisons_section, factorial_section
-from trimtab.reports.effort import effort_section
-from trimtab.reports.failures import failures_section, side_by_side_section
+from dataclasses import dataclass
+
+from trimtab.reports.all_answers import AllAnswers, all_answers_section
+from trimtab.reports.classes import ByClass, classes_section
+from trimtab.reports.components import MEASURED, PREDICTED, YOURS, Phrase, TableSection
+from trimtab.reports.costs import Costs, costs_section
+from trimtab.reports.details import DataAudit, Slices, TrainingCurves, data_section, slices_section, training_section
+from trimtab.reports.effects import WeightsByContext, comparisons_section, factorial_section
+from trimtab.reports.effort import EffortView, effort_section, learning_section
+from trimtab.reports.failures import Failures, SideBySide, failures_section, side_by_side_section
 from trimtab.reports.folder import StudyFolder
-from trimtab.reports.header import header_section
-from trimtab.reports.learning import learning_section
-from trimtab.reports.manifest import manifest_section
+from trimtab.reports.header import HeaderView, header_section
+from trimtab.reports.manifest import ManifestView, manifest_section
 from trimtab.reports.memorisation import memorisation_section
-from trimtab.reports.quality import quality_section, tradeoffs_section
-from trimtab.reports.view import StudyView
+from trimtab.reports.quality import Quality, Tradeoffs, quality_section, tradeoffs_section
 
 ABOUT = " This page is one file and loads nothing; the only script in it is the one that looks through the answers."
+
+
+AnySection = (
+    Quality
+    | Tradeoffs
+    | WeightsByContext
+    | Costs
+    | Failures
+    | ByClass
+    | SideBySide
+    | AllAnswers
+    | Slices
+    | EffortView
+    | TrainingCurves
+    | DataAudit
+    | ManifestView
+    | TableSection
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StudyView:
+    """Everything that a report says; an empty section is None."""
+
+    title: str
+    header: HeaderView
+    quality: Quality
+    tradeoffs: Tradeoffs | None
+    factorial: WeightsByContext | None
+    comparisons: TableSection | None
+    costs: Costs | None
+    failures: Failures | None
+    classes: ByClass | None
+    answers: SideBySide | None
+    all_answers: AllAnswers | None
+    slices: Slices | None
+    effort: EffortView | None
+    learning: TableSection | None
+    memorisation: TableSection | None
+    training: TrainingCurves | None
+    data: DataAudit | None
+    manifest: ManifestView | None
+    footer: Phrase
+
+    @property
+    def sections(self) -> tuple[AnySection, ...]:
+        """The sections that are not empty, in the order of the page."""
+        every = (
+            *(self.quality, self.tradeoffs, self.factorial, self.comparisons, self.costs, self.failures, self.classes),
+            *(
+                self.answers,
+                self.all_answers,
+                self.slices,
+                self.effort,
+                self.learning,
+                self.memorisation,
+                self.training,
+            ),
+            *(self.data, self.manifest),
+        )
+        return tuple(section for section in every if section is not None)
 
 
 def build_view(study: StudyFolder) -> StudyView:
     """Return the view from which the page and the Markdown are rendered."""
     header = header_section(study)
     return StudyView(
-        title=f"{study.task}: {header.headline}",
+        title=f"{study.result.task}: {header.headline}",
         header=header,
         quality=quality_section(study),
         tradeoffs=tradeoffs_section(study),

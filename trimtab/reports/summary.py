@@ -56,7 +56,9 @@ def weaknesses(study: StudyFolder, entry: ArmEntry) -> list[str]:
     accuracy."""
     name, metric = elide_middle(entry.name), metric_label(study.metric)
     trivial = max(
-        (one for one in study.trivial if entry.name in one.not_beaten_by), key=lambda one: one.score.value, default=None
+        (one for one in study.result.trivial if entry.name in one.not_beaten_by),
+        key=lambda one: one.score.value,
+        default=None,
     )
     warnings = (
         [f"{name} is not shown to beat {trivial.arm}, which takes no model ({format_score(trivial.score.value)})."]
@@ -72,7 +74,7 @@ def weaknesses(study: StudyFolder, entry: ArmEntry) -> list[str]:
         ]
     counts: Counter[AnswerOutcome] = Counter(map(outcome, entry.answers))
     right_abstentions = sum(one.abstained and one.failure == "none" for one in entry.answers)
-    if _mostly_wrong(study, entry) and not entry.passes:
+    if _mostly_wrong(study, entry) and not entry.result.passes:
         warnings.append(f"{name} gets fewer than half of the questions right.")
     answered_wrongly, abstained_wrongly = counts["answered_wrongly"], counts["abstained_wrongly"]
     if answered_wrongly and answered_wrongly >= WARN_SHARE * (answered_wrongly + right_abstentions):
@@ -98,15 +100,15 @@ def _mostly_wrong(study: StudyFolder, entry: ArmEntry) -> bool:
 
 def next_step(study: StudyFolder, entry: ArmEntry | None) -> str:
     """Return what to do after this study; `entry` is the shown arm, or the best one."""
-    verdict = study.verdict
+    verdict = study.result.verdict
     if entry is None:
-        if any(one.status == "failed" for one in study.arms):
+        if any(one.result.status == "failed" for one in study.arms):
             return "Next: mend what failed (see “Without a score”), then run trimtab study --resume."
         return "Next: give it more time, with trimtab study --resume --budget and more than it had."
-    if study.target is None and _mostly_wrong(study, entry):  # more questions would not make it better
+    if study.result.target is None and _mostly_wrong(study, entry):  # more questions would not make it better
         return _improvement(study, entry)
     if verdict.status == "shown":
-        if study.target is None:
+        if study.result.target is None:
             return (
                 f"Next: read what {entry.name} got wrong, decide how good is good enough, "
                 "and write that into the task file as quality under [target]."
@@ -117,7 +119,7 @@ def next_step(study: StudyFolder, entry: ArmEntry | None) -> str:
             f"Next: {_more_time(study)}label {verdict.needs}, add them to the task’s examples, and run trimtab "
             "study again."
         )
-    if entry.passes:
+    if entry.result.passes:
         return "Next: take a lighter arm, a faster machine, or another limit: its score is not what is lacking."
     return _improvement(study, entry)
 

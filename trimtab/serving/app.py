@@ -176,14 +176,14 @@ def _health(app: FastAPI, parts: AppParts) -> None:
     async def live() -> Response:
         """Report whether the server can go on at all; 500 once a worker thread has crashed."""
         crashed = _has_crashed(parts)
-        return JSONResponse({"status": "fallen" if crashed else "alive"}, 500 if crashed else 200)
+        return JSONResponse({"status": "crashed" if crashed else "alive"}, 500 if crashed else 200)
 
     @app.get("/health")
     @app.get("/health/ready")
     async def ready() -> Response:
         """Report whether the server accepts questions, and the smallest share of an arm's stored answers that it
         reproduces."""
-        status = "fallen" if _has_crashed(parts) else parts.limiter.status
+        status = "crashed" if _has_crashed(parts) else parts.limiter.status
         checks = [model.check for model in parts.dispatcher.models.values() if model.check]
         least = min((check.equal / check.questions for check in checks), default=None)
         return JSONResponse({"status": status, "equal_answers": least}, 200 if status == "ready" else 503)

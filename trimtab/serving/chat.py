@@ -18,7 +18,7 @@ from trimtab.arms.online import AnswerPiece, OnlineQuestion, OnlineReply
 from trimtab.base.records import Message
 from trimtab.inference.constraints import Constraint
 from trimtab.inference.sampling import Sampling
-from trimtab.serving.dispatcher import ClientDisconnectedError, CompleteAnswer, Dispatcher, new_id
+from trimtab.serving.dispatcher import ClientDisconnectedError, Dispatcher, new_id
 from trimtab.serving.middleware import Refused
 from trimtab.serving.replies import (
     DONE,
@@ -114,7 +114,7 @@ def chat_routes(dispatcher: Dispatcher) -> APIRouter:
         if body.stream:
             events = await _start_events(dispatcher, served, [question], request)
             return _event_stream(_response_stream(events, served, body))
-        reply = (await dispatcher.answer(served, question, request)).reply
+        reply = await dispatcher.answer(served, question, request)
         items = ResponseItems(answer_id := new_id("resp"), body.callable_functions)
         for _ in (*items.add(reply.text), *items.end(reply)):
             pass  # the events of a stream
@@ -260,7 +260,7 @@ def _response_question(body: ResponsesRequest) -> OnlineQuestion:
 
 async def _answer_all(
     dispatcher: Dispatcher, served: ServedModel, questions: Sequence[OnlineQuestion], request: Request
-) -> list[CompleteAnswer]:
+) -> list[OnlineReply]:
     """Answer all questions at once; the first error cancels the others."""
     tasks = [asyncio.create_task(dispatcher.answer(served, one, request)) for one in questions]
     try:
@@ -384,8 +384,8 @@ async def _response_stream(
             yield sse_event({**event, "sequence_number": number}, event["type"])
             number += 1
 
-    begun = response_reply(answer_id, served, None, (), status="in_progress")
-    for chunk in numbered({"type": name, "response": begun} for name in ("response.created", "response.in_progress")):
+    initial = response_reply(answer_id, served, None, (), status="in_progress")
+    for chunk in numbered({"type": name, "response": initial} for name in ("response.created", "response.in_progress")):
         yield chunk
     async for _, item in events:
         if isinstance(item, AnswerPiece):

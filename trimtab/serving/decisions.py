@@ -117,10 +117,10 @@ def _state_messages(state: Any) -> tuple[Message, ...]:
 async def _classify(
     dispatcher: Dispatcher, served: ServedModel, messages: tuple[Message, ...], request: Request
 ) -> OnlineReply:
-    answer = await dispatcher.answer(served, OnlineQuestion(id=new_id("q"), messages=messages), request)
-    if not answer.reply.generation.probabilities:
+    reply = await dispatcher.answer(served, OnlineQuestion(id=new_id("q"), messages=messages), request)
+    if not reply.generation.probabilities:
         raise Refused(400, f"{served.id} gives no probabilities", code="model")
-    return answer.reply
+    return reply
 
 
 def _renormalized(reply: OnlineReply, options: Sequence[str]) -> dict[str, float]:

@@ -50,14 +50,6 @@ class ActiveCanary:
     failed: Counter[int] = field(default_factory=Counter)
 
 
-@dataclass(slots=True)
-class CompleteAnswer:
-    """A complete answer with its tokens' log-probabilities."""
-
-    reply: OnlineReply
-    tokens: list[TokenLogprob] = field(default_factory=list)
-
-
 class Dispatcher:
     """The served models by name, and the questions in progress; the first model is the one that the task's name stands
     for.
@@ -76,16 +68,13 @@ class Dispatcher:
         traffic: Recorder | None = None,
     ) -> None:
         self.task, self._metrics, self._log, self._traffic = task, metrics, log, traffic
-        self.models: dict[str, ServedModel] = {one.id: one for one in models}
+        self.models: dict[str, ServedModel] = {model.id: model for model in models}
         self.canary: ActiveCanary | None = None
-        self._released: dict[
-            int, tuple[str, str]
-        ] = {}  # versions that have answered here, by number: arm and recorded version
-        for one in models:
-            self._remember(one)
-        self._requests_of: dict[ModelWorker, dict[object, Request]] = {
-            one.worker: {} for one in models
-        }  # one key for each question
+        self._versions: dict[int, tuple[str, str]] = {}  # arm and recorded version, by number of what answered here
+        for model in models:
+            self._remember(model)
+        # of each worker, the request of every question in progress
+        self._requests_of: dict[ModelWorker, dict[object, Request]] = {model.worker: {} for model in models}
         self._preparing = ThreadPoolExecutor(1, thread_name_prefix="preparing")
         self._share = max(1, most // 2 if len(self._requests_of) > 1 else most)
 
@@ -122,9 +111,9 @@ class Dispatcher:
         Raises Refused for a version that this server has not served, and as `find_model`.
         """
         if version is not None:
-            if version not in self._released:
+            if version not in self._versions:
                 raise Refused(404, f"no version {version} was served here", code="version_not_found")
-            return self._released[version]
+            return self._versions[version]
         model, active = self.find_model(name), self.canary
         if active is not None and user is not None and active.canary.takes(user):
             model = active.served
@@ -152,7 +141,7 @@ class Dispatcher:
 
     def _remember(self, model: ServedModel) -> None:
         if model.release:
-            self._released[model.release.version] = model.arm, model.recorded_version
+            self._versions[model.release.version] = model.arm, model.recorded_version
 
     def forget_worker(self, worker: ModelWorker) -> bool:
         """Remove a worker that answers no more; return False while a request still uses it."""
@@ -161,16 +150,14 @@ class Dispatcher:
         self._requests_of.pop(worker, None)
         return True
 
-    async def answer(
-        self, model: ServedModel, question: OnlineQuestion, request: Request | None = None
-    ) -> CompleteAnswer:
-        """Return the complete answer to a question; raises as `events` does."""
+    async def answer(self, model: ServedModel, question: OnlineQuestion, request: Request | None = None) -> OnlineReply:
+        """Return the complete answer to a question, with its tokens if requested; raises as `events` does."""
         tokens: list[TokenLogprob] = []
         async for event in self.events(model, question, request):
             if isinstance(event, AnswerPiece):
                 tokens += event.tokens
             else:
-                return CompleteAnswer(event, tokens)
+                return replace(event, tokens=tuple(tokens))
         raise ClientDisconnectedError
 
     async def events(
@@ -187,17 +174,17 @@ class Dispatcher:
                 loop.call_soon_threadsafe(inbox.put_nowait, event)
 
         question = replace(question, cache_salt=_cache_salt(request))
-        release, is_submitted, is_begun = self._admit(model, request), False, False
+        free_slot, is_submitted, has_started = self._admit(model, request), False, False
         self._metrics.question_started(model.id)
         try:
             await self._prepare(model, question, request)
-            model.worker.ask(model.arm, question, on_event, release)
+            model.worker.ask(model.arm, question, on_event, free_slot)
             is_submitted, began = True, time.monotonic()
             with _watch_disconnect(request, inbox):
                 while True:
                     event = await self._next_event(model, inbox)
-                    if not is_begun:
-                        is_begun = True
+                    if not has_started:
+                        has_started = True
                         self._metrics.first_token(model.id, time.monotonic() - began)
                     if isinstance(event, OnlineReply):
                         await self._record_answer(model, question, event, request, time.monotonic() - began)
@@ -209,11 +196,11 @@ class Dispatcher:
                 _count(request, failed=True)
             raise
         finally:
-            self._metrics.question_ended(model.id, is_begun=is_begun)
+            self._metrics.question_ended(model.id, has_started=has_started)
             if is_submitted:
                 model.worker.cancel(question.id)
             else:
-                release()
+                free_slot()
 
     async def _next_event(
         self, model: ServedModel, inbox: asyncio.Queue[OnlineEvent | None]
@@ -247,7 +234,7 @@ class Dispatcher:
             return lambda: None
         requests = self._requests_of[model.worker]
         slot = request.scope.get("trimtab.slot")  # None if the middleware does not limit this route
-        if len({id(one) for one in list(requests.values()) if one is not request}) >= self._share:
+        if len({id(other) for other in list(requests.values()) if other is not request}) >= self._share:
             busy = f"{self._share} requests to {model.id} wait or run already"
             raise Refused(429, busy, kind="rate_limit_error", code="busy", wait=1.0)
         token = object()
@@ -255,21 +242,22 @@ class Dispatcher:
         if slot:
             slot.hold()
 
-        def free() -> None:
+        def free_slot() -> None:
             if requests.pop(token, None) is not None and slot:
                 slot.release()
 
-        return free
+        return free_slot
 
     async def _prepare(self, model: ServedModel, question: OnlineQuestion, request: Request | None) -> None:
         """Compile the constraint of an answer; one is compiled at a time, the others queue.
 
         A client that disconnects leaves the queue.
         """
-        if model.worker.is_prepared(model.arm, question):
+        online_arm = model.worker.arms[model.arm]
+        if online_arm.is_prepared(question):
             return
         loop = asyncio.get_running_loop()
-        preparing = loop.run_in_executor(self._preparing, model.worker.prepare, model.arm, question)
+        preparing = loop.run_in_executor(self._preparing, online_arm.prepare, question)
         try:
             await unless_disconnected(request, preparing)
         except ClientDisconnectedError:
@@ -288,9 +276,9 @@ class Dispatcher:
 
 def _count(request: Request | None, *, failed: bool) -> None:
     """Count an answer of a user who takes part in a canary."""
-    found: tuple[ActiveCanary, int] | None = request.scope.get(CANARY_KEY) if request else None
-    if found:
-        active, bucket = found
+    assigned: tuple[ActiveCanary, int] | None = request.scope.get(CANARY_KEY) if request else None
+    if assigned:
+        active, bucket = assigned
         active.answers[bucket] += 1
         active.failed[bucket] += failed
 
@@ -317,8 +305,8 @@ async def unless_disconnected(request: Request | None, work: Awaitable[T]) -> T:
             raise ClientDisconnectedError
         return working.result()
     finally:
-        for one in awaited:
-            one.cancel()
+        for future in awaited:
+            future.cancel()
 
 
 @contextmanager
@@ -370,8 +358,8 @@ def refusal(error: Exception) -> Refused:
         return Refused(502, str(error), kind="server_error", code="endpoint")
     if is_out_of_memory(error):
         return Refused(503, "no memory left for this question", kind="server_error", code="memory", wait=5.0)
-    said = f"the question could not be answered ({type(error).__name__}); the server's log says where"
-    return Refused(500, said, kind="server_error")
+    problem = f"the question could not be answered ({type(error).__name__}); the server's log says where"
+    return Refused(500, problem, kind="server_error")
 
 
 def new_id(prefix: str) -> str:

@@ -67,9 +67,9 @@ class Metrics:
         self._waiting.labels(model).dec()
         self._running.labels(model).inc()
 
-    def question_ended(self, model: str, *, is_begun: bool) -> None:
+    def question_ended(self, model: str, *, has_started: bool) -> None:
         """Count a question that has ended, however it ended."""
-        (self._running if is_begun else self._waiting).labels(model).dec()
+        (self._running if has_started else self._waiting).labels(model).dec()
 
     def question_answered(self, model: str, reply: OnlineReply) -> None:
         """Count the tokens of a complete answer."""

@@ -106,8 +106,8 @@ class RequestLimiter:
 
     @property
     def status(self) -> str:
-        """The state as a word: ready, draining, or "looking at itself" during the self-check."""
-        return "draining" if self.is_draining else "ready" if self.is_ready else "looking at itself"
+        """The state as a word: ready, draining, or starting (until the self-check has passed)."""
+        return "draining" if self.is_draining else "ready" if self.is_ready else "starting"
 
     @property
     def busy_seconds(self) -> float:
@@ -133,8 +133,8 @@ class RequestLimiter:
         if self.is_draining:
             raise Refused(503, "the server is about to end", kind="server_error", code="draining", wait=1.0)
         if not self.is_ready:
-            starting = "the server still looks whether it answers as it was measured; /health/ready says when it has"
-            raise Refused(503, starting, kind="server_error", code="starting", wait=2.0)
+            checking = "the server still checks that it answers as it was measured; /health/ready says when it has"
+            raise Refused(503, checking, kind="server_error", code="starting", wait=2.0)
         with self._lock:
             if self.inside >= self.capacity:
                 self.refused += 1

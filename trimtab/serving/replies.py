@@ -13,7 +13,6 @@ from typing import Any
 from trimtab.arms.online import OnlineReply, TokenLogprob
 from trimtab.data.function_calls import AnswerPart, CallReader
 from trimtab.measurement.citations import used_sentences
-from trimtab.serving.dispatcher import CompleteAnswer
 from trimtab.serving.served_model import ServedModel
 
 
@@ -89,22 +88,22 @@ def first_delta(functions: CallableFunctions) -> dict[str, Any]:
     return {"role": "assistant", "content": None if functions.names else ""}
 
 
-def _chat_choice(index: int, answer: CompleteAnswer, functions: CallableFunctions, logprobs: bool) -> dict[str, Any]:
+def _chat_choice(index: int, reply: OnlineReply, functions: CallableFunctions, logprobs: bool) -> dict[str, Any]:
     """Return a choice: the assistant's message, with its text, the function that it calls, or both."""
-    reply, call = answer.reply, ChatCall(functions)
+    call = ChatCall(functions)
     first, last = call.delta(reply.text), call.last_delta()
     message: dict[str, Any] = {"role": "assistant", "content": reply.text, "refusal": None}
     if functions.names:
         message["content"] = (first.get("content", "") + last.get("content", "")) or None
     if call.is_called:
-        (begun,), (rest,) = first["tool_calls"], last.get("tool_calls", [{"function": {"arguments": ""}}])
-        arguments = begun["function"]["arguments"] + rest["function"]["arguments"]
-        function = {**begun["function"], "arguments": arguments}
-        message["tool_calls"] = [{"id": begun["id"], "type": "function", "function": function}]
+        (start,), (rest,) = first["tool_calls"], last.get("tool_calls", [{"function": {"arguments": ""}}])
+        arguments = start["function"]["arguments"] + rest["function"]["arguments"]
+        function = {**start["function"], "arguments": arguments}
+        message["tool_calls"] = [{"id": start["id"], "type": "function", "function": function}]
     return {
         "index": index,
         "message": {**message, "annotations": annotations_of(reply)},
-        "logprobs": chat_logprobs(answer.tokens) if logprobs else None,
+        "logprobs": chat_logprobs(reply.tokens) if logprobs else None,
         "finish_reason": finish_reason(reply, functions if call.is_called else NO_FUNCTIONS),
     }
 
@@ -169,7 +168,7 @@ def _logprob(token: TokenLogprob) -> dict[str, Any]:
 def chat_reply(
     answer_id: str,
     served: ServedModel,
-    answers: Sequence[CompleteAnswer],
+    replies: Sequence[OnlineReply],
     *,
     logprobs: bool,
     functions: CallableFunctions = NO_FUNCTIONS,
@@ -180,14 +179,14 @@ def chat_reply(
         "object": "chat.completion",
         "created": int(time.time()),
         "model": served.id,
-        "choices": [_chat_choice(index, answer, functions, logprobs) for index, answer in enumerate(answers)],
-        "usage": usage_of([one.reply for one in answers], len(answers)),
-        "trimtab": trimtab_field(served, answers[0].reply),
+        "choices": [_chat_choice(index, reply, functions, logprobs) for index, reply in enumerate(replies)],
+        "usage": usage_of(replies, len(replies)),
+        "trimtab": trimtab_field(served, replies[0]),
     }
 
 
 def completion_reply(
-    answer_id: str, served: ServedModel, answers: Sequence[CompleteAnswer], *, draws: int, logprobs: bool
+    answer_id: str, served: ServedModel, replies: Sequence[OnlineReply], *, draws: int, logprobs: bool
 ) -> dict[str, Any]:
     """Return a complete plain completion, one choice for each prompt and draw."""
     return {
@@ -198,13 +197,13 @@ def completion_reply(
         "choices": [
             {
                 "index": index,
-                "text": one.reply.echo + one.reply.text,
-                "logprobs": completion_logprobs([*one.reply.echo_tokens, *one.tokens]) if logprobs else None,
-                "finish_reason": finish_reason(one.reply),
+                "text": reply.echo + reply.text,
+                "logprobs": completion_logprobs([*reply.echo_tokens, *reply.tokens]) if logprobs else None,
+                "finish_reason": finish_reason(reply),
             }
-            for index, one in enumerate(answers)
+            for index, reply in enumerate(replies)
         ],
-        "usage": usage_of([one.reply for one in answers], draws),
+        "usage": usage_of(replies, draws),
     }
 
 

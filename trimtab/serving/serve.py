@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -33,44 +31,40 @@ from trimtab.arms.store import (
     with_measured_rows,
 )
 from trimtab.arms.workspace import Workspace, open_for_answering
-from trimtab.base.errors import InputError, TrimtabError
+from trimtab.base.errors import InputError
 from trimtab.base.grammar import method_of
 from trimtab.base.progress import Listener
-from trimtab.base.records import Arm, Document
+from trimtab.base.records import Arm
 from trimtab.base.results import ArmResult, EightBit, Volume
-from trimtab.base.sanitize import one_line
 from trimtab.base.task import Task, require_answers
-from trimtab.data.documents import FileStamps, document_stamps, read_documents
+from trimtab.data.documents import FileStamps, document_stamps
 from trimtab.decision.cost import volume_of
 from trimtab.model.catalog import resolve
 from trimtab.model.threads import single_thread
 from trimtab.reports.labels import arm_family, context_shape
 from trimtab.retrieval.embed import Embedder
-from trimtab.retrieval.index import Index
 from trimtab.serving.access import AllowedHosts, ApiKeys, is_loopback, read_keys, start_token
 from trimtab.serving.app import AppParts, Embed, build
 from trimtab.serving.config import TrafficTable
 from trimtab.serving.dispatcher import Dispatcher
+from trimtab.serving.documents import DocumentRefresher
 from trimtab.serving.feedback import FeedbackStore, open_feedback_store
-from trimtab.serving.follow import Follower, LoadedRelease, SelfCheckResult
+from trimtab.serving.follow import Follower, LoadedRelease
 from trimtab.serving.metrics import Metrics, RequestLog
-from trimtab.serving.middleware import Refused, RequestLimiter
+from trimtab.serving.middleware import RequestLimiter
+from trimtab.serving.options import DEFAULT_OPTIONS, ServerOptions
 from trimtab.serving.releases import CanarySource, FollowAlias, Release
-from trimtab.serving.self_check import check_answers, stored_answers
+from trimtab.serving.self_check import self_check_all, stored_answers
 from trimtab.serving.served_model import SelfCheck, ServedModel
 from trimtab.serving.server import bind_socket, refuse_while_loading, require_key_pair, run_server
 from trimtab.serving.shared_limits import shared_limits
 from trimtab.serving.traffic import Recorder
 from trimtab.serving.traffic_store import traffic_of
-from trimtab.serving.worker import CLOSE_SECONDS, ModelWorker
+from trimtab.serving.worker import ModelWorker
 from trimtab.studies.equivalence import TIE
 from trimtab.studies.run_context import RunContext, resolve_task, run_context
 
 ALL = "all"
-MOST_DIFFERENT = 0.05  # largest share of answers that differ from the stored ones by more than a tie
-POLL_SECONDS = 1.0  # between two checks for changed documents
-RETRY_FACTOR = 20  # the next check, or retry, comes after this many times the duration of the last one
-LONGEST_LINE = 400  # characters of a message about unreadable documents
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,16 +93,9 @@ def serve(
     follow: FollowAlias | None = None,
     canaries: CanarySource | None = None,
     run: str | None = None,
-    host: str = "127.0.0.1",
-    port: int = 8000,
-    keys: Path | None = None,
-    names: Sequence[str] = (),
-    certificate: tuple[Path, Path] | None = None,
-    most: int = 128,
+    server: ServerOptions = DEFAULT_OPTIONS,
     unequal: bool = False,
     eight_bit: bool = False,
-    log_texts: bool = False,
-    store: str | None = None,
     allow: Sequence[str] = (),
     listeners: Sequence[Listener] | None = None,
     on_ready: Callable[[RunningServer], None] | None = None,
@@ -120,23 +107,20 @@ def serve(
     checked, and takes over between two requests; on failure the old one goes on. `canaries`: of the same registry,
     whose candidates answer their share of the users.
 
-    Without `keys` (a file of hashes) a start token opens the server, which then listens on this machine only. `names`
-    are additional host names, `certificate` the files of a certificate and its key, `most` the requests that may run or
-    wait.
-
     At the start stored test questions are asked again: if more answers of an arm differ than rounding explains
     (MOST_DIFFERENT), the server refuses to start, unless `unequal`. With `eight_bit` arms answer with 8-bit weights, as
     `eval` measured them; the server refuses to start without that measurement, and if it shows a loss beyond the
     margin.
 
-    Feedback goes to `store`: a file or a `postgresql://` URL, by default `.trimtab/feedback.db`; a sample of the
-    answers is stored there too if the task file has a table `[traffic]`. `on_ready` is called once the server answers.
+    `server`: where it listens, who may ask, and where feedback is kept (by default `.trimtab/feedback.db`); a sample of
+    the answers is stored there too if the task file has a table `[traffic]`. `on_ready` is called once the server
+    answers.
     `run` is the run or study whose weights answer. Raises InputError for an address that others can reach without keys,
     MissingError for an arm without weights.
     """
-    if certificate is not None:
-        require_key_pair(*certificate)
-    token, api_keys = _keys_for(host, keys)
+    if server.key_pair is not None:
+        require_key_pair(*server.key_pair)
+    token, api_keys = _keys_for(server.host, server.keys)
     if follow is not None:
         _refuse_beside_alias(arms, run, bundle, signed_by, eight_bit=eight_bit)
     bundled = _open_bundle(bundle, signed_by, arms, run, eight_bit=eight_bit)
@@ -147,11 +131,11 @@ def serve(
         require_answers(arm, own_task)
     with run_context(own_task, chosen, listeners=listeners, allow=allow, scores=False) as context, ExitStack() as stack:
         threads = stack.enter_context(single_thread())
-        listening_socket = stack.enter_context(bind_socket(host, port))
-        port = listening_socket.getsockname()[1]
-        end_refusing = stack.enter_context(refuse_while_loading(listening_socket, certificate))
-        feedback_store = stack.enter_context(open_feedback_store(own_task, store))
-        record = _traffic_recorder(own_task, store, stack, context)
+        listening_socket = stack.enter_context(bind_socket(server.host, server.port))
+        server = replace(server, port=listening_socket.getsockname()[1])
+        end_refusing = stack.enter_context(refuse_while_loading(listening_socket, server.key_pair))
+        feedback_store = stack.enter_context(open_feedback_store(own_task, server.store))
+        record = _traffic_recorder(own_task, server.store, stack, context)
         for line in bundled.notes if bundled else ():
             context.note(line)
         eight_bit_losses: dict[str, EightBit] = {}
@@ -172,23 +156,13 @@ def serve(
             )
             eight_bit_losses = eight_bit_costs(source.measured, math.inf if unequal else own_task.target.margin)
             served = stack.enter_context(_serve_arms(source, chosen, threads))
-            self_check = partial(_self_check, served=served, source=source, unequal=unequal)
-        parts = _app_parts(
-            own_task,
-            served,
-            AllowedHosts(host, port, names),
-            api_keys,
-            feedback_store,
-            record,
-            most,
-            log_texts=log_texts,
-        )
+            self_check = partial(self_check_all, served, source.stored, source.tie, unequal=unequal)
+        parts = _app_parts(own_task, served, server, api_keys, feedback_store, record)
         if parts.traffic:
             stack.callback(parts.traffic.close)
-        stack.enter_context(shared_limits(store, api_keys, parts.log))
+        stack.enter_context(shared_limits(server.store, api_keys, parts.log))
         dispatcher, release = parts.dispatcher, served[0].release
         del served  # a replaced version must not stay in memory
-        address = f"{'https' if certificate else 'http'}://{'[' + host + ']' if ':' in host else host}:{port}"
 
         async def on_started() -> None:
             checks, silent = await self_check(dispatcher)
@@ -198,7 +172,7 @@ def serve(
                 follower.start(dispatcher, parts.log)
             if on_ready:
                 serving = RunningServer(
-                    url=address,
+                    url=server.url,
                     token=token,
                     models=tuple(dispatcher.models),
                     checks=checks,
@@ -210,7 +184,7 @@ def serve(
 
         app = build(parts)
         end_refusing()
-        run_server(app, listening_socket, certificate, parts.limiter, on_started)
+        run_server(app, listening_socket, server.key_pair, parts.limiter, on_started)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -347,29 +321,26 @@ def _load_release(release: Release, *, near: Path, threads: int, unequal: bool) 
     source = _source_of_bundle(bundled)
     with _serve_arms(source, [bundled.arm], threads) as (one,):
         served = replace(one, release=release)
-        self_check = partial(_self_check, served=[served], source=source, unequal=unequal)
+        self_check = partial(self_check_all, [served], source.stored, source.tie, unequal=unequal)
         yield LoadedRelease(served=served, task=bundled.session.task, self_check=self_check)
 
 
 def _app_parts(
     task: Task,
     served: Sequence[ServedModel],
-    hosts: AllowedHosts,
+    server: ServerOptions,
     keys: ApiKeys,
     store: FeedbackStore,
     record: Callable[[Metrics], Recorder] | None,
-    most: int,
-    *,
-    log_texts: bool,
 ) -> AppParts:
     """Build the components of the application."""
-    limiter, log = RequestLimiter(most), RequestLog(with_texts=log_texts)
+    limiter, log = RequestLimiter(server.most), RequestLog(with_texts=server.log_texts)
     metrics = Metrics(limiter)
     recorder = record(metrics) if record else None
     return AppParts(
-        dispatcher=Dispatcher(task.task.name, served, metrics, log, most, recorder),
+        dispatcher=Dispatcher(task.task.name, served, metrics, log, server.most, recorder),
         limiter=limiter,
-        hosts=hosts,
+        hosts=AllowedHosts(server.host, server.port, server.names or ()),
         keys=keys,
         metrics=metrics,
         log=log,
@@ -454,63 +425,6 @@ def _served_model(
     )
 
 
-class DocumentRefresher:
-    """Keeps sessions up to date with their documents: a thread reads and indexes changes, `apply` swaps them in between
-    questions.
-
-    Unreadable documents, such as half-written ones, change nothing until they can be read. `stamps`: of the documents
-    as they were read.
-    """
-
-    def __init__(self, task: Task, sessions: Sequence[Session], stamps: FileStamps) -> None:
-        self._task, self._sessions, self._stamps = task, sessions, stamps
-        self._prepared: dict[Session, tuple[tuple[Document, ...], Mapping[int, Index]]] = {}
-        self._failed_stamps: FileStamps | None = None  # of documents that could not be read or indexed
-        self._retry_at, self._last_line = 0.0, ""
-        self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._poll, name="documents", daemon=True)
-        if task.data.documents:
-            self._thread.start()
-
-    def apply(self, session: Session) -> None:
-        """Swap in the documents that are ready for a session; call it in the session's thread."""
-        if session in self._prepared:
-            session.set_documents(*self._prepared.pop(session))
-
-    def close(self) -> None:
-        """End the thread; if it is reading, it ends with the process."""
-        self._closing.set()
-        if self._thread.is_alive():
-            self._thread.join(CLOSE_SECONDS)
-
-    def _poll(self) -> None:
-        pause = POLL_SECONDS
-        while not self._closing.wait(pause):
-            began = time.monotonic()
-            try:
-                stamps = document_stamps(self._task)
-                pause = max(POLL_SECONDS, RETRY_FACTOR * (time.monotonic() - began))
-                if stamps != self._stamps and (stamps != self._failed_stamps or time.monotonic() >= self._retry_at):
-                    self._failed_stamps = stamps
-                    self._prepare()
-                    self._stamps, self._failed_stamps, self._last_line = stamps, None, ""
-            except (TrimtabError, OSError, RuntimeError, ValueError, MemoryError) as error:
-                self._retry_at = time.monotonic() + RETRY_FACTOR * (time.monotonic() - began)
-                self._report(f"trimtab: documents as they were: {one_line(error, LONGEST_LINE)}\n")
-
-    def _prepare(self) -> None:
-        documents = read_documents(self._task)
-        with single_thread():
-            for session in self._sessions:
-                self._prepared[session] = documents, session.retriever.build_indexes(documents)
-
-    def _report(self, line: str) -> None:
-        """Write a line to standard error, once as long as it stays the same."""
-        if line != self._last_line:
-            self._last_line = line
-            sys.stderr.write(line)
-
-
 def _embed_function(task: Task) -> Embed:
     """Return an async function that embeds texts with the task's model, loaded at its first use; one request at a
     time."""
@@ -528,49 +442,6 @@ def _embed_function(task: Task) -> Embed:
         return await asyncio.get_running_loop().run_in_executor(one_at_a_time, vectors, texts)
 
     return embed
-
-
-async def _self_check(
-    dispatcher: Dispatcher, *, served: Sequence[ServedModel], source: _ArmSource, unequal: bool
-) -> SelfCheckResult:
-    """Return, by arm, its self-check, and why it did not answer.
-
-    Raises InputError for an arm that does not answer, or not as measured, unless `unequal`.
-    """
-    checks: dict[str, SelfCheck | None] = {}
-    silent: dict[str, str] = {}
-    for model in served:
-        try:
-            checks[model.arm] = await check_answers(dispatcher, model, source.stored[model.arm], source.tie(model.arm))
-        except Refused as refused:
-            checks[model.arm], silent[model.arm] = None, refused.message
-    if not unequal:
-        require_answering(silent)
-        require_alike(checks)
-    return checks, silent
-
-
-def require_answering(silent: Mapping[str, str]) -> None:
-    """Raise InputError if an arm gave no answer to a stored question."""
-    if silent:
-        words = "; ".join(f"{arm} ({why})" for arm, why in silent.items())
-        raise InputError(
-            f"no answer to stored questions from {words}",
-            "see to it, name the other arms alone, or serve all the same with --unequal",
-        )
-
-
-def require_alike(checks: Mapping[str, SelfCheck | None]) -> None:
-    """Raise InputError for an arm of whose answers more than MOST_DIFFERENT differ from the stored ones."""
-    failed = {
-        arm: check for arm, check in checks.items() if check and check.different / check.questions > MOST_DIFFERENT
-    }
-    if failed:
-        words = "; ".join(f"{arm}: {check.sentence}" for arm, check in failed.items())
-        raise InputError(
-            f"answers differ from those that were measured, {words}",
-            "measure again (documents or settings may have changed since), or serve all the same with --unequal",
-        )
 
 
 def eight_bit_costs(measured: Mapping[str, _Measurement], margin: float) -> dict[str, EightBit]:

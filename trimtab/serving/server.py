@@ -45,8 +45,8 @@ LARGE_HEAD = Refused(
 # What is said of health before there is a model: the process lives, and takes no question yet.
 _LOADING_HEALTH: dict[str, tuple[int, dict[str, Any]]] = {
     "/health/live": (200, {"status": "alive"}),
-    "/health": (503, {"status": "loading", "equal_answers": None}),
-    "/health/ready": (503, {"status": "loading", "equal_answers": None}),
+    "/health": (503, {"status": "starting", "equal_answers": None}),
+    "/health/ready": (503, {"status": "starting", "equal_answers": None}),
 }
 
 

@@ -27,8 +27,8 @@ class _Submission:
 
 
 class ModelWorker:
-    """Runs arms in a thread of its own. `ask`, `cancel` and `close` may be called from any thread; callbacks come from
-    its own.
+    """Runs `arms` in a thread of its own. `ask`, `cancel` and `close` may be called from any thread; callbacks come
+    from its own.
 
     A question that is cancelled while it waits is never prepared. `before_admission` is called before questions are
     admitted, and keeps the arms up to date. `threads`: number of threads for matrix products, torch's default if None.
@@ -43,7 +43,7 @@ class ModelWorker:
         threads: int | None = None,
         is_remote: bool = False,
     ) -> None:
-        self._arms, self._before_admission, self._threads, self._is_remote = arms, before_admission, threads, is_remote
+        self.arms, self._before_admission, self._threads, self._is_remote = arms, before_admission, threads, is_remote
         self._condition = threading.Condition()  # guards the next four attributes
         self._queued: dict[str, _Submission] = {}  # in order of arrival
         self._active: dict[str, _Submission] = {}  # admitted by the thread
@@ -56,14 +56,6 @@ class ModelWorker:
     def is_alive(self) -> bool:
         """True while the thread runs; once it has ended it never runs again."""
         return self._thread.is_alive()
-
-    def is_prepared(self, arm: str, question: OnlineQuestion) -> bool:
-        """True if a question can be asked without `prepare`."""
-        return self._arms[arm].is_prepared(question)
-
-    def prepare(self, arm: str, question: OnlineQuestion) -> None:
-        """Do the slow preparation of a question in the caller's thread; raises InputError as `OnlineArm.prepare`."""
-        self._arms[arm].prepare(question)
 
     def ask(self, arm: str, question: OnlineQuestion, on_event: OnEvent, on_release: OnRelease = lambda: None) -> None:
         """Queue a question: `on_event` gets its pieces, then the reply or the failure.
@@ -98,7 +90,7 @@ class ModelWorker:
             if self._threads:
                 torch.set_num_threads(self._threads)
             while self._admit():
-                for online_arm in self._arms.values():
+                for online_arm in self.arms.values():
                     if online_arm.pending_count:
                         for event in online_arm.step():
                             self._deliver(event)
@@ -134,14 +126,14 @@ class ModelWorker:
     def _start(self, submission: _Submission) -> None:
         try:
             self._before_admission()
-            self._arms[submission.arm].ask(submission.question)
+            self.arms[submission.arm].ask(submission.question)
         except Exception as error:  # noqa: BLE001  (an error in one question must not end the others)
             self._deliver(FailedQuestion(id=submission.question.id, error=error))
 
     def _cancel(self, question_id: str) -> None:
         submission = self._pop_active(question_id)
         if submission is not None:
-            self._arms[submission.arm].cancel(question_id)
+            self.arms[submission.arm].cancel(question_id)
             submission.on_release()
 
     def _deliver(self, event: OnlineEvent) -> None:

@@ -19,7 +19,7 @@ from trimtab.arms.objectives import judged_answers
 from trimtab.arms.planning.plan import ArmPlan, Plan, cheapest_fit, fit, largest_fitting_sample, spendable
 from trimtab.arms.planning.predict import predict
 from trimtab.arms.search.context_search import TrialPlan
-from trimtab.arms.search.proposals import proposing_endpoints
+from trimtab.arms.search.instructions import proposing_endpoints
 from trimtab.arms.session import Session, open_session
 from trimtab.arms.teacher import teachers
 from trimtab.arms.workspace import Workspace, open_workspace, sampled_splits
@@ -33,8 +33,8 @@ from trimtab.base.task import LEAST_ROWS, Task, with_arms, with_budget, with_row
 from trimtab.data.checks import Level, Remark, by_level, check_examples, check_size
 from trimtab.data.leakage import describe_overlaps, describe_pair, drop_repeats, overlap_remedy
 from trimtab.data.privacy import Finding
+from trimtab.decision.caveats import LEAST_OF_SLICE
 from trimtab.decision.pairs import comparisons_among
-from trimtab.decision.slices import LEAST
 from trimtab.measurement.clusters import group_count
 from trimtab.measurement.mix import effective_items
 from trimtab.measurement.power import (
@@ -267,7 +267,7 @@ def _mix_remark(workspace: Workspace) -> Iterator[Remark]:
     )
     yield Remark("note", text)
     for name, count in sorted(Counter(slices).items(), key=lambda one: one[1]):
-        if count < LEAST and mix[str(name)] > 2 * count / len(slices):
+        if count < LEAST_OF_SLICE and mix[str(name)] > 2 * count / len(slices):
             text = (
                 f"The slice {name} is {mix[str(name)]:.0%} of the traffic but only {count} of {len(slices):,} test "
                 "questions; add rows of it."

@@ -13,13 +13,16 @@ from trimtab.base.files import read_json_lines, read_object
 from trimtab.base.records import Answer, Arm
 from trimtab.base.results import ArmResult, Comparison, HumanAudit, OverTime, StudyResult, TrivialArm, Usage, Verdict
 from trimtab.base.task import Task
-from trimtab.decision.audited import audit_sentence
+from trimtab.decision.caveats import (
+    audit_sentence,
+    over_time_sentence,
+    slices_sentence,
+    trivial_arms,
+    trivial_sentence,
+)
 from trimtab.decision.evidence import Evidence, best_arm, evidence_of, score_of
-from trimtab.decision.over_time import over_time_sentence
 from trimtab.decision.robustness import differing, robustness_checks, robustness_sentence
-from trimtab.decision.slices import slices_sentence
 from trimtab.decision.summary import explained, with_more
-from trimtab.decision.trivial import beside, sentence
 from trimtab.decision.verdict import drafted
 from trimtab.measurement.audit import Audited, judged_by_key
 from trimtab.measurement.clusters import group_count
@@ -84,7 +87,7 @@ def decide_study(
 
     study, audited = tested(results, answers, task), audit_of(answers, task)
     verdict = replace(drafted(study), robustness=robustness_checks(study, answers, tested))
-    beaten = beside(
+    beaten = trivial_arms(
         list(answers),
         {name: score_estimate(own, task) for name, own in trivial.items()},
         lambda arm, name: behind_curve(answers[arm], trivial[name], task)(0.0),
@@ -105,7 +108,7 @@ def decide_study(
         over_time = newest_against_earlier(spoken, answers[spoken], task)
     is_beaten = any(spoken in one.not_beaten_by for one in beaten)
     by_people = audit_sentence(audit, study.results, task)
-    without_model = sentence(beaten, {arm.arm: score_of(arm).value for arm in study.done})
+    without_model = trivial_sentence(beaten, {arm.arm: score_of(arm).value for arm in study.done})
     checks, may_change = robustness_sentence(verdict, len(study.done), task), bool(differing(verdict))
     weak = (
         checks if may_change else "",

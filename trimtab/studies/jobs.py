@@ -11,8 +11,8 @@ from typing import Any, Literal, Protocol
 from trimtab.arms.artifacts import Allowance
 from trimtab.arms.planning.plan import ArmPlan, Plan
 from trimtab.arms.search.context_search import RATES, WORDS
+from trimtab.arms.search.instructions import Proposals
 from trimtab.arms.search.lr_search import first_steps
-from trimtab.arms.search.proposals import Proposals
 from trimtab.base.config import CostTable
 from trimtab.base.grammar import HEAD, imitates_teacher, is_trained, method_of
 from trimtab.base.progress import Progress

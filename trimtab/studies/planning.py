@@ -30,8 +30,7 @@ from trimtab.base.progress import Progress
 from trimtab.base.records import Example
 from trimtab.base.results import ArmEffort, ArmRecord, Sample
 from trimtab.base.task import Task
-from trimtab.decision.pairs import comparisons_among
-from trimtab.decision.racing import contenders
+from trimtab.decision.pairs import comparisons_among, contenders
 from trimtab.measurement.mix import effective_items
 from trimtab.measurement.power import assumed, smallest_difference
 from trimtab.model.threads import ProcessorShare

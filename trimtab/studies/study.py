@@ -26,14 +26,13 @@ from trimtab.arms.planning.plan import (
     load_plan,
     remaining_seconds,
     replan,
-    save_plan,
 )
 from trimtab.arms.retriever import load_embedder
-from trimtab.arms.search.proposals import propose, proposing_endpoints
+from trimtab.arms.search.instructions import propose, proposing_endpoints
 from trimtab.arms.store import ANSWERS, STUDY_FILE, find_saved, read_arm, read_built, write_arm
 from trimtab.arms.teacher import teachers
 from trimtab.arms.trivial import trivial_answers
-from trimtab.base.codec import to_plain
+from trimtab.base.codec import to_plain, write_record
 from trimtab.base.config import RewardTable
 from trimtab.base.errors import (
     InputError,
@@ -287,7 +286,7 @@ class _StudyRun(ArmWork):
         self.progress.emit("plan", note="timing a few steps of every arm")
         with threads(cores):
             plan = plan_study(self.session, self.progress)
-        save_plan(self.folder / PLAN, plan)
+        write_record(self.folder / PLAN, plan)
         return plan
 
     def _remote_cores(self) -> int | None:
@@ -380,7 +379,7 @@ class _StudyRun(ArmWork):
             found = replan(plan, self._standings(plan), self._spent())
             new = {} if arm.name in found.left_out else {arm.name: found.allowance}
             plan = replace(found, allowances={**plan.allowances, **new})
-            save_plan(self.folder / PLAN, plan)
+            write_record(self.folder / PLAN, plan)
         self._show_time_left(plan)
         return plan
 
@@ -409,7 +408,7 @@ class _StudyRun(ArmWork):
         if plan.budget is None:
             return plan
         plan = replace(plan, cuts=describe_cuts(plan, self._standings(plan)))
-        save_plan(self.folder / PLAN, plan)
+        write_record(self.folder / PLAN, plan)
         return plan
 
     def _retrain(self, arm: Arm, plan: Plan) -> Plan:
@@ -423,7 +422,7 @@ class _StudyRun(ArmWork):
             aside.parent.mkdir(exist_ok=True)
             folder.rename(aside)
         again = replace(plan, allowances={**plan.allowances, name: plan.allowance})
-        save_plan(self.folder / PLAN, again)
+        write_record(self.folder / PLAN, again)
         self.former[name] = seconds_in(self.folder / EVENTS, name)
         self._show_time_left(again)
         self._make_and_measure(arm, again, measured=before[1] is not None)
@@ -439,7 +438,7 @@ class _StudyRun(ArmWork):
         for state, value in zip(states, before, strict=True):
             state.pop(name, None)
             state.update({} if value is None else {name: value})
-        save_plan(self.folder / PLAN, plan)
+        write_record(self.folder / PLAN, plan)
         return plan
 
     def _make_and_measure(self, arm: Arm, plan: Plan, *, measured: bool = True) -> None:
@@ -532,7 +531,7 @@ class _StudyRun(ArmWork):
         self.retiming += time.perf_counter() - began
         if anew is plan:
             return plan
-        save_plan(self.folder / PLAN, anew)
+        write_record(self.folder / PLAN, anew)
         for arm in self.task.arms:
             if arm.name in plan.left_out:
                 self._show_time_left(anew)
@@ -544,7 +543,7 @@ class _StudyRun(ArmWork):
         """Train the arms that dev leaves among the best with more seeds; the decision is saved for a resumed study."""
         more = plan.more_seeds or more_seeds(self.task, plan, self.artifacts, self._records(), self._spent())
         if more and not plan.more_seeds:
-            save_plan(self.folder / PLAN, replace(plan, more_seeds=more))
+            write_record(self.folder / PLAN, replace(plan, more_seeds=more))
         wanted = {arm.name: arm for arm in self.task.arms if more.get(arm.name, 1) > 1 and arm.name in self.artifacts}
         for name in self._train_seeds_remotely(wanted.values(), more, plan):
             del wanted[name]

@@ -69,14 +69,8 @@ def map_microbatches(
     caller. If one call fails, those that are running end first. Inside a lane the items run one after another.
     """
     if process_group.size() > 1:
-        yield from _map_over_processes(function, items, size, then)
-        return
-
-    def run(item: Item) -> Result:
-        result = function(item)
-        return result if then is None else then(item, result, True)
-
-    yield from _map_over_lanes(run, items)
+        return _map_over_processes(function, items, size, then)
+    return _map_over_lanes(function, items, then)
 
 
 def _map_over_processes(
@@ -118,8 +112,12 @@ def divided_by_size(sizes: Sequence[int], parts: int) -> list[list[int]]:
     return shares
 
 
-def _map_over_lanes(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
-    """Apply `function` to each item in parallel lanes and yield the results in the order of the items."""
+def _map_over_lanes(
+    function: Callable[[Item], Result],
+    items: Sequence[Item],
+    then: Callable[[Item, Result, bool], Result] | None,
+) -> Iterator[Result]:
+    """Run the items in parallel lanes and yield the results in the order of the items."""
     count = 1 if _lane.lane_count else parallel_lanes()
     threads = torch.get_num_threads()
     grad_enabled = torch.is_grad_enabled()
@@ -128,7 +126,7 @@ def _map_over_lanes(function: Callable[[Item], Result], items: Sequence[Item]) -
     def run_in_lane(item: Item) -> Result:
         torch.set_num_threads(max(1, threads // count))  # for this thread; new threads inherit the last number set
         with torch.set_grad_enabled(grad_enabled):
-            return function(item)
+            return function(item) if then is None else then(item, function(item), True)
 
     running: deque[Future[Result]] = deque()
     try:
@@ -140,7 +138,8 @@ def _map_over_lanes(function: Callable[[Item], Result], items: Sequence[Item]) -
             future.cancel()
         wait(running)
         torch.set_num_threads(threads)
-    yield from map(function, items[len(in_parallel) :])
+    for item in items[len(in_parallel) :]:
+        yield function(item) if then is None else then(item, function(item), True)
 
 
 @cache

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from study_tasks import write_task
 
+from trimtab.arms.planning.answering_rate import answer_tokens
 from trimtab.arms.planning.memory import _pass_tokens, answering_memory
 from trimtab.arms.planning.predict import predict
-from trimtab.arms.planning.token_estimates import answer_tokens
 from trimtab.arms.recipe import recipe_for
 from trimtab.arms.session import open_session
 from trimtab.arms.workspace import open_workspace

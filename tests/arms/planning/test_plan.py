@@ -16,7 +16,7 @@ from study_tasks import CLASSIFY, LABELLED, write_task
 
 from trimtab.arms.artifacts import Allowance
 from trimtab.arms.contexts import Context, PromptBuilder
-from trimtab.arms.planning.answering_rate import AnsweringRate, shared_seconds
+from trimtab.arms.planning.answering_rate import AnsweringRate, passage_tokens, shared_seconds
 from trimtab.arms.planning.plan import (
     GAINS_FROM,
     LEAST_TESTS,
@@ -36,7 +36,6 @@ from trimtab.arms.planning.plan import (
     with_readmitted,
 )
 from trimtab.arms.planning.predict import SAMPLE, _Profiler, predict
-from trimtab.arms.planning.token_estimates import passage_tokens
 from trimtab.arms.search.context_search import TrialPlan
 from trimtab.arms.session import BATCH_ITEMS, Session, open_session
 from trimtab.arms.workspace import open_workspace

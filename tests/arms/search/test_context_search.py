@@ -17,7 +17,7 @@ from trimtab.arms.search.context_search import (
     plan_context_search,
     rounds,
 )
-from trimtab.arms.search.instruction_variants import instruction_variants
+from trimtab.arms.search.instructions import instruction_variants
 from trimtab.arms.session import Session, open_session
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.records import Example, Message

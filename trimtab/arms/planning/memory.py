@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from trimtab.arms.dev_eval import dev_question_limit
-from trimtab.arms.planning.answering_rate import AnsweringRate
-from trimtab.arms.planning.token_estimates import answer_tokens
+from trimtab.arms.planning.answering_rate import AnsweringRate, answer_tokens
 from trimtab.arms.recipe import IMITATING, Recipe, Stage
 from trimtab.arms.search.context_search import SEARCH_SPACES
 from trimtab.arms.session import BATCH_ITEMS, Session

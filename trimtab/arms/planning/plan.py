@@ -13,7 +13,7 @@ from typing import Any
 from trimtab.arms.artifacts import Allowance
 from trimtab.arms.recipe import evaluations
 from trimtab.arms.search.context_search import TrialPlan
-from trimtab.base.codec import read_record, write_record
+from trimtab.base.codec import read_record
 
 PLANNING = 0.1  # largest share of the budget for planning
 RESERVED = 0.05  # share of the budget reserved for the verdict, the report, and wrong predictions
@@ -517,11 +517,6 @@ def cheapest_fit(plan: Plan, planning: float = 0.0) -> tuple[str, str]:
 def _minutes(seconds: float) -> str:
     """Return minutes with one digit below ten, never 0."""
     return f"{seconds / 60:.0f}" if seconds >= 600 else f"{max(0.1, seconds / 60):.1f}"
-
-
-def save_plan(path: Path, plan: Plan) -> None:
-    """Save the plan, so that a resumed study continues with it."""
-    write_record(path, plan)
 
 
 def load_plan(path: Path) -> Plan | None:

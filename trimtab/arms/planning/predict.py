@@ -18,11 +18,18 @@ from trimtab.arms.dev_eval import dev_question_limit, imitates_labels
 from trimtab.arms.extract import planned_extract
 from trimtab.arms.learning_curve import curve_seconds
 from trimtab.arms.objectives import DEV_ROWS, judged_answers, training_rows
-from trimtab.arms.planning.answering_rate import AnsweringRate, decoding_share, mean_tokens, shared_seconds
+from trimtab.arms.planning.answering_rate import (
+    AnsweringRate,
+    answer_tokens,
+    decoding_share,
+    mean_tokens,
+    prompt_tokens,
+    shared_seconds,
+    shot_tokens,
+)
 from trimtab.arms.planning.linear import plan_linear
 from trimtab.arms.planning.memory import answering_memory, checkpointing_note, kept_bytes, training_memory
 from trimtab.arms.planning.plan import ArmPlan, StagePlan
-from trimtab.arms.planning.token_estimates import answer_tokens, prompt_tokens, shot_tokens
 from trimtab.arms.recipe import Recipe, Stage, recipe_for
 from trimtab.arms.search.context_search import SEARCH_SPACES, TrialPlan, plan_context_search
 from trimtab.arms.search.lr_search import open_settings, planned_training

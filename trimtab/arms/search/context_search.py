@@ -12,7 +12,7 @@ from statistics import mean
 from typing import Any
 
 from trimtab.arms.contexts import Context, context_for
-from trimtab.arms.search.instruction_variants import instruction_variants
+from trimtab.arms.search.instructions import instruction_variants
 from trimtab.arms.session import Session
 from trimtab.base.config import Effort
 from trimtab.base.files import append_line, read_json_lines

@@ -28,10 +28,12 @@ from trimtab.cli.options import (
     TaskOption,
     say_loading,
     split_source,
+    takes_options,
     task_from_options,
     task_unless_bundle,
 )
 from trimtab.cli.output import Output
+from trimtab.serving.options import DEFAULT_OPTIONS, ServerOptions
 
 if TYPE_CHECKING:
     from trimtab.base.task import Task
@@ -51,41 +53,11 @@ ArmsArgument = Annotated[
 RunOption = Annotated[
     str | None, typer.Option("--run", metavar="ID", help="Use the weights of this training run or study.")
 ]
-HostOption = Annotated[str, typer.Option("--host", metavar="ADDRESS", help="The address to listen on.")]
-PortOption = Annotated[int, typer.Option("--port", metavar="N", min=0, max=65535, help="The port; 0 takes a free one.")]
-KeysOption = Annotated[
-    Path | None,
-    typer.Option("--keys", metavar="FILE", help="A file of key hashes, instead of a start token."),
-]
 NewKeyOption = Annotated[
     str | None,
     typer.Option("--new-key", metavar="NAME", help="Add a key to the file of --keys, print it once, and exit."),
 ]
-NamesOption = Annotated[
-    list[str] | None, typer.Option("--name", metavar="HOST", help="An additional host name of the server.")
-]
-CertificateOption = Annotated[
-    Path | None, typer.Option("--certificate", metavar="FILE", help="PEM file for https; needs --private-key.")
-]
-PrivateKeyOption = Annotated[
-    Path | None, typer.Option("--private-key", metavar="FILE", help="PEM file of the certificate's key.")
-]
-MaxRequestsOption = Annotated[
-    int,
-    typer.Option(
-        "--most", metavar="N", min=1, help="Most requests that may run or wait; a slow machine accepts fewer."
-    ),
-]
 UnequalOption = Annotated[bool, typer.Option("--unequal", help="Serve even if answers differ from the measured ones.")]
-LogTextsOption = Annotated[bool, typer.Option("--log-texts", help="Write questions and answers into the log.")]
-FeedbackStoreOption = Annotated[
-    str | None,
-    typer.Option(
-        "--store",
-        metavar="URL",
-        help="The feedback store: a file, or postgresql://USER@HOST/DATABASE; by default .trimtab/feedback.db.",
-    ),
-]
 FollowAliasOption = Annotated[
     str | None,
     typer.Option(
@@ -96,24 +68,17 @@ FollowAliasOption = Annotated[
 PACKAGES = ("fastapi", "uvicorn", "prometheus_client")  # without which there is no server
 
 
+@takes_options(server=ServerOptions)
 def command(
     words: ArmsArgument = None,
     task: TaskOption = DEFAULT_TASK,
     bundle: BundleOption = None,
     signed_by: SignedByOption = None,
     run: RunOption = None,
-    host: HostOption = "127.0.0.1",
-    port: PortOption = 8000,
-    keys: KeysOption = None,
+    server: ServerOptions = DEFAULT_OPTIONS,
     new_key: NewKeyOption = None,
-    names: NamesOption = None,
-    certificate: CertificateOption = None,
-    private_key: PrivateKeyOption = None,
-    most: MaxRequestsOption = 128,
     unequal: UnequalOption = False,
     eight_bit: EightBitOption = False,
-    log_texts: LogTextsOption = False,
-    store: FeedbackStoreOption = None,
     alias: FollowAliasOption = None,
     registry: AddressOption = None,
     artifacts: ArtifactsOption = None,
@@ -139,11 +104,10 @@ def command(
       trimtab serve lora+rag --host 0.0.0.0 --name support.example.org --keys keys.json
     """
     if new_key is not None:
-        _print_new_key(keys, new_key, as_json=as_json)
+        _print_new_key(server.keys, new_key, as_json=as_json)
         return
-    certificate_pair = _certificate_pair(certificate, private_key)
     source, arms = split_source(words or ())
-    own = _task_to_follow(task, source) if alias else task_unless_bundle(bundle, signed_by, task, source)
+    served_task = _task_to_follow(task, source) if alias else task_unless_bundle(bundle, signed_by, task, source)
     for package in PACKAGES:
         if find_spec(package) is None:
             raise PackageError(package, "serve", "trimtab serve")
@@ -154,25 +118,18 @@ def command(
     except ModuleNotFoundError as error:
         raise PackageError(error.name or "fastapi", "serve", "trimtab serve") from None
 
-    with Output(as_json) as output, _open_followed(own, alias, registry, artifacts, store) as followed:
+    with Output(as_json) as output, _open_followed(served_task, alias, registry, artifacts, server.store) as followed:
         serve(
             arms,
-            task=own,
+            task=served_task,
             bundle=bundle,
             signed_by=signed_by,
             follow=followed.follow if followed else None,
             canaries=followed.canaries if followed else None,
             run=run,
-            host=host,
-            port=port,
-            keys=keys,
-            names=names or (),
-            certificate=certificate_pair,
-            most=most,
+            server=server,
             unequal=unequal,
             eight_bit=eight_bit,
-            log_texts=log_texts,
-            store=store,
             allow=allow or (),
             on_ready=output.record if as_json else _print_ready,
         )
@@ -183,10 +140,10 @@ def _task_to_follow(path: Path, source: str | None) -> Task:
     """Return the task of an alias; its rows and documents need not be here, since each version brings what it needs."""
     from trimtab.base.task import load_task
 
-    place = Path(source or path)
-    if (source is not None and path != DEFAULT_TASK) or not (place.is_dir() or place.suffix == ".toml"):
+    task = Path(source or path)
+    if (source is not None and path != DEFAULT_TASK) or not (task.is_dir() or task.suffix == ".toml"):
         return task_from_options(path, source)  # named twice, or a data file
-    return load_task(place, needs_data=False)
+    return load_task(task, needs_data=False)
 
 
 def _open_followed(
@@ -201,18 +158,10 @@ def _open_followed(
     return nullcontext()
 
 
-def _certificate_pair(certificate: Path | None, private_key: Path | None) -> tuple[Path, Path] | None:
-    if certificate and private_key:
-        return certificate, private_key
-    if certificate or private_key:
-        raise InputError("one half of a certificate", "give --certificate and --private-key", field="--certificate")
-    return None
-
-
 def _exit_if_hanging(thread_name: str) -> None:
     """End the process if a worker thread still runs: a hanging endpoint holds connections, for which Python would
     wait."""
-    if any(one.name == thread_name for one in threading.enumerate()):
+    if any(thread.name == thread_name for thread in threading.enumerate()):
         sys.stderr.flush()
         os._exit(0)
 

@@ -10,7 +10,7 @@ from openai_server import KEY, Server, serving
 from study_tasks import CLASSIFY, LABELLED, arm_of, begin_with_time, events, folder_of, rows_of, write_task
 
 from trimtab import check, study
-from trimtab.arms.search.proposals import MOST, read_proposals
+from trimtab.arms.search.instructions import MOST_PROPOSED, read_proposals
 from trimtab.base.errors import ConsentError, InputError
 from trimtab.base.results import StudyResult
 from trimtab.base.task import load_task
@@ -38,7 +38,7 @@ NAMED = (
         ("x " * 2000, ()),
         (
             "\n".join(f"{n}. Answer as number {n} says" for n in range(9)),
-            tuple(f"Answer as number {n} says" for n in range(MOST)),
+            tuple(f"Answer as number {n} says" for n in range(MOST_PROPOSED)),
         ),
     ],
 )

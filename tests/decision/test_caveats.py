@@ -1,0 +1,96 @@
+"""What limits a verdict: trivial arms that are not beaten, and slices on which another arm is better."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from made_studies import a_task
+from test_robustness import answer
+
+from trimtab.base.codec import from_plain, to_plain
+from trimtab.base.grammar import TRIVIAL
+from trimtab.base.records import Answer
+from trimtab.base.results import Estimate, TrivialArm
+from trimtab.decision.caveats import slices_sentence, trivial_arms, trivial_sentence
+from trimtab.decision.summary import WITHOUT_MODEL, way
+
+
+def estimate(value: float) -> Estimate:
+    return Estimate(value=value, low=value - 0.05, high=value + 0.05, n=100)
+
+
+def test_an_arm_beats_a_trivial_one_only_after_holm_over_all_pairs() -> None:
+    chances = {("rag", "most-frequent"): 0.01, ("rag", "always-unknown"): 0.02, ("prompt", "most-frequent"): 0.02}
+    found = trivial_arms(
+        ["prompt", "rag"],
+        {"most-frequent": estimate(0.05), "always-unknown": estimate(0.1)},
+        lambda arm, trivial: chances.get((arm, trivial), 0.9),
+    )
+    # 4 x .01, then 3 x .02 and more
+    assert [one.not_beaten_by for one in found] == [("prompt",), ("prompt", "rag")]
+    alone = trivial_arms(["rag"], {"always-unknown": estimate(0.1)}, lambda arm, trivial: chances[(arm, trivial)])
+    assert alone[0].not_beaten_by == ()
+
+
+def test_the_sentence_names_each_arm_once_beside_the_strongest_that_it_does_not_beat() -> None:
+    weak = TrivialArm(arm="most-frequent", score=estimate(0.037), not_beaten_by=("prompt", "rag"))
+    strong = TrivialArm(arm="always-unknown", score=estimate(0.111), not_beaten_by=("prompt", "few-shot"))
+    beaten = TrivialArm(arm="nearest-answer", score=estimate(0.2))
+    scores = {"prompt": 0.111, "few-shot": 0.12, "rag": 0.03}
+    assert trivial_sentence([weak, strong, beaten], scores) == (
+        f"{way('rag')} scores no higher than a fixed rule without a model, giving every question the same answer "
+        f"(most-frequent: 0.037). {way('prompt')} scores no higher than a fixed rule without a model, saying to every "
+        f"question that the answer is not known (always-unknown: 0.111). {way('few-shot')} is not shown to beat that "
+        "rule (always-unknown)."
+    )
+    assert trivial_sentence([beaten], scores) == trivial_sentence([], scores) == ""
+
+
+def test_a_trivial_arm_stands_in_files_with_its_score_beside_its_name() -> None:
+    one = TrivialArm(arm="always-unknown", score=estimate(0.25), not_beaten_by=("prompt",))
+    plain = to_plain(one)
+    assert list(plain) == ["arm", "score", "low", "high", "n", "not_beaten_by"]
+    assert from_plain(TrivialArm, plain) == one
+
+
+def test_every_answer_without_a_model_has_its_words() -> None:
+    assert set(WITHOUT_MODEL) == set(TRIVIAL)
+
+
+def arm(shares: dict[str, float], seed: int, each: int = 60) -> list[Answer]:
+    draw, rows = np.random.default_rng(seed), []
+    for place, (name, share) in enumerate(shares.items()):
+        for number in range(each):
+            right = float(draw.random() < share)
+            rows.append(replace(answer(place * each + number, "Ada", score=right), slice=name))
+    return rows
+
+
+def test_a_slice_on_which_another_arm_is_better_is_named() -> None:
+    answers = {"prompt": arm({"rare": 0.3, "usual": 0.99}, 0), "lora": arm({"rare": 0.95, "usual": 0.5}, 1)}
+    said = slices_sentence("prompt", answers, a_task(None), 0.05)
+    assert f"{way('lora')} on rare" in said
+    assert "usual" not in said
+
+
+def test_equal_arms_are_rarely_told_apart_on_any_slice() -> None:
+    shares = {f"slice{n}": 0.7 for n in range(6)}
+    told = [
+        slices_sentence(
+            "prompt", {"prompt": arm(shares, n), "lora": arm(shares, 1000 + n)}, a_task(None, margin=0.0), 0.05
+        )
+        for n in range(60)
+    ]
+    assert sum(said.startswith("On some slices") for said in told) <= 6
+    none = (
+        "Looked at separately (the 6 slices of the questions), no other way is shown to be better by more than "
+        "0 of 100 on any."
+    )
+    assert none in told
+
+
+def test_small_slices_and_no_choice_say_nothing() -> None:
+    answers = {"prompt": arm({"rare": 0.3}, 0, each=9), "lora": arm({"rare": 0.9}, 1, each=9)}
+    assert slices_sentence("prompt", answers, a_task(None), 0.05) == ""
+    assert slices_sentence(None, answers, a_task(None), 0.05) == ""

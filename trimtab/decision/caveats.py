@@ -1,0 +1,157 @@
+"""What limits a verdict, a sentence each: trivial arms, people who judged answers, slices, and time; pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+from trimtab.base.grammar import joined
+from trimtab.base.records import Answer
+from trimtab.base.results import ArmResult, Estimate, HumanAudit, OverTime, TrivialArm, Verdict
+from trimtab.base.task import Task
+from trimtab.decision.summary import MOST_NAMED, WITHOUT_MODEL, in_metric, way
+from trimtab.measurement.audit import ENOUGH, ENOUGH_WEIGHTED, Audited
+from trimtab.measurement.figures import behind_curve
+from trimtab.measurement.statistics import LEVEL, holm
+
+TOLD_UNSURE = 0.02  # share of an arm's answers that the metric cannot decide, from which on the sentence tells it
+LEAST_OF_SLICE = 10  # questions of a slice, below which it is not tested
+
+
+def trivial_arms(
+    arms: Sequence[str], trivial: Mapping[str, Estimate], p_behind: Callable[[str, str], float]
+) -> tuple[TrivialArm, ...]:
+    """Return each trivial arm with the arms that are not shown to be better than it.
+
+    `p_behind(arm, trivial)`: one-sided p of "the arm is no better", the paired test that the verdict makes, with no
+    margin. Holm over all pairs of an arm and a trivial arm: every arm might be the one that is said to beat one of
+    them.
+    """
+    pairs = [(name, arm) for name in trivial for arm in arms]
+    adjusted = dict(zip(pairs, holm([p_behind(arm, name) for name, arm in pairs]), strict=True))
+    return tuple(
+        TrivialArm(arm=name, score=score, not_beaten_by=tuple(arm for arm in arms if adjusted[(name, arm)] > LEVEL))
+        for name, score in trivial.items()
+    )
+
+
+def trivial_sentence(trivial: Sequence[TrivialArm], scores: Mapping[str, float]) -> str:
+    """Return the arms that are not shown to beat a trivial arm, each beside the best of those; empty if all beat all.
+
+    `scores`: by arm; of one that scores no more than the trivial arm it is said that it scores no higher.
+    """
+    strongest: dict[str, TrivialArm] = {}
+    for one in sorted(trivial, key=lambda one: -one.score.value):
+        for arm in one.not_beaten_by:
+            strongest.setdefault(arm, one)
+    named = []
+    for one in trivial:
+        arms = [arm for arm, own in strongest.items() if own is one]
+        no_better = [arm for arm in arms if scores[arm] <= one.score.value]
+        rule = f"a fixed rule without a model, {WITHOUT_MODEL[one.arm]} ({one.arm}: {one.score.value:.3f})"
+        for those, one_does, several_do in (
+            (no_better, "scores no higher than", "score no higher than"),
+            ([arm for arm in arms if arm not in no_better], "is not shown to beat", "are not shown to beat"),
+        ):
+            if those:
+                named.append(f"{joined(map(way, those))} {one_does if len(those) == 1 else several_do} {rule}.")
+                rule = f"that rule ({one.arm})"
+    return " ".join(named)
+
+
+def unless_uneven(verdict: Verdict, audited: Audited, task: Task) -> Verdict:
+    """Return the verdict, withheld if the metric is shown to favour one of two arms by more than the margin."""
+    found = audited.uneven(task.target.margin)
+    if found is None or verdict.status != "shown":
+        return verdict
+    a, b, gap = found
+    favoured, other = (b, a) if gap > 0 else (a, b)
+    needs = "a metric or a scorer that judges all arms alike"
+    sentence = (
+        f"No choice: the program that marks answers ({task.metric}) favours {way(favoured)} over {way(other)} "
+        f"by {abs(gap):.3f}, as people who judged answers found. That is more than the margin of "
+        f"{task.target.margin:g}, so what it says of the two is withheld."
+    )
+    return replace(verdict, status="not_shown", arm=None, sentence=sentence, needs=needs, flips=())
+
+
+def audit_sentence(audit: HumanAudit | None, results: Sequence[ArmResult], task: Task) -> str:
+    """Say whether people have judged answers, and what the metric could not decide; empty for a closed set of
+    labels."""
+    if task.task.kind == "classify":
+        return ""
+    unsure = joined(
+        f"{arm.extras['unsure']:.0%} of {way(arm.arm)}'s answers"
+        for arm in results
+        if arm.extras.get("unsure", 0.0) >= TOLD_UNSURE
+    )
+    undecided = f" The program could not decide {unsure}, which count as wrong." if unsure else ""
+    if audit is None:
+        marked = f"Not audited: a program marked the answers (metric: {task.metric})"
+        return f"{marked}; trimtab audit lets people check its marks.{undecided}"
+    if audit.why_not:
+        return f"People judged {audit.answers:,} answers, which the verdict does not use: {audit.why_not}.{undecided}"
+    sure = "" if audit.n_effective is None else f", as sure as {audit.n_effective:,.0f} that count alike"
+    return (
+        f"People judged the answers to {audit.questions:,} questions{sure}; all scores and differences are corrected "
+        "by that."
+    )
+
+
+def still_needed(audit: HumanAudit) -> int:
+    """Return how many more questions must be judged before the verdict uses the audit."""
+    short = ENOUGH - audit.questions
+    if audit.n_effective:
+        short = max(short, math.ceil(audit.questions * (ENOUGH_WEIGHTED / audit.n_effective - 1)))
+    return max(0, short)
+
+
+def slices_sentence(chosen: str | None, answers: Mapping[str, Sequence[Answer]], task: Task, level: float) -> str:
+    """Return the slices on which another arm is shown to be better than the chosen one by more than the margin, or that
+    there are none.
+
+    One-sided tests at `level`, corrected by Holm over all slices and other arms. Empty without a chosen arm or slices
+    that are large enough, and for macro-F1, which means little within a slice.
+    """
+    if chosen is None or task.metric == "macro_f1":
+        return ""
+    parts = {arm: _by_slice(own) for arm, own in answers.items()}
+    pairs = [(name, arm) for name in parts[chosen] for arm in answers if arm != chosen and name in parts[arm]]
+    if not pairs:
+        return ""
+    margin = task.target.margin
+    chances = [behind_curve(parts[arm][name], parts[chosen][name], task)(-margin) for name, arm in pairs]
+    found = [f"{way(arm)} on {name}" for (name, arm), p in zip(pairs, holm(chances), strict=True) if p <= level]
+    better = f"shown to be better by more than {in_metric(task, margin)}"
+    if found:
+        return f"On some slices of the questions another one is {better}: {', '.join(found)}."
+    names = list(parts[chosen])
+    which = f"the {len(names)} slices of the questions" if len(names) > MOST_NAMED else ", ".join(names)
+    return f"Looked at separately ({which}), no other way is {better} on any."
+
+
+def _by_slice(answers: Sequence[Answer]) -> dict[str, list[Answer]]:
+    """Return the answers of each slice with enough questions."""
+    found: dict[str, list[Answer]] = {}
+    for row in answers:
+        if row.slice is not None:
+            found.setdefault(row.slice, []).append(row)
+    return {name: rows for name, rows in sorted(found.items()) if len({row.item_id for row in rows}) >= LEAST_OF_SLICE}
+
+
+def over_time_sentence(found: OverTime | None) -> str:
+    """Return both scores with their difference, and its consequence; empty if there are no times."""
+    if found is None:
+        return ""
+    new, before = found.newest.value, found.earlier.value
+    told = (
+        f"On the newer half of the test questions (from {found.since} on) {way(found.arm)} scores {new:.3f}, on the "
+        f"older half {before:.3f}: a difference of {found.difference:+.3f} (95% interval {found.low:+.3f} to "
+        f"{found.high:+.3f})"
+    )
+    if found.high < 0:
+        return f"{told}; it is shown to get worse with time."
+    if found.low > 0:
+        return f"{told}; it is shown to do better on newer ones."
+    return f"{told}; no change with time is shown."
