@@ -15,11 +15,6 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from trimtab.base.grammar import HEAD, METHODS, PARTS, PROMPT, REWARD, Method, context_of, parts_of, require_quotable
 from trimtab.base.records import Kind
 
-METRICS: Mapping[str, tuple[str, ...]] = {
-    "classify": ("accuracy", "macro_f1"),
-    "answer": ("contains", "exact_match", "token_f1"),
-    "generate": ("exact_match", "rouge_l", "chrf", "scorer"),
-}
 BASE_MODEL, EMBEDDING = "smollm2-135m-q4", "minilm-l6"  # from the catalogue, which needs no model hub
 COLUMNS = (
     *("input", "output", "label", "id", "group", "slice", "weight", "source", "licence", "passage", "tests"),

@@ -14,7 +14,7 @@ from trimtab.reports.components import Heading, arm_label
 from trimtab.reports.failures import question_view
 from trimtab.reports.folder import StudyFolder
 from trimtab.reports.formatting import replace_unprintable
-from trimtab.reports.labels import FAILURES, GRADED
+from trimtab.reports.labels import FAILURES
 from trimtab.reports.view import AllAnswers, QuestionView
 
 MOST_BYTES = 2_000_000  # of answers in one page, so that it opens fast and can be sent by mail
@@ -37,7 +37,7 @@ def all_answers_section(study: StudyFolder) -> AllAnswers | None:
         {item: question_view(pairs, study.verdict.arm, seeds=seeds) for item, pairs in sorted(by_item.items())}
     )
     failed = {answer.failure for answer in answers}
-    right = () if study.metric in GRADED or "none" not in failed else ("right",)
+    right = () if study.right_metric is None or "none" not in failed else ("right",)
     kinds = (*right, *(name for kind, (name, _) in FAILURES.items() if kind in failed))
     left_out = (
         f"This page holds {len(questions):,} of {len(by_item):,} questions, drawn at random, so that it stays "

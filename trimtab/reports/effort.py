@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from trimtab.base.metrics import find_metric, mean_metric
 from trimtab.base.results import ArmEffort, Trial
 from trimtab.reports.components import Cell, Column, Grid, Heading, StyledText, arm_label
 from trimtab.reports.folder import ArmEntry, StudyFolder
 from trimtab.reports.formatting import DASH, format_number, format_score, format_seconds, plural, shorten
-from trimtab.reports.labels import metric_label, settings_text
+from trimtab.reports.labels import settings_text
 from trimtab.reports.view import EffortTrials, EffortView
 
 ENDED = {
@@ -74,12 +75,13 @@ def _trials(entry: ArmEntry, found: ArmEffort, study: StudyFolder) -> EffortTria
     has_retrieval = any(trial.found is not None for trial in found.trials)
     has_final_score = any(trial.at_end is not None for trial in found.trials)
     # instruction variants and linear fits are compared question by question, which macro-F1 does not allow
-    by_question = study.metric == "macro_f1" and all(trial.dev_loss is None for trial in found.trials)
+    metric = find_metric(study.metric)
+    by_question = metric.by_class and all(trial.dev_loss is None for trial in found.trials)
     columns = (
         Column(title="Tried"),
         *((Column(title="Right passage shown"),) if has_retrieval else ()),
         Column(title="Dev loss"),
-        Column(title="Dev accuracy" if by_question else f"Dev {metric_label(study.metric)}"),
+        Column(title=f"Dev {(mean_metric(metric) if by_question else metric).label}"),
         *((Column(title="At the end"),) if has_final_score else ()),
         Column(title="Rows"),
         Column(title="Took"),

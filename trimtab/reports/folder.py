@@ -11,11 +11,12 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from trimtab.base.codec import from_plain, read_record
-from trimtab.base.config import ArmTable, BaseTable, CostTable, DataTable, TargetTable
+from trimtab.base.config import ArmTable, BaseTable, CostTable, DataTable, TargetTable, TaskTable
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.files import read_object
 from trimtab.base.grammar import arm_from_name
-from trimtab.base.records import Answer, Arm, Calibration
+from trimtab.base.metrics import Metric, find_metric, right_metric
+from trimtab.base.records import Answer, Arm, Calibration, Kind
 from trimtab.base.results import (
     ArmEffort,
     ArmRecord,
@@ -37,7 +38,7 @@ from trimtab.base.task import custom_arm
 from trimtab.measurement.evaluate import load_answers
 from trimtab.reports.events import ArmTraining, TrainingCurve, read_training
 
-TableT = TypeVar("TableT", ArmTable, BaseTable, CostTable, DataTable, TargetTable)
+TableT = TypeVar("TableT", ArmTable, BaseTable, CostTable, DataTable, TargetTable, TaskTable)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +93,7 @@ class StudyFolder:
     task: str
     base: str | None
     metric: str
+    kind: Kind
     target: float | None
     verdict: Verdict
     arms: tuple[ArmEntry, ...]
@@ -105,6 +107,11 @@ class StudyFolder:
     sample: Sample | None
     trivial: tuple[TrivialArm, ...] = ()
     audit: HumanAudit | None = None
+
+    @property
+    def right_metric(self) -> Metric | None:
+        """The metric that says which answers are right; None where they are graded only."""
+        return right_metric(find_metric(self.metric), self.kind)
 
     @property
     def done(self) -> tuple[ArmEntry, ...]:
@@ -144,6 +151,7 @@ def read_study(folder: Path) -> StudyFolder:
         task=result.task,
         base=_base(task),
         metric=result.metric,
+        kind=_kind(result.metric, task),
         target=result.target,
         verdict=result.verdict,
         arms=tuple(
@@ -199,6 +207,12 @@ def _task(file: Path) -> dict[str, Any]:
         return tomllib.loads(file.read_text(encoding="utf-8-sig"))
     except (FileNotFoundError, ValueError, RecursionError):  # not UTF-8, not TOML, or an integer with too many digits
         return {}
+
+
+def _kind(metric: str, task: Mapping[str, Any]) -> Kind:
+    """Return the kind of the task, without its file the first that its metric is for."""
+    table = _table(TaskTable, task.get("task", {}))
+    return table.kind if table else next(iter(find_metric(metric).kinds), "generate")
 
 
 def _base(task: Mapping[str, Any]) -> str | None:

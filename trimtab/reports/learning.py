@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from trimtab.base.metrics import find_metric, mean_metric
 from trimtab.base.results import LearningCurve
 from trimtab.measurement.learning_curve import RUN_SD
 from trimtab.reports.components import Cell, Column, Grid, Heading, Scored, arm_label
 from trimtab.reports.folder import StudyFolder
 from trimtab.reports.formatting import format_interval, format_score, format_signed
-from trimtab.reports.labels import metric_label
 from trimtab.reports.view import LearningCurves
 
 
@@ -18,7 +18,7 @@ def learning_section(study: StudyFolder) -> LearningCurves | None:
         return None
     first = entries[0][1]
     # The curve needs a mean over questions, which macro-F1 is not.
-    metric = "accuracy" if study.metric == "macro_f1" else metric_label(study.metric)
+    metric = mean_metric(find_metric(study.metric)).label
     lead = (
         f"{metric[:1].upper()}{metric[1:]} on {first.questions:,} dev questions after training on a part of "
         "the rows with the "
