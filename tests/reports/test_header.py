@@ -244,7 +244,7 @@ def test_a_graded_metric_shows_how_scores_spread_and_counts_none_as_right(study:
     graded = tuple(
         replace(arm, answers=tuple(replace(one, failure="none") for one in arm.answers)) for arm in study.arms
     )
-    found = failures_section(replace(study, metric="rouge_l", arms=graded))
+    found = failures_section(replace(study, metric="rouge_l", kind="generate", arms=graded))
     assert found is not None
     assert found.grid is not None
     assert found.heading.title == "How the scores spread"
