@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from trimtab.base.errors import InputError
 from trimtab.base.records import Kind
+from trimtab.base.tables import add_row
 
 # From question, reference and answer to a score, 0 to 1; None where it cannot tell, which counts as 0.
 MetricScore = Callable[[str, str, str], float | None]
@@ -149,11 +150,9 @@ def register_metric(metric: Metric) -> None:
     where = f"the metric {metric.name[:80]!r}"
     if not _NAME.fullmatch(metric.name):
         raise InputError(f"{where} cannot be named so", "use lower-case letters, digits and _")
-    if metric.name in METRICS:
-        raise InputError(f"{where} is there already", "give it another name")
     if "classify" in metric.kinds and not metric.right_or_wrong:
         raise InputError(f"{where} grades labels", "score a label 0 or 1, and set right_or_wrong")
-    METRICS[metric.name] = metric
+    add_row(METRICS, metric.name, metric)
 
 
 def find_metric(name: str) -> Metric:

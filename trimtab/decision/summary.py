@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 
-from trimtab.base.grammar import DISTILL, HEAD, REWARDED, arm_from_name, joined, method_of
+from trimtab.base.grammar import PARTS, STAGES, arm_from_name, joined, method_of
 from trimtab.base.metrics import find_metric
 from trimtab.base.records import Arm
 from trimtab.base.results import ArmResult, Comparison, Cost, Estimate
@@ -30,19 +30,6 @@ _UNTRAINED = {
     "api": "a language model at a provider",
     "linear": "a simple text classifier, no language model",
     "extract": "a sentence copied from your documents, no language model",
-}
-_TRAINED_ON = {
-    "docs": "your documents",
-    "sft": "your examples",
-    HEAD: "your examples",
-    DISTILL: "a teacher model's answers",
-    **dict.fromkeys(REWARDED, "what its own answers earn"),
-}
-_GIVEN = {
-    "rag": "given matching passages of your documents",
-    "quote": "answering in their words",
-    "few-shot": "given a few worked examples",
-    "nearest-shots": "given worked examples like the question",
 }
 _SAID_AGAIN = {"the language model": "the model", " of your documents": ""}  # what follows its first mention
 # What an answer without a model does, as a clause.
@@ -345,7 +332,7 @@ def in_plain_words(study: Evidence, name: str) -> str:
     arm = _arm_of(study, name)
     if arm is None:
         return name
-    given = joined([_GIVEN[part] for part in arm.parts if part in _GIVEN])
+    given = joined([PARTS[part].given for part in arm.parts])
     return f"{_model_in_words(arm)}{', ' if given else ''}{given}"
 
 
@@ -370,7 +357,7 @@ def _arm_of(study: Evidence, name: str) -> Arm | None:
 def _model_in_words(arm: Arm) -> str:
     if arm.weights in _UNTRAINED:
         return _UNTRAINED[arm.weights]
-    sources = dict.fromkeys(_TRAINED_ON.get(stage, "judged answers") for stage in arm.stages)
+    sources = dict.fromkeys(STAGES[stage].learned_from for stage in arm.stages)
     return f"the language model trained on {joined(sources)}"
 
 

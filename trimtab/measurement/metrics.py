@@ -9,7 +9,6 @@ import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from functools import cache
-from pkgutil import resolve_name
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from trimtab.base.errors import InputError
 from trimtab.base.metrics import METRICS, MetricScore, find_metric
 from trimtab.base.records import Answer
 from trimtab.base.results import ClassRow
+from trimtab.base.tables import resolve
 from trimtab.measurement.contains import match
 from trimtab.measurement.scorer import ScorerProgram as ScorerProgram
 from trimtab.measurement.scorer import check_score
@@ -69,12 +69,7 @@ def _score_function(metric: str) -> MetricScore:
     if score is None:
         known = [row.name for row in METRICS.values() if row.score is not None]
         raise InputError(f"no metric {metric!r} scores single answers", f"use one of: {', '.join(known)}")
-    return _imported(score) if isinstance(score, str) else score
-
-
-@cache
-def _imported(name: str) -> MetricScore:
-    function: MetricScore = resolve_name(name)
+    function: MetricScore = resolve(score)
     return function
 
 

@@ -18,15 +18,6 @@ OF_SETTING: Mapping[str, Shape] = {
     "passages": "diamond",
     "shots": "square",
 }  # the shape that each part of a context gives to a mark
-ROWS = (
-    "prompt",
-    "few-shot",
-    "nearest-shots",
-    "rag",
-    "rag+quote",
-    "rag+few-shot",
-    "rag+nearest-shots",
-)  # of the table of contexts
 SHAPES: Mapping[Shape, str] = {
     "circle": "instruction alone",
     "square": "with shots",
@@ -81,9 +72,12 @@ PRIVATE = {
 }
 
 
-def context_row(context: str) -> tuple[int, str]:
-    """Return the sort key of a context in the table of contexts; unknown ones come last."""
-    return (ROWS.index(context) if context in ROWS else len(ROWS), context)
+def context_row(context: str) -> tuple[bool, int, list[int]]:
+    """Return the sort key of a context in the table of contexts: those without passages first, then those of fewer
+    parts, in the order of the parts."""
+    parts, order = parts_of(context), list(PARTS)
+    shows_passages = any(PARTS[part].setting == "passages" for part in parts)
+    return shows_passages, len(parts), [order.index(part) for part in parts]
 
 
 def context_shape(context: str) -> Shape:

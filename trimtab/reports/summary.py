@@ -107,8 +107,10 @@ def next_step(study: StudyFolder, entry: ArmEntry | None) -> str:
         return _improvement(study, entry)
     if verdict.status == "shown":
         if study.target is None:
+            graded = study.right_metric is None
+            answers = f"the answers of {entry.name} that score lowest" if graded else f"what {entry.name} got wrong"
             return (
-                f"Next: read what {entry.name} got wrong, decide how good is good enough, "
+                f"Next: read {answers}, decide how good is good enough, "
                 "and write that into the task file as quality under [target]."
             )
         return f"Next: put questions of your own to {entry.name} with trimtab ask."
