@@ -34,7 +34,7 @@ from trimtab.base.grammar import SENTENCE
 from trimtab.base.machine import describe_machine, versions
 from trimtab.base.records import Document, Example, Section
 from trimtab.base.task import load_task
-from trimtab.measurement.contains import contains, stands_in
+from trimtab.measurement.contains import match, stands_in
 from trimtab.model.catalog import resolve
 from trimtab.retrieval.embed import Embedder
 from trimtab.retrieval.extract import CALIBRATION, DEPTH, FEATURES, WEIGHTS, Extractor, names_in, stems
@@ -163,9 +163,9 @@ def scored(extractor: Extractor, asked: Sequence[Asked], *, without: bool) -> li
             strange = [all(without and _is(name, one.document) for name in standing.get(word, ())) for word in named]
             texts = [] if without else [index.passages[name].text for name in names]
             holds = [any(stands_in(text, right) for right in one.references) for text in texts] or [False] * len(names)
-            right = [any(contains(text, right, one.question) for right in one.references) for text in texts] or [
-                False
-            ] * len(names)
+            right = [
+                any(match(text, right, one.question) == "right" for right in one.references) for text in texts
+            ] or [False] * len(names)
             if names:
                 found.append(
                     Scored(

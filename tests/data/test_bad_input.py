@@ -401,7 +401,7 @@ def test_42_labels_of_two_types(tmp_path: Path, labels: list[Any]) -> None:
 
 
 def test_every_suffix_that_is_promised_has_a_reader(tmp_path: Path) -> None:
-    for suffix in readers.SUFFIXES:
+    for suffix in readers.row_suffixes():
         path = tmp_path / f"a{suffix}"
         path.write_bytes(b"")
         with pytest.raises(InputError, match="empty"):

@@ -244,7 +244,7 @@ def test_a_graded_metric_shows_how_scores_spread_and_counts_none_as_right(study:
     graded = tuple(
         changed(arm, answers=tuple(changed(one, failure="none") for one in arm.answers)) for arm in study.arms
     )
-    found = failures_section(changed(study, metric="rouge_l", arms=graded))
+    found = failures_section(changed(study, metric="rouge_l", kind="generate", arms=graded))
     assert found is not None
     assert found.grid is not None
     assert found.heading.title == "How the scores spread"

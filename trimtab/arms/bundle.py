@@ -12,8 +12,8 @@ from pydantic import ValidationError
 
 from trimtab.arms.answerers import CALIBRATION_FILE
 from trimtab.arms.artifacts import NOTHING
-from trimtab.arms.contexts import SHOT_CHOOSERS, Context, PromptBuilder, require_chosen
-from trimtab.arms.fingerprint import WEIGHTS, files_in_words, hashes_of, model_files
+from trimtab.arms.contexts import Context, PromptBuilder, has_fixed_shots, require_chosen
+from trimtab.arms.fingerprint import WEIGHTS, files_in_words, hashes_of, model_files, uses_embedding
 from trimtab.arms.session import Session
 from trimtab.arms.store import SavedArm, StoredQuestion
 from trimtab.arms.workspace import Workspace
@@ -132,10 +132,10 @@ def write_bundle(
 ) -> None:
     """Write everything that an arm answers with; of the rows only its shots, or their pool, and `stored`."""
     task = session.task
-    near = session.workspace.splits["train"] if context.shot_kind in SHOT_CHOOSERS else ()
+    near = session.workspace.splits["train"] if context.shot_kind and not has_fixed_shots(context) else ()
     shots = tuple(replace(shot, file="", line=0) for shot in (*builder.fixed, *near))
     own = task.task.instruction if context.instruction is None else context.instruction
-    embeds = arm.retrieves or bool(near) or not method_of(arm).uses_base
+    embeds = uses_embedding(arm) or not method_of(arm).uses_base
     bundle = Bundle(
         id=saved.id if saved else "unmeasured",
         arm=arm,

@@ -18,7 +18,7 @@ from trimtab.arms.workspace import Workspace
 from trimtab.base.config import RewardTable, TeacherTable
 from trimtab.base.errors import InputError
 from trimtab.base.files import TextHash, sha256_cached, sha256_text
-from trimtab.base.grammar import imitates_teacher, learns_from_rewards, method_of
+from trimtab.base.grammar import PARTS, imitates_teacher, learns_from_rewards, method_of
 from trimtab.base.machine import versions
 from trimtab.base.plugins import plugins
 from trimtab.base.records import Arm
@@ -220,7 +220,7 @@ def digest_of(depends: Fingerprint, *more: str) -> str:
 
 def uses_embedding(arm: Arm) -> bool:
     """True if an arm uses the embedding model."""
-    return arm.weights == "linear" or arm.retrieves or "nearest-shots" in arm.parts
+    return arm.weights == "linear" or arm.retrieves or any(PARTS[part].embeds for part in arm.parts)
 
 
 def weights_digest(folder: Path) -> str:

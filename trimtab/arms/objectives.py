@@ -5,7 +5,7 @@ test.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from trimtab.arms.contexts import USUAL_MIX, Context, PassageMix, PromptBuilder
@@ -15,7 +15,7 @@ from trimtab.arms.rewards import Rollouts
 from trimtab.arms.session import Session
 from trimtab.arms.teacher import Teacher, TeacherAnswer, answer_row, fitting_answers, same_tokenization
 from trimtab.base.errors import InputError
-from trimtab.base.grammar import DISTILL, HEAD, JUDGED, REWARD, REWARDED
+from trimtab.base.grammar import HEAD, REWARD
 from trimtab.base.records import Arm, Encoded, Example, Prompt, Split
 from trimtab.data.prompts import ChatEncoder
 from trimtab.measurement.rewards import Reward
@@ -280,37 +280,32 @@ def policy_gradient_objective(
     return objective, roll.skipped
 
 
-def _build_supervised(setup: StageSetup) -> StageObjectives:
+def build_supervised(setup: StageSetup) -> StageObjectives:
+    """Return the objectives of imitating rows: documents, examples, or labels by a head."""
     objective, dev, skipped = supervised_objectives(setup.session, setup.plan, setup.stage, setup.context, setup.head)
     return StageObjectives(train=objective, dev=dev, skipped=skipped)
 
 
-def _build_preference(setup: StageSetup) -> StageObjectives:
+def build_preference(setup: StageSetup) -> StageObjectives:
+    """Return the objectives of a stage that learns from judged answers."""
     objective, dev, test, skipped = preference_objectives(
         setup.session, setup.plan, setup.stage, setup.context, setup.head
     )
     return StageObjectives(train=objective, dev=dev, test=test, skipped=skipped)
 
 
-def _build_policy_gradient(setup: StageSetup) -> StageObjectives:
+def build_policy_gradient(setup: StageSetup) -> StageObjectives:
+    """Return the objectives of reinforcement learning."""
     if setup.reward is None:
         raise ValueError(f"the stage {setup.stage.name} learns from a reward, and there is none")
     objective, skipped = policy_gradient_objective(setup.session, setup.plan, setup.stage, setup.context, setup.reward)
     return StageObjectives(train=objective, skipped=skipped)
 
 
-def _build_distill(setup: StageSetup) -> StageObjectives:
+def build_distill(setup: StageSetup) -> StageObjectives:
+    """Return the objectives of imitating the teacher of the set-up."""
     if setup.teacher is None:
         raise ValueError(f"the stage {setup.stage.name} imitates a teacher, and there is none")
     objective, dev, skipped = distill_objectives(setup.session, setup.plan, setup.stage, setup.context, setup.teacher)
     setup.teacher.release()
     return StageObjectives(train=objective, dev=dev, skipped=skipped)
-
-
-# The function that builds the objectives of each stage, by the stage's name in the grammar.
-OBJECTIVES: Mapping[str, Callable[[StageSetup], StageObjectives]] = {
-    **dict.fromkeys(("docs", "sft", HEAD), _build_supervised),
-    **dict.fromkeys(JUDGED, _build_preference),
-    **dict.fromkeys(REWARDED, _build_policy_gradient),
-    DISTILL: _build_distill,
-}

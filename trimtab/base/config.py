@@ -10,16 +10,22 @@ from string import ascii_uppercase
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from trimtab.base.grammar import HEAD, METHODS, PARTS, PROMPT, REWARD, Method, context_of, parts_of, require_quotable
+from trimtab.base.grammar import (
+    HEAD,
+    METHODS,
+    PARTS,
+    PROMPT,
+    REWARD,
+    STAGES,
+    Method,
+    context_of,
+    parts_of,
+    require_quotable,
+)
 from trimtab.base.records import Kind
 
-METRICS: Mapping[str, tuple[str, ...]] = {
-    "classify": ("accuracy", "macro_f1"),
-    "answer": ("contains", "exact_match", "token_f1"),
-    "generate": ("exact_match", "rouge_l", "chrf", "scorer"),
-}
 BASE_MODEL, EMBEDDING = "smollm2-135m-q4", "minilm-l6"  # from the catalogue, which needs no model hub
 COLUMNS = (
     *("input", "output", "label", "id", "group", "slice", "weight", "source", "licence", "passage", "tests"),
@@ -335,9 +341,15 @@ class StudyTable(Settings):
 
 PeakRate = Annotated[float, Field(gt=0, lt=1)]
 Epochs = Annotated[float, Field(gt=0, le=1000)]
-StageName = Literal[
-    "docs", "sft", "distill", "head", "dpo", "ipo", "simpo", "orpo", "kto", "reward", "rloo", "grpo", "ppo"
-]
+
+
+def _require_stage(name: str) -> str:
+    if name not in STAGES:
+        raise ValueError(f"{name[:80]!r} is no stage; use one of: {', '.join(STAGES)}")
+    return name
+
+
+StageName = Annotated[str, AfterValidator(_require_stage)]
 
 
 class ArmTable(Settings):
@@ -349,7 +361,7 @@ class ArmTable(Settings):
 
     weights: str = Field("base", description="A method, or api-NAME.")
     stages: Annotated[tuple[StageName, ...] | None, Field(strict=False)] = Field(
-        None, description="Stages of training, in order; default: sft."
+        None, description=f"Stages of training, in order ({', '.join(STAGES)}); default: sft."
     )
     context: str = Field(
         PROMPT, description="prompt, few-shot, nearest-shots, rag, rag+quote, or either of these with one of the shots."

@@ -17,7 +17,6 @@ from pydantic import Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
 from trimtab.base.config import (
-    METRICS,
     ApiTable,
     ArmTable,
     BaseTable,
@@ -48,6 +47,7 @@ from trimtab.base.grammar import (
     require_arm,
     shots_of,
 )
+from trimtab.base.metrics import default_metric, find_metric, metrics_of
 from trimtab.base.plugins import failed_plugins, plugins
 from trimtab.base.records import Arm
 from trimtab.base.sanitize import printable
@@ -124,7 +124,11 @@ class Task(Settings):
     @property
     def metric(self) -> str:
         """Return the metric; the default of the task's kind if none is set."""
-        return self.task.metric or {"classify": "accuracy", "answer": "contains", "generate": "rouge_l"}[self.task.kind]
+        return self.task.metric or default_metric(self.task.kind).name
+
+    def scored_by(self, metric: str) -> Task:
+        """Return the task with another metric."""
+        return self.model_copy(update={"task": self.task.model_copy(update={"metric": metric})})
 
     @property
     def budget_seconds(self) -> float | None:
@@ -443,14 +447,14 @@ def check_task(task: Task, *, needs_data: bool = True) -> None:
 def _check_metric(task: Task) -> None:
     """Refuse a metric that does not fit the kind of the task, or a scorer without its metric."""
     kind = task.task.kind
-    if task.metric not in METRICS[kind]:
+    if kind not in find_metric(task.metric).kinds:
         raise InputError(
             f"metric {task.metric!r} does not fit kind {kind!r}",
-            f"use one of: {', '.join(METRICS[kind])}",
+            f"use one of: {', '.join(metric.name for metric in metrics_of(kind))}",
             file=task.file,
             field="task.metric",
         )
-    if (task.metric == "scorer") != bool(task.task.scorer):
+    if (find_metric(task.metric).score is None) != bool(task.task.scorer):
         raise InputError(
             'metric = "scorer" and scorer = [...] go together',
             "set both or neither",

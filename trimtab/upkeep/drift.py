@@ -17,6 +17,7 @@ from scipy import stats
 from trimtab.arms.store import find_saved, read_result, study_of
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.files import write_atomic
+from trimtab.base.metrics import find_metric
 from trimtab.base.task import TASK_FILE, Task, load_task, parse_arm
 from trimtab.measurement.format_check import format_checker
 from trimtab.model.catalog import resolve
@@ -58,7 +59,6 @@ from trimtab.upkeep.versions import Version
 
 REFERENCE = 3  # windows that the reference grows to; one alone finds less (docs/log.md, 2026-11-30)
 DELTA = 0.05  # probability that the quality is ever said to have fallen where it has not
-SHARES = ("accuracy", "contains", "exact_match")  # metrics that are shares of right answers, as labels are
 EXAMPLES, SHOWN = 5, 20  # questions that show a change, and those that a document touched
 JUDGED = 50  # judgements of users that later ones are held to
 HALF_WIDTH = 0.1  # of the interval that the labels which are asked for give
@@ -473,7 +473,7 @@ def _floor(task: Task, used: _InUse) -> _Floor | None:
             study = read_result(study_of(saved))
             metric, low = study.metric if study else None, saved.result.score.low
     metric = metric or task.metric
-    if metric not in SHARES:
+    if not find_metric(metric).is_share:  # labels are of right answers
         return None
     if task.target.quality is not None:
         return _Floor(task.target.quality, "the target of the task file")

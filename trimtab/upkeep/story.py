@@ -25,6 +25,7 @@ import httpx
 
 from trimtab.base.errors import EXIT_NO, PackageError, RemoteError
 from trimtab.base.files import write_atomic
+from trimtab.base.metrics import default_metric
 from trimtab.base.show import Shown
 
 TASK = "upkeep.toml"
@@ -285,7 +286,7 @@ class _Server:
         reply = self._ask(user, row)
         text = reply["choices"][0]["message"]["content"]
         references = [row["answer"]] if isinstance(row["answer"], str) else row["answer"]
-        right = score_answer("contains", text, references, row["question"], "I don't know") > 0
+        right = score_answer(default_metric("answer").name, text, references, row["question"], "I don't know") > 0
         answer = {"model": reply["model"], "version": reply["trimtab"]["release"]["version"], "text": text or "-"}
         body = {
             "kind": "like" if right else "dislike",

@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from trimtab.arms.contexts import Context, context_for
+from trimtab.arms.contexts import Context, context_for, has_fixed_shots
 from trimtab.arms.search.instructions import instruction_variants
 from trimtab.arms.session import Session
 from trimtab.base.config import Effort
@@ -118,9 +118,7 @@ def rounds(session: Session, arm: Arm, context: Context, space: SearchSpace) -> 
         found.append(lambda now: ("instruction", (now, *(replace(now, instruction=text) for text in texts))))
     for part in (PARTS[name] for name in arm.parts):
         if part.tried and part.setting not in arm.settings:
-            found.append(
-                number_options(part.setting, part.tried, space.draws if context.shot_kind == "few-shot" else 1)
-            )
+            found.append(number_options(part.setting, part.tried, space.draws if has_fixed_shots(context) else 1))
     found += retrieval_variants(session, context)
     if context.passages and context.shots:
         found.append(lambda now: ("shot_passages", (now, replace(now, shot_passages=1))))
