@@ -21,6 +21,7 @@ from typing import IO, Any
 from trimtab.base.errors import BusyError, InputError, MissingError, VersionError
 
 FORM = 3  # of the files that Trimtab writes and reads back; increased whenever one of them changes its meaning
+PARQUET_FORM = {b"trimtab_form": str(FORM).encode()}  # the same in the metadata of a Parquet schema
 TIME = "%Y%m%dT%H%M%SZ"  # format of the beginning of study and run IDs
 _DATASET_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
@@ -160,10 +161,16 @@ def read_own(path: Path) -> dict[str, Any]:
     return value
 
 
-def require_form(form: object, path: Path, line: int | None = None) -> None:
+def require_form(form: object, path: Path | str, line: int | None = None) -> None:
     """Raise VersionError unless the form number of a file is the present one."""
     if form != FORM:
         raise other_form(path, form, FORM, "make it again with this version, or use the one that wrote it", line)
+
+
+def require_parquet_form(metadata: Mapping[bytes, bytes] | None, path: Path) -> None:
+    """Raise VersionError unless the metadata of a Parquet file have the present form number."""
+    form = (metadata or {}).get(b"trimtab_form", b"").decode("utf-8", "replace")[:20]
+    require_form(int(form) if form.isdecimal() else form or None, path)
 
 
 def other_form(file: Path | str, form: object, own: int, remedy: str, line: int | None = None) -> VersionError:
