@@ -151,7 +151,7 @@ def _head_alone(session: Session, head: ClassificationHead, sample: Sequence[Pro
 
 
 def read_calibration(run: Path) -> Calibration | None:
-    """Return the label calibration of a run; None if none was saved, as for text and for arms of an older version."""
+    """Return the label calibration of a run; None if none was saved, as for text."""
     file = run / CALIBRATION_FILE
     if not file.is_file():
         return None

@@ -58,8 +58,8 @@ _MODELS = {
     "teacher": "the teacher",
 }
 WEIGHTS = {name: f"weights of {model}" for name, model in _MODELS.items()}
-# Hashes of all model files that answers depend on, as JSON. Earlier versions did not store them: where they are
-# absent nothing differs, and `digest_of`, which checkpoints and records of earlier versions contain, leaves them out.
+# Hashes of all model files that answers depend on, as JSON. They name the file that differs; `digest_of` leaves them
+# out, since the hash of the weights covers them.
 FILES = {name: f"files of {model}" for name, model in _MODELS.items()}
 _SHOWN = 3  # maximum number of differences in a message
 

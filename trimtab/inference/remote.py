@@ -16,7 +16,7 @@ import httpx
 
 from trimtab.base.config import ApiTable
 from trimtab.base.errors import InputError, RemoteError
-from trimtab.base.files import append_line, read_json_lines, sha256_text
+from trimtab.base.files import append_own, read_own_lines, sha256_text
 from trimtab.base.records import Generation, Prompt
 from trimtab.base.sanitize import visible
 from trimtab.inference.bounded_http import (
@@ -75,7 +75,7 @@ class RemoteModel:
                 field="api.key_env",
             )
         self._log_file, self._writing, self._stopped = log_file, threading.Lock(), threading.Event()
-        self._answers = {line["request"]: line for line in read_json_lines(log_file, "request")} if log_file else {}
+        self._answers = {line["request"]: line for line in read_own_lines(log_file, "request")} if log_file else {}
 
     def generate(self, prompts: Sequence[Prompt], max_new: int, labels: Sequence[str] = ()) -> list[Generation]:
         """Answer all prompts, in their order, greedily; with `labels`, an answer that names one becomes it.
@@ -151,7 +151,7 @@ class RemoteModel:
             return
         with self._writing:
             self._log_file.parent.mkdir(parents=True, exist_ok=True)
-            append_line(self._log_file, {"request": request, **found})
+            append_own(self._log_file, {"request": request, **found})
             self._answers[request] = found
 
     def _post(self, client: httpx.Client, body: dict[str, Any]) -> tuple[Any, float]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from trimtab.base.errors import InputError, MissingError
-from trimtab.base.files import write_atomic
+from trimtab.base.files import PARQUET_FORM, require_parquet_form, write_atomic
 from trimtab.base.metrics import Metric, find_metric, right_metric
 from trimtab.base.records import Answer, Example, Failure, Generation, Hit, Passage, Prompt, Split
 from trimtab.base.sanitize import printable
@@ -259,7 +259,8 @@ def answers_schema(*, timed: bool = False) -> Any:
             ("passages", pa.list_(passage)),
             ("failure", pa.string()),
             *([("time", pa.string())] if timed else []),
-        ]
+        ],
+        PARQUET_FORM,
     )
 
 
@@ -294,6 +295,7 @@ def load_answers(path: Path) -> tuple[Answer, ...]:
         raise MissingError(f"{path} does not exist; run the study or eval that writes it")
     try:
         table = pq.read_table(path)
+        require_parquet_form(table.schema.metadata, Path(path))
         schema = answers_schema(timed="time" in table.schema.names)
         rows = table.select(schema.names).cast(schema).to_pylist()
     except (pa.ArrowInvalid, KeyError, OSError) as error:

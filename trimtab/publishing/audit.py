@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from trimtab.base.codec import from_plain
 from trimtab.base.errors import InputError, PackageError
-from trimtab.base.files import read_object, write_atomic
+from trimtab.base.files import read_own, write_atomic
 from trimtab.base.progress import Progress
 from trimtab.publishing.records import SEVERITIES, AgentAccess, LogSummary, SurfaceAudit, SurfaceChanges, SurfaceFinding
 
@@ -115,8 +115,9 @@ def in_order(found: Sequence[SurfaceFinding]) -> tuple[SurfaceFinding, ...]:
 
 def read_audit(file: Path) -> SurfaceAudit:
     """Read an audit from the file of its JSON; raises InputError where it is none."""
+    plain = read_own(file)
     try:
-        return from_plain(SurfaceAudit, read_object(file))
+        return from_plain(SurfaceAudit, plain)
     except ValueError as error:
         remedy = "give what `trimtab surface audit --json` printed"
         raise InputError(f"is no audit of a site ({error})", remedy, file=file) from None

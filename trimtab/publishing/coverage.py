@@ -15,7 +15,7 @@ from scipy import stats
 
 from trimtab.base.codec import from_plain
 from trimtab.base.errors import InputError
-from trimtab.base.files import read_object, write_atomic
+from trimtab.base.files import read_own, write_atomic
 from trimtab.base.progress import Progress
 from trimtab.base.records import Hit
 from trimtab.base.results import Estimate
@@ -481,8 +481,9 @@ def _observed(file: Path) -> dict[str, float]:
 
 def _since(result: SurfaceCoverage, file: Path) -> SurfaceCoverage:
     """Add to a result the questions whose status has changed since an earlier one."""
+    plain = read_own(file)
     try:
-        earlier = from_plain(SurfaceCoverage, read_object(file))
+        earlier = from_plain(SurfaceCoverage, plain)
     except ValueError as error:
         raise InputError(f"is no result of coverage ({error})", "give what --json printed", file=file) from None
     before = {question_key(one.question): one for one in earlier.questions}

@@ -10,10 +10,10 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from trimtab.base.codec import from_plain, read_record
+from trimtab.base.codec import read_record
 from trimtab.base.config import ArmTable, BaseTable, CostTable, DataTable, TargetTable, TaskTable
-from trimtab.base.errors import InputError, MissingError
-from trimtab.base.files import read_object
+from trimtab.base.errors import MissingError
+from trimtab.base.files import read_own
 from trimtab.base.grammar import arm_from_name
 from trimtab.base.metrics import Metric, find_metric, right_metric
 from trimtab.base.records import Answer, Arm, Calibration, Kind
@@ -92,17 +92,12 @@ class StudyFolder:
 def read_study(folder: Path) -> StudyFolder:
     """Read `study.json` and the optional files beside it.
 
-    Raises MissingError without `study.json`, InputError if a file is not in the format that this version writes.
+    Raises MissingError without `study.json`, InputError if a file is damaged or of another version.
     """
     file = folder / "study.json"
     if not file.is_file():
         raise MissingError(f"{file}: no study; run one with: trimtab study")
-    try:
-        result = from_plain(StudyResult, read_object(file))
-    except ValueError as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"not a study as this version writes it ({error})", "run the study again", file=file) from None
+    result = read_record(file, StudyResult)
     trained, task = read_training(folder / "events.jsonl"), _task(folder / "task.toml")
     manifest = folder / "manifest.json"
     return StudyFolder(
@@ -112,7 +107,7 @@ def read_study(folder: Path) -> StudyFolder:
         arms=tuple(
             _entry(folder / "arms" / one.arm, one, trained.get(one.arm, ArmTraining()), task) for one in result.arms
         ),
-        manifest=read_object(manifest) if manifest.is_file() else {},
+        manifest=read_own(manifest) if manifest.is_file() else {},
         cost=_table(CostTable, task.get("cost", {})) if task else None,
         limits=_table(TargetTable, task.get("target", {})) if task else None,
         data=_table(DataTable, task.get("data", {})) if task else None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import re
 import zlib
@@ -10,12 +11,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 from uuid import uuid4
 
+from trimtab.base.codec import from_plain, to_plain
 from trimtab.base.errors import (
     BusyError,
     InputError,
@@ -23,37 +26,38 @@ from trimtab.base.errors import (
     PackageError,
     RemoteError,
     TrimtabError,
-    VersionError,
 )
-from trimtab.base.files import sync
-from trimtab.base.sanitize import printable
+from trimtab.base.files import other_form, sync
+from trimtab.base.sanitize import one_line, printable
 
 if TYPE_CHECKING:
-    from sqlalchemy import URL, Connection, Engine
+    from sqlalchemy import URL, Column, Connection, Engine, MetaData, Table
     from sqlalchemy.exc import DBAPIError
 
 BUSY_SECONDS = 30.0  # how long a writer waits for other writers
 _SIDE_FILES = ("", "-wal", "-shm", "-journal")  # what SQLite opens with a database
+Record = TypeVar("Record")
 
 
 @dataclass(frozen=True, kw_only=True)
 class DatabaseSchema:
-    """The tables of one kind of database, the format versions that can be read, and the words for its messages.
+    """The tables of one kind of database, their form number, and the words for its messages.
 
     `what`: the kind in words. `holds`: its content in words. `option`: the command-line option that names its
-    location. `tables`: its tables; the first one stores the format version. `form`: the present version; those in
-    `readable` can be read, too. `make(connection)` creates the tables or migrates them, `form_of(connection)` reads
-    their version.
+    location. `form`: increased whenever the tables, or the records in them, change; `form_table` stores it.
+    `declare(metadata)` adds the other tables.
     """
 
     what: str
     holds: str
     option: str
-    tables: tuple[str, ...]
     form: int
-    readable: range
-    make: Callable[[Connection], None]
-    form_of: Callable[[Connection], int | None]
+    form_table: str
+    declare: Callable[[MetaData], None]
+
+    def table(self, name: str) -> Table:
+        """Return one of the tables."""
+        return _metadata(self).tables[name]
 
     @property
     def elsewhere(self) -> str:
@@ -146,44 +150,41 @@ class Database(Closing):
         """True for SQLite, False for PostgreSQL."""
         return self._engine.dialect.name == "sqlite"
 
+    def parse(self, kind: type[Record], what: str, text: str) -> Record:
+        """Return the record of a row that `record_text` wrote; raises InputError, with `what`, if it is damaged."""
+        try:
+            return from_plain(kind, json.loads(text))
+        except (ValueError, RecursionError) as error:
+            problem = f"{what} is damaged ({one_line(error)})"
+            raise InputError(problem, "restore it from a copy, or take that row out", file=self.name) from None
+
     def close(self) -> None:
         """Close the connections."""
         self._engine.dispose()
 
     def _prepare(self, connection: Connection) -> None:
         """Refuse a database of another kind, and create the tables in an empty one."""
-        from sqlalchemy import inspect
+        from sqlalchemy import inspect, select
 
         schema = self._schema
-        there = set(inspect(connection).get_table_names()) & set(schema.tables)
+        tables = _metadata(schema).tables
+        there = set(inspect(connection).get_table_names()) & set(tables)
         if not there and not self.is_file:
             if not self._make:
                 raise MissingError(f"{self.name}: no {schema.holds} are kept there")
-            schema.make(connection)
+            _make_tables(connection, schema)
             return
-        strange = _unexpected_sql(connection, schema) if self.is_file else {}
-        form_table = ("table", schema.tables[0])
-        has_form = schema.tables[0] in there and form_table not in strange
-        number = schema.form_of(connection) if has_form else None
-        lacks = number == schema.form and len(there) < len(schema.tables) and not strange
-        if lacks or (number is None and form_table not in strange):
-            raise InputError(f"is no {schema.what}", schema.elsewhere, file=self.name)
-        if number is not None and number not in schema.readable:
-            newer = "a newer" if number > schema.form else "an older"
-            raise VersionError(
-                f"was written by {newer} version of Trimtab (form {number}, this one reads {_range(schema.readable)})",
-                f"go on with that version, or name another place with {schema.option}",
-                file=self.name,
-            )
-        if number != schema.form:
-            # The objects of other versions are unknown here, but no version declares anything that runs by itself.
-            strange = {key: sql for key, sql in strange.items() if key == form_table or _runs_by_itself(key, sql)}
-        if strange:
-            kind, name = next(iter(strange))
+        strange = _unexpected_sql(connection, schema) if self.is_file else []
+        is_ours = schema.form_table in there and ("table", schema.form_table) not in strange
+        form = connection.execute(select(schema.table(schema.form_table).c.number)).scalar() if is_ours else None
+        if form is not None and form != schema.form:
+            raise other_form(self.name, form, schema.form, f"use the one that wrote it, or {schema.elsewhere}")
+        if strange and schema.form_table in there:
+            kind, name = strange[0]
             problem = f"holds the {printable(kind, 40)} {printable(name, 80)}, which Trimtab did not make"
             raise InputError(problem, schema.elsewhere, file=self.name)
-        if number is not None and number < schema.form and self._make:
-            schema.make(connection)
+        if form is None or len(there) < len(tables):
+            raise InputError(f"is no {schema.what}", schema.elsewhere, file=self.name)
 
     @contextmanager
     def _translated_errors(self) -> Iterator[None]:
@@ -205,8 +206,37 @@ def is_address(where: str) -> bool:
     return where.partition("://")[0].partition("+")[0] == "postgresql" and "://" in where
 
 
-def _range(forms: range) -> str:
-    return str(forms[0]) if len(forms) == 1 else f"{forms[0]} to {forms[-1]}"
+def record_text(record: Any) -> str:
+    """Return a record as it is stored in a row: JSON in ASCII, which every encoding of a database has."""
+    return json.dumps(to_plain(record), allow_nan=False)
+
+
+def microseconds(when: datetime) -> int:
+    """Return a time as it is stored in a row: microseconds since 1970."""
+    return (when - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
+
+
+def row_number() -> Column[int]:
+    """Return a new primary key `number`, which the database assigns and which orders rows."""
+    from sqlalchemy import BigInteger, Column, Integer
+
+    return Column("number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True)
+
+
+@cache
+def _metadata(schema: DatabaseSchema) -> MetaData:
+    """Return all tables of a schema."""
+    from sqlalchemy import Column, Integer, MetaData, Table
+
+    metadata = MetaData()
+    Table(schema.form_table, metadata, Column("number", Integer, nullable=False))
+    schema.declare(metadata)
+    return metadata
+
+
+def _make_tables(connection: Connection, schema: DatabaseSchema) -> None:
+    _metadata(schema).create_all(connection)
+    connection.execute(schema.table(schema.form_table).insert(), {"number": schema.form})
 
 
 def _url(where: str, schema: DatabaseSchema) -> URL:
@@ -255,15 +285,10 @@ def _engine(url: URL, schema: DatabaseSchema) -> Engine:
     return engine
 
 
-def _unexpected_sql(connection: Connection, schema: DatabaseSchema) -> dict[tuple[str, str], str]:
-    """Return what an SQLite database declares beyond the present schema, by kind and name."""
-    found, made = _declared_sql(connection), _made_sql(schema)
-    return {key: sql for key, sql in found.items() if sql != made.get(key)}
-
-
-def _runs_by_itself(key: tuple[str, str], sql: str) -> bool:
-    """True for objects that act when a table is read or written: triggers, views and virtual tables."""
-    return key[0] not in ("table", "index") or sql.startswith("createvirtual")
+def _unexpected_sql(connection: Connection, schema: DatabaseSchema) -> list[tuple[str, str]]:
+    """Return kind and name of what an SQLite database declares beyond the schema."""
+    expected = _made_sql(schema)
+    return [key for key, sql in _declared_sql(connection).items() if sql != expected.get(key)]
 
 
 def _declared_sql(connection: Connection) -> dict[tuple[str, str], str]:
@@ -284,15 +309,15 @@ def _declared_sql(connection: Connection) -> dict[tuple[str, str], str]:
 
 @cache
 def _made_sql(schema: DatabaseSchema) -> dict[tuple[str, str], str]:
-    """Return the SQL that `schema.make` declares."""
+    """Return the SQL that `_make_tables` declares."""
     from sqlalchemy import create_engine
 
     engine = create_engine("sqlite://")
     with engine.begin() as connection:
-        schema.make(connection)
-        found = _declared_sql(connection)
+        _make_tables(connection, schema)
+        declared = _declared_sql(connection)
     engine.dispose()
-    return found
+    return declared
 
 
 def _make_file(path: Path, schema: DatabaseSchema, make: bool) -> None:
@@ -322,7 +347,7 @@ def _make_file(path: Path, schema: DatabaseSchema, make: bool) -> None:
             with engine.begin() as connection:
                 # readers and the writer do not wait for each other
                 connection.exec_driver_sql("PRAGMA journal_mode=WAL")
-                schema.make(connection)
+                _make_tables(connection, schema)
         finally:
             engine.dispose()
         sync(beside)

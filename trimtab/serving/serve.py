@@ -136,8 +136,6 @@ def serve(
         end_refusing = stack.enter_context(refuse_while_loading(listening_socket, server.key_pair))
         feedback_store = stack.enter_context(open_feedback_store(own_task, server.store))
         record = _traffic_recorder(own_task, server.store, stack, context)
-        for line in bundled.notes if bundled else ():
-            context.note(line)
         eight_bit_losses: dict[str, EightBit] = {}
         follower: Follower | None = None
         if follow is not None:

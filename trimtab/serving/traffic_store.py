@@ -3,31 +3,33 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal
 
 from trimtab.arms.workspace import FOLDER
-from trimtab.base.codec import from_plain, to_plain
 from trimtab.base.errors import InputError
 from trimtab.base.files import refuse_links
 from trimtab.base.records import Message
 from trimtab.base.task import Task
-from trimtab.serving.database import Closing, Database, DatabaseSchema, is_address
+from trimtab.serving.database import (
+    Closing,
+    Database,
+    DatabaseSchema,
+    is_address,
+    microseconds,
+    record_text,
+    row_number,
+)
 
 if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Connection, Delete, MetaData, Table
 
 FILE = "traffic.db"
-# version of the tables, increased whenever their meaning changes; from 2 on answers have `similarity` and `supported`
-FORM = 2
 _NONE_YET = "answers come in while `trimtab serve` runs with a table [traffic] in the task file"
 Drawing = Literal["random", "uncertain"]
-Record = TypeVar("Record")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +40,7 @@ class ServedAnswer:
     `passages`: ids of its passages. `probability`: the arm's probability that its answer is right, None without one.
     `user`: a hash of the user, None if unknown. `share`: the share of all requests that was stored at that time.
     `similarity`: the highest cosine of a passage to the question. `supported`: True if a passage supports the
-    answer. The last two are None without passages, and in answers stored by an earlier version of Trimtab.
+    answer. The last two are None without passages.
     """
 
     id: str
@@ -115,10 +117,11 @@ class TrafficStore(Closing):
     def add(self, answers: Sequence[ServedAnswer]) -> None:
         """Store answers durably."""
         rows = [
-            {"id": one.id, "at": _microseconds(one.when), "user_key": one.user, "record": _text(one)} for one in answers
+            {"id": answer.id, "at": microseconds(answer.when), "user_key": answer.user, "record": record_text(answer)}
+            for answer in answers
         ]
         with self._database.begin() as connection:
-            connection.execute(_table(TRAFFIC).insert(), rows)
+            connection.execute(_SCHEMA.table(TRAFFIC).insert(), rows)
 
     def answers(self, *, after: int = 0, last: int | None = None, since: datetime | None = None) -> list[ServedAnswer]:
         """Return the answers in the order in which they were stored: with numbers after `after` and up to `last`, given
@@ -126,29 +129,30 @@ class TrafficStore(Closing):
         """
         from sqlalchemy import select
 
-        table = _table(TRAFFIC)
+        table = _SCHEMA.table(TRAFFIC)
         wanted = select(table.c.id, table.c.record).where(table.c.number > after).order_by(table.c.number)
         if last is not None:
             wanted = wanted.where(table.c.number <= last)
         if since is not None:
-            wanted = wanted.where(table.c.at >= _microseconds(since))
+            wanted = wanted.where(table.c.at >= microseconds(since))
         with self._database.snapshot() as connection:
-            return [self._read(ServedAnswer, name, text) for name, text in connection.execute(wanted)]
+            rows = connection.execute(wanted)
+            return [self._database.parse(ServedAnswer, f"answer {name}", text) for name, text in rows]
 
     def expire(self, keep_days: int, now: datetime | None = None) -> int:
         """Delete answers older than `keep_days` days, with their labels. Return the number deleted."""
-        oldest = _microseconds((now or datetime.now(UTC)) - timedelta(days=keep_days))
-        return self._delete(_table(TRAFFIC).c.at < oldest)
+        oldest = microseconds((now or datetime.now(UTC)) - timedelta(days=keep_days))
+        return self._delete(_SCHEMA.table(TRAFFIC).c.at < oldest)
 
     def forget(self, user: str) -> int:
         """Delete the answers to a user, with their labels. Return the number deleted. `user` as for `user_key`."""
-        return self._delete(_table(TRAFFIC).c.user_key == user_key(user))
+        return self._delete(_SCHEMA.table(TRAFFIC).c.user_key == user_key(user))
 
     def _delete(self, condition: ColumnElement[bool]) -> int:
         """Delete rows durably, including what the write-ahead log still holds."""
         from sqlalchemy import delete, select
 
-        traffic, labels = _table(TRAFFIC), _table(LABELS)
+        traffic, labels = _SCHEMA.table(TRAFFIC), _SCHEMA.table(LABELS)
         with self._database.exclusive() as connection:
             gone = select(traffic.c.id).where(condition)
             connection.execute(delete(labels).where(labels.c.item.in_(gone)))
@@ -158,7 +162,7 @@ class TrafficStore(Closing):
 
     def label(self, label: Label) -> None:
         """Store a label; it replaces the same person's label of the same answer."""
-        table, row = _table(LABELS), {"item": label.item, "labeller": label.by, "record": _text(label)}
+        table, row = _SCHEMA.table(LABELS), {"item": label.item, "labeller": label.by, "record": record_text(label)}
         with self._database.exclusive() as connection:
             connection.execute(_delete_of(table, label.item, label.by))
             connection.execute(table.insert(), row)
@@ -166,23 +170,23 @@ class TrafficStore(Closing):
     def unlabel(self, item: str, by: str) -> None:
         """Remove a label."""
         with self._database.begin() as connection:
-            connection.execute(_delete_of(_table(LABELS), item, by))
+            connection.execute(_delete_of(_SCHEMA.table(LABELS), item, by))
 
     def labels(self) -> list[Label]:
         """Return every label, in the order in which they were given."""
         from sqlalchemy import select
 
-        table = _table(LABELS)
+        table = _SCHEMA.table(LABELS)
         with self._database.snapshot() as connection:
             found = connection.execute(select(table.c.item, table.c.record).order_by(table.c.number))
-            return [self._read(Label, name, text) for name, text in found]
+            return [self._database.parse(Label, f"label {name}", text) for name, text in found]
 
     def draw(self, source: str, drawing: Drawing, *, after: int = 0, last: int | None = None) -> LabelDraw:
         """Return a new draw of what came `after` the previous one, or the one that somebody else began meanwhile.
 
         `last`: the number of answers of a source other than traffic. Raises InputError if there are none.
         """
-        table = _table(DRAWS)
+        table = _SCHEMA.table(DRAWS)
         with self._database.exclusive() as connection:
             begun = connection.execute(table.select().where(table.c.source == source, table.c.after_row >= after))
             if (row := begun.mappings().first()) is not None:
@@ -193,7 +197,7 @@ class TrafficStore(Closing):
 
     def draw_again(self, draw: LabelDraw, drawing: Drawing, last: int | None = None) -> LabelDraw:
         """Return a draw without labels with another method, or extended to later answers. `last` as for `draw`."""
-        table = _table(DRAWS)
+        table = _SCHEMA.table(DRAWS)
         with self._database.exclusive() as connection:
             row = self._rows_of(connection, draw.source, drawing, draw.after_row, last)
             connection.execute(table.update().where(table.c.number == draw.number), row)
@@ -205,7 +209,7 @@ class TrafficStore(Closing):
         from sqlalchemy import func, select
 
         if last is None:
-            last = int(connection.execute(select(func.max(_table(TRAFFIC).c.number))).scalar() or 0)
+            last = int(connection.execute(select(func.max(_SCHEMA.table(TRAFFIC).c.number))).scalar() or 0)
         if last <= after:
             raise InputError("no answer to label" + (" came since the last draw" if after else ""), _NONE_YET)
         return {"source": source, "drawing": drawing, "after_row": after, "last_row": last}
@@ -214,43 +218,27 @@ class TrafficStore(Closing):
         """Return the draws of a source, oldest first."""
         from sqlalchemy import select
 
-        table = _table(DRAWS)
+        table = _SCHEMA.table(DRAWS)
         with self._database.snapshot() as connection:
             rows = connection.execute(select(table).where(table.c.source == source).order_by(table.c.number)).mappings()
             return [LabelDraw(**row) for row in rows]
-
-    def _read(self, kind: type[Record], name: str, text: str) -> Record:
-        try:
-            return from_plain(kind, json.loads(text))
-        except ValueError as error:
-            raise InputError(f"row {name} is damaged ({error})", "take it out", file=self.name) from None
 
     def close(self) -> None:
         """Close the connections."""
         self._database.close()
 
 
-TRAFFIC, LABELS, DRAWS, _FORM = "trimtab_traffic", "trimtab_labels", "trimtab_label_draws", "trimtab_traffic_form"
+TRAFFIC, LABELS, DRAWS = "trimtab_traffic", "trimtab_labels", "trimtab_label_draws"
 
 
-@cache
-def _metadata() -> MetaData:
-    """Return the tables. `number` is assigned by the database and orders rows; SQLite never reuses one, so a new row
-    cannot get a deleted row's number.
-    """
-    from sqlalchemy import BigInteger, Column, Index, Integer, MetaData, String, Table, Text, UniqueConstraint
+def _declare(metadata: MetaData) -> None:
+    """Add the tables. SQLite never reuses a `number`, so a new row cannot get a deleted row's."""
+    from sqlalchemy import BigInteger, Column, Index, String, Table, Text, UniqueConstraint
 
-    metadata = MetaData()
-
-    def number() -> Column[int]:
-        kind = BigInteger().with_variant(Integer, "sqlite")
-        return Column("number", kind, primary_key=True, autoincrement=True)
-
-    Table(_FORM, metadata, Column("number", Integer, nullable=False))
     Table(
         TRAFFIC,
         metadata,
-        number(),
+        row_number(),
         Column("id", String(64), nullable=False, unique=True),
         Column("at", BigInteger, nullable=False),  # microseconds since 1970
         Column("user_key", String(64)),
@@ -262,7 +250,7 @@ def _metadata() -> MetaData:
     Table(
         LABELS,
         metadata,
-        number(),
+        row_number(),
         Column("item", String(64), nullable=False),
         Column("labeller", String(200), nullable=False),
         Column("record", Text, nullable=False),
@@ -272,18 +260,13 @@ def _metadata() -> MetaData:
     Table(
         DRAWS,
         metadata,
-        number(),
+        row_number(),
         Column("source", String(64), nullable=False),
         Column("drawing", String(16), nullable=False),
         Column("after_row", BigInteger, nullable=False),
         Column("last_row", BigInteger, nullable=False),
         sqlite_autoincrement=True,
     )
-    return metadata
-
-
-def _table(name: str) -> Table:
-    return _metadata().tables[name]
 
 
 def _delete_of(table: Table, item: str, by: str) -> Delete:
@@ -292,34 +275,11 @@ def _delete_of(table: Table, item: str, by: str) -> Delete:
     return delete(table).where(table.c.item == item, table.c.labeller == by)
 
 
-def _make_tables(connection: Connection) -> None:
-    """Create the tables, or migrate them; version 1 differs in the fields of its records alone."""
-    _metadata().create_all(connection)
-    connection.execute(_table(_FORM).delete())
-    connection.execute(_table(_FORM).insert(), {"number": FORM})
-
-
-def _form_number(connection: Connection) -> int | None:
-    from sqlalchemy import select
-
-    return connection.execute(select(_table(_FORM).c.number)).scalar()
-
-
-def _text(record: ServedAnswer | Label) -> str:
-    return json.dumps(to_plain(record), allow_nan=False)  # ASCII, which every database encoding contains
-
-
-def _microseconds(when: datetime) -> int:
-    return (when - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
-
-
 _SCHEMA = DatabaseSchema(
     what="store of traffic",
     holds="answers in use",
     option="--store",
-    tables=(_FORM, TRAFFIC, LABELS, DRAWS),
-    form=FORM,
-    readable=range(1, FORM + 1),
-    make=_make_tables,
-    form_of=_form_number,
+    form=2,
+    form_table="trimtab_traffic_form",
+    declare=_declare,
 )

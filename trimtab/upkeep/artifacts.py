@@ -16,7 +16,7 @@ from uuid import uuid4
 
 from trimtab.base.codec import from_plain
 from trimtab.base.errors import InputError, MissingError
-from trimtab.base.files import refuse_links, replacing, sha256_file, sync
+from trimtab.base.files import FORM, refuse_links, replacing, require_form, sha256_file, sync
 from trimtab.base.object_store import open_store_files, store_errors
 from trimtab.base.sanitize import one_line
 
@@ -30,9 +30,10 @@ _DAMAGED = "register the arm again, or restore the file from a copy"
 
 @dataclass(frozen=True)
 class _FileList:
-    """The list of a stored folder's files: their hashes by their paths in it."""
+    """The list of a stored folder's files: their hashes by their paths in it. `form`: of the list."""
 
     files: Mapping[str, str]
+    form: int | None = None
 
 
 class ArtifactStore(Protocol):
@@ -184,7 +185,7 @@ class Artifacts:
         for name, sha256 in files.items():
             self._store.put(folder / name, sha256)
         listed = scratch / "files.json"
-        listed.write_text(json.dumps({"files": files}, indent=1, sort_keys=True), encoding="utf-8")
+        listed.write_text(json.dumps({"form": FORM, "files": files}, indent=1, sort_keys=True), encoding="utf-8")
         artifact = sha256_file(listed)
         self._store.put(listed, artifact)
         return artifact
@@ -197,9 +198,11 @@ class Artifacts:
         if hashlib.sha256(text).hexdigest() != artifact:
             raise InputError("is damaged: its content has another hash than its name", _DAMAGED, file=place)
         try:
-            files = from_plain(_FileList, json.loads(text)).files
+            listed = from_plain(_FileList, json.loads(text))
         except (ValueError, RecursionError) as error:
             raise InputError(f"is damaged: no list of files ({one_line(error)})", _DAMAGED, file=place) from None
+        require_form(listed.form, place)
+        files = listed.files
         for name, sha256 in files.items():
             pure = PurePosixPath(name)
             if (

@@ -660,8 +660,8 @@ class _Refresh:
         known = next((rows for place in places if (rows := read_known_rows(place)) is not None), None)
         if known is None:
             raise MissingError(
-                f"{self.versions.name}: version {self.production.number} was made by an earlier version of Trimtab, "
-                f"and does not say from which rows; measure the arm again ({self.task.command('study')}), "
+                f"{self.versions.name}: the rows that version {self.production.number} was made from are not "
+                f"recorded any more; measure the arm again ({self.task.command('study')}), "
                 "register it and promote it"
             )
         return known

@@ -76,7 +76,7 @@ def play(folder: Path) -> UpkeepStory:
     from trimtab.base.task import load_task
     from trimtab.studies.demo import copy_demo, fetch_model, update_demo
 
-    for package in ("fastapi", "uvicorn", "sqlalchemy", "alembic"):
+    for package in ("fastapi", "uvicorn", "sqlalchemy"):
         if find_spec(package) is None:
             raise PackageError(package, "serve", "trimtab demo upkeep")
     copy_demo("handbook", folder, cut=False)

@@ -175,15 +175,8 @@ class Move(Shown):
 
     @classmethod
     def unshaped(cls, plain: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the fields from the on-disk form; of the evidence in a row of registry version 1, whose content was
-        free, only `passed`.
-        """
-        fields = {"previous" if key == "from" else key: value for key, value in plain.items()}
-        evidence = fields.get("evidence")
-        if isinstance(evidence, Mapping) and "passed" in evidence and "reasons" not in evidence:
-            tests = dict.fromkeys(("old_test", "new_test", "forgetting", "latency"))
-            fields["evidence"] = {**tests, "passed": evidence["passed"]}
-        return fields
+        """Return the fields from the on-disk form."""
+        return {"previous" if key == "from" else key: value for key, value in plain.items()}
 
     @property
     def headline(self) -> str:

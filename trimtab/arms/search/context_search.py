@@ -15,7 +15,7 @@ from trimtab.arms.contexts import Context, context_for, has_fixed_shots
 from trimtab.arms.search.instructions import instruction_variants
 from trimtab.arms.session import Session
 from trimtab.base.config import Effort
-from trimtab.base.files import append_line, read_json_lines
+from trimtab.base.files import append_own, read_own_lines
 from trimtab.base.grammar import PARTS, SENTENCE, is_trained, method_of
 from trimtab.base.records import Arm, Example
 from trimtab.base.results import OWN_INSTRUCTION, ArmEffort, Stopped, Trial
@@ -162,7 +162,7 @@ class ContextScores:
         self._file, self._ask = file, ask
         self._scores: dict[Context, dict[str, float]] = {}
         self._seconds: dict[Context, float] = {}
-        for line in read_json_lines(file, "context", "scores", "seconds") if file else ():
+        for line in read_own_lines(file, "context", "scores", "seconds") if file else ():
             self._add(Context(**line["context"]), line["scores"], line["seconds"])
 
     def _add(self, context: Context, scores: Mapping[str, float], seconds: float) -> None:
@@ -177,7 +177,7 @@ class ContextScores:
             scores, seconds = self._ask(context, new)
             self._add(context, scores, seconds)
             if self._file:
-                append_line(self._file, {"context": asdict(context), "scores": dict(scores), "seconds": seconds})
+                append_own(self._file, {"context": asdict(context), "scores": dict(scores), "seconds": seconds})
         return [self._scores[context][row.id] for row in rows]
 
     def known(self, context: Context) -> Mapping[str, float]:

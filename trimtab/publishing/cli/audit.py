@@ -105,7 +105,7 @@ def audit_site(
                 cache=cache,
                 progress=progress,
             )
-        output.show(result, lambda console: draw_site_audit(console, result))
+        output.show_read_back(result, lambda console: draw_site_audit(console, result))
     if result.blocks:
         raise typer.Exit(EXIT_NO)
 

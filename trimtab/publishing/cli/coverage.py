@@ -124,7 +124,7 @@ def coverage(
                 cache=cache,
                 progress=progress,
             )
-        output.show(result, lambda console: draw_coverage(console, result))
+        output.show_read_back(result, lambda console: draw_coverage(console, result))
 
 
 def plan(
@@ -179,7 +179,7 @@ def plan(
                 cache=cache,
                 progress=progress,
             )
-        output.show(result, lambda console: draw_coverage(console, result))
+        output.show_read_back(result, lambda console: draw_coverage(console, result))
 
 
 def try_edit(
@@ -240,7 +240,7 @@ def try_edit(
                 cache=cache,
                 progress=progress,
             )
-        output.show(result, lambda console: draw_coverage(console, result))
+        output.show_read_back(result, lambda console: draw_coverage(console, result))
     if result.verdict not in ("better", "not worse"):
         raise typer.Exit(EXIT_NO)
 

@@ -235,17 +235,10 @@ def _gate(file: Path | None) -> GateRecord | None:
     """Return the record of a gate from its file, None without a file."""
     if file is None:
         return None
-    from trimtab.base.codec import from_plain
-    from trimtab.base.errors import InputError
-    from trimtab.base.files import read_object
+    from trimtab.base.codec import read_record
     from trimtab.upkeep.versions import GateRecord
 
-    try:
-        return from_plain(GateRecord, read_object(file))
-    except ValueError as error:
-        raise InputError(
-            f"is no record of a gate ({error})", "give one as docs/reference/files.md has it", file=file
-        ) from None
+    return read_record(file, GateRecord)
 
 
 def _line(console: Console, text: str) -> None:
