@@ -28,6 +28,18 @@ settings.load_profile("untimed")
 os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports huggingface_hub
 os.environ["TRIMTAB_DEVICE_CHECK"] = "0"  # many tests have a cache of their own, and each would check the machine again
 
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--times", metavar="FILE", help="write processor and wall time of every test to FILE, as JSON")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.option.times:
+        from times_of_tests import TimesOfTests
+
+        config.pluginmanager.register(TimesOfTests(config.option.times))
+
+
 _connect, _connect_ex = socket.socket.connect, socket.socket.connect_ex
 
 
