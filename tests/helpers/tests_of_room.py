@@ -76,7 +76,7 @@ def reaches(file: Path, room: Path) -> bool:
     return False
 
 
-def tests_of(room: str) -> list[Path]:
+def files_of(room: str) -> list[Path]:
     """Every test file whose result can depend on the room, in order."""
     files = sorted(TESTS.rglob("test_*.py"))
     return [file for file in files if file.is_relative_to(TESTS / room) or reaches(file, PACKAGE / room)]
@@ -86,7 +86,7 @@ def main(room: str) -> None:
     rooms = sorted(file.parent.name for file in PACKAGE.glob("*/__init__.py"))
     if room not in rooms:
         sys.exit(f"there is no room {room!r}; name one of {', '.join(rooms)}")
-    print(*(file.relative_to(ROOT) for file in tests_of(room)))
+    print(*(file.relative_to(ROOT) for file in files_of(room)))
 
 
 if __name__ == "__main__":
