@@ -5,7 +5,7 @@ import time
 import tracemalloc
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from trimtab.data import similarity_join
@@ -70,7 +70,6 @@ def test_kind_of_a_pair(a: str, b: str, kind: str | None) -> None:
     assert kind_of(a, b) == kind
 
 
-@settings(deadline=None, max_examples=150)
 @given(st.lists(SENTENCE, max_size=19))
 def test_within_connects_what_brute_force_connects(texts: list[str]) -> None:
     # at most 19 texts: no template is taken off
@@ -89,7 +88,6 @@ def test_within_connects_what_brute_force_connects(texts: list[str]) -> None:
         assert pair.similarity == pytest.approx(jaccard(normalise_text(texts[pair.a]), normalise_text(texts[pair.b])))
 
 
-@settings(deadline=None, max_examples=150)
 @given(st.lists(SENTENCE, max_size=9), st.lists(SENTENCE, max_size=9))
 def test_between_gives_each_right_text_its_best(left: list[str], right: list[str]) -> None:
     found = {pair.b: pair for pair in duplicate_pairs(left, right)}

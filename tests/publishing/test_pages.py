@@ -3,7 +3,7 @@
 from datetime import date
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from made_pages import article, page
 
@@ -88,7 +88,6 @@ def test_a_date_is_read_or_left_open(written: str, day: date | None) -> None:
     assert (found.date() if found else None) == day
 
 
-@settings(max_examples=40, deadline=None)
 @given(st.binary(max_size=400))
 def test_no_content_raises(content: bytes) -> None:
     for media in ("text/html", "application/pdf", "text/plain"):

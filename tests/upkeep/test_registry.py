@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import sqlite3
-import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -17,6 +15,7 @@ from typing import Any
 
 import pytest
 from filling import fill
+from forked import run
 from postgres_server import execute
 from registered import DRAFT, Add, collect_one_of_three
 
@@ -490,9 +489,7 @@ def test_a_database_that_cannot_grow_loses_nothing_that_was_told(own: Registry, 
     add(own, "a")
     add(own, "b")
     own.close()
-    environment = {**os.environ, "PYTHONPATH": str(Path(trimtab.__file__).parents[1])}
-    command = [sys.executable, "-c", BOUNDED, str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    done = run([sys.executable, "-c", BOUNDED, str(tmp_path)])
     assert done.stderr == ""
     found = re.fullmatch(r"(\d+) \S+registry\.db: [^\n]+; [^\n]+\n", done.stdout)
     assert found, done.stdout

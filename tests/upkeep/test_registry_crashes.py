@@ -3,11 +3,11 @@ were told is kept."""
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from forked import run
 from postgres_server import server
 
 __all__ = ["server"]
@@ -47,9 +47,8 @@ BROKEN = {
 
 def crashed(out, *more, sabotage="", cycles, writers=4):
     script = [str(ROOT / "benchmarks" / "registry_crashes.py"), "--cycles", str(cycles), "--writers", str(writers)]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
     command = [sys.executable, "-c", RUN.format(sabotage), *script, "--out", str(out), *more]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    done = run(command)
     return done, json.loads(out.read_text())
 
 
