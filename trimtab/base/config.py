@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
 from string import ascii_uppercase
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -451,12 +452,31 @@ class TokenPrice(Settings):
     source: str = Field(description="Where the price comes from.")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointKind:
+    """A kind of endpoint. `protocol`: the `Protocol` of its requests and replies, or "package.module:name" of one.
+
+    `writes_text`: True if it answers with text; otherwise it chooses among the labels of a task of kind classify.
+    """
+
+    protocol: Any
+    writes_text: bool = False
+
+
+# By the name that `api` in an [api.NAME] table has; `add_row` adds to it.
+ENDPOINT_KINDS: dict[str, EndpointKind] = {
+    "chat": EndpointKind(protocol="trimtab.inference.protocols:CHAT", writes_text=True),
+    "systemone": EndpointKind(protocol="trimtab.inference.protocols:SYSTEM_ONE"),
+    "decisions": EndpointKind(protocol="trimtab.inference.protocols:DECISIONS"),
+}
+
+
 class ApiTable(Settings):
     """`[api.NAME]`: an endpoint, measured as the arm `api-NAME`: OpenAI-compatible or, for classify, one that chooses
     among labels.
     """
 
-    api: Literal["chat", "systemone", "decisions"] = Field(
+    api: str = Field(
         "chat", description="chat: returns text; systemone, decisions: gets the labels, returns their probabilities."
     )
     url: str = Field(pattern=r"^https?://\S+$", description="Address of the API, up to /v1.")
@@ -469,11 +489,23 @@ class ApiTable(Settings):
 
     @model_validator(mode="after")
     def _check_proposes(self) -> Self:
-        if self.proposes and self.api != "chat":
+        if self.proposes and not self.writes_text:
             raise ValueError(
                 f'proposes needs an endpoint that writes; set api = "chat" (it is {self.api!r}), or take it out'
             )
         return self
+
+    @property
+    def writes_text(self) -> bool:
+        """True if the endpoint answers with text, not with a choice among labels."""
+        return ENDPOINT_KINDS[self.api].writes_text
+
+    @field_validator("api")
+    @classmethod
+    def _check_api(cls, api: str) -> str:
+        if api not in ENDPOINT_KINDS:
+            raise ValueError(f"{api[:80]!r} is no kind of endpoint; use one of: {', '.join(ENDPOINT_KINDS)}")
+        return api
 
     @field_validator("url")
     @classmethod

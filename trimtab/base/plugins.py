@@ -11,7 +11,7 @@ A group of entry points is a kind of plugin, and a name is what the user types o
     trimtab.routes          a function that returns an `APIRouter`: routes of the server
     trimtab.releases        a function that follows an alias of versions, for `serve --alias`
     trimtab.passage_stores  a class that keeps passages at the addresses of a scheme, for `retrieval.store`
-    trimtab.metrics         a `Metric`
+    trimtab.records         a function that adds records to tables: metrics, contexts, methods, stages, kinds of files
 
 Modules are imported when a plugin of their kind is first needed. One that cannot be imported is left out, and one line
 says why.
@@ -57,8 +57,8 @@ def plugins(kind: str) -> Mapping[str, Any]:
 
 
 def failed_plugins(kind: str) -> Mapping[str, FailedPlugin]:
-    """Return the plugins of a kind that cannot be imported, by name."""
-    loaded = {name: _load(kind, name) for name in plugin_names(kind)}
+    """Return the plugins of a kind that cannot be imported or called, by name."""
+    loaded = {name: _FAILED_CALLS.get((kind, name)) or _load(kind, name) for name in plugin_names(kind)}
     return {name: value for name, value in loaded.items() if isinstance(value, FailedPlugin)}
 
 
@@ -72,6 +72,18 @@ def plugin(kind: str, name: str, what: str) -> Any:
     return found
 
 
+def call_plugins(kind: str) -> None:
+    """Call every plugin of a kind, without arguments; one that raises is then one that failed."""
+    for name, function in plugins(kind).items():
+        try:
+            function()
+        except Exception as error:  # noqa: BLE001  (as in `_load`)
+            _FAILED_CALLS[kind, name] = FailedPlugin(kind=kind, name=name, why=_in_words(error), is_absent=False)
+
+
+_FAILED_CALLS: dict[tuple[str, str], FailedPlugin] = {}
+
+
 @cache
 def _load(kind: str, name: str) -> Any:
     """Return a plugin, or what is wrong with it."""
@@ -79,17 +91,15 @@ def _load(kind: str, name: str) -> Any:
     try:
         loaded = entry.load()
         if not _FITS.get(kind, callable)(loaded):
-            raise TypeError(f"{entry.value} is no plugin of this kind, but {type(loaded).__name__}")
+            raise TypeError(f"{entry.value} is a {type(loaded).__name__}, which is no plugin of this kind")
     except Exception as error:  # noqa: BLE001  (a plugin is anybody's code, and may raise anything)
-        why = " ".join(f"{type(error).__name__}: {error}".split())
-        return FailedPlugin(kind=kind, name=name, why=why, is_absent=_is_absent(entry.module, error))
+        return FailedPlugin(kind=kind, name=name, why=_in_words(error), is_absent=_is_absent(entry.module, error))
     return loaded
 
 
 _FITS: Mapping[str, Callable[[object], bool]] = {
     "tables": lambda value: isinstance(value, type) and hasattr(value, "model_fields"),  # pydantic takes time to import
     "names": lambda _: True,
-    "metrics": lambda _: True,
 }
 
 
@@ -104,6 +114,10 @@ def _entries(kind: str) -> Mapping[str, EntryPoint]:
     for entry in _installed().select(group=f"{PREFIX}{kind}"):
         entries.setdefault(entry.name, entry)
     return entries
+
+
+def _in_words(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def _is_absent(module: str, error: Exception) -> bool:

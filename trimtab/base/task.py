@@ -48,7 +48,7 @@ from trimtab.base.grammar import (
     shots_of,
 )
 from trimtab.base.metrics import default_metric, find_metric, metrics_of
-from trimtab.base.plugins import failed_plugins, plugins
+from trimtab.base.plugins import call_plugins, failed_plugins, plugins
 from trimtab.base.records import Arm
 from trimtab.base.sanitize import printable
 from trimtab.base.validation_errors import as_input_error
@@ -438,7 +438,7 @@ def check_task(task: Task, *, needs_data: bool = True) -> None:
     if needs_data:
         _check_paths(task)
     for name, table in task.api.items():
-        if table.api != "chat" and kind != "classify":
+        if not table.writes_text and kind != "classify":
             problem = f"api = {table.api!r} decides among the labels of a task of kind classify, and this is {kind!r}"
             raise InputError(problem, 'set api = "chat"', file=file, field=f"api.{name}.api")
     _check_arms(task)
@@ -558,3 +558,4 @@ def _add_plugin_tables() -> None:
 
 
 _add_plugin_tables()
+call_plugins("records")  # before a task file is read, which may name what they add

@@ -63,9 +63,7 @@ def run(arguments: Sequence[str] | None = None) -> None:
         if signal.getsignal(number) != signal.SIG_IGN:  # as under nohup
             signal.signal(number, _interrupt)
     sys.stdout, sys.stderr = (_writable_stream(stream) for stream in (sys.stdout, sys.stderr))
-    for failed in failed_plugins("commands").values():
-        if not failed.is_absent or failed.name == words[0]:
-            _print_error(failed.line, EXIT_BAD_INPUT, as_json=False)
+    _print_failed_plugins("commands", verb=words[0])
     try:
         code = app(_with_resume_value(words), prog_name="trimtab", standalone_mode=False)
         code = EXIT_INTERRUPTED if code == TYPER_INTERRUPTED else code  # interrupted before a verb began
@@ -74,7 +72,16 @@ def run(arguments: Sequence[str] | None = None) -> None:
         verb = error.ctx.command_path if error.ctx else "trimtab"
         _print_error(f"{message}; see: {verb} --help", EXIT_BAD_INPUT, as_json="--json" in words)
         code = EXIT_BAD_INPUT
+    if "trimtab.base.task" in sys.modules:  # which needs these
+        _print_failed_plugins("tables", "records")
     sys.exit(code)
+
+
+def _print_failed_plugins(*kinds: str, verb: str = "") -> None:
+    """Print a line for each plugin that failed; of one whose room is not installed, only where it is the verb."""
+    for failed in (failed for kind in kinds for failed in failed_plugins(kind).values()):
+        if not failed.is_absent or failed.name == verb:
+            _print_error(failed.line, EXIT_BAD_INPUT, as_json=False)
 
 
 def _interrupt(number: int, _: object) -> None:

@@ -338,7 +338,7 @@ def engine_named(name: str, judge: SentenceJudge, task: Task | None = None) -> I
         yield ExtractiveEngine(judge)
     elif name.startswith("api."):
         table = task.api.get(name.removeprefix("api.")) if task is not None else None
-        if table is None or table.api != "chat":
+        if table is None or not table.writes_text:
             raise InputError(
                 f"no [{name}] that answers in text", "name a chat endpoint of the task file", field="--engine"
             )
