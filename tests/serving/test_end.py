@@ -41,14 +41,14 @@ def test_a_signal_drains_and_a_second_one_ends_at_once(
             ):
                 chats, ready = f"{server.url}/v1/chat/completions", f"{server.url}/health/ready"
                 assert httpx.get(ready).status_code == 200
-                begun = pool.submit(httpx.post, chats, json=body, headers=server.headers, timeout=30)
+                pending = pool.submit(httpx.post, chats, json=body, headers=server.headers, timeout=30)
                 assert asked.wait(10)
                 server.process.send_signal(signal.SIGTERM)
                 wait_until(lambda: httpx.get(ready).status_code == 503, 2)
                 refused = httpx.post(chats, json=body, headers=server.headers)
                 assert (refused.status_code, refused.json()["error"]["code"]) == (503, "draining")
                 freed.set()
-                assert begun.result().json()["choices"][0]["message"]["content"] == "\x1b[2Jlate"
+                assert pending.result().json()["choices"][0]["message"]["content"] == "\x1b[2Jlate"
                 assert server.process.wait(10) == 0
             entries = [json.loads(line) for line in server.lines if line.startswith("{")]
             (answer,) = [one for one in entries if one["what"] == "answer"]
@@ -58,7 +58,7 @@ def test_a_signal_drains_and_a_second_one_ends_at_once(
             freed.clear()
             asked.clear()
             with serving_apart(task, "api-slow", "--allow", url) as server, ThreadPoolExecutor(1) as pool:
-                begun = pool.submit(
+                pending = pool.submit(
                     httpx.post, f"{server.url}/v1/chat/completions", json=body, headers=server.headers, timeout=30
                 )
                 assert asked.wait(10)
@@ -67,7 +67,7 @@ def test_a_signal_drains_and_a_second_one_ends_at_once(
                 assert server.process.poll() is None
                 server.process.send_signal(signal.SIGTERM)
                 assert server.process.wait(5) != 0
-                assert begun.exception() is not None
+                assert pending.exception() is not None
             assert "private" not in "".join(server.lines)
         finally:
             freed.set()

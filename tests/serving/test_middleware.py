@@ -748,7 +748,7 @@ def test_a_draining_server_takes_nothing_on(writing: Here) -> None:
         writing.parts.limiter.is_draining = False
 
 
-def test_nothing_is_asked_of_a_server_that_has_not_looked_at_itself(writing: Here) -> None:
+def test_a_server_takes_no_question_before_its_self_check_has_passed(writing: Here) -> None:
     async def work(client: httpx.AsyncClient) -> None:
         ready = await client.get("/health/ready")
         assert (ready.status_code, ready.json()["status"]) == (503, "starting")

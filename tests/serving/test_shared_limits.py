@@ -88,8 +88,8 @@ def test_over_two_minutes_the_limit_holds_however_many_servers_are_asked(store: 
             through += sum(one.asked(5) for one in found)
             for one in found:
                 one.exchange.run()
-        begun = sum(10 for _ in found)  # each has a full bucket before it knows of the others
-        assert 120 <= through <= 120 + begun
+        initial = sum(10 for _ in found)  # each has a full bucket before it knows of the others
+        assert 120 <= through <= 120 + initial
 
 
 def test_a_server_that_comes_later_owes_nothing_of_before_and_one_that_ends_takes_nothing_back(store: str) -> None:

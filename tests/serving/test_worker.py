@@ -113,7 +113,7 @@ def test_questions_of_a_client_that_left_are_not_prepared_and_its_place_is_free_
         freed.wait(30)
         sound(question)
 
-    def is_begun() -> bool:
+    def has_started() -> bool:
         return (len(prepared), writing.metric("trimtab_waiting")) == (1, 32)
 
     asked = {"model": "rag", "prompt": CITIES[:4], "n": 8, "max_tokens": 8, "temperature": 1.0}
@@ -121,7 +121,7 @@ def test_questions_of_a_client_that_left_are_not_prepared_and_its_place_is_free_
         patch.setattr(arm, "ask", ask)
         try:
             line = posted(writing, "/v1/completions", asked)
-            wait_until(is_begun, 9)
+            wait_until(has_started, 9)
             line.close()
             wait_until(lambda: writing.metric("trimtab_waiting") == 0, 9)
             assert writing.metric("trimtab_inside") == 1  # one of its questions is still being prepared
@@ -269,10 +269,10 @@ def test_questions_are_answered_from_the_former_documents_while_changed_ones_are
     writing: Here, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(documents, "POLL_SECONDS", 0.02)
-    begun, go_on, read = Event(), Event(), documents.read_documents
+    started, go_on, read = Event(), Event(), documents.read_documents
 
     def slow(task: Any) -> Any:
-        begun.set()
+        started.set()
         go_on.wait(60)
         return read(task)
 
@@ -287,7 +287,7 @@ def test_questions_are_answered_from_the_former_documents_while_changed_ones_are
 
     try:
         file.write_text("# Zwickau\n\nThe observatory of Zwickau stands on the hill.\n")
-        assert begun.wait(10)
+        assert started.wait(10)
         assert not finds()
         go_on.set()
         wait_until(finds, 10)
@@ -517,10 +517,10 @@ def test_who_leaves_the_line_of_forms_gives_a_place_back_and_keeps_nobody_waitin
     writing: Here, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arm = arm_of(writing, "prompt")
-    sound, begun, freed = arm.prepare, [], Event()
+    sound, started, freed = arm.prepare, [], Event()
 
     def prepare(question: Any) -> None:
-        begun.append(question.constraint.regex)
+        started.append(question.constraint.regex)
         freed.wait(60)
         sound(question)
 
@@ -552,15 +552,15 @@ def test_who_leaves_the_line_of_forms_gives_a_place_back_and_keeps_nobody_waitin
         finally:
             freed.set()
         assert behind.result().status_code == 200
-    assert begun == [slow["pattern"], last["pattern"]]
+    assert started == [slow["pattern"], last["pattern"]]
     wait_until(lambda: is_idle(writing), 9)
 
 
 def test_texts_of_a_client_that_left_the_line_are_not_embedded(writing: Here, monkeypatch: pytest.MonkeyPatch) -> None:
-    sound, begun, freed = verb.Embedder.encode, [], Event()
+    sound, started, freed = verb.Embedder.encode, [], Event()
 
     def encode(self: Any, texts: Any) -> Any:
-        begun.append(list(texts))
+        started.append(list(texts))
         freed.wait(60)
         return sound(self, texts)
 
@@ -574,7 +574,7 @@ def test_texts_of_a_client_that_left_the_line_are_not_embedded(writing: Here, mo
         for count, text in enumerate(("first", "second", "third"), 1):
             lines.append(posted(writing, "/v1/embeddings", {**asked, "input": text}))
             wait_until(partial(inside, count), 9)
-        wait_until(lambda: begun == [["first"]], 60)  # the model is loaded before
+        wait_until(lambda: started == [["first"]], 60)  # the model is loaded before
         for line in lines:
             line.close()
         wait_until(partial(inside, 0), 9)
@@ -582,7 +582,7 @@ def test_texts_of_a_client_that_left_the_line_are_not_embedded(writing: Here, mo
         freed.set()
     with writing.client() as client:
         assert client.post("/v1/embeddings", json={**asked, "input": "last"}).status_code == 200
-    assert begun == [["first"], ["last"]]
+    assert started == [["first"], ["last"]]
 
 
 def test_questions_that_wait_and_those_that_run_are_counted_apart(

@@ -153,37 +153,29 @@ DEFAULT_TASK = Path("trimtab.toml")
 _TASK_NAMED_TWICE = "the task is named twice"
 
 
-def takes_options(**records: type[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Decorator of a command: gives it an option for every field of a dataclass, instead of a parameter that takes one.
+def takes_options(parameter: str, record: type[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Decorator of a command: an option for every field of a dataclass, in place of the parameter that takes one.
 
-    `records`: by parameter, the dataclass; its fields are annotated as parameters of a command are.
+    The fields are annotated as the parameters of a command are.
     """
+    hints = get_type_hints(record, include_extras=True)
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    options = [
+        inspect.Parameter(item.name, kind, default=item.default, annotation=hints[item.name]) for item in fields(record)
+    ]
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        options = {
-            parameter: [
-                inspect.Parameter(
-                    item.name,
-                    inspect.Parameter.POSITIONAL_OR_KEYWORD,
-                    default=item.default,
-                    annotation=get_type_hints(record, include_extras=True)[item.name],
-                )
-                for item in fields(record)
-            ]
-            for parameter, record in records.items()
-        }
-
         @functools.wraps(command)
-        def with_records(**values: Any) -> None:
-            for parameter, record in records.items():
-                values[parameter] = record(**{item.name: values.pop(item.name) for item in options[parameter]})
-            command(**values)
+        def with_record(**values: Any) -> None:
+            given = {option.name: values.pop(option.name) for option in options}
+            command(**values, **{parameter: record(**given)})
 
         signature = inspect.signature(command, eval_str=True)
-        parameters = [item for named in signature.parameters.values() for item in options.get(named.name, [named])]
-        with_records.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-        with_records.__annotations__ = {item.name: item.annotation for item in parameters}
-        return with_records
+        named = [options if item.name == parameter else [item] for item in signature.parameters.values()]
+        parameters = [item for group in named for item in group]
+        with_record.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+        with_record.__annotations__ = {item.name: item.annotation for item in parameters}
+        return with_record
 
     return decorate
 

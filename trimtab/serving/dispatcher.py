@@ -129,7 +129,7 @@ class Dispatcher:
         self._remember(model)
         self.models, self.canary = {model.id: model}, None
 
-    def begin_canary(self, canary: Canary, model: ServedModel) -> None:
+    def start_canary(self, canary: Canary, model: ServedModel) -> None:
         """Make a candidate answer the users that its canary assigns to it. Call it in the event loop only."""
         self._requests_of[model.worker] = {}
         self._remember(model)

@@ -181,7 +181,7 @@ class Follower:
         if self._candidate is not None and (open_canary is None or open_canary.number != self._candidate.canary.number):
             self._end_canary(dispatcher, loop)
         if open_canary is not None and self._candidate is None:
-            why = self._begin_canary(source, open_canary, dispatcher, loop)
+            why = self._start_canary(source, open_canary, dispatcher, loop)
             if why is not None:
                 _log_canary_end(log, source.reject(open_canary, why))
                 return
@@ -199,7 +199,7 @@ class Follower:
             if record is not None:
                 _log_canary_end(log, record)
 
-    def _begin_canary(
+    def _start_canary(
         self, source: CanarySource, canary: Canary, dispatcher: Dispatcher, loop: asyncio.AbstractEventLoop
     ) -> str | None:
         """Load a candidate, check it, and make it answer its users; return None, or why it cannot.
@@ -210,7 +210,7 @@ class Follower:
         try:
             with ExitStack() as stack, single_thread():
                 served = self._load_and_check(source.release(canary), stack, dispatcher, loop)
-                _run_in_loop(loop, dispatcher.begin_canary, canary, served)
+                _run_in_loop(loop, dispatcher.start_canary, canary, served)
                 self._candidate = _Candidate(canary=canary, served=served, resources=stack.pop_all())
         except Exception as error:
             is_local_fault = isinstance(error, OSError) and not isinstance(error, MissingError)

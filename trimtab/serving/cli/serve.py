@@ -68,7 +68,7 @@ FollowAliasOption = Annotated[
 PACKAGES = ("fastapi", "uvicorn", "prometheus_client")  # without which there is no server
 
 
-@takes_options(server=ServerOptions)
+@takes_options("server", ServerOptions)
 def command(
     words: ArmsArgument = None,
     task: TaskOption = DEFAULT_TASK,

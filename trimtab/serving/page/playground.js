@@ -15,7 +15,7 @@ const boxes = () => [...at("arms").querySelectorAll("input[type=checkbox]")];
 const chosen = () => boxes().filter((box) => box.checked).map((box) => arms.find((model) => model.id === box.value));
 const tell = (text) => at("told").append(el("p", {}, text));
 
-async function begin() {
+async function start() {
   try {
     arms = await models();
   } catch (error) {
@@ -316,4 +316,4 @@ at("anew").addEventListener("click", () => {
 at("arms").addEventListener("change", limit);
 new ResizeObserver(() => document.documentElement.style.setProperty("--ask", `${at("ask").offsetHeight}px`)).observe(at("ask"));
 
-const ready = begin();
+const ready = start();
