@@ -17,9 +17,9 @@ from trimtab.arms.online import open_online
 from trimtab.arms.session import Session, open_session
 from trimtab.arms.store import StoredQuestion
 from trimtab.arms.workspace import open_workspace
-from trimtab.base.codec import FORM, to_plain, write_record
+from trimtab.base.codec import to_plain, write_record
 from trimtab.base.errors import ContextLengthError, InputError, MissingError
-from trimtab.base.files import sha256_file
+from trimtab.base.files import FORM, sha256_file
 from trimtab.base.records import Calibration, Example, Message
 from trimtab.base.results import ArmResult, Cost, Estimate, Volume
 from trimtab.base.task import load_task, parse_arm
@@ -114,7 +114,6 @@ def test_a_model_that_is_not_the_one_a_bundle_was_made_with_is_named(
     for name, folder in (("model", tiny_model_folder), ("embedding", tiny_embedding_folder)):
         shutil.copytree(folder, tmp_path / name)
     file.write_text(json.dumps({**plain, "model": str(tmp_path / "model"), "embedding": str(tmp_path / "embedding")}))
-    assert open_bundle(tmp_path / "out").notes == ()
 
     def edited(name: str, old: str, new: str) -> None:
         changed, was = tmp_path / name, (tmp_path / name).read_bytes()
@@ -135,20 +134,6 @@ def test_a_model_that_is_not_the_one_a_bundle_was_made_with_is_named(
     said = r"was made with another weights of the base model \(model\.safetensors\) than this machine has"
     with pytest.raises(InputError, match=said):
         open_bundle(tmp_path / "out")
-
-
-def test_a_bundle_of_an_earlier_version_opens_and_says_that_its_models_are_not_checked(
-    session: Session, tmp_path: Path
-) -> None:
-    bundled(session, "prompt", tmp_path / "out", {})
-    file = tmp_path / "out" / "bundle.json"
-    plain = json.loads(file.read_text())
-    del plain["files"]
-    file.write_text(json.dumps(plain))
-    (note,) = open_bundle(tmp_path / "out", base=session.fresh_base()).notes
-    assert note.startswith(
-        f"{tmp_path / 'out'}: the bundle was exported by an earlier version of Trimtab, without the hashes"
-    )
 
 
 ODD: list[tuple[str, Any]] = [

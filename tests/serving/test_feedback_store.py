@@ -18,7 +18,7 @@ from forked import Forked, run
 from judged import judgement
 
 import trimtab
-from trimtab.base.errors import BusyError, InputError, MissingError, VersionError, os_error_message
+from trimtab.base.errors import BusyError, InputError, MissingError, os_error_message
 from trimtab.serving import database
 from trimtab.serving.feedback import FeedbackStore
 
@@ -269,14 +269,6 @@ def test_a_record_that_was_damaged_is_named(tmp_path: Path) -> None:
     change(file, "UPDATE trimtab_judgements SET record = '{'")
     with FeedbackStore(file) as store, pytest.raises(InputError, match="judgement broken is damaged"):
         store.all()
-
-
-def test_the_form_of_a_newer_version_is_refused(tmp_path: Path) -> None:
-    file = tmp_path / "feedback.db"
-    FeedbackStore(file).close()
-    change(file, "UPDATE trimtab_form SET number = 7")
-    with pytest.raises(VersionError, match=r"a newer version of Trimtab \(form 7, this one reads 1 to 2\)"):
-        FeedbackStore(file)
 
 
 @pytest.mark.parametrize("name", ["feedback.db", "feedback.db-wal", "feedback.db-journal"])

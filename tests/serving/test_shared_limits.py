@@ -127,7 +127,7 @@ def test_rows_of_a_server_that_runs_stay_though_nobody_asks_it(store: str, monke
         one.asked(3)
         one.exchange.run()
         with database.begin() as connection:
-            connection.execute(limits._tables().tables[limits._USE].update().values(at=0))
+            connection.execute(limits._SCHEMA.table(limits._USE).update().values(at=0))
         one.exchange.run()
         with servers(store, clock, 1) as (new,):
             assert list((new.exchange._known or {}).values()) == [3]

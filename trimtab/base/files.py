@@ -175,8 +175,12 @@ def require_parquet_form(metadata: Mapping[bytes, bytes] | None, path: Path) -> 
 
 def other_form(file: Path | str, form: object, own: int, remedy: str, line: int | None = None) -> VersionError:
     """Return the error for a file or database that has another form number than the one that is read, `own`."""
-    has = "no form number" if form is None else f"form {str(form)[:20]!r}" if isinstance(form, str) else f"form {form}"
-    return VersionError(f"has {has}, and this version of Trimtab reads form {own}", remedy, file=file, line=line)
+    if form is None:
+        problem = f"is damaged or of another version (no form number; this version of Trimtab reads form {own})"
+    else:
+        number = form if isinstance(form, int) else f"{str(form)[:20]!r}"
+        problem = f"has form {number}, and this version of Trimtab reads form {own}"
+    return VersionError(problem, remedy, file=file, line=line)
 
 
 def existing_folder(home: Path, name: str, what: str, listing: str) -> Path:

@@ -48,7 +48,7 @@ class CrawlStore:
                 raise other_form(path, form, FORM, "take it away; the crawl then begins anew")
             self._database.execute("pragma journal_mode = wal")
             self._database.execute("pragma synchronous = off")  # a killed process loses nothing by it
-            self._database.executescript(f"{_TABLES} pragma user_version = {FORM};")
+            self._database.executescript(f"pragma user_version = {FORM}; {_TABLES}")
             self._run = self._begin()
         except sqlite3.DatabaseError as error:
             raise InputError(f"is damaged ({error})", "take it away; the crawl then begins anew", file=path) from None
