@@ -46,7 +46,7 @@ serve: env models
 	@$(BIN)/trimtab serve $(ARMS) --task trimtab-demo-handbook/demo.toml
 
 test: env models
-	@$(PYTEST) -m "not cluster and not stress" $(OF_ROOM) $(PYTEST_ARGS)
+	@$(PYTEST) -m "not cluster and not stress and not other_processor" $(OF_ROOM) $(PYTEST_ARGS)
 
 # Kills at random moments, soaks, what hypothesis draws at great length, and the cluster below.
 test-stress: env models

@@ -27,17 +27,21 @@ from trimtab.base.task import load_task, parse_arm
 ASKED = Example(id="q", messages=(Message(role="user", content="Which bridge is old?"),), references=())
 
 
-@pytest.fixture
-def session(tiny_model_folder: Path, tiny_embedding_folder: Path, tmp_path: Path) -> Session:
-    (tmp_path / "documents").mkdir()
+def session_in(folder: Path, model: Path, embedding: Path) -> Session:
+    (folder / "documents").mkdir()
     for name in ("Aalen", "Bonn", "Celle", "Dachau"):
-        (tmp_path / "documents" / f"{name}.md").write_text(f"# {name}\nThe bridge of {name} is old.\n")
+        (folder / "documents" / f"{name}.md").write_text(f"# {name}\nThe bridge of {name} is old.\n")
     file = write_task(
-        *(tmp_path, tiny_model_folder, ["rag+few-shot"]),
+        *(folder, model, ["rag+few-shot"]),
         data='documents = ["documents/"]\nleakage = "report"',
-        base=f'embedding = "{tiny_embedding_folder}"',
+        base=f'embedding = "{embedding}"',
     )
     return open_session(open_workspace(load_task(file)))
+
+
+@pytest.fixture
+def session(tiny_model_folder: Path, tiny_embedding_folder: Path, tmp_path: Path) -> Session:
+    return session_in(tmp_path, tiny_model_folder, tiny_embedding_folder)
 
 
 def bundled(session: Session, name: str, folder: Path, chosen: dict[str, Any]) -> PromptBuilder:
@@ -227,11 +231,21 @@ def test_a_bundle_keeps_what_was_measured(session: Session, tmp_path: Path) -> N
     assert (saved.result, saved.volume) == (MEASURED, VOLUME)
 
 
+@pytest.fixture(scope="module")
+def measured_bundle(
+    tiny_model_folder: Path, tiny_embedding_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, str]:
+    """The record of a measured bundle, as a file that a test writes anew, and what is in it at first."""
+    folder = tmp_path_factory.mktemp("measured")
+    file, plain = with_measurement(session_in(folder, tiny_model_folder, tiny_embedding_folder), folder / "out")
+    return file, json.dumps(plain)
+
+
 @pytest.mark.parametrize(("field", "value"), ODD, ids=[f"{field}={str(value)[:20]!r}" for field, value in ODD])
 def test_odd_values_in_a_strangers_bundle_end_in_one_line(
-    field: str, value: Any, session: Session, tmp_path: Path
+    field: str, value: Any, measured_bundle: tuple[Path, str]
 ) -> None:
-    file, plain = with_measurement(session, tmp_path / "out")
+    file, plain = measured_bundle[0], json.loads(measured_bundle[1])
     *keys, last = field.split(".")
     at = plain
     for key in keys:
@@ -239,7 +253,7 @@ def test_odd_values_in_a_strangers_bundle_end_in_one_line(
     at[last] = value
     file.write_text(json.dumps(plain))
     with pytest.raises((InputError, MissingError)) as refused:
-        open_bundle(tmp_path / "out")
+        open_bundle(file.parent)
     assert str(refused.value).isprintable()
     assert len(str(refused.value)) < 1000
 

@@ -11,7 +11,6 @@ from tests_of_room import PACKAGE, ROOT, TESTS, files_of, main
 # Which tests reach a room through several imports, a helper or a string.
 DEPEND = {
     "decision": {"studies/test_study.py", "reports/test_page.py", "cli/test_cli.py"},
-    "measurement": {"decision/test_verdict.py", "serving/test_soak.py"},
     "serving": {"upkeep/test_canary_server.py"},
 }
 

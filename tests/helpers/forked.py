@@ -266,6 +266,7 @@ def execute(words: list[str]) -> None:
 
 def serve(descriptor: int) -> None:
     """What the first process does, and each that it forks."""
+    sys.path[0] = ""  # where this file was found
     for name in PRELOADED:
         importlib.import_module(name)
     assert threading.active_count() == 1, threading.enumerate()

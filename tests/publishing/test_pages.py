@@ -95,7 +95,9 @@ def test_no_content_raises(content: bytes) -> None:
 
 
 @pytest.mark.slow
-def test_a_page_that_hangs_a_parser_is_told_and_the_next_one_is_read() -> None:
+def test_a_page_that_hangs_a_parser_is_told_and_the_next_one_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trimtab.publishing.pages.SECONDS", 1)
+    monkeypatch.setattr("trimtab.publishing.pages.SECONDS_EACH", 1)
     hostile = page("<p " + " ".join(f"a{n}=1" for n in range(200_000)) + ">")
     assert hostile.unread is not None
     assert page(article(TEXT)).title == "A page"

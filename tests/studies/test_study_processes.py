@@ -23,7 +23,7 @@ ARMS = ["prompt", "slow", "few-shot"]
 SLOW = """
 [arm.slow]
 weights = "full"
-epochs = 200
+epochs = 60
 """
 
 

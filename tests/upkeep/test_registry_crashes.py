@@ -67,6 +67,7 @@ def test_nothing_acknowledged_is_lost_to_kills(tmp_path):
     assert told["acknowledged"]["move"] > 0
 
 
+@pytest.mark.stress
 def test_nor_in_postgresql(tmp_path, server):
     done, found = crashed(tmp_path / "found.json", "--postgres", server, cycles=10)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -75,6 +76,7 @@ def test_nor_in_postgresql(tmp_path, server):
     assert told["acknowledged"]["version"] > 0
 
 
+@pytest.mark.stress
 @pytest.mark.parametrize(("sabotage", "seen"), BROKEN.values(), ids=BROKEN)
 def test_the_script_sees_a_registry_that_is_wrong(tmp_path, sabotage, seen):
     done, found = crashed(tmp_path / "found.json", sabotage=sabotage, cycles=10)
