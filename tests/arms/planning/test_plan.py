@@ -29,7 +29,6 @@ from trimtab.arms.planning.plan import (
     largest_fitting_sample,
     load_plan,
     replan,
-    save_plan,
     seeds_that_fit,
     spendable,
     with_fewer_tests,
@@ -39,6 +38,7 @@ from trimtab.arms.planning.predict import SAMPLE, _Profiler, predict
 from trimtab.arms.search.context_search import TrialPlan
 from trimtab.arms.session import BATCH_ITEMS, Session, open_session
 from trimtab.arms.workspace import open_workspace
+from trimtab.base.codec import write_record
 from trimtab.base.records import Generation, Prompt
 from trimtab.base.task import load_task
 
@@ -247,7 +247,7 @@ def test_what_is_left_fits_and_a_larger_budget_leaves_out_no_more(rows, budget: 
 
 def test_a_kept_plan_comes_back_as_it_was(tmp_path: Path) -> None:
     plan = fit([arm("lora"), arm("prompt", epoch=0)], 100, 3)
-    save_plan(tmp_path / "plan.json", plan)
+    write_record(tmp_path / "plan.json", plan)
     assert load_plan(tmp_path / "plan.json") == plan
     assert load_plan(tmp_path / "none.json") is None
 
@@ -494,7 +494,7 @@ def test_looks_are_foretold_for_each_stage_that_has_them(tmp_path: Path, tiny_mo
 
 def test_a_plan_of_an_earlier_version_is_gone_on_with(tmp_path: Path) -> None:
     plan = fit([arm("lora")], None, 1)
-    save_plan(tmp_path / "plan.json", plan)
+    write_record(tmp_path / "plan.json", plan)
     plain = json.loads((tmp_path / "plan.json").read_text())
     for one in plain["arms"]:
         one["dev_seconds"] = 3.0  # of each look, told of the whole arm then
