@@ -10,18 +10,23 @@ READY := $(VENV)/.ready
 MODELS := smollm2-135m-q4 minilm-l6
 # One process more than cores: many tests wait for a server or a process. Each begins with its share of the
 # tests in their order and then takes from the others, so that what the tests of a file share is seldom made twice.
-PYTEST_ARGS ?= --dist worksteal -n $(shell $(PYTHON) -c 'import os; print(min(4, (os.cpu_count() or 1) + 1))')
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(4, (os.cpu_count() or 1) + 1))')
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --dist worksteal -n $(WORKERS)
+# More words for pytest, which take nothing of the above away: `make test PYTEST_ARGS="tests/data -x"`.
+PYTEST_ARGS ?=
+# `make test ROOM=decision`: the tests of that room, and those elsewhere that reach it by what they import.
+OF_ROOM = $(if $(ROOM),$$($(PYTHON) tests/helpers/tests_of_room.py $(ROOM) || echo no-room))
 # The rooms whose results hang on the processor and its kernels.
 KERNEL_ROOMS := tests/model tests/training tests/inference
 
-.PHONY: help demo serve test test-cluster test-fast test-processors check docs tutorials package env models clean
+.PHONY: help demo serve test test-stress test-cluster test-fast test-processors check docs tutorials package env models clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo    the main job on a bundled example, within minutes: verdict and report"
 	@echo "make serve   the example behind an API, with a page to talk to; ARMS=all for every arm that make demo measured"
-	@echo "make test    every test, the real small model included"
+	@echo "make test    every test, the real small model included; ROOM=decision for a room and what depends on it"
+	@echo "make test-stress  kills, soaks, long fuzzing and the cluster, apart; its time stands in CONTRIBUTING.md"
 	@echo "make test-cluster  studies on a cluster whose processes and machines are killed; some minutes"
 	@echo "make test-fast  tests without a model, quick ones: data, measurement, decision, reports, command line"
 	@echo "make test-processors  tests of model, training and inference again: without a C compiler, with AVX2 alone, without AMX"
@@ -41,25 +46,30 @@ serve: env models
 	@$(BIN)/trimtab serve $(ARMS) --task trimtab-demo-handbook/demo.toml
 
 test: env models
-	@$(PYTEST) $(PYTEST_ARGS) -m "not cluster"
+	@$(PYTEST) -m "not cluster and not stress and not other_processor" $(OF_ROOM) $(PYTEST_ARGS)
 
-# A Ray cluster on this machine, whose processes and nodes are killed: some minutes.
+# Kills at random moments, soaks, what hypothesis draws at great length, and the cluster below.
+test-stress: env models
+	@TRIMTAB_FUZZ=20000 $(PYTEST) -m "(stress or fuzz or hypothesis) and not cluster" --hypothesis-profile many $(OF_ROOM) $(PYTEST_ARGS)
+	@$(MAKE) --no-print-directory test-cluster
+
+# A Ray cluster on this machine, whose processes and nodes are killed: some minutes, one test at a time.
 test-cluster: env
-	@$(PYTEST) -m cluster tests/scale
+	@$(PYTEST) -n 0 -m cluster tests/scale $(PYTEST_ARGS)
 
 # Without those marked `slow` (tests/conftest.py): no model has to be pulled.
 test-fast: env
-	@$(PYTEST) $(PYTEST_ARGS) -m "not slow and not cluster"
+	@$(PYTEST) -m "not slow and not cluster and not stress" $(OF_ROOM) $(PYTEST_ARGS)
 
 # The code that other machines run: plain torch where there is no C compiler; kernels and torch for AVX2 alone; and, on a processor
 # with AMX, the kernels that are built where there is none, in the room that they lie in. What is the same on every processor is left
 # out; where torch stays as it is, what asks for no kernel, too.
 test-processors: env models
-	@CC= $(PYTEST) $(PYTEST_ARGS) -m "not no_kernels and not any_processor" $(KERNEL_ROOMS)
+	@CC= $(PYTEST) -m "not no_kernels and not any_processor and not stress" $(KERNEL_ROOMS) $(PYTEST_ARGS)
 	@CC="cc -U__AVX512BF16__" ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 \
-		$(PYTEST) $(PYTEST_ARGS) -m "not any_processor" $(KERNEL_ROOMS)
+		$(PYTEST) -m "not any_processor and not stress" $(KERNEL_ROOMS) $(PYTEST_ARGS)
 	@! grep -qs amx_bf16 /proc/cpuinfo || CC="cc -U__AMX_BF16__" \
-		$(PYTEST) $(PYTEST_ARGS) -m "not no_kernels and not any_processor" tests/model
+		$(PYTEST) -m "not no_kernels and not any_processor and not stress" tests/model $(PYTEST_ARGS)
 
 check: env
 	@$(BIN)/ruff check .

@@ -29,7 +29,7 @@ from typing import Any
 
 import torch
 import transformers
-from processor import kind, machine
+from shared import SHARED, kind, machine
 from train_vs_trl import KEEPS_MEMORY
 from transformers import AutoModelForCausalLM, AutoTokenizer, ContinuousBatchingConfig, GenerationConfig
 
@@ -44,7 +44,7 @@ from trimtab.model.fast.patch import accelerate
 from trimtab.model.load import load_base
 
 ROOT = Path(__file__).resolve().parents[1]
-DATA, RESULT = ROOT.parent / "shared" / "data", ROOT / "benchmarks" / "results" / "answering.json"
+RESULT = ROOT / "benchmarks" / "results" / "answering.json"
 MODEL, SHOT_TOKENS, NEW_TOKENS = "smollm2-135m-q4", 600, 64
 SYSTEM = "Solve the problem step by step. End with #### and the number."
 BATCH, STREAM_TOKENS, LENGTHS = 32, 128, (8, 256)
@@ -339,7 +339,7 @@ def main() -> None:
     parser.add_argument("--rows", default=",".join(ROWS), help="which, with commas between")
     parser.add_argument("--count", type=int, help="of prompts, in place of each row's own number")
     parser.add_argument("--rounds", type=int, default=1, help="of A B B A")
-    parser.add_argument("--data", type=Path, default=DATA, help="folder of gsm8k.*.jsonl and banking77.test.csv")
+    parser.add_argument("--data", type=Path, default=SHARED, help="folder of gsm8k.*.jsonl and banking77.test.csv")
     parser.add_argument("--out", type=Path, default=RESULT)
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     arguments = parser.parse_args()

@@ -108,16 +108,16 @@ def _audited(kind: str, count: int, source: Path) -> tuple[float, float, str]:
 
 def recall(kind: str, count: int, source: Path) -> dict[str, Any]:
     """Join rows exactly and by MinHash, in this process."""
-    from trimtab.data import join
+    from trimtab.data import similarity_join
     from trimtab.data.duplicates import normalise_text
     from trimtab.data.shingles import Shingles
 
     shingles = Shingles(list(dict.fromkeys(map(normalise_text, KINDS[kind](count, source)))))
     found: dict[str, Any] = {"rows": count}
     for name, most in (("exact", 1e18), ("minhash", 0.0)):
-        join.PRODUCTS_A_FEATURE = join.FEW_PRODUCTS = most  # type: ignore[assignment]
+        similarity_join.PRODUCTS_A_FEATURE = similarity_join.FEW_PRODUCTS = most  # type: ignore[assignment]
         began = time.process_time()
-        pairs, _ = join.join_within(shingles, len(shingles.size))
+        pairs, _ = similarity_join.join_within(shingles, len(shingles.size))
         found |= {f"{name}_pairs": len(pairs), f"{name}_processor_seconds": round(time.process_time() - began, 2)}
     return found | {"recall": round(found["minhash_pairs"] / found["exact_pairs"], 4)}
 

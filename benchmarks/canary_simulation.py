@@ -23,7 +23,8 @@ from typing import Any
 import numpy as np
 
 from trimtab.base.files import write_json
-from trimtab.measurement.user_comparison import (
+from trimtab.upkeep.canary import GUARD_LEVEL
+from trimtab.upkeep.user_comparison import (
     Numbers,
     always_valid_lower_bound,
     compare_users,
@@ -31,7 +32,6 @@ from trimtab.measurement.user_comparison import (
     users_needed,
     variance_behind,
 )
-from trimtab.upkeep.canary import GUARD_LEVEL
 
 RESULT = Path(__file__).parent / "results" / "canary_simulation.json"
 LOOKS = 20

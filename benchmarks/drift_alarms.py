@@ -34,15 +34,15 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
-from trimtab.base.drift import Signal
 from trimtab.base.files import write_json
 from trimtab.base.records import Document
 from trimtab.data.markdown import parse_markdown
-from trimtab.measurement.drift import Vectors, drift_test
 from trimtab.model.catalog import resolve
 from trimtab.retrieval.chunk import chunk_document
 from trimtab.retrieval.embed import Embedder, embedded_text
 from trimtab.upkeep.drift import REFERENCE, window_statistics
+from trimtab.upkeep.drift_report import Signal
+from trimtab.upkeep.drift_tests import Vectors, drift_test
 
 HERE = Path(__file__).parent
 RESULT = HERE / "results" / "drift_alarms.json"

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from best_weights import SHARED
+from shared import SHARED
 
 from trimtab import study
 from trimtab.base.codec import to_plain

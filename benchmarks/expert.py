@@ -30,8 +30,7 @@ from statistics import mean
 from typing import Any
 
 import torch
-from best_weights import SHARED, TASKS, copy_demo
-from processor import machine
+from shared import SHARED, TASKS, machine, write_task
 from train_vs_trl import peer_python
 
 from trimtab.arms.artifacts import Allowance
@@ -149,7 +148,7 @@ def laid_out(name: str, source: Path, effort: str) -> Iterator[tuple[Session, Pa
     """A task's rows in a folder of their own, opened and cut."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        file = copy_demo(name, source, folder)
+        file = write_task(name, source, folder)
         file.write_text(f'{file.read_text(encoding="utf-8")}effort = "{effort}"\n', encoding="utf-8")
         session = open_session(open_workspace(load_task(file)))
         cut(session)

@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize
+from shared import SHARED
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
@@ -33,7 +34,7 @@ from trimtab.base.grammar import SENTENCE
 from trimtab.base.machine import describe_machine, versions
 from trimtab.base.records import Document, Example, Section
 from trimtab.base.task import load_task
-from trimtab.measurement.contains import contains, stands_in
+from trimtab.measurement.contains import match, stands_in
 from trimtab.model.catalog import resolve
 from trimtab.retrieval.embed import Embedder
 from trimtab.retrieval.extract import CALIBRATION, DEPTH, FEATURES, WEIGHTS, Extractor, names_in, stems
@@ -41,7 +42,6 @@ from trimtab.retrieval.index import Index
 from trimtab.retrieval.search import candidates
 
 ROOT = Path(__file__).resolve().parents[1]
-SHARED = ROOT.parent / "shared" / "data"
 RESULT = ROOT / "benchmarks" / "results" / "extract.json"
 EMBEDDING, MONTH = "minilm-l6", "2026-07"
 FITTED, PENALTY = ("xquad", "endoflife"), 1e-4
@@ -158,14 +158,14 @@ def scored(extractor: Extractor, asked: Sequence[Asked], *, without: bool) -> li
                     if not _is(index.passages[name].document, one.document)
                 }
                 cosines = dict(sorted(others.items(), key=lambda pair: -pair[1])[: 2 * DEPTH])
-            names, features_CF = extractor.features(one.question, cosines)
+            names, features_CF = extractor.scorer.features(one.question, cosines)
             named = names_in(one.question)
             strange = [all(without and _is(name, one.document) for name in standing.get(word, ())) for word in named]
             texts = [] if without else [index.passages[name].text for name in names]
             holds = [any(stands_in(text, right) for right in one.references) for text in texts] or [False] * len(names)
-            right = [any(contains(text, right, one.question) for right in one.references) for text in texts] or [
-                False
-            ] * len(names)
+            right = [
+                any(match(text, right, one.question) == "right" for right in one.references) for text in texts
+            ] or [False] * len(names)
             if names:
                 found.append(
                     Scored(

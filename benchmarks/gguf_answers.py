@@ -15,7 +15,7 @@ from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
 
-from processor import machine
+from shared import machine
 
 from trimtab import export, train
 from trimtab.base.codec import to_plain

@@ -3,13 +3,15 @@
 The wheel is built from this clone and installed by uv, with its own settings. The core is installed into new
 environments with an empty and with a filled cache. Then each extra is installed on top of the core and taken off
 again. Sizes are those of the installed files. Seconds hang on the network and the load, which the result names; pip
-takes longer, most of it to choose versions.
+takes longer, most of it to choose versions. UV_FIND_LINKS and UV_CONSTRAINT name a CPU build of torch; without them
+PyPI's on Linux is one for CUDA.
 
-    python benchmarks/installation.py
+    python benchmarks/installation.py [--out FILE]
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
@@ -69,6 +71,9 @@ def described(found: dict[str, Any]) -> dict[str, Any]:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=RESULT)
+    out = parser.parse_args().out
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"].keys() - {"dev"}
     load = [os.getloadavg()[0]]
     with tempfile.TemporaryDirectory() as name:
@@ -102,7 +107,7 @@ def main() -> None:
                 run(python, "-m", "pip", "uninstall", "--quiet", "--yes", *added)
             load.append(os.getloadavg()[0])
             result["load"] = [round(min(load), 1), round(max(load), 1)]
-            write_json(RESULT, result)
+            write_json(out, result)
 
 
 if __name__ == "__main__":

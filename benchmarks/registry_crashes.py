@@ -41,16 +41,15 @@ from multiprocessing.sharedctypes import RawArray
 from pathlib import Path
 from typing import Any
 
-import alembic.command
-import sqlalchemy.dialects.sqlite
+import sqlalchemy
 from sqlalchemy import Engine, event
 
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.files import read_json, write_atomic, write_json
 from trimtab.base.machine import describe_machine
 from trimtab.base.task import Task, load_task
-from trimtab.base.versions import Lineage, Version
 from trimtab.upkeep.registry import Registry, registry
+from trimtab.upkeep.versions import Lineage, Version
 
 RESULT = Path(__file__).resolve().parent / "results" / "registry_crashes.json"
 ALIASES = ("production", "candidate")
@@ -355,7 +354,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULT)
     given = parser.parse_args()
     store = "postgresql" if given.postgres else "sqlite"
-    libraries = {"sqlite": sqlite3.sqlite_version, "sqlalchemy": sqlalchemy.__version__, "alembic": alembic.__version__}
+    libraries = {"sqlite": sqlite3.sqlite_version, "sqlalchemy": sqlalchemy.__version__}
     before = (read_json(given.out) if given.out.is_file() else {}).get(store, {})
     if before.get("writers") not in (None, given.writers):
         parser.error(f"{given.out} holds cycles of {before['writers']} writers")

@@ -28,7 +28,7 @@ import numpy as np
 
 from trimtab.base.files import read_json, write_atomic, write_json
 from trimtab.base.machine import describe_machine, versions
-from trimtab.data.minhash import KEYS
+from trimtab.data.similarity_join import KEYS
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"

@@ -23,11 +23,10 @@ from statistics import median
 from typing import Any
 
 import torch
-from processor import machine
+from shared import machine
 
-from trimtab.base.cgroups import cores
 from trimtab.base.files import write_json
-from trimtab.base.machine import versions
+from trimtab.base.machine import cores, versions
 from trimtab.base.progress import Progress
 from trimtab.base.records import Encoded
 from trimtab.model import process_group

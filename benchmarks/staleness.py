@@ -34,8 +34,8 @@ from statistics import fmean
 from typing import Any
 
 import numpy as np
-from processor import machine
 from scipy.optimize import brentq, minimize
+from shared import SHARED, machine
 from simulated import plain_answer
 
 from trimtab.arms.answerers import ReadyArm, ready_arm
@@ -57,7 +57,7 @@ from trimtab.measurement.evaluate import score_text
 from trimtab.measurement.figures import score_estimate
 
 HERE = Path(__file__).resolve().parent
-SOURCE = HERE.parents[1] / "shared" / "data" / "endoflife"
+SOURCE = SHARED / "endoflife"
 RUNS, RESULT = HERE / "results" / "staleness_runs.jsonl", HERE / "results" / "staleness.json"
 ARMS = ("extract", "lora+rag", "rag", "lora-docs")
 POLICIES = ("replaced", "kept beside", "not updated")

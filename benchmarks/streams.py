@@ -32,9 +32,8 @@ from typing import Any
 
 import httpx
 import psutil
-from best_weights import SHARED
-from processor import machine
 from serving_load import PATH, Server, serving
+from shared import SHARED, machine
 
 from trimtab.base.files import write_json
 from trimtab.base.machine import versions

@@ -3,7 +3,6 @@ on.
 
     python benchmarks/studies.py handbook             # a bundled example's cut; spam, style
     python benchmarks/studies.py banking77            # lays out the public data, runs the study
-    python benchmarks/studies.py banking77-10m        # the same data with effort standard and a budget of ten minutes
     python benchmarks/studies.py handbook-documents   # arms that retrieve, beside tuning; xquad-documents, endoflife
     python benchmarks/studies.py sums                 # made sums: what a reward adds to examples
     python benchmarks/studies.py handbook --from trimtab-demo-handbook/.trimtab/studies/ID --conditions "make demo"
@@ -29,7 +28,7 @@ from trimtab.studies.demo import copy_demo
 
 HERE = Path(__file__).parent
 DEMOS = ("handbook", "spam", "style")
-NAMES = (*DEMOS, "handbook-documents", "banking77", "banking77-10m", "xquad", "xquad-documents", "endoflife", "sums")
+NAMES = (*DEMOS, "handbook-documents", "banking77", "xquad", "xquad-documents", "endoflife", "sums")
 OF_DOCUMENTS = ("handbook-documents", "xquad-documents", "endoflife")  # of whose answers it is told what is invented
 DOCUMENT_ARMS = """[study]
 arms = ["extract", "rag", "rag+quote", "lora", "lora+rag"]
@@ -77,17 +76,14 @@ def run(name: str) -> Path:
     else:
         place = Path("real-data")
         subprocess.run([sys.executable, str(HERE.parent / "docs" / "make_real_data.py"), str(place)], check=True)
-        data, _, budget = name.partition("-")
+        data, _, kind = name.partition("-")
         task = place / f"{data}.toml"
-        if budget == "documents":  # a smaller test, scored by what an answer holds, since a whole sentence may answer
+        if kind == "documents":  # a smaller test, scored by what an answer holds, since a whole sentence may answer
             task, plain = place / f"{name}.toml", task.read_text("utf-8")
             plain = (
                 plain[: plain.index("[study]")].replace("token_f1", "contains").replace("test = 0.25", "test = 0.15")
             )
             task.write_text(plain + DOCUMENT_ARMS.replace("epochs = 1", "epochs = 0.4"), "utf-8")
-        elif budget:
-            task = place / f"{name}.toml"
-            task.write_text(f'{(place / f"{data}.toml").read_text()}effort = "standard"\nbudget = "{budget}"\n')
         subprocess.run([*command, "study", "--task", str(task)], check=False)  # 1: not shown
     studies = place / ".trimtab" / "studies"
     return studies / (studies / "latest").read_text().strip()

@@ -23,10 +23,10 @@ from pathlib import Path
 
 from trimtab.base.files import write_json
 from trimtab.base.machine import describe_machine
-from trimtab.base.surface import Site, SurfaceFinding
 from trimtab.publishing.checks import CHECKS, findings_of
 from trimtab.publishing.crawl import crawl
 from trimtab.publishing.pages import read_pages
+from trimtab.publishing.records import Site, SurfaceFinding
 from trimtab.publishing.rendering import with_rendered
 from trimtab.publishing.site_pages import CrawledPages
 

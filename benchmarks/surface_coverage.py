@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from extract import SETS, SHARED, Asked
+from extract import SETS, Asked
+from shared import SHARED
 from sklearn.metrics import adjusted_rand_score
 
 from trimtab.base.files import write_json

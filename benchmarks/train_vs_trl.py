@@ -29,14 +29,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from processor import kind, machine
+from shared import SHARED, kind, machine
 
 from trimtab.base.files import write_json
 from trimtab.model.catalog import resolve
 
 ROOT = Path(__file__).resolve().parents[1]
 PEERS = ROOT / "benchmarks" / ".peers"
-SOURCE = ROOT.parent / "shared" / "data"
 RESULT = ROOT / "benchmarks" / "results" / "train_vs_trl.json"
 MODEL, RANK = "smollm2-135m-q4", 16
 
@@ -202,7 +201,7 @@ def measured(name: str, work: Work, options: argparse.Namespace) -> dict[str, An
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("works", nargs="*", help=f"of {', '.join(WORKS)}; all unless given")
-    options.add_argument("--source", type=Path, default=SOURCE, help="where the public files lie")
+    options.add_argument("--source", type=Path, default=SHARED, help="where the public files lie")
     options.add_argument("--steps", type=int, help="measured optimizer steps of each run, in place of each work's own")
     options.add_argument("--rounds", type=int, default=1, help="times that both sides run twice, A B B A")
     options.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))

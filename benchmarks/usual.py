@@ -21,8 +21,8 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from best_weights import SHARED, TASKS
 from expert import TRAIN, laid_out, scores
+from shared import SHARED, TASKS
 
 from trimtab.arms.artifacts import Allowance
 from trimtab.arms.recipe import LEAST_STEPS, recipe_for

@@ -173,12 +173,12 @@ PAGES = {"cli.md": cli, "task-file.md": task_file, "http.md": http, "rooms.md": 
 
 
 def architecture() -> str:
-    """The page of the architecture with a table of files in the section of every room but `cli`."""
+    """The page of the architecture with a table of files in the section of every room."""
     parts = re.split(r"(?m)^(?=## )", ARCHITECTURE.read_text(encoding="utf-8"))
     table = re.compile(r"(?m)^\| file \| what it does \|\n(?:^\|.*\n)+")
     for number, part in enumerate(parts):
         room = re.match(r"## `trimtab/(\w+)/`", part)
-        if room and room[1] != "cli":
+        if room:
             parts[number] = table.sub(lambda _, room=room[1]: files_of(room), part, count=1)  # type: ignore[misc]
     return "".join(parts)
 
@@ -189,7 +189,7 @@ def files_of(room: str) -> str:
     home = ROOT / "trimtab" / room
     for file in sorted((*home.rglob("*.py"), *home.rglob("*.c")), key=lambda one: (len(one.parts), one)):
         text = file.read_text(encoding="utf-8")
-        if file.name == "__init__.py" or "migrations" in file.parts:
+        if file.name == "__init__.py":
             continue
         if file.suffix == ".c":
             said = re.sub(r"(?m)^// ?", "", re.match(r"(?:// ?.+\n)+", text)[0])  # type: ignore[index]

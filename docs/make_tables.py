@@ -202,17 +202,18 @@ def _beside(on: dict[str, dict[str, Any]], names: Sequence[str]) -> Iterator[tup
 def beside_others() -> list[str]:
     """How much of its speed training keeps while other programs run."""
     told = []
-    for where, found in (load("lanes") or {}).items():
+    result = load("busy_machine") or {}
+    for where, found in result.get("training", {}).items():
         quiet, *busy = (run["tokens_per_second"] for run in found["runs"])
         kept = [
             [f"{one[way] / quiet['side by side']:.2f}" for one in busy] for way in ("side by side", "one after another")
         ]
         told.append(
-            f"Training beside programs that are always busy (`benchmarks/lanes.py`, {where}, two cores): "
+            f"Training beside programs that are always busy (`benchmarks/busy_machine.py`, {where}, two cores): "
             f"LoRA keeps {kept[0][0]} of its speed beside one and {kept[0][1]} beside three, about its share of "
             f"the cores; with all threads on one pass after another it kept {kept[1][0]} and {kept[1][1]}."
         )
-    answering = load("free_cores")
+    answering = result.get("answering")
     if answering:
         speeds = {(row["beside"], row["what"]): row["tokens_per_second"] for row in answering["rows"]}
         quiet = speeds["nothing", "one stream"]["free cores"]
@@ -221,7 +222,7 @@ def beside_others() -> list[str]:
             for beside in ("one", "three")
         }
         told.append(
-            f"One stream of answers (`benchmarks/free_cores.py`, {answering['machine']['processor']}, two cores) "
+            f"One stream of answers (`benchmarks/busy_machine.py`, {answering['machine']['processor']}, two cores) "
             f"keeps {kept['one'][0]} and {kept['three'][0]}; on all threads it kept {kept['one'][1]} and "
             f"{kept['three'][1]}."
         )
@@ -476,6 +477,10 @@ WHY = {
     "triton": "xgrammar needs it on Linux; CUDA builds of torch bring it anyway",
     "SQLAlchemy": "the stores of users' feedback and of versions",
     "pandas": "results as DataFrames",
+    "ray": "arms on several machines",
+    "playwright": "the driver of a browser, with Node inside",
+    "xllamacpp": "llama.cpp itself",
+    "botocore": "s3fs needs it",
     "bitsandbytes": "weights in 4 bits",
     "pillow": "python-pptx, which reads PowerPoint, needs it",
 }
@@ -498,9 +503,12 @@ def installation() -> str:
     for name, mb in sorted(large.items(), key=lambda item: -item[1]):
         lines.append(f"| {name} | {mb:,} | {WHY.get(name, 'a package above needs it')} |")
     load_then = " to ".join(f"{one:.0f}" for one in found["load"])
-    said = f"Measured by `benchmarks/installation.py` with torch {found['torch']}; a CUDA build takes some 3 GB more."
-    said += (
-        " Sizes are those of the installed files. The seconds are those of uv and hang on the network; load "
+    cuda = load("installation_cuda")
+    said = (
+        f"Measured by `benchmarks/installation.py` with torch {found['torch']}; with the CUDA build of torch "
+        f"{cuda['torch']} the core has {cuda['core']['packages']} packages and {cuda['core']['mb']:,} MB, and "
+        f"`[structured]` adds {cuda['extras']['structured']['mb']} MB. Sizes are those of the installed files. The "
+        "seconds are those of uv and hang on the network and the load, which was "
         f"{load_then} on {found['machine']['cores']} cores."
     )
     return "\n".join([*lines, "", said])

@@ -23,10 +23,24 @@ from hypothesis import settings
 sys.path[:0] = [str(Path(__file__).parent / "helpers")]
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it, and tests send it
 os.environ["XDG_CONFIG_HOME"] = os.devnull  # nobody's own configuration decides a test
-settings.register_profile("untimed", deadline=None)  # how long an example takes is the machine's business
-settings.load_profile("untimed")
+# How long an example takes is the machine's business. `make test-stress` draws many (--hypothesis-profile).
+settings.register_profile("few", deadline=None, max_examples=20)
+settings.register_profile("many", deadline=None, max_examples=500)
+settings.load_profile("few")
 os.environ["HF_HUB_OFFLINE"] = "1"  # before anything imports huggingface_hub
 os.environ["TRIMTAB_DEVICE_CHECK"] = "0"  # many tests have a cache of their own, and each would check the machine again
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--times", metavar="FILE", help="write processor and wall time of every test to FILE, as JSON")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.option.times:
+        from times_of_tests import TimesOfTests
+
+        config.pluginmanager.register(TimesOfTests(config.option.times))
+
 
 _connect, _connect_ex = socket.socket.connect, socket.socket.connect_ex
 

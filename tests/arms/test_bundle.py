@@ -17,9 +17,9 @@ from trimtab.arms.online import open_online
 from trimtab.arms.session import Session, open_session
 from trimtab.arms.store import StoredQuestion
 from trimtab.arms.workspace import open_workspace
-from trimtab.base.codec import FORM, to_plain, write_record
+from trimtab.base.codec import to_plain, write_record
 from trimtab.base.errors import ContextLengthError, InputError, MissingError
-from trimtab.base.files import sha256_file
+from trimtab.base.files import FORM, sha256_file
 from trimtab.base.records import Calibration, Example, Message
 from trimtab.base.results import ArmResult, Cost, Estimate, Volume
 from trimtab.base.task import load_task, parse_arm
@@ -27,17 +27,21 @@ from trimtab.base.task import load_task, parse_arm
 ASKED = Example(id="q", messages=(Message(role="user", content="Which bridge is old?"),), references=())
 
 
-@pytest.fixture
-def session(tiny_model_folder: Path, tiny_embedding_folder: Path, tmp_path: Path) -> Session:
-    (tmp_path / "documents").mkdir()
+def session_in(folder: Path, model: Path, embedding: Path) -> Session:
+    (folder / "documents").mkdir()
     for name in ("Aalen", "Bonn", "Celle", "Dachau"):
-        (tmp_path / "documents" / f"{name}.md").write_text(f"# {name}\nThe bridge of {name} is old.\n")
+        (folder / "documents" / f"{name}.md").write_text(f"# {name}\nThe bridge of {name} is old.\n")
     file = write_task(
-        *(tmp_path, tiny_model_folder, ["rag+few-shot"]),
+        *(folder, model, ["rag+few-shot"]),
         data='documents = ["documents/"]\nleakage = "report"',
-        base=f'embedding = "{tiny_embedding_folder}"',
+        base=f'embedding = "{embedding}"',
     )
     return open_session(open_workspace(load_task(file)))
+
+
+@pytest.fixture
+def session(tiny_model_folder: Path, tiny_embedding_folder: Path, tmp_path: Path) -> Session:
+    return session_in(tmp_path, tiny_model_folder, tiny_embedding_folder)
 
 
 def bundled(session: Session, name: str, folder: Path, chosen: dict[str, Any]) -> PromptBuilder:
@@ -114,7 +118,6 @@ def test_a_model_that_is_not_the_one_a_bundle_was_made_with_is_named(
     for name, folder in (("model", tiny_model_folder), ("embedding", tiny_embedding_folder)):
         shutil.copytree(folder, tmp_path / name)
     file.write_text(json.dumps({**plain, "model": str(tmp_path / "model"), "embedding": str(tmp_path / "embedding")}))
-    assert open_bundle(tmp_path / "out").notes == ()
 
     def edited(name: str, old: str, new: str) -> None:
         changed, was = tmp_path / name, (tmp_path / name).read_bytes()
@@ -135,20 +138,6 @@ def test_a_model_that_is_not_the_one_a_bundle_was_made_with_is_named(
     said = r"was made with another weights of the base model \(model\.safetensors\) than this machine has"
     with pytest.raises(InputError, match=said):
         open_bundle(tmp_path / "out")
-
-
-def test_a_bundle_of_an_earlier_version_opens_and_says_that_its_models_are_not_checked(
-    session: Session, tmp_path: Path
-) -> None:
-    bundled(session, "prompt", tmp_path / "out", {})
-    file = tmp_path / "out" / "bundle.json"
-    plain = json.loads(file.read_text())
-    del plain["files"]
-    file.write_text(json.dumps(plain))
-    (note,) = open_bundle(tmp_path / "out", base=session.fresh_base()).notes
-    assert note.startswith(
-        f"{tmp_path / 'out'}: the bundle was exported by an earlier version of Trimtab, without the hashes"
-    )
 
 
 ODD: list[tuple[str, Any]] = [
@@ -242,11 +231,21 @@ def test_a_bundle_keeps_what_was_measured(session: Session, tmp_path: Path) -> N
     assert (saved.result, saved.volume) == (MEASURED, VOLUME)
 
 
+@pytest.fixture(scope="module")
+def measured_bundle(
+    tiny_model_folder: Path, tiny_embedding_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, str]:
+    """The record of a measured bundle, as a file that a test writes anew, and what is in it at first."""
+    folder = tmp_path_factory.mktemp("measured")
+    file, plain = with_measurement(session_in(folder, tiny_model_folder, tiny_embedding_folder), folder / "out")
+    return file, json.dumps(plain)
+
+
 @pytest.mark.parametrize(("field", "value"), ODD, ids=[f"{field}={str(value)[:20]!r}" for field, value in ODD])
 def test_odd_values_in_a_strangers_bundle_end_in_one_line(
-    field: str, value: Any, session: Session, tmp_path: Path
+    field: str, value: Any, measured_bundle: tuple[Path, str]
 ) -> None:
-    file, plain = with_measurement(session, tmp_path / "out")
+    file, plain = measured_bundle[0], json.loads(measured_bundle[1])
     *keys, last = field.split(".")
     at = plain
     for key in keys:
@@ -254,7 +253,7 @@ def test_odd_values_in_a_strangers_bundle_end_in_one_line(
     at[last] = value
     file.write_text(json.dumps(plain))
     with pytest.raises((InputError, MissingError)) as refused:
-        open_bundle(tmp_path / "out")
+        open_bundle(file.parent)
     assert str(refused.value).isprintable()
     assert len(str(refused.value)) < 1000
 

@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from study_tasks import write_task
 
@@ -37,7 +37,6 @@ def generations(rows: list[tuple[float, ...]], sureness: float = 1.0) -> list[Ge
 SCORES = st.lists(st.tuples(*[st.floats(-3, 3) for _ in LABELS]), min_size=24, max_size=40)
 
 
-@settings(deadline=None, max_examples=40)
 @given(SCORES, st.floats(0.5, 3), st.data())
 def test_a_surer_model_with_the_same_order_is_as_good(rows, sureness, data):
     right = data.draw(st.lists(st.sampled_from(LABELS), min_size=len(rows), max_size=len(rows)))

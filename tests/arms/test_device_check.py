@@ -19,9 +19,9 @@ from trimtab.base.files import cache_root
 from trimtab.base.task import load_task
 from trimtab.model import device_record
 from trimtab.model.device_record import CheckRow, DeviceCheck, check_summary, keep, kept_check, usable_device
+from trimtab.model.devices import choose_precision
 from trimtab.model.kernels import build
 from trimtab.model.load import load_base
-from trimtab.model.precision import choose_precision
 
 # Answers as the real script does, with rows of its own, and counts its starts; or ends as one that crashes does.
 SCRIPT = """
@@ -175,7 +175,7 @@ def switched_off(*off: str, device: str = "cpu") -> DeviceCheck:
 def test_bf16_that_is_switched_off_is_not_chosen_and_refused_where_it_is_asked_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("trimtab.model.precision.faster_in_bf16", lambda device: True)
+    monkeypatch.setattr("trimtab.model.devices.faster_in_bf16", lambda device: True)
     assert choose_precision("auto") == "bf16"
     switched_off("bf16")
     assert choose_precision("auto") == choose_precision("fp32") == "fp32"

@@ -3,7 +3,6 @@ off what it is of."""
 
 import ctypes
 import json
-import subprocess
 import sys
 from dataclasses import replace
 from functools import partial
@@ -12,6 +11,7 @@ from typing import Any
 import own_device
 import pytest
 import torch
+from forked import run
 
 from trimtab.arms import device_parts
 from trimtab.arms.device_parts import FAMILIES, PARTS, Reference, Variant, check_part
@@ -28,7 +28,7 @@ GARBLED = (ctypes.c_uint16 * 2)(0x4500, 0x4500)  # 2,048 as bfloat16, twice; abo
 @pytest.fixture(scope="module")
 def rows_of_own_device() -> dict[str, list[CheckRow]]:
     """What a check finds on a device of one's own, by fault; under "" what it finds without one."""
-    done = subprocess.run([sys.executable, own_device.__file__], capture_output=True, text=True)
+    done = run([sys.executable, own_device.__file__])
     assert done.returncode == 0, done.stderr
     return {name: [from_plain(CheckRow, row) for row in rows] for name, rows in json.loads(done.stdout).items()}
 

@@ -66,10 +66,3 @@ def test_labels_that_are_not_merged_leave_what_was_made_before_as_it_is() -> Non
     assert not [key for key in task_settings(Task.model_validate(tables)) if key.startswith("labels.")]
     merged = Task.model_validate({**tables, "labels": {"merge": {"A": "a"}}})
     assert task_settings(merged)["labels.merge.A"] == '"a"'
-
-
-def test_what_a_server_keeps_is_no_setting_of_an_arm() -> None:
-    tables = {"task": {"kind": "answer"}, "data": {"examples": ["a.csv"]}, "base": {"model": "m"}}
-    kept = Task.model_validate({**tables, "upkeep": {"traffic": {"share": 0.5}}})
-    assert kept.upkeep.traffic is not None
-    assert task_settings(kept) == task_settings(Task.model_validate(tables))

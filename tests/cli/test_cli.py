@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import typer
+from forked import run as run_forked
 from typer.testing import CliRunner
 
 from trimtab.base.errors import DivergedError, InputError, StoppedError
@@ -116,7 +117,7 @@ def test_the_version_is_the_packages():
 
 def test_the_reference_in_docs_is_what_help_says():
     script = Path(__file__).parents[2] / "docs" / "make_reference.py"
-    done = subprocess.run([sys.executable, str(script), "--check"], capture_output=True, text=True, check=False)
+    done = run_forked([sys.executable, str(script), "--check"])
     assert done.returncode == 0, done.stderr
 
 
@@ -469,9 +470,7 @@ def test_a_standard_output_that_takes_nothing_is_one_line_or_none(tmp_path):
     (tmp_path / "trimtab.toml").write_text(
         '[task]\nname = "t"\nkind = "answer"\n[data]\nexamples = ["rows.jsonl"]\n[base]\nmodel = "m"\n'
     )
-    done = subprocess.run(
-        [sys.executable, "-c", INTO_NOTHING], cwd=tmp_path, capture_output=True, text=True, check=True
-    )
+    done = run_forked([sys.executable, "-c", INTO_NOTHING], cwd=tmp_path, check=True)
     assert json.loads(done.stdout) == [2, 2, 0, 0]
     told = [(tmp_path / f"{number}.err").read_text() for number in range(4)]
     for line in told[:2]:

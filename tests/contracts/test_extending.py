@@ -1,27 +1,38 @@
-"""The examples of docs/architecture/extending.md run; what the pages of the architecture name exists."""
+"""The examples of docs/architecture/extending.md run, and what they add works in a study; what the pages of the
+architecture name exists."""
 
 from __future__ import annotations
 
 import ast
+import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from functools import cache
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from serving_tasks import serving_here
-from study_tasks import CLASSIFY, LABELLED, write_task
+from study_tasks import CLASSIFY, LABELLED, folder_of, rows_of, write_task
+from typer.testing import CliRunner
 
 from trimtab.arms.session import open_session
 from trimtab.arms.workspace import open_workspace
+from trimtab.base.errors import EXIT_DONE, EXIT_NO
+from trimtab.base.metrics import METRICS
 from trimtab.base.task import load_task
+from trimtab.cli.main import app
 
 ROOT = Path(__file__).parents[2]
 ARCHITECTURE = ROOT / "docs" / "architecture"
 EXTENDING = ARCHITECTURE / "extending.md"
 KINDS = ["metric", "method", "training stage", "context", "data layout", "server route"]
 LONGEST = 40  # lines of an example, imports and blanks among them
+TABLES = (METRICS,)  # what the examples add to
+# The only sentences in which a study of a graded metric may say "right".
+NOT_TOLD = ("does not say which are right", "not whether it is right", "no answer counts as right or wrong")
 
 
 def sections() -> dict[str, str]:
@@ -55,12 +66,21 @@ def names_in(file: Path) -> frozenset[str]:
     return frozenset(found)
 
 
+@pytest.fixture(autouse=True)
+def tables_as_before() -> Iterator[None]:
+    """Takes out what an example added."""
+    with ExitStack() as stack:
+        for table in TABLES:
+            stack.enter_context(patch.dict(table))
+        yield
+
+
 @pytest.fixture
 def a_task(tmp_path: Path, tiny_model_folder: Path) -> Callable[..., Path]:
     """Writes a small task for the tiny model."""
 
-    def written(**more: Any) -> Path:
-        return write_task(tmp_path, tiny_model_folder, ["prompt"], **more)
+    def written(*arms: str, **more: Any) -> Path:
+        return write_task(tmp_path, tiny_model_folder, arms or ("prompt",), **more)
 
     return written
 
@@ -86,6 +106,59 @@ def test_the_example_of_a_route_runs(a_task: Callable[..., Path]) -> None:
         run("server route", server=server)
 
 
+def trimtab(*words: str) -> str:
+    """What a command prints here, also where its answer is no."""
+    ran = CliRunner().invoke(app, words)
+    assert ran.exit_code in (EXIT_DONE, EXIT_NO), (words, ran.output)
+    return ran.output
+
+
+def claims(text: str) -> list[str]:
+    """The sentences of a page or a screen that call something right or wrong."""
+    plain = re.sub(r"<[^>]*>", " ", re.sub(r"<style>.*?</style>", "", text, flags=re.S))
+    sentences = re.split(r"[.;:]\s", " ".join(plain.split()))
+    called = [sentence for sentence in sentences if re.search(r"\b(right|wrong|correct)", sentence, re.I)]
+    return [sentence for sentence in called if not any(words in sentence for words in NOT_TOLD)]
+
+
+def test_nothing_calls_an_answer_right_that_a_metric_of_the_page_grades(
+    a_task: Callable[..., Path], tiny_embedding_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "page").mkdir()
+    run("metric", folder=tmp_path / "page")
+    (tmp_path / "documents").mkdir()
+    for row in rows_of()[:10]:
+        (tmp_path / "documents" / f"{row['id']}.md").write_text(f"# {row['id']}\n{row['question']} {row['answer']}.\n")
+    task = a_task(
+        *("extract", "prompt"),
+        task='kind = "generate"\nmetric = "letters_shared"\noutput_tokens = 6',
+        data='documents = ["documents"]',
+        base=f'embedding = "{tiny_embedding_folder}"',
+    )
+    monkeypatch.chdir(tmp_path)
+    told = {words: trimtab(*words.split()) for words in ("check", "study", "eval prompt --json", "study --json")}
+    files = folder_of(task)
+    told |= {name: (files / name).read_text() for name in ("report.html", "report.md", "study.json")}
+    told |= {name: (files / "arms" / name / "arm.json").read_text() for name in ("extract", "prompt")}
+    trimtab("export", "prompt", "--format", "bundle", "--out", "winner")
+    told["card"] = Path("winner/README.md").read_text()
+    task.write_text(f"{task.read_text()}\n[target]\nquality = 0.2\n")
+    told["with a target"] = trimtab("study")
+    trimtab("registry", "register", "prompt")
+    trimtab("registry", "promote", "1", "--why", "first")
+    told["drift"] = trimtab("drift")
+
+    assert {name: found for name, text in told.items() if (found := claims(text))} == {}
+    assert "has the score (shared letters)" in told["study"]
+    assert "Scores (shared letters: the share of the letters of a reference that an answer has" in told["report.md"]
+    for page in ("report.html", "report.md"):
+        assert "How the scores spread" in told[page]
+        assert all(words in told[page] for words in NOT_TOLD)
+    assert "letters_shared on test: " in told["card"]
+    assert json.loads(told["study.json"])["metric"] == "letters_shared"
+    assert "The quality is not watched" in told["drift"], "labels are right or wrong, and the score is neither"
+
+
 def test_tables_and_files_that_the_pages_name_exist():
     rows = re.findall(r"^\| .* \| `(\w+)` \| `(trimtab/[\w/]+\.py)` \|$", EXTENDING.read_text(encoding="utf-8"), re.M)
     inline = [
@@ -95,7 +168,7 @@ def test_tables_and_files_that_the_pages_name_exist():
             r"`([A-Za-z_][\w.]*)` \(`(trimtab/[\w/]+\.py)`\)", page.read_text(encoding="utf-8")
         )
     ]
-    assert len(rows) >= 12
+    assert len(rows) >= 8
     assert len(inline) >= 40
     for name, file in [*rows, *inline]:
         assert name in names_in(ROOT / file), f"{file}: {name}"

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from trimtab.arms.workspace import open_workspace
@@ -19,7 +19,7 @@ from trimtab.base.config import SplitTable
 from trimtab.base.records import Document, Example, Message, Section
 from trimtab.base.task import load_task
 from trimtab.data import audit as audit_module
-from trimtab.data import duplicates, join
+from trimtab.data import duplicates, similarity_join
 from trimtab.data.audit import Audit, audit_rows
 from trimtab.data.checks import check_examples
 from trimtab.data.duplicates import DuplicatePair, dedup_text, duplicate_pairs
@@ -81,7 +81,6 @@ def sides(rows: list[Example], fixed: list[Example], **more: object) -> dict[str
         return assign_splits(rows, fixed, SplitTable(), Path(folder) / "s", "answer", **more)  # type: ignore[arg-type]
 
 
-@settings(deadline=None, max_examples=40)
 @given(two_files())
 def test_splits_are_those_of_the_examples_looked_at_alone(files: tuple[list[Example], list[Example]]) -> None:
     rows, fixed = files
@@ -95,7 +94,6 @@ def test_splits_are_those_of_the_examples_looked_at_alone(files: tuple[list[Exam
     assert sides(rows, fixed, duplicates=likeness) == expected
 
 
-@settings(deadline=None, max_examples=40)
 @given(two_files(), st.randoms(use_true_random=False))
 def test_what_is_read_off_equals_a_join_of_every_two_splits(files, shuffler) -> None:
     rows, fixed = files
@@ -240,8 +238,8 @@ def test_an_estimate_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         return [remark.level for remark in open_workspace(load_task(file)).remarks if "MinHash" in remark.text]
 
     assert said() == []
-    monkeypatch.setattr(join, "PRODUCTS_A_FEATURE", 0)
-    monkeypatch.setattr(join, "FEW_PRODUCTS", 0)
+    monkeypatch.setattr(similarity_join, "PRODUCTS_A_FEATURE", 0)
+    monkeypatch.setattr(similarity_join, "FEW_PRODUCTS", 0)
     assert said() == ["note"]
 
 

@@ -45,6 +45,14 @@ REFUSED: list[tuple[str, str, bytes, int | None, str, str]] = [
     ("4 NUL byte", "a.jsonl", after_good('{"question": "a\0b"}'), 41, "NUL", "remove"),
     ("8 truncated gzip", "a.jsonl.gz", packed(os.urandom(4000) + lines(*GOOD), -40), None, "cut off", "copy it again"),
     ("8 damaged gzip", "a.jsonl.gz", packed(lines(*GOOD), -6) + b"wrong!", None, "damaged", "copy it again"),
+    (
+        "8 more behind gzip",
+        "a.jsonl.gz",
+        packed(lines(*GOOD)) + b"more",
+        None,
+        "other data at its end",
+        "copy it again",
+    ),
     ("8 no gzip", "a.csv.gz", csv("a,b"), None, "not gzip", "rename"),
     ("10 truncated last line", "a.jsonl", after_good(GOOD[0])[:-9], 41, "cut off", "copy the file again"),
     ("11 empty", "a.jsonl", b"", None, "empty", "leave it out"),
@@ -401,7 +409,7 @@ def test_42_labels_of_two_types(tmp_path: Path, labels: list[Any]) -> None:
 
 
 def test_every_suffix_that_is_promised_has_a_reader(tmp_path: Path) -> None:
-    for suffix in readers.SUFFIXES:
+    for suffix in readers.row_suffixes():
         path = tmp_path / f"a{suffix}"
         path.write_bytes(b"")
         with pytest.raises(InputError, match="empty"):

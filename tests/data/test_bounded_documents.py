@@ -152,7 +152,7 @@ CHANGES = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(changes=CHANGES, name=st.sampled_from(list(SOUND)))
 def test_a_damaged_file_gives_a_document_or_one_clear_line(
     tmp_path: Path, changes: list[tuple[str, int, int]], name: str

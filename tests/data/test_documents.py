@@ -279,7 +279,7 @@ def test_an_empty_folder_is_named(tmp_path: Path) -> None:
         read(tmp_path, "docs")
 
 
-@settings(max_examples=60, deadline=3000, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=3000, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     data=st.binary(max_size=200),
     cut=st.integers(0, 700),

@@ -5,10 +5,10 @@ import time
 import tracemalloc
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from trimtab.data import join
+from trimtab.data import similarity_join
 from trimtab.data.duplicates import DuplicatePair, duplicate_pairs, find_duplicates, normalise_text
 from trimtab.data.shingles import NEAR
 
@@ -70,7 +70,6 @@ def test_kind_of_a_pair(a: str, b: str, kind: str | None) -> None:
     assert kind_of(a, b) == kind
 
 
-@settings(deadline=None, max_examples=150)
 @given(st.lists(SENTENCE, max_size=19))
 def test_within_connects_what_brute_force_connects(texts: list[str]) -> None:
     # at most 19 texts: no template is taken off
@@ -89,7 +88,6 @@ def test_within_connects_what_brute_force_connects(texts: list[str]) -> None:
         assert pair.similarity == pytest.approx(jaccard(normalise_text(texts[pair.a]), normalise_text(texts[pair.b])))
 
 
-@settings(deadline=None, max_examples=150)
 @given(st.lists(SENTENCE, max_size=9), st.lists(SENTENCE, max_size=9))
 def test_between_gives_each_right_text_its_best(left: list[str], right: list[str]) -> None:
     found = {pair.b: pair for pair in duplicate_pairs(left, right)}
@@ -191,8 +189,8 @@ def sentences() -> list[str]:
 
 
 def by_minhash(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(join, "PRODUCTS_A_FEATURE", 0)
-    monkeypatch.setattr(join, "FEW_PRODUCTS", 0)
+    monkeypatch.setattr(similarity_join, "PRODUCTS_A_FEATURE", 0)
+    monkeypatch.setattr(similarity_join, "FEW_PRODUCTS", 0)
 
 
 def test_minhash_finds_what_the_exact_join_finds(sentences: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -215,8 +213,8 @@ def test_minhash_finds_what_the_exact_join_finds(sentences: list[str], monkeypat
 def test_exact_join_reports_every_pair_of_a_set_in_several_blocks(
     sentences: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(join, "_BLOCK", 64)
-    monkeypatch.setattr(join, "_CHUNK", 256)
+    monkeypatch.setattr(similarity_join, "_BLOCK", 64)
+    monkeypatch.setattr(similarity_join, "_CHUNK", 256)
     found = {(a, b) for a, b, _ in find_duplicates(sentences).near_pairs}
     sets = [features(normalise_text(text)) for text in sentences]
     holders: dict[tuple[str, str], list[int]] = {}

@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow
 import pyarrow.parquet
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from trimtab.base.errors import InputError, PackageError
@@ -294,7 +294,6 @@ def test_squad(tmp_path: Path, indent: int | None) -> None:
     assert detect(tmp_path / "cats.json").kind == "answer"
 
 
-@settings(max_examples=30)
 @given(
     rows=st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("xy")), min_size=2, max_size=12), seed=st.integers()
 )

@@ -57,7 +57,7 @@ SQUAD = st.fixed_dictionaries(
 )
 NAMES = st.sampled_from(["f.jsonl", "f.json", "f.csv", "f.tsv", "f.jsonl.gz"])
 KINDS = st.sampled_from(["classify", "answer", "generate"])
-FUZZ = settings(max_examples=200, deadline=2000, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FUZZ = settings(deadline=2000, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def outcome(path: Path, kind: str) -> ReadRows | None:
@@ -88,7 +88,7 @@ def test_random_json_gives_rows_or_one_clear_error(tmp_path: Path, rows: list[An
         assert len({example.id for example in found.examples}) == len(found.examples) >= 2
 
 
-@settings(FUZZ, max_examples=50)
+@FUZZ
 @given(value=SQUAD, kind=KINDS)
 def test_random_squad_gives_rows_or_one_clear_error(tmp_path: Path, value: Any, kind: str) -> None:
     (tmp_path / "f.json").write_text(json.dumps(value))

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from trimtab.base.errors import InputError
@@ -83,7 +83,6 @@ def test_every_kind_between_every_two(left: str, right: str, text: str, kind: st
         refuse_overlaps([overlap], task("stop"), dropped)
 
 
-@settings(max_examples=60)
 @given(st.lists(st.tuples(st.integers(0, 11), st.sampled_from(["train", "dev", "test"]), st.booleans()), min_size=1))
 def test_nothing_overlaps_after_a_drop_and_no_more_goes_than_must(rows: list[tuple[int, str, bool]]) -> None:
     """Each row that goes repeats one that is held out and stays; test keeps all its rows."""

@@ -21,7 +21,8 @@ from trimtab.base.records import Document, Refusal
 from trimtab.base.task import Task, load_task
 from trimtab.data.documents import read_documents, unread_files
 from trimtab.data.formats import detect, read_examples
-from trimtab.data.readers import RawRow, read_raw_rows
+from trimtab.data.raw_rows import RawRow
+from trimtab.data.readers import read_raw_rows
 from trimtab.studies.init import init
 
 

@@ -19,7 +19,7 @@ from trimtab.data import row_store
 from trimtab.data.chat import SkipRow
 from trimtab.data.ledger import LedgerRow, find_ledger_rows, read_ledger, read_ledger_table, update_ledger
 from trimtab.data.preferences import ReadPreferences, read_preference, read_preferences, split_preferences
-from trimtab.data.readers import RawRow
+from trimtab.data.raw_rows import RawRow
 from trimtab.data.split import SPLITS
 
 ASKED = (Message(role="user", content="Which city?"),)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from trimtab.arms.workspace import Workspace, open_workspace
@@ -55,7 +55,6 @@ def written(rows: list[Example], folder: Path) -> RowView:
     return stored
 
 
-@settings(deadline=None, max_examples=60)
 @given(st.lists(example, min_size=12, max_size=30), st.data())
 def test_stored_rows_are_read_as_they_were(tmp_path_factory, rows: list[Example], data) -> None:
     with pytest.MonkeyPatch.context() as patch:

@@ -8,7 +8,7 @@ from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from trimtab.base.config import SplitTable
@@ -53,7 +53,6 @@ def grouped_rows(draw: st.DrawFn) -> list[Example]:
     return rows
 
 
-@settings(deadline=None, max_examples=40)
 @given(grouped_rows(), st.integers(0, 5), st.randoms())
 def test_groups_stay_whole_and_shares_hold(rows: list[Example], seed: int, shuffler: random.Random) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -72,7 +71,6 @@ def test_groups_stay_whole_and_shares_hold(rows: list[Example], seed: int, shuff
         assert [row.id for row in again["train"]] == [row.id for row in mixed if placed[row.id] == "train"]
 
 
-@settings(deadline=None, max_examples=30)
 @given(grouped_rows(), st.integers(1, 40), st.randoms())
 def test_rows_never_move(rows: list[Example], kept: int, shuffler: random.Random) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -294,7 +292,6 @@ def test_rows_of_one_time_are_cut_by_the_seed(tmp_path: Path) -> None:
     assert all(first[f"r{i}"] == "train" for i in range(50))
 
 
-@settings(max_examples=20, deadline=None)
 @given(days=st.lists(st.integers(0, 150), min_size=1, max_size=40), cut=st.integers(40, 80))
 def test_later_rows_go_where_their_time_falls_and_none_moves(
     tmp_path_factory: pytest.TempPathFactory, days: list[int], cut: int

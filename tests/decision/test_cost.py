@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import date
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from trimtab.base.config import ChangeTable, ChangingFacts, CostTable, HourPrice, LabelPrice, TokenPrice
@@ -144,7 +144,6 @@ def test_an_endpoint_crosses_a_machine_that_stands_idle() -> None:
     training=st.tuples(st.floats(0, 1e5), st.floats(0, 1e5)),
     hosting=st.sampled_from(["always-on", "on-demand"]),
 )
-@settings(max_examples=40, deadline=None)
 def test_between_crossings_the_order_of_totals_holds(
     seconds: tuple[float, float], training: tuple[float, float], hosting: str
 ) -> None:
@@ -174,7 +173,6 @@ def accuracy_at_end(accuracy: float, period: float, change: ChangeTable) -> floa
     rate=st.floats(0.001, 1.0),
     lead=st.floats(0, 60),
 )
-@settings(max_examples=200)
 def test_accuracy_is_at_the_target_when_a_safe_period_ends(
     low: float, spare: float, share: float, rate: float, lead: float
 ) -> None:
@@ -196,7 +194,6 @@ KINDS = st.lists(
 
 
 @given(kinds=KINDS, low=st.floats(0.5, 1.0), spare=st.floats(0.001, 0.5), lead=st.floats(0, 60))
-@settings(max_examples=200)
 def test_with_several_kinds_the_accuracy_is_at_the_target_when_a_safe_period_ends(
     kinds: list[ChangingFacts], low: float, spare: float, lead: float
 ) -> None:

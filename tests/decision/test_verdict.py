@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from made_studies import USAGES, Gap, a_task, an_arm, costing, evidence, usage, verdict
 
@@ -484,7 +484,6 @@ def test_best_is_not_said_of_what_was_compared_to_within_a_margin() -> None:
     rate=st.one_of(st.none(), st.floats(0, 2)),
 )
 @example(scores=[(0.9, 1, 0.01)] * 4, target=0.5, priced=True, latency=None, rate=5e-324)
-@settings(max_examples=100, deadline=None)
 def test_whatever_was_measured_only_an_arm_that_qualifies_is_shown(
     scores: list[tuple[float, int, float]],
     target: float | None,

@@ -4,6 +4,8 @@ is answered at once, and rows end in a verdict."""
 import runpy
 from pathlib import Path
 
+import pytest
+
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
@@ -19,6 +21,7 @@ def test_dpo_loop_turns_the_preference_of_the_base_model_on_questions_that_it_ne
     assert sum(nats > 0 for nats in after) >= 0.9 * len(after)
 
 
+@pytest.mark.stress
 def test_grpo_loop_earns_more_on_questions_that_it_never_saw_and_not_by_being_short():
     example = runpy.run_path(str(EXAMPLES / "grpo_loop.py"))
     assert example["reward"]("Paris.", "Paris") == 0

@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from trimtab.arms.traffic import ServedAnswer, user_key
 from trimtab.base.records import Message
 from trimtab.serving.feedback import JudgedAnswer, Judgement
+from trimtab.serving.traffic_store import ServedAnswer, user_key
 
 BEGIN = datetime(2026, 11, 1, tzinfo=UTC)
 

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from trimtab.base.surface import Fetched, SitePage
 from trimtab.publishing.crawl import crawl
 from trimtab.publishing.pages import read_page, read_pages
+from trimtab.publishing.records import Fetched, SitePage
 from trimtab.publishing.site_pages import CrawledPages
 
 WHEN = datetime(2026, 11, 30, tzinfo=UTC)

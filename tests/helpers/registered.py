@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from trimtab.base.versions import Version
 from trimtab.upkeep.registry import Registry
+from trimtab.upkeep.versions import Version
 
 DRAFT = Version(
     number=None,

@@ -15,6 +15,7 @@ from typing import Any
 
 import httpx
 import pytest
+from forked import Forked
 from study_tasks import CITIES, CLASSIFY, LABELLED, QUICK, write_task
 
 from trimtab.serving import serve as verb
@@ -110,7 +111,7 @@ def serving_here(task: Path, *arms: str, **options: Any) -> Iterator[Here]:
 class Apart:
     """A server of the command line: its process, and what it has written to standard error so far."""
 
-    process: subprocess.Popen[str]
+    process: Forked
     url: str = ""
     key: str = ""
     lines: list[str] = field(default_factory=list)
@@ -124,7 +125,7 @@ class Apart:
 def serving_apart(task: Path, *arguments: str) -> Iterator[Apart]:
     """`trimtab serve` in a process of its own until the block ends."""
     command = [sys.executable, "-m", "trimtab", "serve", *arguments, "--task", str(task), "--port", "0"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    process = Forked(command, stderr=subprocess.PIPE)
     server = Apart(process=process)
 
     def read() -> None:

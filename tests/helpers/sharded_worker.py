@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
 import sys
 import time
 import traceback
@@ -15,10 +14,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
+from forked import run as run_forked
 from tiny_models import answered, base_of, random_rows
 
-from trimtab.base.cgroups import MemoryUse
 from trimtab.base.errors import InputError, StoppedError
+from trimtab.base.machine import MemoryUse
 from trimtab.base.progress import Progress
 from trimtab.model import process_group
 from trimtab.model.adapters.apply import attach, save_adapter
@@ -69,7 +69,7 @@ def launched(*groups):
     paths = [str(here.parent), str(here.parents[2]), os.environ.get("PYTHONPATH", "")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), "TORCH_CPP_LOG_LEVEL": "ERROR"}
     told = json.dumps([asdict(group) for group in groups])
-    done = subprocess.run([sys.executable, str(here), told], env=environment, capture_output=True, text=True)
+    done = run_forked([sys.executable, str(here), told], env=environment)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tiny_models import random_rows
 
-from trimtab.base.cgroups import MemoryUse
+from trimtab.base.machine import MemoryUse
 from trimtab.base.progress import Progress
 from trimtab.model.load import Base
 from trimtab.training import activation_memory

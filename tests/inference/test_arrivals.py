@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from answering_models import EOS, FAMILIES, pair
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -96,7 +96,6 @@ def run_together(
     return tokens, done
 
 
-@settings(max_examples=40, deadline=None)
 @given(
     family=st.sampled_from(sorted(FAMILIES)),
     seed=st.integers(0, 5),
@@ -285,7 +284,6 @@ def test_each_beginning_that_is_kept_is_read_once(monkeypatch: pytest.MonkeyPatc
     assert read == [21, 34]
 
 
-@settings(max_examples=20, deadline=None)
 @given(
     family=st.sampled_from(sorted(FAMILIES)),
     shared=st.integers(0, 30),

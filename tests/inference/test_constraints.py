@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 from answering_models import SPECIAL, speller
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
@@ -141,7 +141,6 @@ schemas = st.recursive(
 )
 
 
-@settings(max_examples=80, deadline=None)
 @given(schema=schemas, seed=st.integers(0, 5))
 @example(
     schema={
@@ -274,7 +273,6 @@ def test_text_may_come_before_a_call_and_nothing_after_it() -> None:
     assert matcher.accept(end)
 
 
-@settings(max_examples=30, deadline=None)
 @given(choices=st.lists(texts.filter(bool), min_size=1, max_size=4).map(tuple), seed=st.integers(0, 5))
 def test_an_answer_is_one_of_the_choices(choices: tuple[str, ...], seed: int) -> None:
     (completion,) = engine().generate([asked(Constraint(choices=choices), seed)])

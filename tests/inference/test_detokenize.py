@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 from answering_models import EOS, pair
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from tokenizers.pre_tokenizers import ByteLevel
 
@@ -23,7 +23,6 @@ def as_bytes(ids: list[int]) -> str:
     return bytes(ids).decode("utf-8", errors="replace")
 
 
-@settings(deadline=None)
 @given(text=st.text("abä∑🙂", max_size=20), stops=st.lists(st.text("abä🙂", min_size=1, max_size=4), max_size=3))
 @example(text="aabaac", stops=["aac"])
 @example(text="ab", stops=["b", "ab"])
@@ -90,7 +89,6 @@ def unstopped_texts(count: int) -> list[Generation]:
     return generate_texts(engine(), Letters(), requests([()] * count))
 
 
-@settings(deadline=None, max_examples=40)
 @given(st.lists(st.lists(st.text("abcdefg", min_size=1, max_size=2), max_size=2).map(tuple), min_size=1, max_size=6))
 def test_each_request_ends_before_its_own_stops(stops: list[tuple[str, ...]]) -> None:
     asked = requests(stops)

@@ -9,7 +9,7 @@ import random
 import pytest
 import torch
 from answering_models import EOS, FAMILIES, pair
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from trimtab.base.errors import InputError
@@ -74,7 +74,6 @@ def test_prompts_that_are_read_in_blocks_are_answered_alike(
         assert (completion.ids, completion.finished) == reference(family, request.ids, request.max_new)
 
 
-@settings(max_examples=25, deadline=None)
 @given(
     family=st.sampled_from(sorted(FAMILIES)),
     shared=st.integers(0, 30),

@@ -19,7 +19,7 @@ from trimtab.inference.kv_cache import KVCache
 from trimtab.inference.label_scoring import LabelRequest, label_probabilities, prefill_prefix, score_labels
 from trimtab.inference.last_hidden import last_hidden_states
 from trimtab.model.attention import ATTENTION
-from trimtab.model.fast import kernel_layers as decoder
+from trimtab.model.fast import inference_layers as decoder
 from trimtab.model.fast import packed_weights
 from trimtab.model.fast.forwards import INFERENCE_FORWARDS
 from trimtab.model.fast.packed_weights import packed

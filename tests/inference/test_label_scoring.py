@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from answering_models import EOS, FAMILIES, pair
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from trimtab.base.errors import InputError
@@ -59,7 +59,6 @@ def test_labels_longer_than_a_window_see_as_far_as_transformers_lets_them(family
         assert sums_L.tolist() == pytest.approx(expected, abs=1e-3)
 
 
-@settings(max_examples=15, deadline=None)
 @given(
     family=st.sampled_from(sorted(FAMILIES)),
     shared=st.integers(0, 30),

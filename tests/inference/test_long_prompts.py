@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from answering_models import EOS, FAMILIES, pair
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from trimtab.inference.engine import Completion, Engine, GeneratedToken, Request
@@ -63,7 +63,6 @@ def test_answers_behind_long_prompts_are_those_of_transformers(family: str, pref
         assert len(said) == 8 or expected[len(said)] == EOS
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     family=st.sampled_from(sorted(FAMILIES)),
     method=st.sampled_from([None, "soft-prompt", "prefix"]),

@@ -12,10 +12,12 @@ import pytest
 from decision_server import KEY, DecisionServer, chances, deciding
 from hostile_server import answering, reply
 
+from trimtab.base.config import ENDPOINT_KINDS
 from trimtab.base.errors import RemoteError
 from trimtab.base.records import Message, Prompt
+from trimtab.base.tables import resolve
 from trimtab.inference import remote
-from trimtab.inference.protocols import EARLIER_TURNS_NOTE, INSTRUCTION, PROTOCOLS
+from trimtab.inference.protocols import EARLIER_TURNS_NOTE, INSTRUCTION
 from trimtab.inference.remote import RemoteModel
 
 pytestmark = pytest.mark.any_processor
@@ -191,7 +193,9 @@ OTHER = {
 @pytest.mark.parametrize("body", OTHER.values(), ids=OTHER)
 @pytest.mark.parametrize("api", APIS)
 def test_replies_of_another_kind_are_refused(api: str, body: bytes) -> None:
-    with pytest.raises(RemoteError, match=f"the reply is not {PROTOCOLS[api].expected}; check the url"):
+    with pytest.raises(
+        RemoteError, match=f"the reply is not {resolve(ENDPOINT_KINDS[api].protocol).expected}; check the url"
+    ):
         decided(api, body)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from answering_models import SPECIAL, speller
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
@@ -51,7 +51,6 @@ def spans(whole: str) -> set[str]:
     return {whole[start:end] for start in starts for end in ends if start < end}
 
 
-@settings(max_examples=150)
 @given(shown=st.lists(texts, max_size=3).map(tuple), seed=st.integers(0, 20), room=st.integers(12, 60))
 @example(shown=("Call <|im_start|> or <|end|>.",), seed=3, room=60)
 @example(shown=("e\u0301,x",), seed=1, room=12)
@@ -62,7 +61,6 @@ def test_an_answer_is_a_span_at_word_boundaries_or_the_phrase(shown: tuple[str, 
     assert completion.finished or len(completion.ids) == room
 
 
-@settings(max_examples=100)
 @given(whole=texts)
 def test_what_is_quoted_begins_and_ends_beside_blanks_or_signs(whole: str) -> None:
     for span in spans(whole):

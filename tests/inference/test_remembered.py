@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 from answering_models import EOS, FAMILIES, pair
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from trimtab.inference.engine import Completion, Engine, Request
@@ -91,7 +91,6 @@ def test_the_least_recently_used_leaves_first_and_what_is_too_long_is_not_kept()
     assert said == [0, 0, 0, 42, 42, 0, 0, 51, 51]
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     family=st.sampled_from(sorted(FAMILIES)),
     prompts=st.lists(

@@ -6,7 +6,7 @@ import random
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from transformers import (
     LogitsProcessorList,
@@ -71,7 +71,6 @@ def nucleus(scores: list[float], top_k: int, top_p: float) -> set[int]:
     return kept
 
 
-@settings(max_examples=30, deadline=None)
 @given(
     top_k=st.integers(0, 50),
     top_p=st.sampled_from([0.05, 0.3, 0.61, 0.9, 1.0]),
@@ -97,7 +96,6 @@ samplings = st.builds(
 )
 
 
-@settings(deadline=None)
 @given(mix=st.lists(st.tuples(samplings, st.integers(0, 10_000)), min_size=1, max_size=6), seed=st.integers(0, 9))
 def test_no_other_row_changes_a_draw(mix: list[tuple[Sampling, int]], seed: int) -> None:
     scores = logits(len(mix), seed).round(decimals=1)  # with ties
@@ -128,7 +126,6 @@ def warped(row: torch.Tensor, sampling: Sampling) -> torch.Tensor:
     return scores[0]
 
 
-@settings(deadline=None)
 @given(
     mix=st.lists(
         st.builds(
@@ -151,7 +148,6 @@ def test_what_is_left_of_the_distribution_is_what_transformers_leaves(mix: list[
         assert ours.softmax(-1).tolist() == pytest.approx(theirs.softmax(-1).tolist(), abs=1e-6)
 
 
-@settings(deadline=None)
 @given(
     rows=st.lists(
         st.tuples(

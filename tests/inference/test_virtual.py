@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from answering_models import EOS, FAMILIES, pair
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from peft import PeftModel
 
@@ -126,7 +126,6 @@ def test_once_taken_off_answers_are_those_of_the_base(tmp_path: Path) -> None:
     assert after != before
 
 
-@settings(max_examples=20, deadline=None)
 @given(
     method=st.sampled_from(["soft-prompt", "prefix"]),
     count=st.sampled_from([1, 15, 16, 17, 33]),

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from answering_models import EOS, FAMILIES, pair
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from trimtab.base.records import Calibration
@@ -68,7 +68,6 @@ def sharp(base: Base, by: float) -> Base:
     return Base(model=model, tokenizer=None, precision="fp32", folder=base.folder)
 
 
-@settings(max_examples=60, deadline=None)
 @given(data=st.data(), family=st.sampled_from(sorted(FAMILIES)), labels=label_sets, shared=st.integers(0, 24))
 def test_the_label_is_that_of_the_full_scoring(
     data: st.DataObject, family: str, labels: list[tuple[int, ...]], shared: int

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import special
 
@@ -14,7 +14,6 @@ from trimtab.measurement.statistics import p_noninferior, p_reaches
 
 
 @given(n=st.integers(1, 500), target=st.floats(0.01, 0.99), data=st.data())
-@settings(max_examples=80, deadline=None)
 def test_on_right_and_wrong_it_is_clopper_and_pearson(n: int, target: float, data: st.DataObject) -> None:
     right = data.draw(st.integers(1, n))
     scores = np.r_[np.ones(right), np.zeros(n - right)]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from trimtab.base.records import Answer
@@ -36,7 +36,6 @@ def effects_of(scores: np.ndarray, groups: Sequence[str | None] | None = None) -
 
 
 @given(st.integers(2, 60), st.integers(0, 1000))
-@settings(max_examples=30, deadline=None)
 def test_effects_are_differences_of_means(items: int, seed: int) -> None:
     scores = np.random.default_rng(seed).random((4, items))
     found = effects_of(scores)

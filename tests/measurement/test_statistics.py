@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import optimize, stats
 from statsmodels.stats.contingency_tables import mcnemar as reference_mcnemar
@@ -39,7 +39,6 @@ def pairs(both: int, first: int, second: int, neither: int) -> tuple[np.ndarray,
 
 
 @given(n=st.integers(1, 400), data=st.data())
-@settings(max_examples=60, deadline=None)
 def test_right_wrong_interval_is_wilsons(n: int, data: st.DataObject) -> None:
     right = data.draw(st.integers(0, n))
     found = estimate(right_wrong(right, n))
@@ -65,7 +64,6 @@ def test_graded_interval_is_near_scipys_bca() -> None:
     n=st.sampled_from([40, 200, 1001]),
     seed=st.integers(0, 99),
 )
-@settings(max_examples=20, deadline=None)
 def test_a_graded_interval_holds_what_one_item_that_was_not_drawn_may_change(shape, n, seed) -> None:
     """BCa's limits, or Gaffke's at half the level where these are wider; of more than 1,000 items BCa's."""
     scores = np.random.default_rng(seed).beta(*shape, n)
@@ -111,7 +109,6 @@ def test_repeating_every_item_does_not_narrow_the_interval() -> None:
 
 
 @given(n=st.integers(1, 300), target=st.floats(0.05, 0.99), data=st.data())
-@settings(max_examples=60, deadline=None)
 def test_reaching_the_target_is_the_exact_binomial_test(n: int, target: float, data: st.DataObject) -> None:
     right = data.draw(st.integers(0, n))
     reference = stats.binomtest(right, n, target, "greater").pvalue
@@ -163,7 +160,6 @@ def test_scores_without_spread_have_a_lower_bound(scores: list[float], groups: s
 
 
 @given(table=st.tuples(*[st.integers(0, 40)] * 4).filter(lambda t: sum(t) > 0))
-@settings(max_examples=60, deadline=None)
 def test_mcnemar_is_statsmodels_exact_test(table: tuple[int, int, int, int]) -> None:
     both, first, second, neither = table
     reference = reference_mcnemar([[both, first], [second, neither]], exact=True).pvalue
@@ -200,7 +196,6 @@ def test_tango_without_discordant_pairs_has_its_closed_form() -> None:
 
 
 @given(table=st.tuples(*[st.integers(0, 30)] * 4).filter(lambda t: sum(t) > 1))
-@settings(max_examples=60, deadline=None)
 def test_swapping_the_arms_mirrors_the_comparison(table: tuple[int, int, int, int]) -> None:
     a, b = pairs(*table)
     one, other = compare_paired(a, b), compare_paired(b, a)

@@ -4,7 +4,7 @@ from unittest.mock import patch
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tiny_models import FAMILIES, VOCABULARY, base_of, plain_model
 
@@ -46,7 +46,6 @@ def by_hand(query, key, value, rule):
     return scores.masked_fill(~seen, float("-inf")).softmax(-1) @ value
 
 
-@settings(deadline=None, max_examples=60)
 @given(
     heads=st.sampled_from([1, 2, 4]),
     keys=st.integers(1, 20),

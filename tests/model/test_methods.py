@@ -19,7 +19,7 @@ from trimtab.model.adapters.apply import attach, detach, load_adapter, merged, s
 from trimtab.model.adapters.base import adapter_layers
 from trimtab.model.adapters.peft_format import peft_tensors
 from trimtab.model.adapters.pissa import principal_factors
-from trimtab.model.adapters.registry import LAYER_METHODS, VIRTUAL_TOKEN_METHODS
+from trimtab.model.adapters.registry import layer_methods, virtual_token_methods
 from trimtab.model.attention import PackedSequences
 from trimtab.model.prompt_tuning import virtual_tokens_of
 from trimtab.training.optim import Optimizer
@@ -31,7 +31,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.past_key_values. is deprecated:FutureWarning"),  # PEFT's prefix hands them over
 ]
 
-LAYERWISE, VIRTUAL = tuple(LAYER_METHODS), tuple(VIRTUAL_TOKEN_METHODS)
+LAYERWISE, VIRTUAL = tuple(layer_methods()), tuple(virtual_token_methods())
 SETTINGS = {"rank": 4, "virtual_tokens": 5}
 IDS = torch.tensor([1, *(row % VOCABULARY for row in range(5, 200, 13))])
 

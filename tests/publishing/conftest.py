@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from trimtab.base.surface import Site
 from trimtab.publishing.crawl import crawl
+from trimtab.publishing.records import Site
 
 
 @pytest.fixture

@@ -4,11 +4,11 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from trimtab.base.surface import Fetched, Site, SitemapEntry, SitePage, SurfaceFinding, Unfetched
 from trimtab.publishing.access import access_of
 from trimtab.publishing.agents import OLD_AFTER, agent_of, assistant_agents, oldest_check
 from trimtab.publishing.crawl import FORBIDDEN
 from trimtab.publishing.pages import read_page
+from trimtab.publishing.records import Fetched, Site, SitemapEntry, SitePage, SurfaceFinding, Unfetched
 
 ORIGIN = "https://example.com"
 

@@ -5,9 +5,9 @@ from collections.abc import Callable
 
 from site_server import Content, Handler, serving
 
-from trimtab.base.surface import Site
 from trimtab.publishing.agent_answers import answers_to_agents
 from trimtab.publishing.agents import assistant_agents
+from trimtab.publishing.records import Site
 
 Crawled = Callable[..., Site]
 PAGE = (200, {"Content-Type": "text/html"}, b"<p>" + b"some text. " * 200)

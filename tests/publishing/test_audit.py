@@ -14,10 +14,10 @@ from typer.testing import CliRunner
 import trimtab.demos
 from trimtab.base.codec import to_plain
 from trimtab.base.errors import InputError
-from trimtab.base.surface import SurfaceAudit
 from trimtab.cli.main import app
 from trimtab.publishing.audit import changes, read_audit, surface_audit
 from trimtab.publishing.checks import CHECKS, language_of, missing_share
+from trimtab.publishing.records import SurfaceAudit
 from trimtab.publishing.structured_data import disagreeing
 
 EXAMPLE = Path(trimtab.demos.__file__).parent / "surface"

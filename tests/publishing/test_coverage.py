@@ -14,7 +14,6 @@ import pytest
 from trimtab.base.codec import from_plain, to_plain
 from trimtab.base.errors import InputError
 from trimtab.base.records import Hit, Passage
-from trimtab.base.surface import SurfaceCoverage, SurfaceQuestion
 from trimtab.publishing.assistant import (
     CachingEncoder,
     CitedAnswer,
@@ -29,9 +28,17 @@ from trimtab.publishing.assistant import (
 )
 from trimtab.publishing.content import competitors_of, content_of
 from trimtab.publishing.coverage import AssistantSession, _since, agreement, assistant_over, shares
+from trimtab.publishing.coverage_page import (
+    plan_csv,
+    plan_markdown,
+    render_coverage,
+    render_plan,
+    render_trial,
+    trial_markdown,
+)
 from trimtab.publishing.plan import plan_from
+from trimtab.publishing.records import SurfaceCoverage, SurfaceQuestion
 from trimtab.publishing.trial import StateFigures, added_text, outcomes_of, run_trial, with_edits
-from trimtab.reports.coverage import plan_csv, plan_markdown, render_coverage, render_plan, render_trial, trial_markdown
 
 OWN = {
     "returns.md": "# Returns\n\n## Time\n\nA lamp can be returned within 30 days of delivery. The refund takes 5 "

@@ -18,9 +18,9 @@ from site_server import Content, Handler, serving
 
 from trimtab.base.errors import InputError, RemoteError
 from trimtab.base.progress import Progress
-from trimtab.base.surface import Site
 from trimtab.publishing import fetch
 from trimtab.publishing.crawl import AGENT, FORBIDDEN, crawl
+from trimtab.publishing.records import Site
 
 Crawled = Callable[..., Site]
 TEXT = {"Content-Type": "text/plain"}

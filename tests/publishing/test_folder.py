@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from trimtab.base.errors import InputError, MissingError
-from trimtab.base.surface import Site
+from trimtab.publishing.records import Site
 
 Crawled = Callable[..., Site]
 

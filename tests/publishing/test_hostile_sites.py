@@ -16,11 +16,11 @@ import pytest
 from site_server import Content, Handler, serving
 
 from trimtab.base.errors import RemoteError
-from trimtab.base.surface import Site
 from trimtab.publishing import crawl as crawl_module
 from trimtab.publishing import fetch, page_links
 from trimtab.publishing.crawl import FORBIDDEN, MOST_REPEATS, PAGE_CAP
 from trimtab.publishing.page_links import MOST_LINKS
+from trimtab.publishing.records import Site
 from trimtab.publishing.robots import MOST_BYTES
 
 Crawled = Callable[..., Site]

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trimtab.base.errors import InputError
-from trimtab.base.surface import LogSummary
 from trimtab.publishing import logs
 from trimtab.publishing.crawl import crawl
 from trimtab.publishing.logs import read_logs
+from trimtab.publishing.records import LogSummary
 
 GPT, SEARCH = (
     "Mozilla/5.0 (compatible; GPTBot/1.3; +https://openai.com/gptbot)",

@@ -10,10 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trimtab.arms.traffic import ServedAnswer
 from trimtab.base.errors import InputError
 from trimtab.base.records import Message
-from trimtab.base.surface import SurfaceQuestion
 from trimtab.publishing.questions import (
     count,
     decimal,
@@ -23,6 +21,8 @@ from trimtab.publishing.questions import (
     questions_of_traffic,
     read_questions,
 )
+from trimtab.publishing.records import SurfaceQuestion
+from trimtab.serving.traffic_store import ServedAnswer
 
 ENGLISH = (
     'Top queries,Clicks,Impressions,CTR,Position\nhow to return a lamp,12,"1,480",0.81%,4.2\n'

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import pytest
 from site_server import Content, serving
 
-from trimtab.base.surface import Site
 from trimtab.publishing import rendering
 from trimtab.publishing.pages import read_pages
+from trimtab.publishing.records import Site
 from trimtab.publishing.rendering import BROWSERS, with_rendered
 
 pytest.importorskip("playwright")

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trimtab.base.surface import Fetched
 from trimtab.publishing.addresses import canonical_address, path_of
+from trimtab.publishing.records import Fetched
 from trimtab.publishing.robots import MOST_BYTES, Robots, comparable, robots_of
 
 HOST = "http://foo.bar"

@@ -13,6 +13,7 @@ import pyarrow.parquet as parquet
 import pytest
 from arm_files import write_arm_file
 
+from trimtab.base.files import FORM, write_own
 from trimtab.measurement.evaluate import answers_schema
 
 ARMS = {
@@ -85,17 +86,15 @@ def write_study(
         "report": "report.html",
         "volume": {"questions_per_month": 100_000, "horizon_months": 12, "assumed": False},
     }
-    (folder / "study.json").write_text(json.dumps(study))
-    (folder / "manifest.json").write_text(json.dumps(_manifest(hostile)))
+    write_own(folder / "study.json", study)
+    write_own(folder / "manifest.json", _manifest(hostile))
     (folder / "task.toml").write_text(
         '[task]\nname="handbook"\nkind="answer"\n[target]\nquality=0.8\nlatency_p95_ms=1500\n'
         '[cost]\ncurrency="USD"\nmachine_hour={price=0.4, as_of=2026-11-01, source="our contract"}\n'
         "questions_per_month=100000\n"
     )
-    with open(folder / "events.jsonl", "w") as file:
-        for name in arms:
-            for event in _events(name, draw):
-                file.write(json.dumps(event) + "\n")
+    events = [{**event, "form": FORM} for name in arms for event in _events(name, draw)]
+    (folder / "events.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
     return folder
 
 

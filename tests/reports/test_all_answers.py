@@ -90,7 +90,9 @@ def test_what_can_be_chosen(make_study: Make, tmp_path: Path) -> None:
     assert "seed" not in answers_json(every)
     alone = changed(study, arms=tuple(changed(arm, answers=arm.answers[:1]) for arm in study.arms))
     assert every_of(alone).slices == (), "of one there is no choice"
-    assert "right" not in every_of(changed(study, metric="chrf")).kinds, "a graded metric says of none that it is right"
+    assert "right" not in every_of(changed(study, metric="chrf", kind="generate")).kinds, (
+        "a graded metric says of none that it is right"
+    )
     assert all_answers_section(changed(study, arms=())) is None
 
 

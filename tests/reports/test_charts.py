@@ -9,7 +9,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from trimtab.reports.charts import (
@@ -46,7 +46,6 @@ def test_every_svg_of_a_page_is_xml_with_a_title(make_study: Callable[..., Path]
 
 
 @given(st.lists(st.tuples(st.floats(1e-4, 1e7), unit), min_size=1, max_size=8), st.sampled_from([350, 505]), unit)
-@settings(max_examples=60, deadline=None)
 def test_scatter_stays_inside_its_drawing(places: list[tuple[float, float]], width: int, target: float) -> None:
     dots = [dot(name, x, y) for name, (x, y) in zip(NAMES, places, strict=False)]
     chart = Scatter(heading="h", title="<t>", x_title="x & y", y_title="y", dots=tuple(dots), target=target, limit=None)
@@ -58,7 +57,6 @@ def test_scatter_stays_inside_its_drawing(places: list[tuple[float, float]], wid
 @given(st.lists(st.tuples(st.floats(60, 440), st.floats(40, 260)), min_size=2, max_size=8))
 @example([(183.0, 239.0), (228.0, 229.5)])
 @example([(75.0, 75.0), (75.5, 75.0)])
-@settings(max_examples=100, deadline=None)
 def test_labels_never_overlap(places: list[tuple[float, float]]) -> None:
     inside = Box(46, 18, 505, 284)
     boxes = place_labels(places, NAMES[: len(places)], inside)

@@ -99,7 +99,7 @@ def test_probabilities_stand_before_and_after_with_a_chart_for_each_arm(
     assert found.calibration is not None
     rows = {row[0].name: row[1:] for row in found.calibration.grid.rows if isinstance(row[0], ArmLabel)}
     assert rows[chosen] == (WAYS["batch"], "1.50 to 2.25", "0.417", "0.031", DASH, DASH)
-    assert rows["prompt"][:2] == (WAYS["raw"], DASH), "an arm of an older version"
+    assert rows["prompt"][:2] == (WAYS["raw"], DASH), "an arm without a calibration"
     assert len(rows) == len(found.calibration.charts) == 2, "the other arms give no probabilities"
     entry = study.arm(chosen)
     assert entry is not None

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import pytest
 
+from trimtab.base.files import FORM
 from trimtab.reports.folder import read_study
+
+
+def put_events(folder: Path, events: Iterable[Mapping[str, object]], cut: str = "") -> None:
+    """Write the events of a study anew."""
+    (folder / "events.jsonl").write_text("".join(json.dumps({**one, "form": FORM}) + "\n" for one in events) + cut)
 
 
 def test_a_resumed_run_replaces_what_it_repeats(make_study: Callable[..., Path], tmp_path: Path) -> None:
@@ -23,7 +29,7 @@ def test_a_resumed_run_replaces_what_it_repeats(make_study: Callable[..., Path],
         {"stage": "answer", "arm": "lora", "step": 1},
     ]
     cut = '{"stage": "train", "arm": "lora", "seed": 1, "st'
-    (folder / "events.jsonl").write_text("".join(json.dumps(one) + "\n" for one in [*docs, *docs, *rest, *noise]) + cut)
+    put_events(folder, [*docs, *docs, *rest, *noise], cut)
     docs_curve, sft_curve = read_study(folder).arms[0].curves
     assert [point.loss for point in docs_curve.points] == [5.0]
     assert [(point.step, point.loss) for point in sft_curve.points] == [(1, 3.0), (2, 2.0), (3, 1.0)]
@@ -33,7 +39,7 @@ def test_stages_of_equal_length_are_told_apart(make_study: Callable[..., Path], 
     folder = make_study(tmp_path, arms=("lora",), items=5)
     events = [{"stage": "train", "arm": "lora", "step": step, "of": 3, "loss": 1.0} for step in (1, 2, 3, 1, 2, 3)]
     dev = {"stage": "dev", "arm": "lora", "step": 3, "of": 3, "dev_loss": 2.0}
-    (folder / "events.jsonl").write_text("".join(json.dumps(one) + "\n" for one in [*events, dev]))
+    put_events(folder, [*events, dev])
     curves = read_study(folder).arms[0].curves
     assert [len(curve.points) for curve in curves] == [3, 3]
     assert curves[1].points[-1].dev_loss == 2.0
@@ -58,7 +64,7 @@ def test_of_the_trials_of_a_stage_the_one_that_goes_on_to_the_end_is_shown(
         *steps("sft-0.1", [3, 4], 8),
         *steps("sft-0.1", [5, 6], 12),  # made longer
     ]
-    (folder / "events.jsonl").write_text("".join(json.dumps(one) + "\n" for one in events))
+    put_events(folder, events)
     first, second = read_study(folder).arms[0].curves
     assert [point.loss for point in first.points] == [9.0]
     assert [point.step for point in second.points] == [1, 2, 3, 4, 5, 6]
@@ -71,7 +77,7 @@ def test_what_was_said_of_a_run_holds_until_it_is_made_again(make_study: Callabl
     again = [{**step, "arm": "lora+rag"}, {**said, "arm": "lora+rag"}, {**step, "arm": "lora+rag"}]
     seeds = [{**step, "seed": 1}, {**said, "seed": 1}]
     events = [step, said, *seeds, *again]
-    (folder / "events.jsonl").write_text("".join(json.dumps(one) + "\n" for one in events))
+    put_events(folder, events)
     assert [row.health for row in read_study(folder).arms] == [("it memorises",), ()]
 
 
@@ -92,7 +98,7 @@ def test_the_kept_weights_are_those_that_the_loop_called_the_best(
         {"stage": "dev", "arm": "lora", "step": step, "of": 30, "dev_loss": 2.0, "dev_metric": metric, "best": best}
         for step, metric, best in readings
     ]
-    (folder / "events.jsonl").write_text("".join(json.dumps(one) + "\n" for one in events))
+    put_events(folder, events)
     assert read_study(folder).arms[0].curves[0].kept_step == kept
 
 

@@ -11,6 +11,7 @@ import pytest
 from arm_files import write_arm_file
 from read_studies import changed
 
+from trimtab.base.files import append_own
 from trimtab.base.grammar import describe_arm as in_words
 from trimtab.base.results import Comparison, Estimate, Flip
 from trimtab.decision.sensitivity import NOT_SHOWN
@@ -91,8 +92,7 @@ def test_openings_cuts_missing_arms_and_left_out_rows_are_told(study: StudyFolde
 def test_health_stands_at_the_top_and_beside_its_curve(make_study: Make, tmp_path: Path) -> None:
     folder = make_study(tmp_path)
     note = {"stage": "train", "arm": "lora", "seed": 17, "step": 180, "of": 180, "note": "dev loss was still falling"}
-    with open(folder / "events.jsonl", "a") as file:
-        file.write(json.dumps(note) + "\n")
+    append_own(folder / "events.jsonl", note)
     page = write_report(folder).read_text()
     assert "lora: dev loss was still falling." in page.split('<section id="quality">')[0]
     curves = page.split('<section id="training">')[1].split("</section>")[0].split('class="run"')
@@ -244,7 +244,7 @@ def test_a_graded_metric_shows_how_scores_spread_and_counts_none_as_right(study:
     graded = tuple(
         changed(arm, answers=tuple(changed(one, failure="none") for one in arm.answers)) for arm in study.arms
     )
-    found = failures_section(changed(study, metric="rouge_l", arms=graded))
+    found = failures_section(changed(study, metric="rouge_l", kind="generate", arms=graded))
     assert found is not None
     assert found.grid is not None
     assert found.heading.title == "How the scores spread"

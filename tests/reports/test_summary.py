@@ -55,7 +55,7 @@ def test_of_100_questions(study: StudyFolder) -> None:
 
 
 def test_a_graded_metric_gives_quartiles_and_calls_nothing_right(study: StudyFolder) -> None:
-    graded = changed(study, metric="chrf")
+    graded = changed(study, metric="chrf", kind="generate")
     one = entry_of(study, right=8)
     spread = tuple(changed(answer, score=place / 8) for place, answer in enumerate(one.answers, 1))
     assert accuracy_in_words(graded, changed(one, answers=spread)) == (
@@ -135,7 +135,7 @@ def test_the_next_step_follows_from_the_verdict(study: StudyFolder) -> None:
     assert "then label about 240 more" in labels
     row = ClassRow(label="a", precision=0.5, recall=0.5, f1=0.5, support=3)
     assert "which classes prompt takes for which" in next_step(never, changed(entry_of(study, wrong=3), classes=(row,)))
-    assert "score lowest" in next_step(changed(never, metric="rouge_l"), entry_of(study, format=2))
+    assert "score lowest" in next_step(changed(never, metric="rouge_l", kind="generate"), entry_of(study, format=2))
     assert "--resume --budget" in next_step(study, None)
     failed = changed(study, arms=(changed(study.arms[0], status="failed"),))
     assert "mend what failed" in next_step(failed, None)

@@ -117,7 +117,9 @@ def test_no_documents_and_no_words(tmp_path, encoder, extractor: Extractor) -> N
 
 
 def test_features_are_shares(extractor: Extractor) -> None:
-    names, features = extractor.features("How many days?", candidates(extractor.index, ["How many days?"], DEPTH)[0])
+    names, features = extractor.scorer.features(
+        "How many days?", candidates(extractor.index, ["How many days?"], DEPTH)[0]
+    )
     assert features.shape == (len(names), len(FEATURES))
     assert ((features[:, 1:] >= 0) & (features[:, 1:] <= 1)).all()
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from forked import Forked
 from interrupted import interrupted_before_record
 
 from trimtab.base.errors import BusyError
@@ -267,9 +268,9 @@ EMBEDS = """
 """
 
 
-def embeds(folder: Path, log: Path, seconds: float) -> subprocess.Popen[str]:
+def embeds(folder: Path, log: Path, seconds: float) -> Forked:
     words = [sys.executable, "-c", textwrap.dedent(EMBEDS), str(folder), str(log), str(seconds)]
-    return subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+    return Forked(words, stdout=subprocess.PIPE)
 
 
 def encoded(log: Path) -> list[str]:

@@ -4,7 +4,6 @@ none."""
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
+from forked import run
 from interrupted import interrupted
 from s3_server import KEYS, S3, STORES, below, s3_server, set_s3_variables
 
@@ -171,5 +171,5 @@ def told_at_azure(**variables: str) -> str:
     """What a process with these variables of Azure alone is told."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AZURE")}
     words = [sys.executable, "-c", OPENS, "az://passages/x"]
-    done = subprocess.run(words, env={**environment, **variables}, capture_output=True, text=True)
+    done = run(words, env={**environment, **variables})
     return done.stderr.splitlines()[-1].removeprefix("trimtab.base.errors.RemoteError: az://passages/x: ")

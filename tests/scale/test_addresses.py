@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import socket
-import subprocess
 import sys
 
 import pytest
+from forked import run
 
 from trimtab.base.errors import InputError, PackageError
 from trimtab.scale.cluster import open_cluster
@@ -27,7 +27,7 @@ def test_without_ray_the_command_that_installs_it_is_told(monkeypatch: pytest.Mo
 
 def test_nothing_of_a_cluster_is_imported_without_the_option() -> None:
     code = "import sys, trimtab.studies.study, trimtab.cli.main; print({'ray', 'grpc'} & set(sys.modules))"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
+    assert run([sys.executable, "-c", code]).stdout == "set()\n"  # begun with these two and more, and without others
 
 
 @pytest.mark.parametrize("address", ["here", "ray://", "ray://host", "ray://host:port", "http://127.0.0.1:80", "a:1"])

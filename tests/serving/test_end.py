@@ -14,6 +14,7 @@ from typing import Any
 
 import httpx
 import pytest
+from forked import Forked
 from hostile_server import answering, chat, reply
 from serving_tasks import serving_apart, wait_until
 from study_tasks import write_task
@@ -98,7 +99,7 @@ def test_an_endpoint_that_hangs_does_not_hold_the_end_up(
 def test_with_json_standard_output_says_where_it_is_and_what_opens_it(tmp_path: Path, tiny_model_folder: Path) -> None:
     task = write_task(tmp_path, tiny_model_folder, ["prompt"])
     command = [sys.executable, "-m", "trimtab", "serve", "prompt", "--task", str(task), "--port", "0", "--json"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    process = Forked(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     try:
         assert process.stdout is not None
         said = ""

@@ -11,10 +11,10 @@ import pytest
 from judged import judgement, served_answer
 from postgres_server import execute, server
 
-from trimtab.arms.traffic import traffic_of, user_key
 from trimtab.base.errors import InputError, MissingError, RemoteError, VersionError
 from trimtab.base.task import load_task
 from trimtab.serving.feedback import FeedbackStore
+from trimtab.serving.traffic_store import traffic_of, user_key
 from trimtab.upkeep.labels import label
 
 __all__ = ["server"]

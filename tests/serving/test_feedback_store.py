@@ -14,11 +14,12 @@ from pathlib import Path
 
 import pytest
 from filling import fill
+from forked import Forked, run
 from judged import judgement
 
 import trimtab
-from trimtab.base import database
-from trimtab.base.errors import BusyError, InputError, MissingError, VersionError, os_error_message
+from trimtab.base.errors import BusyError, InputError, MissingError, os_error_message
+from trimtab.serving import database
 from trimtab.serving.feedback import FeedbackStore
 
 WRITER = """
@@ -32,13 +33,11 @@ for number in itertools.count() if sys.argv[3] == "-" else range(int(sys.argv[3]
 """
 
 
-def writer(place: Path | str, name: str, count: str) -> subprocess.Popen[str]:
+def writer(place: Path | str, name: str, count: str) -> Forked:
     """A process that adds judgements and says the id of each when it is kept."""
     paths = [str(Path(__file__).parents[1] / "helpers"), str(Path(trimtab.__file__).parents[1])]
     command = [sys.executable, "-c", WRITER, str(place), name, count]
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
-    )
+    return Forked(command, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)})
 
 
 def test_judgements_come_back_whole_and_by_time(tmp_path: Path) -> None:
@@ -249,9 +248,7 @@ except OSError as error:
 @pytest.mark.parametrize("size", [0, 100, 5000, 20000])
 def test_a_disk_that_takes_no_new_store_is_told_in_one_line_and_nothing_stays(tmp_path: Path, size: int) -> None:
     file = tmp_path / "new" / "feedback.db"
-    environment = {**os.environ, "PYTHONPATH": str(Path(trimtab.__file__).parents[1])}
-    command = [sys.executable, "-c", BOUNDED, str(file), str(size)]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    done = run([sys.executable, "-c", BOUNDED, str(file), str(size)])
     assert (done.returncode, done.stderr) == (0, "")
     assert re.fullmatch(rf"{re.escape(str(file))}: [^\n;]+; [^\n]+\n", done.stdout)
     assert not list((tmp_path / "new").iterdir())
@@ -272,14 +269,6 @@ def test_a_record_that_was_damaged_is_named(tmp_path: Path) -> None:
     change(file, "UPDATE trimtab_judgements SET record = '{'")
     with FeedbackStore(file) as store, pytest.raises(InputError, match="judgement broken is damaged"):
         store.all()
-
-
-def test_the_form_of_a_newer_version_is_refused(tmp_path: Path) -> None:
-    file = tmp_path / "feedback.db"
-    FeedbackStore(file).close()
-    change(file, "UPDATE trimtab_form SET number = 7")
-    with pytest.raises(VersionError, match=r"a newer version of Trimtab \(form 7, this one reads 1 to 2\)"):
-        FeedbackStore(file)
 
 
 @pytest.mark.parametrize("name", ["feedback.db", "feedback.db-wal", "feedback.db-journal"])

@@ -18,9 +18,9 @@ from serving_tasks import Apart, serving_apart, serving_here, wait_until
 from study_tasks import write_task
 
 from trimtab import registry
-from trimtab.base.versions import Release
 from trimtab.serving.access import add_key
 from trimtab.serving.feedback import FeedbackStore
+from trimtab.serving.releases import Release
 from trimtab.upkeep.registry import Registry
 
 __all__ = ["registered"]

@@ -14,10 +14,10 @@ from postgres_server import execute, server
 from serving_tasks import serving_apart, wait_until
 from study_tasks import write_task
 
-from trimtab.base.database import Database
 from trimtab.base.files import write_json
 from trimtab.serving import shared_limits as limits
 from trimtab.serving.access import ApiKey, ApiKeys, key_digest
+from trimtab.serving.database import Database
 from trimtab.serving.metrics import RequestLog
 from trimtab.serving.shared_limits import LimitExchange, shared_limits
 
@@ -127,7 +127,7 @@ def test_rows_of_a_server_that_runs_stay_though_nobody_asks_it(store: str, monke
         one.asked(3)
         one.exchange.run()
         with database.begin() as connection:
-            connection.execute(limits._tables().tables[limits._USE].update().values(at=0))
+            connection.execute(limits._SCHEMA.table(limits._USE).update().values(at=0))
         one.exchange.run()
         with servers(store, clock, 1) as (new,):
             assert list((new.exchange._known or {}).values()) == [3]

@@ -17,10 +17,11 @@ from pathlib import Path
 
 import httpx
 import psutil
+import pytest
 from serving_tasks import Apart, serving_apart, wait_until
 from study_tasks import CITIES
 
-CLIENTS, EACH = 8, 8  # clients at once, and how often each of them does all that it does, in a round
+CLIENTS = 8  # at once
 ROUNDS = 3
 GROWTH_MB = 12  # from round to round once the first two have filled what is kept
 
@@ -83,8 +84,9 @@ KINDS: dict[str, tuple[int, Callable[[httpx.Client, str], int]]] = {
 }
 
 
-def busy(server: Apart, numbers: Iterator[int]) -> Counter[tuple[str, int]]:
-    """One round: what was answered to each kind of client, and how often."""
+def busy(server: Apart, numbers: Iterator[int], each: int) -> Counter[tuple[str, int]]:
+    """One round, in which each client does `each` times all that it does: what was answered to each kind of client,
+    and how often."""
     found: Counter[tuple[str, int]] = Counter()
 
     def work(texts: list[str]) -> list[tuple[str, int]]:
@@ -95,7 +97,7 @@ def busy(server: Apart, numbers: Iterator[int]) -> Counter[tuple[str, int]]:
         return said
 
     texts = [
-        f"bridge {number} of {CITIES[number % len(CITIES)]}?" for number in itertools.islice(numbers, EACH * CLIENTS)
+        f"bridge {number} of {CITIES[number % len(CITIES)]}?" for number in itertools.islice(numbers, each * CLIENTS)
     ]
     with ThreadPoolExecutor(CLIENTS) as pool:
         for said in pool.map(work, [texts[place::CLIENTS] for place in range(CLIENTS)]):
@@ -103,12 +105,13 @@ def busy(server: Apart, numbers: Iterator[int]) -> Counter[tuple[str, int]]:
     return found
 
 
-def test_a_server_that_is_kept_busy_answers_all_alike_and_does_not_grow(written: Path) -> None:
+@pytest.mark.parametrize("each", [3, pytest.param(8, marks=pytest.mark.stress)])
+def test_a_server_that_is_kept_busy_answers_all_alike_and_does_not_grow(written: Path, each: int) -> None:
     numbers, seen = itertools.count(), []
     with serving_apart(written, "prompt", "rag") as server:
         for _ in range(ROUNDS):
-            found = busy(server, numbers)
-            assert found == Counter({(kind, status): EACH * CLIENTS for kind, (status, _) in KINDS.items()})
+            found = busy(server, numbers, each)
+            assert found == Counter({(kind, status): each * CLIENTS for kind, (status, _) in KINDS.items()})
             inside = httpx.get(f"{server.url}/metrics", headers=server.headers).text
             assert re.search(r"^trimtab_inside 0(\.0)?$", inside, re.MULTILINE)
             seen.append(told(server))

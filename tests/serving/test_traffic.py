@@ -3,8 +3,6 @@ waits or breaks."""
 
 from __future__ import annotations
 
-import json
-import sqlite3
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -12,16 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from judged import judgement, served_answer
+from judged import served_answer
 from serving_tasks import Here, deciding_task, serving_here, wait_until, writing_task
 
-from trimtab.arms.traffic import Label, ServedAnswer, TrafficStore, traffic_of, user_key
-from trimtab.base.task import load_task
+from trimtab.arms.fingerprint import task_settings
+from trimtab.base.task import Task, load_task
 from trimtab.serving import traffic as recording
+from trimtab.serving.config import TrafficTable
 from trimtab.serving.feedback import FeedbackStore
 from trimtab.serving.traffic import is_sampled
+from trimtab.serving.traffic_store import Label, ServedAnswer, TrafficStore, traffic_of, user_key
 
-ALL = "[upkeep]\ntraffic = { share = 1.0, keep_days = 30 }"
+ALL = "[traffic]\nshare = 1.0\nkeep_days = 30"
 SECRET = "Write to anna.kowalska@example.org or +44 20 7946 0958"
 
 
@@ -196,19 +196,8 @@ def test_a_users_judgements_are_forgotten(recorded: Here) -> None:
         assert store.count() == 0
 
 
-def test_judgements_of_the_form_before_are_read_and_gain_the_present_one(tmp_path: Path) -> None:
-    with FeedbackStore(tmp_path / "feedback.db") as store:
-        store.add(judgement(id="old"))
-    connection = sqlite3.connect(tmp_path / "feedback.db")
-    (text,) = connection.execute("SELECT record FROM trimtab_judgements").fetchone()
-    record = {key: value for key, value in json.loads(text).items() if key != "user"}  # as form 1 had it
-    connection.execute("UPDATE trimtab_judgements SET record = ?", [json.dumps(record)])
-    connection.execute("UPDATE trimtab_form SET number = 1")
-    connection.commit()
-    with FeedbackStore(tmp_path / "feedback.db", make=False) as store:
-        assert store.all()[0].user is None
-    assert connection.execute("SELECT number FROM trimtab_form").fetchone() == (1,)
-    with FeedbackStore(tmp_path / "feedback.db") as store:
-        assert store.count() == 1
-    assert connection.execute("SELECT number FROM trimtab_form").fetchall() == [(2,)]
-    connection.close()
+def test_what_a_server_keeps_is_no_setting_of_an_arm() -> None:
+    tables = {"task": {"kind": "answer"}, "data": {"examples": ["a.csv"]}, "base": {"model": "m"}}
+    kept = Task.model_validate({**tables, "traffic": {"share": 0.5}})
+    assert kept.table(TrafficTable) is not None
+    assert task_settings(kept) == task_settings(Task.model_validate(tables))

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 import pty
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from forked import run
 from hostile_server import answering, chat, reply
 from study_tasks import write_task
 
@@ -65,9 +65,7 @@ def test_what_is_no_question_is_refused(task: Path, question: str) -> None:
 
 def test_each_line_of_a_pipe_is_a_question_of_its_own(task: Path) -> None:
     command = [sys.executable, "-m", "trimtab", "ask", "--task", str(task), "--arm", "prompt", "--json"]
-    said = subprocess.run(
-        command, input="Where is the lamp?\n\nWhat costs a door?\n", capture_output=True, text=True, check=True
-    )
+    said = run(command, input="Where is the lamp?\n\nWhat costs a door?\n", check=True)
     answers = [json.loads(line) for line in said.stdout.splitlines()]
     own = load_task(task)
     assert [one["answer"] for one in answers] == [
@@ -91,7 +89,7 @@ def test_an_endpoint_that_fails_once_does_not_end_a_conversation(tmp_path: Path,
         keyboard, terminal = pty.openpty()
         try:
             os.write(keyboard, b"One?\nTwo?\nThree?\n/end\n")
-            done = subprocess.run(command, stdin=terminal, capture_output=True, text=True, check=False, timeout=120)
+            done = run(command, stdin=terminal, timeout=120)
         finally:
             os.close(keyboard)
             os.close(terminal)

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from trimtab.base.cgroups import MemoryUse
 from trimtab.base.config import BASE_MODEL
+from trimtab.base.machine import MemoryUse
 from trimtab.model import device_record
 from trimtab.model.device_record import CheckRow
 from trimtab.model.suggestions import FreeMemory, advice, models_that_fit

@@ -139,7 +139,7 @@ HEADINGS = [
 ]
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(texts=st.lists(TEXT, min_size=7, max_size=7), measured=st.booleans())
 @example(texts=[HOSTILE[1]] * 7, measured=True)
 @example(texts=[HOSTILE[5]] * 7, measured=False)

@@ -16,9 +16,7 @@ from sklearn.preprocessing import FunctionTransformer
 from study_tasks import CLASSIFY, LABELLED, QUICK, UNKNOWN, folder_of, rows_of, write_task
 
 import trimtab
-from trimtab.arms.store import read_result
 from trimtab.base.errors import InputError, MissingError
-from trimtab.base.files import read_object, write_json
 from trimtab.base.results import StudyResult
 from trimtab.base.task import load_task
 from trimtab.measurement.evaluate import load_answers
@@ -63,17 +61,12 @@ def test_a_study_is_found_by_its_result_its_id_its_folder_and_its_task(closed: t
         open_study("20200101T000000Z-aaaaaa", task=task)
 
 
-def test_a_study_that_is_decided_again_comes_out_as_before(closed: tuple[Path, StudyResult], tmp_path: Path) -> None:
-    """Also one that keeps its robustness checks under their former key."""
+def test_a_study_that_is_decided_again_comes_out_as_before(closed: tuple[Path, StudyResult]) -> None:
     task, result = closed
     own = folder_of(task, result)
     again = decide_again(own, load_task(task), result)
     assert again.verdict == result.verdict
     assert again == result
-    former = read_object(own / "study.json")
-    former["verdict"]["variations"] = former["verdict"].pop("robustness")
-    write_json(tmp_path / "study.json", former)
-    assert read_result(tmp_path) == result
 
 
 @pytest.mark.parametrize("arm", ["prompt", "few-shot", "quick"])

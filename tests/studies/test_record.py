@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,7 +13,6 @@ from study_tasks import write_task
 from trimtab.arms.planning.plan import Allowance, ArmPlan, Plan, StagePlan
 from trimtab.arms.workspace import Workspace, open_workspace
 from trimtab.base.errors import InputError
-from trimtab.base.files import append_line
 from trimtab.base.results import ArmResult
 from trimtab.base.task import load_task
 from trimtab.measurement.statistics import look_level
@@ -96,14 +94,6 @@ def test_a_record_that_is_cut_off_is_told_and_never_counts_less(workspace: Works
         assert count_opening(workspace, "b") == 2
         assert file.read_bytes() == whole
     assert count_opening(workspace, "c") == 3
-
-
-def test_openings_of_before_the_items_are_read(workspace: Workspace) -> None:
-    ids = sorted(example.id for example in workspace.splits["test"])
-    same = hashlib.sha256("\0".join(ids).encode()).hexdigest()
-    for test, study in ((same, "old"), ("0" * 64, "of other questions")):
-        append_line(workspace.folder / "openings.jsonl", {"test": test, "study": study})
-    assert count_opening(workspace, "new") == 2
 
 
 @pytest.mark.parametrize(("steps", "foretold"), [(100, 140.0), (75, 110.0), (None, 140.0)])

@@ -17,8 +17,8 @@ from trimtab.base.errors import ConsentError, InputError
 from trimtab.base.results import ArmRecord
 from trimtab.measurement.evaluate import load_answers
 from trimtab.measurement.figures import class_figures
+from trimtab.measurement.runs import mean_classes
 from trimtab.measurement.scorer import ScorerProgram
-from trimtab.measurement.seeds import mean_classes
 from trimtab.studies import run_context as opening
 from trimtab.studies.study import study
 from trimtab.studies.train import train

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+from forked import Forked
 from openai_server import KEY, serving
 from study_tasks import rows_of, write_task
 
@@ -22,19 +23,13 @@ ARMS = ["prompt", "slow", "few-shot"]
 SLOW = """
 [arm.slow]
 weights = "full"
-epochs = 200
+epochs = 60
 """
 
 
-def start(task: Path, *more: str, verb: str = "study") -> subprocess.Popen[str]:
+def start(task: Path, *more: str, verb: str = "study") -> Forked:
     command = [sys.executable, "-c", "from trimtab.cli.main import run; run()", verb, "--task", str(task), *more]
-    return subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
+    return Forked(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
 def wait_for(task: Path, stage: str) -> Path:
@@ -122,13 +117,8 @@ def test_a_terminal_that_goes_away_takes_no_step_with_it(tmp_path: Path, tiny_mo
     """It sends SIGHUP, and whatever is written to it from then on fails."""
     task = write_task(tmp_path, tiny_model_folder, ["slow"], more=SLOW)
     ours, theirs = os.openpty()
-    process = subprocess.Popen(
-        [sys.executable, "-c", ON_ITS_OWN_TERMINAL, "study", "--task", str(task)],
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
+    command = [sys.executable, "-c", ON_ITS_OWN_TERMINAL, "study", "--task", str(task)]
+    process = Forked(command, stdin=theirs, stdout=theirs, stderr=theirs)
     os.close(theirs)
     folder = wait_for(task, "train")
     os.close(ours)

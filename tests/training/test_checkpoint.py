@@ -96,15 +96,6 @@ def test_one_whose_best_weights_are_damaged_is_not_gone_on_from(tmp_path):
         load(tmp_path)
 
 
-def test_checkpoints_of_an_earlier_version_have_no_hashes_and_are_gone_on_from(tmp_path):
-    for step in (1, 2):
-        save(tmp_path, at(step))
-        (tmp_path / f"step-000000{step}" / "hashes.json").unlink()
-    assert load(tmp_path).state == {"step": 2}
-    save(tmp_path, at(3))
-    assert (tmp_path / "step-0000003" / "hashes.json").is_file()
-
-
 @pytest.mark.parametrize("pointer", [b"\xff\xfe", b".", b"..", b"step-"])
 def test_a_damaged_pointer_does_not_lose_the_run(tmp_path, pointer):
     for step in (1, 2):

@@ -218,15 +218,6 @@ def test_a_head_that_is_gone_or_damaged_is_refused_by_name(tmp_path):
         load_head(base, folder)
 
 
-def test_a_head_of_an_earlier_version_is_refused_in_one_line(tmp_path):
-    base, _ = trained("lora", tmp_path)
-    (tmp_path / "adapter" / "head.safetensors").write_bytes(b"")
-    with pytest.raises(
-        InputError, match=r"head\.safetensors: is a classification head of an earlier version; train it again"
-    ):
-        load_head(base, tmp_path / "adapter")
-
-
 def test_rows_that_cannot_be_learned_from_are_refused():
     with pytest.raises(InputError, match="row 2 has an empty prompt"):
         label_rows([([3], 0, 1.0), ([], 0, 1.0)], 3)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from partly_frozen import BATCH, OBJECTIVES, deep, some_rows
 from small_training import small_job
@@ -46,7 +46,6 @@ def held(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int
 
 
 @pytest.mark.parametrize("most", [0, 30, 2**26])
-@settings(deadline=None, max_examples=40)
 @given(rows=st.lists(training_row(), max_size=8), data=st.data())
 def test_stored_rows_are_read_as_they_were(most: int, rows: list[TrainingRow], data: st.DataObject) -> None:
     with pytest.MonkeyPatch.context() as patch:

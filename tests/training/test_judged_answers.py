@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tiny_models import stirred, two_answers, with_lora
 
@@ -49,7 +49,6 @@ def judged(count: int, seed: int = 0) -> list[JudgedAnswers]:
 
 
 @pytest.mark.parametrize("most", [0, 30, 2**26])
-@settings(deadline=None, max_examples=40)
 @given(rows=st.lists(judgement, max_size=8))
 def test_stored_judgements_are_read_as_they_were(most: int, rows: list[JudgedAnswers]) -> None:
     with pytest.MonkeyPatch.context() as patch:

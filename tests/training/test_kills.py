@@ -3,11 +3,11 @@ weights."""
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from forked import run
 
 pytestmark = pytest.mark.no_kernels
 
@@ -24,8 +24,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 def killed(out, *before, kills, objectives):
     command = [sys.executable, *before, str(ROOT / "benchmarks" / "kills.py"), "--kills", str(kills), "--out", str(out)]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
-    done = subprocess.run([*command, "--objectives", objectives], env=environment, capture_output=True, text=True)
+    done = run([*command, "--objectives", objectives])
     return done, json.loads(out.read_text())["total"]
 
 

@@ -3,7 +3,7 @@ of any size."""
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from trimtab.model.kernels import build as compiled
@@ -42,7 +42,6 @@ def weighted(log_p):
 
 @pytest.mark.parametrize("loss", [preference, clipped, odds, weighted, torch.sum])
 @pytest.mark.parametrize("frozen", ["nothing", "head", "hidden"])
-@settings(deadline=None, max_examples=25)
 @given(
     rows=st.integers(0, 9),
     chunk=st.integers(1, 10),

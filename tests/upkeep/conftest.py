@@ -11,8 +11,8 @@ from postgres_server import execute, server
 from registered import DRAFT, Add
 
 from trimtab.base.task import Task, load_task
-from trimtab.base.versions import Version
 from trimtab.upkeep.registry import Registry, registry
+from trimtab.upkeep.versions import Version
 
 __all__ = ["server"]
 

@@ -4,10 +4,9 @@ and latency."""
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import fields, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,19 +17,21 @@ from registered import Add
 from typer.testing import CliRunner
 
 import trimtab
-from trimtab.arms.traffic import Label, traffic_of, user_key
-from trimtab.base.canary import Canary, CanaryRecord
 from trimtab.base.codec import from_plain, to_plain
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.task import Task, load_task
-from trimtab.base.versions import GateRecord, Move
 from trimtab.cli.main import app
-from trimtab.measurement.user_comparison import UserOutcome
 from trimtab.serving.feedback import FeedbackStore
+from trimtab.serving.releases import Canary
+from trimtab.serving.traffic_store import Label, traffic_of, user_key
 from trimtab.upkeep import canary as module
 from trimtab.upkeep.canary import Canaries, days_known
+from trimtab.upkeep.canary_functions import user_outcomes
+from trimtab.upkeep.canary_records import CanaryRecord
 from trimtab.upkeep.registry import Registry, registry
-from trimtab.upkeep.tables import CANARIES, CANARY_ENDS, CANARY_TALLIES, EVIDENCE
+from trimtab.upkeep.tables import CANARY_TALLIES
+from trimtab.upkeep.user_comparison import UserOutcome
+from trimtab.upkeep.versions import GateRecord, Move
 
 USERS = [user_key(f"user-{number}") for number in range(120)]
 Open = Callable[..., Canaries]
@@ -39,7 +40,7 @@ Open = Callable[..., Canaries]
 @pytest.fixture
 def watched(task: Task) -> Task:
     """The task with a store of traffic."""
-    task.file.write_text(task.file.read_text() + "[upkeep]\ntraffic = { share = 1.0 }\n")
+    task.file.write_text(task.file.read_text() + "[traffic]\nshare = 1.0\n")
     return load_task(task.file)
 
 
@@ -271,7 +272,7 @@ def test_what_a_server_counted_is_refused_by_name_where_it_is_damaged(opening: O
     assert one.look(begun, {1: 2}, {}) is None
     with opened._database.begin() as connection:
         connection.exec_driver_sql(f"UPDATE {CANARY_TALLIES} SET record = '{{}}'")
-    with pytest.raises(InputError, match=r"what a server counted of canary 1 is damaged .*; restore the registry"):
+    with pytest.raises(InputError, match=r"what a server counted of canary 1 is damaged .*; restore it from a copy"):
         opening().status()
 
 
@@ -373,7 +374,7 @@ def test_a_judgement_is_an_outcome_and_the_last_one_of_an_answer_counts(tmp_path
         ):
             store.add(judgement(kind, **{"at": float(number), **more}))
         store.add(judgement("prefer", "one", "two", user="a", chosen=0))
-        found = {one.user: (one.version, one.right) for one in store.outcomes(judgement().when)}
+        found = {one.user: (one.version, one.right) for one in user_outcomes(store, judgement().when)}
     assert found == {"a": ("1", 0.0), "b": ("1", 1.0), "c": ("1", 0.0)}
 
 
@@ -408,9 +409,7 @@ def test_what_is_missing_is_said(own: Registry, add: Add, task: Task, watched: T
             one.stop("why not")
     with (
         Canaries(registry(task, make=False), store=None, judged=lambda since: ()) as one,
-        pytest.raises(
-            InputError, match=r"upkeep.traffic: a canary needs traffic, and none is kept; add under \[upkeep\]"
-        ),
+        pytest.raises(InputError, match=r"traffic: a canary needs traffic, and none is kept; add a table: \[traffic\]"),
     ):
         one.start()
 
@@ -428,38 +427,6 @@ def test_the_forecast_goes_by_how_users_differ_where_that_is_known(opening: Open
     assert (known.margin or 0) < (unknown.margin or 0)
     with pytest.raises(MissingError):
         one.status()  # a dry run begins nothing
-
-
-def test_a_registry_of_form_1_is_read_without_canaries_and_gains_them(
-    own: Registry, add: Add, watched: Task, said: list[UserOutcome]
-) -> None:
-    for text in "ab":
-        add(own, text)
-    own.promote(1, why="first")
-    own.promote(2, "candidate", why="to try")
-    own.close()
-    file = sqlite3.connect(own.name)
-    for name in (EVIDENCE, CANARY_TALLIES, CANARY_ENDS, CANARIES):
-        file.execute(f"DROP TABLE {name}")
-    file.execute("UPDATE trimtab_registry_form SET version_num = '0001'")
-    file.commit()
-    with registry(watched, make=False) as reading:
-        assert reading.canary() is None
-        assert reading.canary_records() == ()
-        assert [move.version for move in reading.history("production")] == [1]
-        reading.promote(2, why="by a program that only reads the form")
-        reading.rollback(why="back")
-        assert reading.gc(dry_run=True).versions == ()
-    with Canaries(registry(watched, make=False), store=None, judged=lambda since: said) as one:
-        begun = one.start(2, share=0.5).canary
-        judges(begun, said, 1.0, 0.0)
-        assert one.status().record is not None
-    # A program of form 1 reads the rows of a move by these fields, and refuses others.
-    for (text,) in file.execute("SELECT record FROM trimtab_moves").fetchall():
-        plain = json.loads(text)
-        assert plain["evidence"] is None
-        assert {"previous" if key == "from" else key for key in plain} == {one.name for one in fields(Move)}
-    file.close()
 
 
 def test_the_functions_of_the_package_begin_tell_and_end(own: Registry, add: Add, watched: Task) -> None:

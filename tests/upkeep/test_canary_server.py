@@ -22,17 +22,17 @@ from serving_tasks import Here, serving_apart, serving_here, wait_until
 
 from trimtab import registry
 from trimtab.arms.online import OnlineArm
-from trimtab.arms.traffic import traffic_of, user_key
-from trimtab.base.canary import Canary
 from trimtab.base.task import load_task
-from trimtab.cli.canary_functions import open_canaries
-from trimtab.measurement.user_comparison import LEAST_USERS
 from trimtab.serving import follow as following
 from trimtab.serving.feedback import open_feedback_store
+from trimtab.serving.releases import Canary
+from trimtab.serving.traffic_store import traffic_of, user_key
 from trimtab.serving.worker import ModelWorker
 from trimtab.upkeep import canary as upkeep
 from trimtab.upkeep.canary import Canaries
+from trimtab.upkeep.canary_functions import open_canaries
 from trimtab.upkeep.registry import Registry
+from trimtab.upkeep.user_comparison import LEAST_USERS
 
 __all__ = ["no_patience", "registered", "timed_once"]
 
@@ -48,7 +48,7 @@ def task(registered: Path, tmp_path: Path) -> Path:
     candidate."""
     copy = shutil.copytree(registered.parent, tmp_path / "task") / registered.name
     # With a limit, as `rag` may take more than 1.5 times as long as `quick`, and that alone would end a canary.
-    more = "[target]\nlatency_p95_ms = 60000\n[upkeep]\ntraffic = { share = 1.0 }\n"
+    more = "[target]\nlatency_p95_ms = 60000\n[traffic]\nshare = 1.0\n"
     copy.write_text(f"{copy.read_text()}\n{more}")
     with registry(copy) as own:
         own.promote(1, why="the first")

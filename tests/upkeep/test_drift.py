@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import random
 import shutil
-import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -21,18 +20,18 @@ from transformers import BertTokenizerFast
 from typer.testing import CliRunner
 
 from trimtab.arms.bundle import DOCUMENTS_FILE, BundledDocuments
-from trimtab.arms.traffic import ServedAnswer, traffic_of
 from trimtab.base.codec import write_record
-from trimtab.base.drift import DriftReport
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.task import Task, load_task
-from trimtab.base.versions import VersionScore
 from trimtab.cli.main import app
 from trimtab.data.documents import read_documents
 from trimtab.serving.feedback import open_feedback_store
+from trimtab.serving.traffic_store import ServedAnswer, traffic_of
 from trimtab.upkeep.drift import drift
+from trimtab.upkeep.drift_report import DriftReport
 from trimtab.upkeep.labels import label
 from trimtab.upkeep.registry import registry
+from trimtab.upkeep.versions import VersionScore
 
 WINDOW = 40
 CITIES = ("rome", "oslo", "lima", "cairo", "paris")
@@ -356,23 +355,6 @@ def test_labels_speak_before_there_are_enough_answers_for_a_window(make: Make) -
     found = drift(task=task)
     assert found.windows == ()
     assert found.action == "refresh"
-
-
-def test_a_store_of_a_newer_version_is_refused_and_one_of_the_form_before_is_read(make: Make) -> None:
-    task = make()
-    keep(task, asked(2 * WINDOW))
-    before = drift(task=task)
-    file = task.folder / ".trimtab" / "traffic.db"
-    with sqlite3.connect(file) as connection:
-        for number, text in connection.execute("SELECT number, record FROM trimtab_traffic").fetchall():
-            old = {name: value for name, value in json.loads(text).items() if name not in ("similarity", "supported")}
-            connection.execute("UPDATE trimtab_traffic SET record = ? WHERE number = ?", (json.dumps(old), number))
-        connection.execute("UPDATE trimtab_traffic_form SET number = 1")
-    after = drift(task=task)
-    assert after.windows[0].signals.keys() == before.windows[0].signals.keys() - {"similarity", "support"}
-    with sqlite3.connect(file) as connection:
-        connection.execute("UPDATE trimtab_traffic_form SET number = 9")
-    assert "was written by a newer version of Trimtab (form 9" in error(task)
 
 
 def test_a_missing_embedding_model_is_named_with_the_command_that_fetches_it(

@@ -12,10 +12,10 @@ import pytest
 from judged import served_answer
 from typer.testing import CliRunner
 
-from trimtab.arms.traffic import TrafficStore, traffic_of
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.task import Task, load_task
 from trimtab.cli.main import app
+from trimtab.serving.traffic_store import TrafficStore, traffic_of
 from trimtab.upkeep.labels import Labelling, LabelSummary, label
 
 TASK = '[task]\nname = "cities"\nkind = "answer"\n[data]\nexamples = ["rows.jsonl"]\n[base]\nmodel = "none"\n'

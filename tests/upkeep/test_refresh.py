@@ -19,7 +19,6 @@ from trimtab import refresh, registry, study
 from trimtab.arms.fingerprint import fingerprint_rows
 from trimtab.arms.known_rows import KnownRow, digest_of_row, read_known_rows
 from trimtab.arms.store import read_run
-from trimtab.arms.traffic import Label, ServedAnswer, traffic_of
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.errors import BusyError, InputError, MissingError
 from trimtab.base.files import locked
@@ -27,6 +26,7 @@ from trimtab.base.records import Message
 from trimtab.base.task import load_task
 from trimtab.cli.main import run
 from trimtab.data.ledger import read_ledger, write_ledger
+from trimtab.serving.traffic_store import Label, ServedAnswer, traffic_of
 from trimtab.studies import train as training
 from trimtab.studies.held_out import held_out
 from trimtab.upkeep import refresh as module
@@ -70,7 +70,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory, tiny_model_folder: Path, 
         task=CLASSIFY,
         data=LABELLED,
         base=f'embedding = "{tiny_embedding_folder}"',
-        more="[target]\nmargin = 0.25\n[upkeep]\ntraffic = { share = 1.0 }\n",
+        more="[target]\nmargin = 0.25\n[traffic]\nshare = 1.0\n[upkeep]\n",
     )
     study(task, listeners=[])
     with registry(task) as own:

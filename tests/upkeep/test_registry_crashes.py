@@ -3,11 +3,11 @@ were told is kept."""
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from forked import run
 from postgres_server import server
 
 __all__ = ["server"]
@@ -25,7 +25,7 @@ BROKEN = {
     ),
     "a move that is read and made apart": (
         "import time\n"
-        "from trimtab.base.database import Database\n"
+        "from trimtab.serving.database import Database\n"
         "from trimtab.upkeep.registry import Registry\n"
         "Database.exclusive, move = Database.begin, Registry._move\n"
         "Registry._move = lambda *given, **named: [time.sleep(0.01), move(*given, **named)][1]",
@@ -47,9 +47,8 @@ BROKEN = {
 
 def crashed(out, *more, sabotage="", cycles, writers=4):
     script = [str(ROOT / "benchmarks" / "registry_crashes.py"), "--cycles", str(cycles), "--writers", str(writers)]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
     command = [sys.executable, "-c", RUN.format(sabotage), *script, "--out", str(out), *more]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    done = run(command)
     return done, json.loads(out.read_text())
 
 
@@ -68,6 +67,7 @@ def test_nothing_acknowledged_is_lost_to_kills(tmp_path):
     assert told["acknowledged"]["move"] > 0
 
 
+@pytest.mark.stress
 def test_nor_in_postgresql(tmp_path, server):
     done, found = crashed(tmp_path / "found.json", "--postgres", server, cycles=10)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -76,6 +76,7 @@ def test_nor_in_postgresql(tmp_path, server):
     assert told["acknowledged"]["version"] > 0
 
 
+@pytest.mark.stress
 @pytest.mark.parametrize(("sabotage", "seen"), BROKEN.values(), ids=BROKEN)
 def test_the_script_sees_a_registry_that_is_wrong(tmp_path, sabotage, seen):
     done, found = crashed(tmp_path / "found.json", sabotage=sabotage, cycles=10)

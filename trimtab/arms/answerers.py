@@ -151,7 +151,7 @@ def _head_alone(session: Session, head: ClassificationHead, sample: Sequence[Pro
 
 
 def read_calibration(run: Path) -> Calibration | None:
-    """Return the label calibration of a run; None if none was saved, as for text and for arms of an older version."""
+    """Return the label calibration of a run; None if none was saved, as for text."""
     file = run / CALIBRATION_FILE
     if not file.is_file():
         return None
@@ -197,6 +197,6 @@ def _remote(session: Session, arm: Arm, replies: Path | None = None) -> Answerer
     table = session.task.api[arm.endpoint or ""]
     model = remote_model(table, replies)
     labels = session.workspace.labels if session.task.task.kind == "classify" else ()
-    if table.api != "chat":  # a decision endpoint writes no text, so no length has to be counted
+    if not table.writes_text:  # a decision endpoint writes no text, so no length has to be counted
         return lambda prompts: model.generate(prompts, 0, labels)
     return lambda prompts: model.generate(prompts, session.output_tokens, labels)

@@ -40,7 +40,7 @@ class TrainedWeights:
     score of each dev question, by id. `pair_accuracy`: the share of held-out test pairs that are ranked right, and
     their number; None unless a stage learns from preferences. `fee`: of the teacher's endpoint, in the task's
     currency. `recipe`: None if the training loop trained nothing. `effort`: the search that found the recipe.
-    `exposure`: of the canaries, if the task has any.
+    `exposure`: of the memorisation canaries, if the task has any.
     """
 
     seconds: float = 0.0

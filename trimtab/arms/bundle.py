@@ -12,8 +12,8 @@ from pydantic import ValidationError
 
 from trimtab.arms.answerers import CALIBRATION_FILE
 from trimtab.arms.artifacts import NOTHING
-from trimtab.arms.contexts import SHOT_CHOOSERS, Context, PromptBuilder, require_chosen
-from trimtab.arms.fingerprint import WEIGHTS, files_in_words, hashes_of, model_files
+from trimtab.arms.contexts import Context, PromptBuilder, has_fixed_shots, require_chosen
+from trimtab.arms.fingerprint import WEIGHTS, files_in_words, hashes_of, model_files, uses_embedding
 from trimtab.arms.session import Session
 from trimtab.arms.store import SavedArm, StoredQuestion
 from trimtab.arms.workspace import Workspace
@@ -41,10 +41,6 @@ BUNDLE_FILE, DOCUMENTS_FILE, SHOTS_FILE, QUESTIONS_FILE = (
     "questions.json",
 )
 RUN = "run"  # contains `adapter/` and `calibration.json`, like the folder of a training run
-_UNCHECKED = (
-    "the bundle was exported by an earlier version of Trimtab, without the hashes of its models' files, so Trimtab "
-    "cannot check that the models on this machine are those it was made with; export it again to have that checked"
-)
 # Of a stranger's bundle: letters of a name, the largest figure, the smallest volume that costs are divided by, and the
 # parts of a result whose figures may be negative, and those that are at most 1.
 LONGEST_NAME, MOST_FIGURE, LEAST_QUESTIONS = 200, 1e15, 1e-3
@@ -60,7 +56,7 @@ class Bundle:
 
     `id`: the run or study that made the arm. `result`: its measurement by a study. `volume`: the number of questions
     its cost is for. `precision`: as measured. `files`: the hash of every file of its models (`base`, `embedding`,
-    `reranker`); None in a bundle of an earlier version.
+    `reranker`).
     """
 
     id: str
@@ -80,8 +76,8 @@ class Bundle:
     embedding_digest: str | None
     reranker: str | None
     prompt: tuple[Message, ...]
+    files: Mapping[str, Mapping[str, str]]
     volume: Volume | None = None
-    files: Mapping[str, Mapping[str, str]] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,15 +105,12 @@ class StoredQuestions:
 class BundledArm:
     """An arm loaded from its bundle, with its session, the folder of its weights, and stored questions to verify it
     with.
-
-    `notes`: remarks for whoever opens it, a line each.
     """
 
     arm: Arm
     session: Session
     saved: SavedArm
     stored: tuple[StoredQuestion, ...]
-    notes: tuple[str, ...] = ()
 
 
 def write_bundle(
@@ -132,10 +125,10 @@ def write_bundle(
 ) -> None:
     """Write everything that an arm answers with; of the rows only its shots, or their pool, and `stored`."""
     task = session.task
-    near = session.workspace.splits["train"] if context.shot_kind in SHOT_CHOOSERS else ()
+    near = session.workspace.splits["train"] if context.shot_kind and not has_fixed_shots(context) else ()
     shots = tuple(replace(shot, file="", line=0) for shot in (*builder.fixed, *near))
     own = task.task.instruction if context.instruction is None else context.instruction
-    embeds = arm.retrieves or bool(near) or not method_of(arm).uses_base
+    embeds = uses_embedding(arm) or not method_of(arm).uses_base
     bundle = Bundle(
         id=saved.id if saved else "unmeasured",
         arm=arm,
@@ -208,8 +201,7 @@ def open_bundle(
         result=bundle.result,
         volume=bundle.volume,
     )
-    notes = () if bundle.files is not None else (f"{folder}: {_UNCHECKED}",)
-    return BundledArm(arm=bundle.arm, session=session, saved=saved, stored=stored, notes=notes)
+    return BundledArm(arm=bundle.arm, session=session, saved=saved, stored=stored)
 
 
 def named_bundle(folder: Path | None, signed_by: Path | None, *others: object) -> BundledArm | None:
@@ -305,7 +297,7 @@ def _damaged(error: ValueError, file: Path) -> InputError:
 
 def _require_same_models(session: Session, bundle: Bundle, file: Path) -> None:
     """Raise InputError if a model on this machine is not the one that the bundle was made with."""
-    for model, then in (bundle.files or {}).items():
+    for model, then in bundle.files.items():
         if model not in WEIGHTS:
             raise InputError(f"names files of an unknown model {model[:40]!r}", "export it again", file=file)
         changed = files_in_words(model, changed_files(then, hashes_of(session, model)))

@@ -14,6 +14,7 @@ from trimtab.arms.session import Session
 from trimtab.base.files import sha256_text
 from trimtab.base.grammar import PARTS, SENTENCE, shots_of
 from trimtab.base.records import Arm, Example, Generation, Hit, Prompt
+from trimtab.base.tables import resolve
 from trimtab.data.prompts import Shot, build_prompt, with_passages
 from trimtab.data.row_store import BLOCK, select_rows
 from trimtab.inference.engine import Engine
@@ -141,6 +142,11 @@ def context_for(arm: Arm, chosen: Mapping[str, object] | None = None) -> Context
     )
 
 
+def has_fixed_shots(context: Context) -> bool:
+    """True if the same worked examples stand before every question."""
+    return context.shot_kind is not None and PARTS[context.shot_kind].is_fixed_shots
+
+
 def _fraction(value: object, usual: float) -> float:
     """Return a number from 0 to 1, which JSON may have written as an integer; the default if nothing was chosen."""
     return float(value) if isinstance(value, int | float) else usual
@@ -159,8 +165,8 @@ class PromptBuilder:
         self.instruction = own if context.instruction is None else context.instruction
         pool = session.workspace.splits["train"]
         drawn = draw_fixed_shots(pool, context.shots, context.draw) if session.shots is None else session.shots
-        self.fixed = tuple(drawn) if context.shot_kind == "few-shot" else ()
-        chooser = SHOT_CHOOSERS.get(context.shot_kind or "")
+        self.fixed = tuple(drawn) if has_fixed_shots(context) else ()
+        chooser: ShotChooserClass | None = resolve(PARTS[context.shot_kind].chooser) if context.shot_kind else None
         self._chosen = chooser(session, pool) if chooser else None
         self._shown: dict[str, Shot] = {}
 
@@ -410,6 +416,7 @@ class NearestShots:
         return shot.id != example.id and (shot.group is None or shot.group != example.group)
 
 
-# Kinds of shots that are chosen for each question, with the class that chooses `count` training rows for each example.
 ShotChooser = Callable[[Sequence[Example], int], list[list[Example]]]
-SHOT_CHOOSERS: Mapping[str, Callable[[Session, Sequence[Example]], ShotChooser]] = {"nearest-shots": NearestShots}
+"""Chooses `count` training rows for each example."""
+ShotChooserClass = Callable[[Session, Sequence[Example]], ShotChooser]
+"""Makes one from the session and the training rows."""

@@ -18,8 +18,9 @@ from trimtab.arms.workspace import Workspace
 from trimtab.base.config import RewardTable, TeacherTable
 from trimtab.base.errors import InputError
 from trimtab.base.files import TextHash, sha256_cached, sha256_text
-from trimtab.base.grammar import imitates_teacher, learns_from_rewards, method_of
+from trimtab.base.grammar import PARTS, imitates_teacher, learns_from_rewards, method_of
 from trimtab.base.machine import versions
+from trimtab.base.plugins import plugins
 from trimtab.base.records import Arm
 from trimtab.base.task import Task
 from trimtab.model.catalog import resolve
@@ -28,9 +29,9 @@ from trimtab.model.model_files import changed_files, file_hashes, inside, weight
 Fingerprint = Mapping[str, str]  # name of a dependency, in words -> its value, or its hash
 
 TRAINED_BY = ("task", "data", "base", "arm")  # the tables of the task file that trained weights depend on
-# Settings that results do not depend on: which arms run and for how long (each arm's share is in its effort), the
-# task's name, and what a server stores.
-_NOT_SETTINGS: Any = {"study": {"arms", "budget"}, "task": {"name"}, "upkeep": True}
+# Settings that results do not depend on: which arms run and for how long (each arm's share is in its effort), and the
+# task's name; tables of plugins are left out, too.
+_NOT_SETTINGS: Any = {"study": {"arms", "budget"}, "task": {"name"}}
 # Keys of later versions, with the value that changes nothing.
 _AS_IF_NOT_SET = {
     "data.canaries": "0",
@@ -57,8 +58,8 @@ _MODELS = {
     "teacher": "the teacher",
 }
 WEIGHTS = {name: f"weights of {model}" for name, model in _MODELS.items()}
-# Hashes of all model files that answers depend on, as JSON. Earlier versions did not store them: where they are
-# absent nothing differs, and `digest_of`, which checkpoints and records of earlier versions contain, leaves them out.
+# Hashes of all model files that answers depend on, as JSON. They name the file that differs; `digest_of` leaves them
+# out, since the hash of the weights covers them.
 FILES = {name: f"files of {model}" for name, model in _MODELS.items()}
 _SHOWN = 3  # maximum number of differences in a message
 
@@ -162,7 +163,7 @@ def task_settings(task: Task, tables: Sequence[str] = ()) -> dict[str, str]:
     """Return the settings of these tables of the task file, or of all, as JSON by dotted keys; comments and order do
     not count.
     """
-    plain = task.model_dump(mode="json", exclude=_NOT_SETTINGS)
+    plain = task.model_dump(mode="json", exclude={**_NOT_SETTINGS, **dict.fromkeys(plugins("tables"), True)})
     flat = _flat("", {name: plain[name] for name in tables or plain})
     return {name: value for name, value in flat if _AS_IF_NOT_SET.get(name) != value}
 
@@ -219,7 +220,7 @@ def digest_of(depends: Fingerprint, *more: str) -> str:
 
 def uses_embedding(arm: Arm) -> bool:
     """True if an arm uses the embedding model."""
-    return arm.weights == "linear" or arm.retrieves or "nearest-shots" in arm.parts
+    return arm.weights == "linear" or arm.retrieves or any(PARTS[part].embeds for part in arm.parts)
 
 
 def weights_digest(folder: Path) -> str:

@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 
 from trimtab.base.errors import InputError
-from trimtab.base.files import sha256_text, write_atomic
+from trimtab.base.files import PARQUET_FORM, require_parquet_form, sha256_text, write_atomic
 from trimtab.base.records import Example, Split
 from trimtab.data.row_store import BLOCK
 
@@ -36,7 +36,7 @@ def write_known_rows(folder: Path, splits: Mapping[Split, Sequence[Example]]) ->
     import pyarrow
     import pyarrow.parquet
 
-    schema = pyarrow.schema([(name, pyarrow.string()) for name in _COLUMNS])
+    schema = pyarrow.schema([(name, pyarrow.string()) for name in _COLUMNS], PARQUET_FORM)
     rows = ((row.id, split, digest_of_row(row)) for split, part in splits.items() for row in part)
     batches = []
     while some := list(islice(rows, BLOCK)):
@@ -59,7 +59,9 @@ def read_known_rows(folder: Path) -> dict[str, KnownRow] | None:
     import pyarrow.parquet
 
     try:
-        rows = pyarrow.parquet.read_table(io.BytesIO(file.read_bytes())).select(_COLUMNS).to_pylist()
+        table = pyarrow.parquet.read_table(io.BytesIO(file.read_bytes()))
+        require_parquet_form(table.schema.metadata, file)
+        rows = table.select(_COLUMNS).to_pylist()
     except (pyarrow.ArrowInvalid, KeyError, OSError) as error:
         raise InputError(
             f"cannot be read ({error})", "restore it from a copy, or make the study again", file=file

@@ -5,17 +5,17 @@ test.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from trimtab.arms.canaries import canary_rows
 from trimtab.arms.contexts import USUAL_MIX, Context, PassageMix, PromptBuilder
+from trimtab.arms.memorisation import memorisation_canary_rows
 from trimtab.arms.recipe import Recipe, Stage
 from trimtab.arms.rewards import Rollouts
 from trimtab.arms.session import Session
 from trimtab.arms.teacher import Teacher, TeacherAnswer, answer_row, fitting_answers, same_tokenization
 from trimtab.base.errors import InputError
-from trimtab.base.grammar import DISTILL, HEAD, JUDGED, REWARD, REWARDED
+from trimtab.base.grammar import HEAD, REWARD
 from trimtab.base.records import Arm, Encoded, Example, Prompt, Split
 from trimtab.data.prompts import ChatEncoder
 from trimtab.measurement.rewards import Reward
@@ -153,7 +153,7 @@ def supervised_objectives(
     """Return the objectives of a supervised stage over train and over dev (None without dev rows), and the number of
     training rows left out for their length.
 
-    Canaries are among the rows of `sft`, never among those of dev.
+    Memorisation canaries are among the rows of `sft`, never among those of dev.
     """
     if stage.name == "docs":
         rows = document_rows(session.workspace.documents, session.encoder, folder=session.workspace.folder)
@@ -181,9 +181,9 @@ def supervised_objectives(
         rows, skipped = training_rows(session, context, examples, plan.seed, mix, more)
         return SupervisedObjective(rows, batch=batch, seed=seed, cache_activations=cache_activations), skipped
 
-    canaries = canary_rows(session) if stage.name == "sft" else ()
+    memorisation_canaries = memorisation_canary_rows(session) if stage.name == "sft" else ()
     objective, skipped = over(
-        splits["train"], plan.seed, plan.mix, canaries, batch=plan.batch, cache_activations=stage.rereads
+        splits["train"], plan.seed, plan.mix, memorisation_canaries, batch=plan.batch, cache_activations=stage.rereads
     )
     dev = session.workspace.subset("dev", DEV_ROWS)  # the same prompts for all trials, so that losses are comparable
     together = max(plan.batch, DEV_ROWS)  # more of them share a prefix than those of a step
@@ -280,37 +280,32 @@ def policy_gradient_objective(
     return objective, roll.skipped
 
 
-def _build_supervised(setup: StageSetup) -> StageObjectives:
+def build_supervised(setup: StageSetup) -> StageObjectives:
+    """Return the objectives of imitating rows: documents, examples, or labels by a head."""
     objective, dev, skipped = supervised_objectives(setup.session, setup.plan, setup.stage, setup.context, setup.head)
     return StageObjectives(train=objective, dev=dev, skipped=skipped)
 
 
-def _build_preference(setup: StageSetup) -> StageObjectives:
+def build_preference(setup: StageSetup) -> StageObjectives:
+    """Return the objectives of a stage that learns from judged answers."""
     objective, dev, test, skipped = preference_objectives(
         setup.session, setup.plan, setup.stage, setup.context, setup.head
     )
     return StageObjectives(train=objective, dev=dev, test=test, skipped=skipped)
 
 
-def _build_policy_gradient(setup: StageSetup) -> StageObjectives:
+def build_policy_gradient(setup: StageSetup) -> StageObjectives:
+    """Return the objectives of reinforcement learning."""
     if setup.reward is None:
         raise ValueError(f"the stage {setup.stage.name} learns from a reward, and there is none")
     objective, skipped = policy_gradient_objective(setup.session, setup.plan, setup.stage, setup.context, setup.reward)
     return StageObjectives(train=objective, skipped=skipped)
 
 
-def _build_distill(setup: StageSetup) -> StageObjectives:
+def build_distill(setup: StageSetup) -> StageObjectives:
+    """Return the objectives of imitating the teacher of the set-up."""
     if setup.teacher is None:
         raise ValueError(f"the stage {setup.stage.name} imitates a teacher, and there is none")
     objective, dev, skipped = distill_objectives(setup.session, setup.plan, setup.stage, setup.context, setup.teacher)
     setup.teacher.release()
     return StageObjectives(train=objective, dev=dev, skipped=skipped)
-
-
-# The function that builds the objectives of each stage, by the stage's name in the grammar.
-OBJECTIVES: Mapping[str, Callable[[StageSetup], StageObjectives]] = {
-    **dict.fromkeys(("docs", "sft", HEAD), _build_supervised),
-    **dict.fromkeys(JUDGED, _build_preference),
-    **dict.fromkeys(REWARDED, _build_policy_gradient),
-    DISTILL: _build_distill,
-}

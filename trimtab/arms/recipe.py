@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from trimtab.arms.contexts import USUAL_MIX, PassageMix
 from trimtab.arms.session import Session
-from trimtab.base.grammar import DISTILL, HEAD, PREFERENCES, REWARDED, method_of
+from trimtab.base.grammar import DISTILL, HEAD, REWARDED, STAGES, method_of
 from trimtab.base.records import Arm
 from trimtab.model.adapters.base import WIDTH
 from trimtab.model.adapters.registry import defaults_of
@@ -17,7 +17,6 @@ from trimtab.training.optim import Schedule
 
 # Factor on the default rate for a stage that continues from trained weights. With a tenth, pairs are ranked right after
 # ten steps and the answers are ruined.
-LATER_RATES = {**dict.fromkeys(PREFERENCES, 0.01), **dict.fromkeys(REWARDED, 0.1)}
 LEAST_STEPS = 100  # optimizer steps below which hardly any learning rate has an effect
 # Stages that get more epochs with few rows: three epochs of 64 rows are 24 steps, and up to .16 worse than 100
 # (`benchmarks/usual.py`).
@@ -90,7 +89,7 @@ def recipe(
     stages = [
         Stage(
             name=name,
-            learning_rate=_for_stage(arm, "learning_rate", name, rate * LATER_RATES.get(name, 1.0)),
+            learning_rate=_for_stage(arm, "learning_rate", name, rate * STAGES[name].later_rate),
             epochs=min(_for_stage(arm, "epochs", name, defaults.epochs), math.inf if epochs is None else epochs),
         )
         for name in arm.stages

@@ -21,7 +21,7 @@ from trimtab.arms.artifacts import (
     search_overhead,
 )
 from trimtab.arms.calibration import calibrate
-from trimtab.arms.contexts import Context, PromptBuilder, context_for
+from trimtab.arms.contexts import Context, PromptBuilder, context_for, has_fixed_shots
 from trimtab.arms.dev_eval import DEV_QUESTIONS
 from trimtab.arms.extract import choose_threshold
 from trimtab.arms.learning_curve import learning_curve
@@ -31,7 +31,7 @@ from trimtab.arms.search.passage_search import LOOKUPS, choose_passages, gold_re
 from trimtab.arms.session import BATCH_ITEMS, Session
 from trimtab.arms.store import SavedArm
 from trimtab.arms.trainer import TrainingSearch, train_trial, train_weights
-from trimtab.base.grammar import DISTILL, JUDGED, SENTENCE, is_trained, method_of, shots_of
+from trimtab.base.grammar import DISTILL, JUDGED, SENTENCE, is_trained, method_of
 from trimtab.base.machine import MemoryPeak, folder_bytes, release_memory
 from trimtab.base.progress import Progress
 from trimtab.base.records import Answer, Arm, Example, Generation, Prompt, Split
@@ -50,7 +50,7 @@ from trimtab.measurement.figures import (
 )
 from trimtab.measurement.latency import PASSES, latency_bound, latency_percentiles
 from trimtab.measurement.metrics import abstention
-from trimtab.measurement.seeds import by_seed, mean_classes, mean_figures
+from trimtab.measurement.runs import by_seed, mean_classes, mean_figures
 from trimtab.model.fast.packed_weights import packed
 from trimtab.model.threads import ProcessorShare
 
@@ -575,7 +575,7 @@ class ArmRunner:
         workspace, learned = self.session.workspace, set(arm.stages) - {"docs", DISTILL}
         rows = len(workspace.splits["train"]) if arm.weights == "linear" or learned - set(JUDGED) else 0
         if not rows and context.shots:
-            rows = len(workspace.splits["train"]) if shots_of(arm) == "nearest-shots" else context.shots
+            rows = context.shots if has_fixed_shots(context) else len(workspace.splits["train"])
         return rows + (len(workspace.preferences["train"]) if learned & set(JUDGED) else 0)
 
     def _result(self, arm: Arm, artifact: ArmArtifact, found: _RunAnswers, usage: Usage) -> ArmResult:

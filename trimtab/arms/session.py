@@ -17,10 +17,9 @@ from trimtab.arms.device_check import ensure_checked
 from trimtab.arms.retriever import Retriever
 from trimtab.arms.search.instructions import Proposals
 from trimtab.arms.workspace import Workspace, write_refusals
-from trimtab.base.cgroups import memory_use
 from trimtab.base.errors import InputError
 from trimtab.base.grammar import method_of
-from trimtab.base.machine import release_memory
+from trimtab.base.machine import memory_use, release_memory
 from trimtab.base.records import Calibration, Document, Example, Generation, Message, Prompt, Refusal, Split
 from trimtab.data.formats import too_many_refused
 from trimtab.data.prompts import ChatEncoder, build_prompt
@@ -40,10 +39,10 @@ from trimtab.model import process_group, sharded
 from trimtab.model.adapters.apply import detach
 from trimtab.model.catalog import resolve
 from trimtab.model.device_record import require_usable, usable_device
+from trimtab.model.devices import choose_precision
 from trimtab.model.fast.patch import accelerate
 from trimtab.model.load import Base, load_base
 from trimtab.model.model_files import weight_files
-from trimtab.model.precision import choose_precision
 from trimtab.model.prompt_tuning import count_virtual_tokens
 from trimtab.model.share_weights import share_weights
 from trimtab.retrieval.index import Index

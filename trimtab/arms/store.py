@@ -12,9 +12,9 @@ from typing import Any
 from trimtab.arms.artifacts import NOTHING, AnsweredRun, ArmArtifact, TrainedWeights
 from trimtab.arms.recipe import Recipe
 from trimtab.arms.workspace import FOLDER
-from trimtab.base.codec import from_plain, read_record, write_record
+from trimtab.base.codec import read_record, write_record
 from trimtab.base.errors import InputError, MissingError
-from trimtab.base.files import existing_folder, read_object
+from trimtab.base.files import existing_folder, read_own
 from trimtab.base.grammar import REWARD, is_trained, method_of
 from trimtab.base.records import Arm, Message
 from trimtab.base.results import ArmRecord, ArmResult, StudyResult, Volume
@@ -158,21 +158,9 @@ def forget_kept_runs(folder: Path) -> None:
 
 
 def read_result(folder: Path) -> StudyResult | None:
-    """Return the result of a finished study; None if it is not finished. Raises InputError for an invalid file."""
+    """Return the result of a finished study; None if it is not finished."""
     file = folder / STUDY_FILE
-    if not file.is_file():
-        return None
-    plain = read_object(file)
-    verdict = plain.get("verdict")
-    if (
-        isinstance(verdict, dict) and "variations" in verdict
-    ):  # the key in version 0.2, before robustness checks had their name
-        verdict["robustness"] = verdict.pop("variations")
-    try:
-        return from_plain(StudyResult, plain)
-    except ValueError as error:
-        remedy = "restore it, or move its folder away"
-        raise InputError(f"is damaged or of another version ({error})", remedy, file=file) from None
+    return read_record(file, StudyResult) if file.is_file() else None
 
 
 def latest_winner(task: Task) -> Pick | None:
@@ -300,7 +288,7 @@ def measured_precision(saved: SavedArm | None, task: Task) -> str | None:
     if record is not None and record.precision:
         return record.precision
     manifest = study_of(saved) / RUN_FILE
-    return str(read_object(manifest)["precision"]) if manifest.is_file() else None
+    return str(read_own(manifest)["precision"]) if manifest.is_file() else None
 
 
 def with_measured_rows(task: Task, saved: SavedArm | None) -> Task:

@@ -13,7 +13,7 @@ from typing import Any
 from trimtab.arms.contexts import Context, PromptBuilder
 from trimtab.arms.session import BATCH_ITEMS, Session
 from trimtab.base.config import ApiTable
-from trimtab.base.files import append_line, read_json_lines, sha256_text
+from trimtab.base.files import append_own, read_own_lines, sha256_text
 from trimtab.base.grammar import imitates_teacher
 from trimtab.base.machine import release_memory
 from trimtab.base.progress import Progress
@@ -116,7 +116,7 @@ class Teacher:
         """Return greedy answers. A batch that was not saved completely is answered again, so that each prompt has the
         same neighbours.
         """
-        kept = {line["request"]: line for line in read_json_lines(self._kept, "request")}
+        kept = {line["request"]: line for line in read_own_lines(self._kept, "request")}
         keys = [self._key(prompt) for prompt in prompts]
         self._kept.parent.mkdir(parents=True, exist_ok=True)
         for start in range(0, len(prompts), BATCH_ITEMS):
@@ -124,7 +124,7 @@ class Teacher:
             if not all(key in kept for key in keys[part]):
                 for key, line in zip(keys[part], self._batch(prompts[part]), strict=True):
                     kept[key] = {"request": key, **line}
-                    append_line(self._kept, kept[key])
+                    append_own(self._kept, kept[key])
             self.progress.emit("answer", step=min(part.stop, len(prompts)), of=len(prompts), note="the teacher")
         found = [kept[key] for key in keys]
         self.seconds += sum(line["seconds"] for line in found)

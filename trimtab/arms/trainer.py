@@ -11,15 +11,15 @@ from pathlib import Path
 
 from trimtab.arms.answerers import head_answerer, score_on_dev
 from trimtab.arms.artifacts import NOTHING, TrainedWeights
-from trimtab.arms.canaries import exposure
 from trimtab.arms.contexts import Context, PassageMix, PromptBuilder
 from trimtab.arms.dev_eval import DEV_QUESTIONS, evaluate_on_dev, scores_at_best
 from trimtab.arms.fingerprint import TRAINED_BY, digest_of, fingerprint_of
 from trimtab.arms.linear import fit_linear
+from trimtab.arms.memorisation import exposure
 from trimtab.arms.objectives import (
-    OBJECTIVES,
     JudgedObjective,
     Objective,
+    StageObjectives,
     StageSetup,
     new_head,
 )
@@ -37,6 +37,7 @@ from trimtab.base.grammar import (
     PREFERENCES,
     REWARD,
     REWARDED,
+    STAGES,
     imitates_teacher,
     is_trained,
     learns_from_rewards,
@@ -44,6 +45,7 @@ from trimtab.base.grammar import (
 from trimtab.base.progress import Progress
 from trimtab.base.records import Arm
 from trimtab.base.results import ArmEffort, Trial
+from trimtab.base.tables import resolve
 from trimtab.measurement.evaluate import Scorer
 from trimtab.measurement.rewards import Reward
 from trimtab.model import process_group
@@ -373,7 +375,7 @@ class _WeightTrainer:
                 reward=self.reward,
                 teacher=self.teacher,
             )
-            objectives = OBJECTIVES[stage.name](setup)
+            objectives: StageObjectives = resolve(STAGES[stage.name].objective)(setup)
             self.skipped = objectives.skipped
             if stage.name in JUDGED:
                 self._judged = objectives.test

@@ -20,10 +20,9 @@ from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hin
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from trimtab.base.errors import InputError, VersionError
-from trimtab.base.files import read_object, write_json
+from trimtab.base.errors import InputError
+from trimtab.base.files import read_own, write_own
 
-FORM = 2  # format version of the files under .trimtab/; increased whenever one of them changes its meaning
 Record = TypeVar("Record")
 
 
@@ -109,24 +108,16 @@ def _unshaped(hint: Any, plain: Any) -> Any:
 
 
 def write_record(path: Path, record: Any) -> None:
-    """Write a record as a file of the present format version, atomically."""
-    write_json(path, {"form": FORM, **to_plain(record)})
+    """Write a record as a file with its form number, atomically."""
+    write_own(path, to_plain(record))
 
 
 def read_record(path: Path, kind: type[Record]) -> Record:
     """Read a record that `write_record` wrote.
 
-    Raises InputError, naming what is wrong, for a damaged file, and VersionError for one that another version wrote.
+    Raises InputError, naming what is wrong, for a damaged file, VersionError for one of another form number.
     """
-    plain = read_object(path)
-    form = plain.pop("form", None)
-    if form != FORM and (form is not None or set(plain) & set(_hints(cast(Any, kind)))):
-        version = "an older" if form is None else "another"
-        raise VersionError(
-            f"was written by {version} version of Trimtab (form {form or 1}, this one reads {FORM})",
-            "start again with this version, or use the one that wrote it",
-            file=path,
-        )
+    plain = read_own(path)
     try:
         return from_plain(kind, plain)
     except ValueError as error:

@@ -5,21 +5,28 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
 from string import ascii_uppercase
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from trimtab.base.grammar import HEAD, METHODS, PARTS, PROMPT, REWARD, Method, context_of, parts_of, require_quotable
+from trimtab.base.grammar import (
+    HEAD,
+    METHODS,
+    PARTS,
+    PROMPT,
+    REWARD,
+    STAGES,
+    Method,
+    context_of,
+    parts_of,
+    require_quotable,
+)
 from trimtab.base.records import Kind
 
-METRICS: Mapping[str, tuple[str, ...]] = {
-    "classify": ("accuracy", "macro_f1"),
-    "answer": ("contains", "exact_match", "token_f1"),
-    "generate": ("exact_match", "rouge_l", "chrf", "scorer"),
-}
 BASE_MODEL, EMBEDDING = "smollm2-135m-q4", "minilm-l6"  # from the catalogue, which needs no model hub
 COLUMNS = (
     *("input", "output", "label", "id", "group", "slice", "weight", "source", "licence", "passage", "tests"),
@@ -131,7 +138,7 @@ class DataTable(Settings):
         0,
         ge=0,
         le=1000,
-        description="Number of canary rows with random digits to train on, for measuring memorisation.",
+        description="Number of memorisation canaries, made rows with random digits, to train on.",
     )
 
     @model_validator(mode="after")
@@ -335,9 +342,15 @@ class StudyTable(Settings):
 
 PeakRate = Annotated[float, Field(gt=0, lt=1)]
 Epochs = Annotated[float, Field(gt=0, le=1000)]
-StageName = Literal[
-    "docs", "sft", "distill", "head", "dpo", "ipo", "simpo", "orpo", "kto", "reward", "rloo", "grpo", "ppo"
-]
+
+
+def _require_stage(name: str) -> str:
+    if name not in STAGES:
+        raise ValueError(f"{name[:80]!r} is no stage; use one of: {', '.join(STAGES)}")
+    return name
+
+
+StageName = Annotated[str, AfterValidator(_require_stage)]
 
 
 class ArmTable(Settings):
@@ -349,7 +362,7 @@ class ArmTable(Settings):
 
     weights: str = Field("base", description="A method, or api-NAME.")
     stages: Annotated[tuple[StageName, ...] | None, Field(strict=False)] = Field(
-        None, description="Stages of training, in order; default: sft."
+        None, description=f"Stages of training, in order ({', '.join(STAGES)}); default: sft."
     )
     context: str = Field(
         PROMPT, description="prompt, few-shot, nearest-shots, rag, rag+quote, or either of these with one of the shots."
@@ -439,12 +452,31 @@ class TokenPrice(Settings):
     source: str = Field(description="Where the price comes from.")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointKind:
+    """A kind of endpoint. `protocol`: the `Protocol` of its requests and replies, or "package.module:name" of one.
+
+    `writes_text`: True if it answers with text; otherwise it chooses among the labels of a task of kind classify.
+    """
+
+    protocol: Any
+    writes_text: bool = False
+
+
+# By the name that `api` in an [api.NAME] table has; `add_row` adds to it.
+ENDPOINT_KINDS: dict[str, EndpointKind] = {
+    "chat": EndpointKind(protocol="trimtab.inference.protocols:CHAT", writes_text=True),
+    "systemone": EndpointKind(protocol="trimtab.inference.protocols:SYSTEM_ONE"),
+    "decisions": EndpointKind(protocol="trimtab.inference.protocols:DECISIONS"),
+}
+
+
 class ApiTable(Settings):
     """`[api.NAME]`: an endpoint, measured as the arm `api-NAME`: OpenAI-compatible or, for classify, one that chooses
     among labels.
     """
 
-    api: Literal["chat", "systemone", "decisions"] = Field(
+    api: str = Field(
         "chat", description="chat: returns text; systemone, decisions: gets the labels, returns their probabilities."
     )
     url: str = Field(pattern=r"^https?://\S+$", description="Address of the API, up to /v1.")
@@ -457,11 +489,23 @@ class ApiTable(Settings):
 
     @model_validator(mode="after")
     def _check_proposes(self) -> Self:
-        if self.proposes and self.api != "chat":
+        if self.proposes and not self.writes_text:
             raise ValueError(
                 f'proposes needs an endpoint that writes; set api = "chat" (it is {self.api!r}), or take it out'
             )
         return self
+
+    @property
+    def writes_text(self) -> bool:
+        """True if the endpoint answers with text, not with a choice among labels."""
+        return ENDPOINT_KINDS[self.api].writes_text
+
+    @field_validator("api")
+    @classmethod
+    def _check_api(cls, api: str) -> str:
+        if api not in ENDPOINT_KINDS:
+            raise ValueError(f"{api[:80]!r} is no kind of endpoint; use one of: {', '.join(ENDPOINT_KINDS)}")
+        return api
 
     @field_validator("url")
     @classmethod
@@ -586,56 +630,3 @@ class CostTable(Settings):
         if self.label is not None and self.machine_hour is None:
             raise ValueError("label needs machine_hour: a price cannot be added to machine seconds")
         return self
-
-
-class TrafficTable(Settings):
-    """`[upkeep.traffic]`: which answers `serve` stores, and for how long."""
-
-    share: float = Field(0.1, gt=0, le=1, description="Share of the requests that is stored.")
-    keep_days: int = Field(
-        30, ge=1, le=3_650, description="Days after which a stored answer and its labels are deleted."
-    )
-    mask: bool = Field(
-        True,
-        description="true: mask e-mail addresses, telephone, card and account numbers before storing.",
-    )
-
-    @property
-    def sentence(self) -> str:
-        """Return a sentence for whoever starts a server: what is stored."""
-        how = "masked" if self.mask else "as they are"
-        return f"Keeps {self.share:.0%} of the questions and answers, {how}, for {self.keep_days} days"
-
-
-class DriftTable(Settings):
-    """`[upkeep.drift]`: how answers in use are compared with the first answers of their version."""
-
-    window: int = Field(
-        200, ge=30, le=1_000, description="Number of answers in the reference and in each later window."
-    )
-    alarm_free: int = Field(
-        100, ge=10, le=500, description="Expected number of windows before a false alarm, at the least."
-    )
-
-
-class UpkeepTable(Settings):
-    """`[upkeep]`: how a version in use is kept correct."""
-
-    traffic: TrafficTable | None = Field(
-        None, description="serve stores a sample of questions and answers; without this table nothing is stored."
-    )
-    drift: DriftTable = Field(DriftTable(), description="What `trimtab drift` compares.")
-    promote: Literal["ask", "if-better"] = Field(
-        "ask",
-        description="What refresh does with a candidate that passed its gate: wait for you, or put it into production.",
-    )
-    registry: str = Field(
-        "",
-        description="Database of versions: sqlite:///FILE, below the task's folder, or "
-        "postgresql://USER@HOST/DATABASE.",
-    )
-    artifacts: str = Field(
-        "",
-        description="Location of the files of versions: a folder, or s3://BUCKET/FOLDER; default: beside an SQLite "
-        "registry.",
-    )

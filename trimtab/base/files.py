@@ -1,5 +1,5 @@
-"""Files that survive a crash: atomic writes, appends of whole lines, hashes, and a lock that allows one writer per
-folder.
+"""Files that survive a crash: atomic writes, appends of whole lines, form numbers, hashes, and a lock that allows one
+writer per folder.
 """
 
 from __future__ import annotations
@@ -11,15 +11,17 @@ import re
 import shutil
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 
-from trimtab.base.errors import BusyError, InputError, MissingError
+from trimtab.base.errors import BusyError, InputError, MissingError, VersionError
 
+FORM = 3  # of the files that Trimtab writes and reads back; increased whenever one of them changes its meaning
+PARQUET_FORM = {b"trimtab_form": str(FORM).encode()}  # the same in the metadata of a Parquet schema
 TIME = "%Y%m%dT%H%M%SZ"  # format of the beginning of study and run IDs
 _DATASET_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 
@@ -143,8 +145,42 @@ def read_object(path: Path, *keys: str) -> dict[str, Any]:
         raise InputError("is damaged (not an object)", remedy, file=path)
     lacking = [key for key in keys if key not in value]
     if lacking:
-        raise InputError(f"is damaged or of another version (no {', '.join(lacking)})", remedy, file=path)
+        raise InputError(f"is damaged (no {', '.join(lacking)})", remedy, file=path)
     return value
+
+
+def write_own(path: Path, value: Mapping[str, Any]) -> None:
+    """Write a JSON object that Trimtab reads back, with its form number, atomically."""
+    write_json(path, {"form": FORM, **value})
+
+
+def read_own(path: Path) -> dict[str, Any]:
+    """Read what `write_own` wrote. Raises InputError if it is damaged, VersionError if it has another form number."""
+    value = read_object(path)
+    require_form(value.pop("form", None), path)
+    return value
+
+
+def require_form(form: object, path: Path | str, line: int | None = None) -> None:
+    """Raise VersionError unless the form number of a file is the present one."""
+    if form != FORM:
+        raise other_form(path, form, FORM, "make it again with this version, or use the one that wrote it", line)
+
+
+def require_parquet_form(metadata: Mapping[bytes, bytes] | None, path: Path) -> None:
+    """Raise VersionError unless the metadata of a Parquet file have the present form number."""
+    form = (metadata or {}).get(b"trimtab_form", b"").decode("utf-8", "replace")[:20]
+    require_form(int(form) if form.isdecimal() else form or None, path)
+
+
+def other_form(file: Path | str, form: object, own: int, remedy: str, line: int | None = None) -> VersionError:
+    """Return the error for a file or database that has another form number than the one that is read, `own`."""
+    if form is None:
+        problem = f"is damaged or of another version (no form number; this version of Trimtab reads form {own})"
+    else:
+        number = form if isinstance(form, int) else f"{str(form)[:20]!r}"
+        problem = f"has form {number}, and this version of Trimtab reads form {own}"
+    return VersionError(problem, remedy, file=file, line=line)
 
 
 def existing_folder(home: Path, name: str, what: str, listing: str) -> Path:
@@ -222,6 +258,20 @@ def read_json_lines(path: Path, *keys: str) -> Iterator[Any]:
             if not whole:
                 raise InputError("is damaged", "take this line out", file=path, line=number)
             yield value
+
+
+def append_own(path: Path, value: Mapping[str, Any]) -> None:
+    """Append an object, with its form number, as `append_line` does, to a file that Trimtab reads back."""
+    append_line(path, {**value, "form": FORM})
+
+
+def read_own_lines(path: Path, *keys: str) -> Iterator[dict[str, Any]]:
+    """Yield the objects that `append_own` wrote, as `read_json_lines` does. Raises VersionError for another form
+    number.
+    """
+    for number, value in enumerate(read_json_lines(path, *keys), 1):
+        require_form(value.pop("form", None) if isinstance(value, dict) else None, path, number)
+        yield value
 
 
 def cut_off_line(path: Path) -> tuple[int, str] | None:

@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from trimtab.base.records import Arm
 
@@ -31,12 +32,15 @@ class Method:
     the training loop.
 
     `options`: the settings of an `[arm.NAME]` table that apply to it, beside those of every staged method; their
-    defaults are those of its class (`model/adapters/registry.py`). `uses_base`: True if it runs the base model.
+    defaults are those of its class. `trained_by`: the adapter layer or the virtual tokens that are trained, as a class
+    or as "package.module:class"; None where the model's own weights are, or nothing is. `uses_base`: True if it runs
+    the base model.
     """
 
     words: str
     staged: bool = False
     options: tuple[str, ...] = ()
+    trained_by: type | str | None = None
     uses_base: bool = True
     answers_alone: bool = False  # the name takes no context
     no_head: str = ""  # why it cannot be combined with a classification head
@@ -48,65 +52,81 @@ class Method:
 
 
 _BEHIND_VIRTUAL = "a head reads one token, and what virtual tokens do to it no folder of PEFT or transformers can keep"
+_LAYERS = "trimtab.model.adapters"
 _ADAPTERS: Mapping[str, Method] = {
     "dora": Method(
         words="the model tuned by a small adapter that also sets the length of each row of weights (DoRA)",
         staged=True,
+        trained_by=f"{_LAYERS}.dora:DoraLinear",
         options=("rank",),
     ),
     "rslora": Method(
         words="the model tuned by a wide adapter whose scale follows its rank (rsLoRA)",
         staged=True,
+        trained_by=f"{_LAYERS}.rslora:RsloraLinear",
         options=("rank",),
     ),
     "pissa": Method(
         words="the model tuned by an adapter that begins with the weights' largest directions (PiSSA)",
         staged=True,
+        trained_by=f"{_LAYERS}.pissa:PissaLinear",
         options=("rank",),
     ),
     "vera": Method(
         words="the model tuned by two vectors a layer over random matrices (VeRA)",
         staged=True,
+        trained_by=f"{_LAYERS}.vera:VeraLinear",
         options=("rank",),
     ),
     "ia3": Method(
         words="the model with its keys, values and inner activations stretched by vectors (IA3)",
         staged=True,
+        trained_by=f"{_LAYERS}.ia3:Ia3Linear",
     ),
-    "bitfit": Method(words="the model with a trained bias in every layer (BitFit)", staged=True),
+    "bitfit": Method(
+        words="the model with a trained bias in every layer (BitFit)",
+        staged=True,
+        trained_by=f"{_LAYERS}.bitfit:BitFitLinear",
+    ),
     "oft": Method(
         words="the model with the inputs of every layer rotated, block by block (OFT)",
         staged=True,
+        trained_by=f"{_LAYERS}.oft:OftLinear",
         options=("rank",),
     ),
     "loha": Method(
         words="the model tuned by the elementwise product of two small adapters (LoHa)",
         staged=True,
+        trained_by=f"{_LAYERS}.loha:LohaLinear",
         options=("rank",),
     ),
     "soft-prompt": Method(
         words="the model behind trained virtual tokens (a soft prompt)",
         staged=True,
+        trained_by="trimtab.model.prompt_tuning:SoftPrompt",
         options=("virtual_tokens",),
         no_head=_BEHIND_VIRTUAL,
     ),
     "prefix": Method(
         words="the model behind trained keys and values in every layer (prefix tuning)",
         staged=True,
+        trained_by="trimtab.model.prompt_tuning:LearnedPrefix",
         options=("virtual_tokens",),
         no_head=_BEHIND_VIRTUAL,
     ),
     "qlora": Method(
         words="the model in 4 bits, tuned by a small adapter (QLoRA)",
         staged=True,
+        trained_by=f"{_LAYERS}.qlora:QloraLinear",
         options=("rank",),
     ),
 }
-METHODS: Mapping[str, Method] = {
+METHODS: dict[str, Method] = {  # `add_row` adds to it
     "base": Method(words="the model as it is"),
     "lora": Method(
         words="the model tuned by a small adapter (LoRA)",
         staged=True,
+        trained_by=f"{_LAYERS}.lora:LoraLinear",
         options=("rank",),
     ),
     "freeze": Method(
@@ -135,35 +155,52 @@ class ContextPart:
     """One part that a context can put before the question. `setting`: the setting for its number; `tried`: the numbers
     tried on dev.
 
-    `words`: its name in tables; `sight`: in a sentence. A context has at most one part of each `setting`. A part
-    without one adds nothing to the prompt: it constrains how the answer is made from what another part shows.
+    `words`: its name in tables; `sight`: in a sentence; `given`: in a sentence for readers who know no method.
+    `chooser`: the class that chooses shots for each question, or "package.module:class"; None for the same shots
+    before every question. `embeds`: True if the chooser embeds the training rows. A context has at most one part of
+    each `setting`. A part without one adds nothing to the prompt: it constrains how the answer is made from what
+    another part shows.
     """
 
     words: str
     sight: str
+    given: str
     setting: str = ""
     usual: int = 0
     tried: tuple[int, ...] = ()
+    chooser: Callable[..., Any] | str | None = None
+    embeds: bool = False
+
+    @property
+    def is_fixed_shots(self) -> bool:
+        """True for the same worked examples before every question."""
+        return self.setting == "shots" and self.chooser is None
 
 
 SENTENCE = 1  # as a number of words per passage: every sentence is a passage
 
-# In prompt order: passages and how they are used, then shots.
-PARTS: Mapping[str, ContextPart] = {
+# In prompt order: passages and how they are used, then shots. `add_row` adds to it.
+PARTS: dict[str, ContextPart] = {
     "rag": ContextPart(
         setting="passages",
         usual=3,
         tried=(1, 3, 5),
         words="retrieved passages",
         sight="shown passages retrieved from the documents",
+        given="given matching passages of your documents",
     ),
-    "quote": ContextPart(words="answers quoted from them", sight="held to their words, or to those of abstaining"),
+    "quote": ContextPart(
+        words="answers quoted from them",
+        sight="held to their words, or to those of abstaining",
+        given="answering in their words",
+    ),
     "few-shot": ContextPart(
         setting="shots",
         usual=4,
         tried=(2, 4, 8),
         words="fixed shots",
         sight="shown the same worked examples before every question",
+        given="given a few worked examples",
     ),
     "nearest-shots": ContextPart(
         setting="shots",
@@ -171,11 +208,11 @@ PARTS: Mapping[str, ContextPart] = {
         tried=(2, 4, 8),
         words="nearest shots",
         sight="shown worked examples like the question before it",
+        given="given worked examples like the question",
+        chooser="trimtab.arms.contexts:NearestShots",
+        embeds=True,
     ),
 }
-
-
-_CONTEXTS = tuple("rag+quote" if name == "quote" else name for name in PARTS)
 
 # Baselines beside the arms of every study: they answer without a model and cost nothing.
 TRIVIAL: Mapping[str, str] = {
@@ -189,12 +226,62 @@ _HEADS = {
     HEAD: "a head on its last token that names the label",
     REWARD: "a head on its last token that scores answers",
 }
-# Final stages of an arm's name, each with its training in words; `arms/objectives.py` has their objectives.
-LAST_STAGES: Mapping[str, str] = {
-    **{name: f"with {words}" for name, words in _HEADS.items()},
-    DISTILL: "on a teacher's answers",
-    **{name: f"on judged answers ({words})" for name, words in PREFERENCES.items()},
-    **{name: f"on what its own answers earn ({words})" for name, words in REWARDED.items()},
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingStage:
+    """One stage of training. `words`: how it is trained, for readers; `learned_from`: what it learns from, for readers
+    who know no method.
+
+    `objective`: from the set-up of a stage to its objectives, or "package.module:function". `later_rate`: its usual
+    learning rate as a share of the method's, where it comes after another stage.
+    """
+
+    words: str
+    learned_from: str
+    objective: Callable[..., Any] | str
+    later_rate: float = 1.0
+
+
+_OBJECTIVES = "trimtab.arms.objectives"
+FIRST_STAGES = ("docs", "sft")
+# The stages of training; all but the first two stand last in an arm's name. `add_row` adds to it.
+STAGES: dict[str, TrainingStage] = {
+    "docs": TrainingStage(
+        words="on the documents", learned_from="your documents", objective=f"{_OBJECTIVES}:build_supervised"
+    ),
+    "sft": TrainingStage(
+        words="on the examples", learned_from="your examples", objective=f"{_OBJECTIVES}:build_supervised"
+    ),
+    HEAD: TrainingStage(
+        words=f"with {_HEADS[HEAD]}", learned_from="your examples", objective=f"{_OBJECTIVES}:build_supervised"
+    ),
+    REWARD: TrainingStage(
+        words=f"with {_HEADS[REWARD]}", learned_from="judged answers", objective=f"{_OBJECTIVES}:build_preference"
+    ),
+    DISTILL: TrainingStage(
+        words="on a teacher's answers",
+        learned_from="a teacher model's answers",
+        objective=f"{_OBJECTIVES}:build_distill",
+    ),
+    **{
+        name: TrainingStage(
+            words=f"on judged answers ({words})",
+            learned_from="judged answers",
+            objective=f"{_OBJECTIVES}:build_preference",
+            later_rate=0.01,
+        )
+        for name, words in PREFERENCES.items()
+    },
+    **{
+        name: TrainingStage(
+            words=f"on what its own answers earn ({words})",
+            learned_from="what its own answers earn",
+            objective=f"{_OBJECTIVES}:build_policy_gradient",
+            later_rate=0.1,
+        )
+        for name, words in REWARDED.items()
+    },
 }
 
 
@@ -206,13 +293,12 @@ def require_quotable(method: str, context: str) -> None:
 
 def require_arm(arm: Arm) -> None:
     """Raise ValueError for a record that is no valid arm: unknown method, stage or context, or an impossible name."""
-    stages = {"docs", "sft", DISTILL, HEAD, *JUDGED, *REWARDED}
     if not _NAME.fullmatch(arm.name):
         raise ValueError(f"{arm.name[:80]!r} is no name of an arm")
     if arm.weights not in METHODS or (arm.weights == "api") != (arm.endpoint is not None):
         raise ValueError(f"{arm.weights[:80]!r} is no method")
     method = METHODS[arm.weights]
-    if not stages.issuperset(arm.stages) or method.staged != bool(arm.stages):
+    if not STAGES.keys() >= {*arm.stages} or method.staged != bool(arm.stages):
         raise ValueError(f"its stages are not those of {arm.weights}")
     if context_of(arm.context.split("+")) != arm.context or (method.answers_alone and arm.context != PROMPT):
         raise ValueError(f"{arm.context[:80]!r} is no context of {arm.weights}")
@@ -305,8 +391,7 @@ def _stages_in_words(stages: Sequence[str]) -> str:
         return " on the documents alone"
     if stages in ((HEAD,), (REWARD,)):
         return f", with {_HEADS[stages[0]]}"
-    stage_words = {"docs": "on the documents", "sft": "on the examples", **LAST_STAGES}
-    return f" {', then '.join(stage_words[stage] for stage in stages)}"
+    return f" {', then '.join(STAGES[stage].words for stage in stages)}"
 
 
 def arm_from_name(name: str) -> Arm | None:
@@ -329,7 +414,7 @@ def arm_from_name(name: str) -> Arm | None:
         return None
     begins = ["docs"] if between[:1] == ["docs"] else []
     ends = between[len(begins) :]
-    if (between and not row.staged) or ends not in ([], *([last] for last in LAST_STAGES)):
+    if (between and not row.staged) or ends not in ([], *([last] for last in _last_stages())):
         return None
     headed = next((last for last in ends if last in _HEADS), None)
     if headed and row.no_head:
@@ -361,6 +446,10 @@ def _method_and_stages(weights: str) -> tuple[str, list[str]]:
     return method, weights.removeprefix(method).split("-")[1:]
 
 
+def _last_stages() -> list[str]:
+    return [name for name in STAGES if name not in FIRST_STAGES]
+
+
 def is_grammar_name(name: str) -> bool:
     """True if the grammar already gives a name a meaning, so that no custom arm may have it."""
     try:
@@ -372,9 +461,10 @@ def is_grammar_name(name: str) -> bool:
 def nearest_name(name: str, others: Iterable[str] = ()) -> str | None:
     """Return the known name that is most similar to a mistyped one: of the grammar, or of `others`."""
     trained = [name for name, row in METHODS.items() if row.staged]
-    known = [PROMPT, *_CONTEXTS, "rag+few-shot", "linear", "extract", *trained, *(f"{one}-docs" for one in trained)]
+    contexts = ["rag+quote" if name == "quote" else name for name in PARTS]
+    known = [PROMPT, *contexts, "rag+few-shot", "linear", "extract", *trained, *(f"{one}-docs" for one in trained)]
     known += [f"{one}-{stage}" for stage in _HEADS for one in trained if not METHODS[one].no_head]
-    known += [f"{one}-{stage}" for one in trained for stage in LAST_STAGES if stage not in _HEADS]
-    known += [f"{one}+{context}" for one in trained for context in _CONTEXTS]
+    known += [f"{one}-{stage}" for one in trained for stage in _last_stages() if stage not in _HEADS]
+    known += [f"{one}+{context}" for one in trained for context in contexts]
     near = difflib.get_close_matches(name, [*known, *others], n=1)
     return near[0] if near else None

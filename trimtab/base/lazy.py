@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 
-def lazy_names(
-    package: str, homes: Mapping[str, Sequence[str]]
-) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
-    """Return the package's `__getattr__` and `__dir__` (PEP 562); `homes`: for each module the names that it defines.
+def lazy_names(package: str, file: str) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
+    """Return the package's `__getattr__` and `__dir__` (PEP 562), and its `__all__`.
 
-    A name must not be that of a submodule of the package: once imported, the submodule would stand in its place.
+    `file`: the package's `__init__.py`, whose public names are those that it imports as themselves (PEP 484), as in
+    `from trimtab.base.task import Task as Task`. These imports stand below `if TYPE_CHECKING`, for type checkers; this
+    function reads them from the text. A name must not be that of a submodule of the package: once imported, the
+    submodule would stand in its place.
     """
-    home_of = {name: module for module, names in homes.items() for name in names}
+    imports = [node for node in ast.walk(ast.parse(Path(file).read_bytes())) if isinstance(node, ast.ImportFrom)]
+    homes = {alias.name: str(node.module) for node in imports for alias in node.names if alias.asname == alias.name}
+    names = sorted(homes)
 
     def get(name: str) -> Any:
-        if name not in home_of:
+        if name not in homes:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        return getattr(importlib.import_module(home_of[name]), name)
+        return getattr(importlib.import_module(homes[name]), name)
 
-    return get, lambda: sorted(home_of)
+    return get, lambda: names, names

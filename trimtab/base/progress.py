@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from trimtab.base.files import append_line
+from trimtab.base.files import append_own
 
 ProgressEvent = dict[str, Any]
 Listener = Callable[[ProgressEvent], None]
@@ -58,7 +58,7 @@ class Progress:
     def relay(self, event: ProgressEvent) -> None:
         """Write an event that is complete, such as one of another process, and pass it to the listeners."""
         if self.path is not None:
-            append_line(self.path, event)
+            append_own(self.path, event)
         for listener in self.listeners:
             listener(event)
 

@@ -260,10 +260,10 @@ class LearningCurve:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exposure:
-    """Exposure: by how much canary rows are memorised better than `controls` that were never trained on, in bits.
+    """Exposure: by how much memorisation canaries are memorised better than rows never trained on, in bits.
 
-    `possible`: the largest exposure that this number of controls can show: the loss of a row is below that of all of
-    them.
+    `controls`: the number of those rows. `possible`: the largest exposure that so many can show: the loss of a row is
+    below that of all of them.
     """
 
     canaries: int
@@ -349,7 +349,7 @@ class ArmResult(Shown):
         return is_busy(self.processor_share)
 
     def shaped(self, plain: dict[str, Any]) -> dict[str, Any]:
-        """Return the form of `study.json`, without optional parts that were not requested (canaries, int8)."""
+        """Return the form of `study.json`, without optional parts that were not requested (exposure, int8)."""
         if self.status != "done":
             return {key: plain[key] for key in ("arm", "status", "why")}
         for name in ("why", "exposure", "eight_bit", "processor_share"):

@@ -11,12 +11,12 @@ import shlex
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import Field, ValidationError, model_validator
+from pydantic.fields import FieldInfo
 
 from trimtab.base.config import (
-    METRICS,
     ApiTable,
     ArmTable,
     BaseTable,
@@ -30,7 +30,6 @@ from trimtab.base.config import (
     TargetTable,
     TaskTable,
     TeacherTable,
-    UpkeepTable,
 )
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.files import is_dataset_id, matching, split_sheet
@@ -48,6 +47,8 @@ from trimtab.base.grammar import (
     require_arm,
     shots_of,
 )
+from trimtab.base.metrics import default_metric, find_metric, metrics_of
+from trimtab.base.plugins import call_plugins, failed_plugins, plugins
 from trimtab.base.records import Arm
 from trimtab.base.sanitize import printable
 from trimtab.base.validation_errors import as_input_error
@@ -59,11 +60,16 @@ TASK_FILE = "trimtab.toml"
 SECONDS = {"s": 1, "m": 60, "h": 3600}
 
 
+PluginTable = TypeVar("PluginTable", bound=Settings)
+
 AT_RUN_TIME = ("file", "rows")  # fields of a task that are in no file
 
 
 class Task(Settings):
-    """A validated task file. `folder`: where the file lies; paths in it are relative to that."""
+    """A validated task file. `folder`: where the file lies; paths in it are relative to that.
+
+    Tables that plugins add (`base/plugins.py`) are fields too, None where the file has none; `table` returns one.
+    """
 
     task: TaskTable
     data: DataTable
@@ -77,7 +83,6 @@ class Task(Settings):
     arm: Mapping[str, ArmTable] = Field(default_factory=dict)
     api: Mapping[str, ApiTable] = Field(default_factory=dict)
     cost: CostTable = CostTable()
-    upkeep: UpkeepTable = UpkeepTable()
     file: Path = Field(Path(TASK_FILE), exclude=True)
     rows: int | None = Field(None, exclude=True)  # from the command line: the number of rows in a sample of all splits
 
@@ -107,6 +112,11 @@ class Task(Settings):
         """Return the folder of the task file."""
         return self.file.parent
 
+    def table(self, kind: type[PluginTable]) -> PluginTable | None:
+        """Return the table of a plugin by its class; None if the file has none."""
+        values = (getattr(self, name) for name in plugins("tables"))
+        return next((value for value in values if isinstance(value, kind)), None)
+
     def command(self, words: str) -> str:
         """Return the command line that runs `words` (`study --resume`) with this task file, for messages."""
         return command(words, self.file)
@@ -114,7 +124,11 @@ class Task(Settings):
     @property
     def metric(self) -> str:
         """Return the metric; the default of the task's kind if none is set."""
-        return self.task.metric or {"classify": "accuracy", "answer": "contains", "generate": "rouge_l"}[self.task.kind]
+        return self.task.metric or default_metric(self.task.kind).name
+
+    def scored_by(self, metric: str) -> Task:
+        """Return the task with another metric."""
+        return self.model_copy(update={"task": self.task.model_copy(update={"metric": metric})})
 
     @property
     def budget_seconds(self) -> float | None:
@@ -288,9 +302,12 @@ def load_task(path: Path | str = TASK_FILE, *, copy_of: Path | None = None, need
         raise InputError("a number has too many digits", "write it shorter", file=file) from None
     except RecursionError:
         raise InputError("nested too deeply", "write it as trimtab init does", file=file) from None
-    own = next((key for key in AT_RUN_TIME if key in raw), None)
-    if own is not None:
-        raise InputError("unknown key", "take it out", file=file, field=own)
+    reserved = next((key for key in AT_RUN_TIME if key in raw), None)
+    if reserved is not None:
+        raise InputError("unknown key", "take it out", file=file, field=reserved)
+    failed = next((failed_plugins("tables")[key] for key in raw if key in failed_plugins("tables")), None)
+    if failed is not None:
+        raise InputError(failed.line, "install it, or take the table out", file=file, field=failed.name)
     _check_names(raw, file)
     try:
         task = Task(**{**raw, "file": copy_of or file})
@@ -421,7 +438,7 @@ def check_task(task: Task, *, needs_data: bool = True) -> None:
     if needs_data:
         _check_paths(task)
     for name, table in task.api.items():
-        if table.api != "chat" and kind != "classify":
+        if not table.writes_text and kind != "classify":
             problem = f"api = {table.api!r} decides among the labels of a task of kind classify, and this is {kind!r}"
             raise InputError(problem, 'set api = "chat"', file=file, field=f"api.{name}.api")
     _check_arms(task)
@@ -430,14 +447,14 @@ def check_task(task: Task, *, needs_data: bool = True) -> None:
 def _check_metric(task: Task) -> None:
     """Refuse a metric that does not fit the kind of the task, or a scorer without its metric."""
     kind = task.task.kind
-    if task.metric not in METRICS[kind]:
+    if kind not in find_metric(task.metric).kinds:
         raise InputError(
             f"metric {task.metric!r} does not fit kind {kind!r}",
-            f"use one of: {', '.join(METRICS[kind])}",
+            f"use one of: {', '.join(metric.name for metric in metrics_of(kind))}",
             file=task.file,
             field="task.metric",
         )
-    if (task.metric == "scorer") != bool(task.task.scorer):
+    if (find_metric(task.metric).score is None) != bool(task.task.scorer):
         raise InputError(
             'metric = "scorer" and scorer = [...] go together',
             "set both or neither",
@@ -530,3 +547,15 @@ def _check_path(task: Task, key: str, pattern: str) -> None:
         else "paths are relative to the task file"
     )
     raise InputError(f"{printable(pattern, 200)} does not exist", hint, **where)
+
+
+def _add_plugin_tables() -> None:
+    """Add the tables of plugins to the fields of a task."""
+    for name, table in plugins("tables").items():
+        if name not in Task.model_fields:
+            Task.model_fields[name] = FieldInfo(annotation=table | None, default=None)
+    Task.model_rebuild(force=True)
+
+
+_add_plugin_tables()
+call_plugins("records")  # before a task file is read, which may name what they add

@@ -48,7 +48,7 @@ def command(
 
         session = audit(study, questions=n, task=task)
         if page and session.pending:
-            from trimtab.serving.audit_page import AuditPage
+            from trimtab.cli.judging_page import AuditPage
 
             AuditPage(session).serve(write_stderr)
         else:

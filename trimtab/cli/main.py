@@ -28,34 +28,10 @@ from trimtab.base.errors import (
     is_write_failure,
     os_error_message,
 )
+from trimtab.base.plugins import failed_plugins, plugins
 from trimtab.base.progress import STOP_SIGNALS, stop_asked
 from trimtab.base.sanitize import visible
-from trimtab.cli import (
-    ask,
-    audit,
-    canary,
-    check,
-    compare,
-    demo,
-    doctor,
-    drift,
-    eval,
-    export,
-    feedback,
-    init,
-    label,
-    pull,
-    refresh,
-    registry,
-    runs,
-    serve,
-    study,
-    surface,
-    surface_coverage,
-    test,
-    traffic,
-    train,
-)
+from trimtab.cli import ask, audit, check, compare, demo, doctor, eval, export, init, pull, runs, study, test, train
 
 EPILOG = (
     "Exit codes: 0 done, 1 ran and the answer is no, 2 bad input or setting, 3 interrupted and resumable. "
@@ -87,6 +63,7 @@ def run(arguments: Sequence[str] | None = None) -> None:
         if signal.getsignal(number) != signal.SIG_IGN:  # as under nohup
             signal.signal(number, _interrupt)
     sys.stdout, sys.stderr = (_writable_stream(stream) for stream in (sys.stdout, sys.stderr))
+    _print_failed_plugins("commands", verb=words[0])
     try:
         code = app(_with_resume_value(words), prog_name="trimtab", standalone_mode=False)
         code = EXIT_INTERRUPTED if code == TYPER_INTERRUPTED else code  # interrupted before a verb began
@@ -95,7 +72,16 @@ def run(arguments: Sequence[str] | None = None) -> None:
         verb = error.ctx.command_path if error.ctx else "trimtab"
         _print_error(f"{message}; see: {verb} --help", EXIT_BAD_INPUT, as_json="--json" in words)
         code = EXIT_BAD_INPUT
+    if "trimtab.base.task" in sys.modules:  # which needs these
+        _print_failed_plugins("tables", "records")
     sys.exit(code)
+
+
+def _print_failed_plugins(*kinds: str, verb: str = "") -> None:
+    """Print a line for each plugin that failed; of one whose room is not installed, only where it is the verb."""
+    for failed in (failed for kind in kinds for failed in failed_plugins(kind).values()):
+        if not failed.is_absent or failed.name == verb:
+            _print_error(failed.line, EXIT_BAD_INPUT, as_json=False)
 
 
 def _interrupt(number: int, _: object) -> None:
@@ -191,46 +177,12 @@ def _with_resume_value(arguments: list[str]) -> list[str]:
     ]
 
 
-for _verb in (
-    init,
-    pull,
-    check,
-    study,
-    audit,
-    test,
-    train,
-    eval,
-    ask,
-    export,
-    serve,
-    label,
-    drift,
-    refresh,
-    runs,
-    compare,
-    demo,
-    doctor,
-):
+for _verb in (init, pull, check, study, audit, test, train, eval, ask, export, runs, compare, demo, doctor):
     app.command(_verb.__name__.rpartition(".")[2])(_guarded(_verb.command))
-
-_feedback = typer.Typer(help=feedback.HELP, rich_markup_mode=None)
-_feedback.command("export")(_guarded(feedback.export_feedback))
-app.add_typer(_feedback, name="feedback")
-
-_traffic = typer.Typer(help=traffic.HELP, rich_markup_mode=None)
-_traffic.command("forget")(_guarded(traffic.forget))
-app.add_typer(_traffic, name="traffic")
-
-_registry = typer.Typer(help=registry.HELP, rich_markup_mode=None)
-for _name, _command in registry.COMMANDS.items():
-    _registry.command(_name)(_guarded(_command))
-app.add_typer(_registry, name="registry")
-
-_canary = typer.Typer(help=canary.HELP, rich_markup_mode=None)
-for _name, _command in canary.COMMANDS.items():
-    _canary.command(_name)(_guarded(_command))
-app.add_typer(_canary, name="canary")
-_surface = typer.Typer(help=surface.HELP, rich_markup_mode=None)
-for _name, _command in {**surface.COMMANDS, **surface_coverage.COMMANDS}.items():
-    _surface.command(_name)(_guarded(_command))
-app.add_typer(_surface, name="surface")
+for _name, _plugin in plugins("commands").items():
+    if isinstance(_plugin, typer.Typer):
+        for _command in _plugin.registered_commands:
+            _command.callback = _command.callback and _guarded(_command.callback)
+        app.add_typer(_plugin, name=_name)
+    else:
+        app.command(_name)(_guarded(_plugin))

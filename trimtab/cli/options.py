@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 from trimtab.base.errors import InputError
+from trimtab.base.plugins import plugin
 
 if TYPE_CHECKING:
     from trimtab.base.task import Task
     from trimtab.data.columns import ColumnsError
-    from trimtab.scale.cluster import Cluster
+    from trimtab.studies.jobs import Machines
 
 SourceArgument = Annotated[
     str | None,
@@ -204,7 +205,7 @@ def task_from_options(path: Path, source: str | None = None, **columns: str | No
 
 def machines_at(
     address: str | None, store: str | None = None, node_labels: Sequence[str] | None = None
-) -> AbstractContextManager[Cluster | None]:
+) -> AbstractContextManager[Machines | None]:
     """Return a context manager that connects to the machines at an address; it yields None if no address is given.
 
     `store`: an object store for their files. `node_labels`: as `KEY=VALUE`, those that a machine must have.
@@ -221,9 +222,8 @@ def machines_at(
             problem = f"gives two values to {key}" if key in labels else f"{label!r} is not KEY=VALUE"
             raise typer.BadParameter(problem, param_hint="--node-label")
         labels[key] = value
-    from trimtab.scale.cluster import open_cluster
-
-    return open_cluster(address, store, labels)
+    connect: Callable[..., AbstractContextManager[Machines]] = plugin("machines", "ray", f"--on {address}")
+    return connect(address, store, labels)
 
 
 def say_loading() -> None:

@@ -64,6 +64,12 @@ class Output:
             return self.raw(_CONTROL_CHARACTERS.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
         return self.draw(render)
 
+    def show_read_back(self, result: Any, render: Render) -> None:
+        """Show a result whose JSON a later command reads back: with the form number of Trimtab's files."""
+        from trimtab.base.files import FORM
+
+        self.show({"form": FORM, **_to_json(result)}, render)
+
     def draw(self, render: Render) -> None:
         """Let `render` draw for people; does nothing in JSON mode."""
         if not self._json:

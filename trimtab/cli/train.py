@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from trimtab.base.plugins import plugin
 from trimtab.cli.options import (
     DEFAULT_TASK,
     AllowOption,
@@ -72,9 +73,7 @@ def command(
             if machines is None:
                 train_once = train
             else:
-                from trimtab.scale.training import train_on_cluster
-
-                train_once = partial(train_on_cluster, machines)
+                train_once = partial(plugin("trainers", "ray", f"--on {on}"), machines)
             run = train_once(
                 own, arm, seed=seed, resume=resume, allow=allow or (), allow_commands=allow_commands, track=track
             )

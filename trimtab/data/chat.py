@@ -9,7 +9,7 @@ from typing import Any, cast, get_args
 
 from trimtab.base.records import Message, Role
 from trimtab.data.function_calls import call_text
-from trimtab.data.readers import RawRow
+from trimtab.data.raw_rows import RawRow
 from trimtab.data.strict_json import parse_json, type_name
 
 ROLES: tuple[str, ...] = get_args(Role)

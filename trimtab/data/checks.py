@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 
 from trimtab.base.common_prefix import common_prefix_length
+from trimtab.base.metrics import find_metric, metrics_of
 from trimtab.base.records import Example, Split
 from trimtab.base.task import Task, toml_string
 from trimtab.data.audit import Audit
@@ -242,7 +243,9 @@ def _dominance(data: _CheckInput) -> Iterator[Remark]:
             f"{count} of {len(data.rows)} rows ({share:.0%}) have the answer {ellipsize(answer)!r}, so that "
             "always giving it scores as much; add rows of the others"
         )
-        advice = ', or set metric = "macro_f1".' if data.task.metric == "accuracy" else "."
+        others = [] if find_metric(data.task.metric).by_class else metrics_of(data.task.task.kind)
+        fairer = next((metric.name for metric in others if metric.by_class), None)
+        advice = f', or set metric = "{fairer}".' if fairer else "."
         yield Remark("warn", text + advice)
 
 

@@ -13,7 +13,8 @@ from trimtab.base.errors import InputError
 from trimtab.base.grammar import joined
 from trimtab.base.records import Kind, Split
 from trimtab.base.sanitize import printable
-from trimtab.data.readers import PAIR, RawRow
+from trimtab.data.raw_rows import RawRow
+from trimtab.data.readers import PAIR
 from trimtab.data.values import ColumnValues, last_word
 
 LAYOUTS = (

@@ -146,7 +146,7 @@ def _row_files(task: Task) -> set[Path]:
         with suppress(InputError):  # a dataset of the hub; missing files are reported by their reader
             found |= {
                 split_sheet(path)[0].resolve()
-                for path, _ in resolve_pattern(task.folder, pattern, readers.SUFFIXES, "data")
+                for path, _ in resolve_pattern(task.folder, pattern, readers.row_suffixes(), "data")
             }
     return found
 

@@ -12,7 +12,7 @@ import numpy as np
 from trimtab.base.files import sha256_text
 from trimtab.base.records import Example, Kind
 from trimtab.data.row_store import RowView, are_stored, select_rows
-from trimtab.data.split_units import most_common_strata
+from trimtab.data.split_rows import most_common_strata
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

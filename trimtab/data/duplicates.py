@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Literal, overload
 import numpy as np
 
 from trimtab.base.records import Example
-from trimtab.data.join import join_between, join_within
-from trimtab.data.minhash import join_by_minhash
 from trimtab.data.row_store import read_rows
 from trimtab.data.shingles import Shingles
+from trimtab.data.similarity_join import join_between, join_by_minhash, join_within
 from trimtab.data.text_digests import Digests, Template, TemplateFinder, digest_of
 
 if TYPE_CHECKING:

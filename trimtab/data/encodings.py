@@ -18,6 +18,7 @@ ASCII, UTF8 = "ascii", "utf-8"
 _BLOCK = 256 * 1024
 _SAMPLE = 16 * 1024
 """Bytes that a guess is based on."""
+_WORDS_SHOWN = 3  # words with non-ASCII letters
 _NON_ASCII_WORD = re.compile(r"\w{0,20}[^\s\x00-\x7f]\w{0,20}")
 
 # The non-ASCII letters of each language, roughly from the most to the least frequent in running text.
@@ -238,11 +239,11 @@ def reads_correctly(file_encoding: str, encoding: str) -> bool:
     return file_encoding == encoding or (file_encoding == ASCII and not encoding.startswith(("utf-16", "utf-32")))
 
 
-def non_ascii_words(lines: Iterable[str], limit: int = 3) -> tuple[str, ...]:
+def non_ascii_words(lines: Iterable[str]) -> tuple[str, ...]:
     """Return the first words with non-ASCII letters, by which a reader recognises a wrong guess."""
     words: dict[str, None] = {}
     for line in lines:
         words.update(dict.fromkeys(_NON_ASCII_WORD.findall(line)))
-        if len(words) >= limit:
+        if len(words) >= _WORDS_SHOWN:
             break
-    return tuple(words)[:limit]
+    return tuple(words)[:_WORDS_SHOWN]

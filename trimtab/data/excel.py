@@ -10,7 +10,7 @@ from trimtab.base.files import split_sheet
 from trimtab.base.records import Refusal
 from trimtab.base.sanitize import printable
 from trimtab.data.nested import split_of
-from trimtab.data.readers import RawRow, RawRows, column_names
+from trimtab.data.raw_rows import RawRow, RawRows, column_names
 from trimtab.data.sources import read_bytes
 from trimtab.data.text_extraction import extract_content
 

@@ -24,7 +24,8 @@ from trimtab.data.chat import SkipRow
 from trimtab.data.columns import LAYOUTS, ColumnRequest, Columns, RequestedColumns, find_columns
 from trimtab.data.nested import split_of
 from trimtab.data.notes import columns_note, parts_note, squad_note
-from trimtab.data.readers import SUFFIXES, RawRow, RawRows, read_hub, read_raw_rows
+from trimtab.data.raw_rows import RawRow, RawRows
+from trimtab.data.readers import read_hub, read_raw_rows, row_suffixes
 from trimtab.data.row_store import RowWriter, repeated_positions, select_rows
 from trimtab.data.rows import RowContent, RowReader
 from trimtab.data.sources import resolve_pattern
@@ -269,7 +270,7 @@ def _files(task: Task, patterns: Sequence[str]) -> Iterator[tuple[str, Path | No
         if not exists and is_dataset_id(pattern):
             yield pattern, None
             continue
-        for path, _ in resolve_pattern(task.folder, pattern, SUFFIXES, "data"):
+        for path, _ in resolve_pattern(task.folder, pattern, row_suffixes(), "data"):
             if path not in seen:
                 seen.add(path)
                 yield str(path), path

@@ -10,7 +10,7 @@ from typing import Any, get_args
 import numpy as np
 
 from trimtab.base.errors import InputError
-from trimtab.base.files import replacing
+from trimtab.base.files import PARQUET_FORM, replacing, require_parquet_form
 from trimtab.base.records import Split
 
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -46,6 +46,7 @@ def read_ledger_table(ledger: Path) -> Any:
         # An Arrow file, since an Arrow thread that reads a Python file can abort the process at its exit.
         with pyarrow.OSFile(str(ledger)) as file:
             table = pyarrow.parquet.read_table(file, columns=list(_COLUMNS), read_dictionary=["stratum", "split"])
+        require_parquet_form(table.schema.metadata, ledger)
         table = table.select(_COLUMNS)
         for at in (0, 1):
             table = table.set_column(at, _COLUMNS[at], table.column(at).cast(pyarrow.large_string()))
@@ -105,7 +106,7 @@ def write_ledger_tables(ledger: Path, tables: Iterable[Any]) -> None:
     import pyarrow
     import pyarrow.parquet
 
-    schema = pyarrow.schema([(name, pyarrow.string()) for name in _COLUMNS])
+    schema = pyarrow.schema([(name, pyarrow.string()) for name in _COLUMNS], PARQUET_FORM)
     with (
         replacing(ledger) as beside,
         pyarrow.OSFile(str(beside), "wb") as file,

@@ -9,7 +9,7 @@ from typing import Any
 
 from trimtab.base.errors import InputError
 from trimtab.base.sanitize import one_line, printable
-from trimtab.data.readers import RawRow, RawRows
+from trimtab.data.raw_rows import RawRow, RawRows
 from trimtab.data.sources import LINE_CAP, TOTAL_CAP, is_bomb, open_checked
 from trimtab.data.strict_json import first_duplicate
 

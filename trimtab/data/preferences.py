@@ -18,7 +18,8 @@ from trimtab.base.task import Task
 from trimtab.data.chat import SkipRow, read_turns
 from trimtab.data.duplicates import DedupTexts, find_duplicates
 from trimtab.data.ledger import LedgerRow, find_ledger_rows, read_ledger_table, update_ledger
-from trimtab.data.readers import SUFFIXES, RawRow, read_raw_rows
+from trimtab.data.raw_rows import RawRow
+from trimtab.data.readers import read_raw_rows, row_suffixes
 from trimtab.data.row_store import join_rows
 from trimtab.data.rows import TEXT_CAP
 from trimtab.data.sources import resolve_pattern
@@ -51,7 +52,7 @@ def read_preferences(task: Task) -> ReadPreferences:
     refusals: list[Refusal] = []
     notes: list[str] = []
     for pattern in task.data.preferences:
-        for path, _ in resolve_pattern(task.folder, pattern, SUFFIXES, "data.preferences"):
+        for path, _ in resolve_pattern(task.folder, pattern, row_suffixes(), "data.preferences"):
             before, refused_before = len(found), len(refusals)
             for row in read_raw_rows(path, task.data.encoding):
                 if isinstance(row, Refusal):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from trimtab.base.errors import InputError, PackageError
 from trimtab.base.files import split_sheet
 from trimtab.base.records import Refusal
 from trimtab.base.sanitize import one_line, printable
+from trimtab.base.tables import resolve
 from trimtab.data.nested import (
     is_by_class,
     is_by_id,
@@ -23,46 +24,49 @@ from trimtab.data.nested import (
     split_of,
     with_text,
 )
+from trimtab.data.raw_rows import RawRow, RawRows, column_names
 from trimtab.data.sources import LINE_CAP, MB, kind_of_file, read_text, read_text_lines
-from trimtab.data.strict_json import LONE_SURROGATE, first_duplicate, has_lone_surrogate, parse_json, type_name
+from trimtab.data.strict_json import LONE_SURROGATE, has_lone_surrogate, parse_json, type_name
 
-TEXT_SUFFIXES = (".jsonl", ".jsonl.gz", ".ndjson", ".json", ".json.gz", ".csv", ".csv.gz", ".tsv", ".tsv.gz")
-SUFFIXES = (*TEXT_SUFFIXES, ".parquet", ".xlsx")
 VALUES_CAP = 10_000_000
 """Most values in a JSON file that is read whole, counted by commas and brackets; each takes about 60 bytes of memory.
 """
 PAIR = ("first", "second")
 """The field names of a row that is written as a pair."""
 
-_BINARY = (".parquet", ".xlsx")
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
-@dataclass(frozen=True, slots=True)
-class RawRow:
-    """One row as it is in the file.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileKind:
+    """A kind of file that holds rows. `suffixes`: those under which a folder is searched for it, in lower case.
 
-    `line` is its first line; in Parquet, datasets of the hub and one-line JSON files its number from 1. `part`: the
-    name of its split, if the file is a dictionary of splits.
+    `read`: from the path, and of text the encoding, to the rows; or "package.module:function", imported when such a
+    file is read. `is_text`: False for a kind that has no encoding; one of the names that `kind_of_file` gives is then
+    recognised by its first bytes under any suffix.
     """
 
-    file: str
-    line: int
-    fields: Mapping[str, Any]
-    part: str = ""
-
-    def error(self, problem: str, remedy: str, field: str | None = None) -> InputError:
-        """Return an InputError at this row, on one printable line."""
-        return InputError(
-            printable(problem), printable(remedy), file=self.file, line=self.line, field=field and printable(field, 80)
-        )
-
-    def refusal(self, reason: str, remedy: str) -> Refusal:
-        """Return the ledger line about this row."""
-        return Refusal(file=self.file, line=self.line, reason=printable(reason), remedy=printable(remedy))
+    suffixes: tuple[str, ...]
+    read: Callable[..., RawRows] | str
+    is_text: bool = True
 
 
-RawRows = Iterator[RawRow | Refusal]
+_HERE = "trimtab.data.readers"
+# By the name of the kind; `add_row` adds to it.
+FILE_KINDS: dict[str, FileKind] = {
+    "JSON lines": FileKind(suffixes=(".jsonl", ".jsonl.gz", ".ndjson"), read=f"{_HERE}:json_line_rows"),
+    "JSON": FileKind(suffixes=(".json", ".json.gz"), read=f"{_HERE}:json_rows"),
+    "CSV": FileKind(suffixes=(".csv", ".csv.gz"), read=f"{_HERE}:csv_rows"),
+    "TSV": FileKind(suffixes=(".tsv", ".tsv.gz"), read=f"{_HERE}:tsv_rows"),
+    "Parquet": FileKind(suffixes=(".parquet",), read="trimtab.data.parquet:read_parquet", is_text=False),
+    "Excel": FileKind(suffixes=(".xlsx",), read="trimtab.data.excel:read_excel", is_text=False),
+}
+
+
+def row_suffixes(*, text_only: bool = False) -> tuple[str, ...]:
+    """Return the suffixes of files that hold rows."""
+    kinds = (kind for kind in FILE_KINDS.values() if kind.is_text or not text_only)
+    return tuple(suffix for kind in kinds for suffix in kind.suffixes)
 
 
 def read_raw_rows(path: Path, encoding: str = "utf-8") -> RawRows:
@@ -73,22 +77,14 @@ def read_raw_rows(path: Path, encoding: str = "utf-8") -> RawRows:
     """
     file, _ = split_sheet(path)
     name = file.name.lower().removesuffix(".gz")
-    kind = "" if name.endswith(_BINARY) else kind_of_file(file)
-    if kind == "Excel" or name.endswith(".xlsx"):
-        from trimtab.data.excel import read_excel
-
-        return read_excel(path)
-    if kind == "Parquet" or name.endswith(".parquet"):
-        from trimtab.data.parquet import read_parquet
-
-        return read_parquet(path)
-    if name.endswith((".jsonl", ".ndjson")):
-        return _json_lines(path, encoding)
-    if name.endswith(".json"):
-        return _json(path, encoding)
-    if name.endswith((".csv", ".tsv")):
-        return _csv_rows(path, encoding, "\t" if name.endswith(".tsv") else ",")
-    raise InputError("unknown kind of file", f"use one of: {', '.join(SUFFIXES)}", file=path)
+    kind = next((kind for kind in FILE_KINDS.values() if name.endswith(kind.suffixes)), None)
+    if kind is None or kind.is_text:
+        by_content = FILE_KINDS.get(kind_of_file(file))
+        kind = kind if by_content is None or by_content.is_text else by_content
+    if kind is None:
+        raise InputError("unknown kind of file", f"use one of: {', '.join(row_suffixes())}", file=path)
+    rows: RawRows = resolve(kind.read)(path, encoding) if kind.is_text else resolve(kind.read)(path)
+    return rows
 
 
 def _row(value: Any, text: str, path: Path, line: int, part: str = "") -> RawRow | Refusal:
@@ -100,7 +96,8 @@ def _row(value: Any, text: str, path: Path, line: int, part: str = "") -> RawRow
     return row.refusal(*LONE_SURROGATE) if _SURROGATE_ESCAPE.search(text) and has_lone_surrogate(value) else row
 
 
-def _json_lines(path: Path, encoding: str) -> RawRows:
+def json_line_rows(path: Path, encoding: str) -> RawRows:
+    """Yield the rows of JSON lines; empty lines are skipped."""
     for number, line in enumerate(read_text_lines(path, encoding), start=1):
         text = line.strip(" \t\r\n")
         if not text:
@@ -165,7 +162,7 @@ def _rows_of_splits(text: str, at: int, path: Path, line: int) -> RawRows:
             yield Refusal(file=str(path), line=part.line, reason=reason, remedy="call it train, dev or test")
 
 
-def _json(path: Path, encoding: str) -> RawRows:
+def json_rows(path: Path, encoding: str) -> RawRows:
     """Yield the rows of an array, of a dictionary by id, class or split, or of JSON lines named .json; one object is
     one row."""
     text = _json_text(path, encoding)
@@ -178,7 +175,7 @@ def _json(path: Path, encoding: str) -> RawRows:
         return
     value, end = parse_json(text, path, line, at)
     if skip_blanks(text, end) < len(text):
-        yield from _json_lines(path, encoding)
+        yield from json_line_rows(path, encoding)
     elif is_by_split(value):
         yield from _rows_of_splits(text, at, path, line)
     elif is_one_list(value):
@@ -215,7 +212,12 @@ def _rows_at(text: str, at: int, path: Path, line: int, part: str = "", label: s
         yield _row(value, text[member.start : member.end], path, number if one_line else member.line, part)
 
 
-def _csv_rows(path: Path, encoding: str, delimiter: str) -> RawRows:
+def tsv_rows(path: Path, encoding: str) -> RawRows:
+    """Yield the rows of TSV with a header, as `csv_rows` does."""
+    return csv_rows(path, encoding, "\t")
+
+
+def csv_rows(path: Path, encoding: str, delimiter: str = ",") -> RawRows:
     """Yield the rows of CSV or TSV with a header; quotes and line breaks inside fields follow RFC 4180."""
     csv.field_size_limit(LINE_CAP)
     lines = read_text_lines(path, encoding)
@@ -265,15 +267,6 @@ def _csv_error(error: csv.Error, path: Path, line: int) -> InputError:
         text = "a double quote opens a field in this row and closes before the field ends"
         return InputError(text, 'close it at the end, and write a quote inside as ""', file=path, line=line)
     return InputError(f"not valid CSV ({text})", 'write a quote inside a quoted field as ""', file=path, line=line)
-
-
-def column_names(cells: Sequence[str], path: Path, line: int) -> list[str]:
-    """Return the names of the columns, `column N` for an empty one; raises InputError for duplicates."""
-    header = [cell.strip() or f"column {number}" for number, cell in enumerate(cells, start=1)]
-    duplicate = first_duplicate(header)
-    if duplicate is not None:
-        raise InputError(f"two columns are called {duplicate[:80]!r}", "rename one", file=path, line=line)
-    return header
 
 
 def has_hub_test(name: str) -> bool:

@@ -23,7 +23,26 @@ from numpy.typing import NDArray
 
 from trimtab.base.errors import InputError
 from trimtab.base.records import Example, Message
-from trimtab.data.text_column import TextColumn
+
+
+class TextColumn:
+    """A growing column of texts: their UTF-8 bytes end to end, and where each ends."""
+
+    def __init__(self) -> None:
+        self._text, self._ends = bytearray(), array("q", [0])
+
+    def append(self, text: str) -> None:
+        """Add a text."""
+        self._text += text.encode()
+        self._ends.append(len(self._text))
+
+    def finish(self) -> Any:
+        """Return the texts as an Arrow array (large_string) over the collected bytes; no more can be added."""
+        import pyarrow
+
+        buffers = [None, pyarrow.py_buffer(self._ends), pyarrow.py_buffer(self._text)]
+        return pyarrow.Array.from_buffers(pyarrow.large_string(), len(self._ends) - 1, buffers)
+
 
 RowNumbers = NDArray[np.signedinteger[Any]]
 

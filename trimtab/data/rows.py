@@ -11,7 +11,7 @@ from trimtab.base.records import Kind, Message
 from trimtab.base.times import is_number, moment
 from trimtab.data.chat import SkipRow, read_turns
 from trimtab.data.columns import Columns, is_text
-from trimtab.data.readers import RawRow
+from trimtab.data.raw_rows import RawRow
 from trimtab.data.strict_json import type_name
 
 TEXT_CAP = 1_000_000

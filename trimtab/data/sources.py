@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import codecs
 import errno
-import gzip
 import io
 import os
 import stat
@@ -17,6 +16,7 @@ from typing import BinaryIO
 
 from trimtab.base.errors import InputError
 from trimtab.base.files import matching, split_sheet
+from trimtab.base.gunzip import Gunzip
 from trimtab.data import signatures
 
 MB = 1024 * 1024
@@ -31,7 +31,6 @@ BOMB_FLOOR, BOMB_RATIO = 2 * MB, 100
 3 to 20."""
 
 _BLOCK = 256 * 1024
-_SMALL_READ = 8 * 1024
 _BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
@@ -114,7 +113,7 @@ def open_checked(path: Path) -> Iterator[BinaryIO]:
         is_gzip = file.peek(2)[:2] == b"\x1f\x8b"
         if not is_gzip and path.suffix == ".gz":
             raise InputError("is called .gz and is not gzip", "rename or compress it", file=path)
-        yield io.BufferedReader(_Gunzip(file, path), _BLOCK) if is_gzip else file
+        yield io.BufferedReader(_UnpackedFile(file, path), _BLOCK) if is_gzip else file
 
 
 def kind_of_file(path: Path) -> str:
@@ -128,52 +127,44 @@ def is_bomb(unpacked: int, packed: int) -> bool:
     return unpacked > max(BOMB_FLOOR, BOMB_RATIO * packed)
 
 
-class _SmallReads(io.RawIOBase):
-    """A file that is read in small pieces, so that unpacked and packed bytes can be compared."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self.bytes_read = 0
-
-    def readable(self) -> bool:
-        return True
-
-    def read(self, size: int = -1) -> bytes:
-        data = self._file.read(_SMALL_READ if size < 0 else min(size, _SMALL_READ))
-        self.bytes_read += len(data)
-        return data
-
-
-class _Gunzip(io.RawIOBase):
-    """The unpacked bytes of a gzip file, counted, with errors converted to InputError."""
+class _UnpackedFile(io.RawIOBase):
+    """The unpacked bytes of a gzip file; bombs and damage raise InputError."""
 
     def __init__(self, file: BinaryIO, path: Path) -> None:
-        self._packed = _SmallReads(file)
-        self._unpacked = gzip.GzipFile(fileobj=self._packed, mode="rb")
-        self._path, self._total = path, 0
+        self._file, self._path = file, path
+        self._pieces, self._rest = self._unpacked(), memoryview(b"")
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
+        while not self._rest:
+            piece = next(self._pieces, None)
+            if piece is None:
+                return 0
+            self._rest = memoryview(piece)
+        size = min(len(buffer), len(self._rest))
+        buffer[:size], self._rest = self._rest[:size], self._rest[size:]
+        return size
+
+    def _unpacked(self) -> Iterator[bytes]:
+        gunzip = Gunzip()
         try:
-            data = self._unpacked.read(min(len(buffer), _BLOCK))
-        except EOFError:
-            raise InputError("the gzip file is cut off", "copy it again", file=self._path) from None
-        except (gzip.BadGzipFile, zlib.error) as error:
+            while data := self._file.read(_BLOCK):
+                for piece in gunzip.feed(data):
+                    if gunzip.unpacked > TOTAL_CAP or is_bomb(gunzip.unpacked, gunzip.packed):
+                        problem = (
+                            f"{gunzip.packed:,} compressed bytes unpack to more than {gunzip.unpacked:,}: a "
+                            "decompression bomb"
+                        )
+                        raise InputError(problem, "unpack it yourself if you trust it", file=self._path)
+                    yield piece
+        except zlib.error as error:
             raise InputError(f"the gzip file is damaged ({error})", "copy it again", file=self._path) from None
-        self._total += len(data)
-        if self._total > TOTAL_CAP or is_bomb(self._total, self._packed.bytes_read):
-            raise InputError(
-                (
-                    f"{self._packed.bytes_read:,} compressed bytes unpack to more than {self._total:,}: a "
-                    "decompression bomb"
-                ),
-                "unpack it yourself if you trust it",
-                file=self._path,
-            )
-        buffer[: len(data)] = data
-        return len(data)
+        if not gunzip.is_whole:
+            raise InputError("the gzip file is cut off", "copy it again", file=self._path)
+        if gunzip.has_trailing_data:
+            raise InputError("the gzip file is damaged (other data at its end)", "copy it again", file=self._path)
 
 
 def read_bytes(path: Path) -> bytes:

@@ -1,5 +1,5 @@
 """Splits examples into train, dev and test: by group, stratified, and recorded in `splits.parquet`, so that no row ever
-moves. Works on arrays of row numbers, so that memory stays small with many rows."""
+moves; refuses rows that cannot be split. Works on arrays of row numbers, so that memory stays small with many rows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,24 +20,16 @@ from trimtab.base.files import sha256_text
 from trimtab.base.records import Example, Kind, Split
 from trimtab.base.sanitize import printable
 from trimtab.base.times import moment
-from trimtab.data.duplicates import DedupTexts, DuplicateIndex, find_duplicates
+from trimtab.data.duplicates import DedupTexts, DuplicateIndex, find_duplicates, row_location
 from trimtab.data.ledger import SPLITS
-from trimtab.data.row_store import BLOCK, RowNumbers
-from trimtab.data.split_refusals import (
-    refuse_declared,
-    refuse_empty,
-    refuse_groups_in_two_splits,
-    refuse_old_test,
-    refuse_same_ids,
-    refuse_small_classes,
-)
-from trimtab.data.split_rows import DEV, TEST, TRAIN, SplitRows, last_code
-from trimtab.data.split_units import Units
+from trimtab.data.row_store import BLOCK, RowNumbers, repeated_positions
+from trimtab.data.split_rows import DEV, TEST, TRAIN, SplitRows, Units, last_code
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from trimtab.data.split_rows import Splits
+
 
 __all__ = ["SPLITS", "assign_splits", "hash_split", "time_notes"]
 
@@ -68,19 +60,19 @@ def assign_splits(
     Raises InputError for a duplicate id, a class with a single group, a group in two splits, or an empty split.
     """
     rows = SplitRows(examples, fixed_test, ledger, kind, unknown)
-    refuse_same_ids(rows)
+    _refuse_same_ids(rows)
     has_times = bool(len(examples)) and bool(rows.facts.has_time[: rows.count].all())
-    refuse_declared(rows, has_times)
+    _refuse_declared(rows, has_times)
     if test_parts is None:
         test_parts = find_duplicates(DedupTexts(fixed_test)).components if fixed_test else ()
     test_units = rows.units(test_parts, rows.count)
     if not examples:
         return rows.parts(np.zeros(0, np.int8), test_units, test_units)
-    refuse_old_test(rows)
+    _refuse_old_test(rows)
     duplicates = find_duplicates(DedupTexts(examples)) if duplicates is None else duplicates
     units = rows.units(duplicates.components, 0)
     if kind == "classify" and not fixed_test:
-        refuse_small_classes(rows, units)
+        _refuse_small_classes(rows, units)
     is_dev = rows.facts.is_dev[: rows.count]
     held_out = {"dev": 0.0 if is_dev.any() else split.dev, "test": 0.0 if fixed_test else split.test}
     plan = _Plan((1 - sum(held_out.values()), held_out["dev"], held_out["test"]), split.seed, kind)
@@ -91,10 +83,10 @@ def assign_splits(
     else:
         chosen = _first_split(units, plan)
     chosen[is_dev] = DEV
-    refuse_groups_in_two_splits(rows, chosen)
+    _refuse_groups_in_two_splits(rows, chosen)
     counts = np.bincount(chosen, minlength=3)
     counts[TEST] += len(fixed_test)
-    refuse_empty(counts, len(units))
+    _refuse_empty(counts, len(units))
     rows.write_ledger(units, chosen)
     return rows.parts(chosen, units, test_units)
 
@@ -117,7 +109,7 @@ def _first_split(units: Units, plan: _Plan) -> Splits:
     sizes = units.sizes
     order = np.argsort(units.strata, kind="stable")
     starts = np.flatnonzero(np.diff(units.strata[order], prepend=-1))
-    strata = [array("i", own.astype(np.int32).tobytes()) for own in np.split(order, starts[1:])]
+    strata = [array("i", rows.astype(np.int32).tobytes()) for rows in np.split(order, starts[1:])]
     draw = random.Random(plan.seed)
     missing = [0.0, 0.0, 0.0]
     split_of_unit = np.zeros(len(units), np.int8)
@@ -269,3 +261,102 @@ def time_notes(parts: Mapping[Split, Sequence[Example]]) -> list[str]:
         declared += [f"{name} {first} to {last}"] if first else []
     rule = "split by time, the newest rows are the test set and a group goes by its newest row"
     return [printable(f"{rule}: {', '.join(declared)}")] if declared else []
+
+
+def _refuse_same_ids(rows: SplitRows) -> None:
+    """Refuse two rows with one id."""
+    seen: dict[str, Example] = {}
+    for number in repeated_positions(rows.facts.id_hashes).tolist():
+        row = rows.row(number)
+        first = seen.setdefault(row.id, row)
+        if first is not row:
+            raise InputError(
+                f"id {row.id!r} was used before, at {row_location(first)}",
+                "give every row an id of its own, in all files",
+                file=row.file,
+                line=row.line,
+                field="id",
+            )
+
+
+def _refuse_declared(rows: SplitRows, has_times: bool) -> None:
+    """Refuse rows with times if the data also declare dev or test rows, as both would choose the test set."""
+    fixed, dev = len(rows.rows) > rows.count, np.flatnonzero(rows.facts.is_dev[: rows.count])
+    if has_times and (fixed or len(dev)):
+        declared = rows.row(rows.count if fixed else int(dev[0]))
+        problem = (
+            f"the data say themselves what is tested on ({row_location(declared)}), and columns.time makes it the "
+            "newest rows"
+        )
+        raise InputError(problem, "take one of the two out", field="data.columns.time")
+
+
+def _refuse_old_test(rows: SplitRows) -> None:
+    """Refuse an example that is a test row in the ledger: with a fixed test set it would be trained on now."""
+    old = np.flatnonzero(rows.known[: rows.count] == TEST)
+    if len(rows.rows) > rows.count and len(old):
+        raise InputError(
+            (
+                "the split ledger was made before there was a test set of its own: "
+                f"{row_location(rows.rows[int(old[0])])} is a test row in it"
+            ),
+            "take that test set out again, or delete the ledger to split anew",
+            file=rows.path,
+        )
+
+
+def _refuse_small_classes(rows: SplitRows, units: Units) -> None:
+    """Refuse a label whose rows form a single unit, which can only be trained on or tested."""
+    names, strata = rows.facts.stratum_names, rows.facts.strata[: rows.count]
+    pairs = np.unique(strata.astype(np.int64) * len(units) + units.of_row)
+    unit_counts = np.bincount(pairs // max(1, len(units)), minlength=len(names))
+    small = sorted(names[code] for code in np.flatnonzero(unit_counts == 1))
+    if small:
+        counts = {
+            name: int(count) for name, count in zip(names, np.bincount(strata, minlength=len(names)), strict=True)
+        }
+        of_first = strata[units.members] == names.index(small[0])
+        first = rows.rows[int(units.members[np.flatnonzero(of_first)[0]])]
+        count = counts[small[0]]
+        has = "has one row" if count == 1 else f"has {count} rows that are one group or repeat each other"
+        others = ", ".join(f"{label!r} {counts[label]}" for label in small[1:6])
+        more = f" and {len(small) - 6:,} more" if len(small) > 6 else ""
+        others_text = f" (nor can these, with their rows: {others}{more})" if others else ""
+        raise InputError(
+            f"label {small[0]!r} {has}, so it cannot be both trained and tested{others_text}",
+            "add rows of that label, join it with another (labels.merge), or take it out",
+            file=first.file,
+            line=first.line,
+        )
+
+
+def _refuse_groups_in_two_splits(rows: SplitRows, chosen: Splits) -> None:
+    """Refuse a group with rows in two splits. `chosen`: the split of each example."""
+    split = np.concatenate([chosen, np.full(len(rows.rows) - rows.count, TEST, np.int8)])
+    in_order = np.argsort(split, kind="stable")
+    in_order = in_order[rows.facts.has_group[in_order]]
+    names = rows.names[in_order]
+    first = np.zeros(int(rows.names.max(initial=-1)) + 1, np.int32)
+    first[names[::-1]] = in_order[::-1]
+    torn = np.flatnonzero(split[first[names]] != split[in_order])
+    if len(torn):
+        row, other = rows.row(int(in_order[torn[0]])), rows.row(int(first[names[torn[0]]]))
+        here, there = SPLITS[split[in_order[torn[0]]]], SPLITS[split[first[names[torn[0]]]]]
+        raise InputError(
+            f"group {row.group!r} stands in {there} ({row_location(other)}) and in {here}",
+            f"take it off one side, or, if the `group` column is new, delete {rows.path} to split anew",
+            file=row.file,
+            line=row.line,
+        )
+
+
+def _refuse_empty(counts: NDArray[Any], units: int) -> None:
+    """Refuse splits without rows. `counts`: the number of rows in train, dev and test; `units`: of units."""
+    empty = [name for name, count in zip(SPLITS, counts, strict=True) if not count]
+    if empty:
+        rows = int(counts.sum())
+        raise InputError(
+            f"no row is left for {' and '.join(empty)}: {rows} rows make {units} independent group{'s' * (units != 1)}",
+            "add rows, or set a finer `group` column or larger shares in data.split",
+            field="data.split",
+        )

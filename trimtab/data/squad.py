@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from trimtab.base.errors import InputError
-from trimtab.data.readers import RawRow, read_json_value
+from trimtab.data.raw_rows import RawRow
+from trimtab.data.readers import read_json_value
 from trimtab.data.strict_json import LONE_SURROGATE, has_lone_surrogate, type_name
 
 _ID = re.compile(r'"id"\s*:\s*("[^"\\]*(?:\\.[^"\\]*)*"|[\w.+-]+)')

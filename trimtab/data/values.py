@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Hashable, Sequence
 
-from trimtab.data.readers import RawRow
+from trimtab.data.raw_rows import RawRow
 
 NEARLY_UNIQUE = 0.9
 """Share of distinct values from which a column counts as nearly unique."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from trimtab.base.grammar import joined
+from trimtab.base.metrics import find_metric
 from trimtab.base.records import Answer
 from trimtab.base.results import ArmResult, Estimate, HumanAudit, OverTime, TrivialArm, Verdict
 from trimtab.base.task import Task
@@ -114,7 +115,7 @@ def slices_sentence(chosen: str | None, answers: Mapping[str, Sequence[Answer]],
     One-sided tests at `level`, corrected by Holm over all slices and other arms. Empty without a chosen arm or slices
     that are large enough, and for macro-F1, which means little within a slice.
     """
-    if chosen is None or task.metric == "macro_f1":
+    if chosen is None or find_metric(task.metric).by_class:
         return ""
     parts = {arm: _by_slice(own) for arm, own in answers.items()}
     pairs = [(name, arm) for name in parts[chosen] for arm in answers if arm != chosen and name in parts[arm]]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from itertools import combinations
 
+from trimtab.base.metrics import find_metric, mean_metric
 from trimtab.base.records import Answer, Arm
 from trimtab.base.results import ArmResult, Comparison, Estimate, Usage
 from trimtab.base.task import Task
@@ -30,8 +31,6 @@ from trimtab.measurement.latency import latencies_needed
 from trimtab.measurement.replicates import Assumed, StudyScores
 from trimtab.measurement.resampling import Curve
 from trimtab.measurement.statistics import LEVEL, Difference, holm, look_level
-
-SHARES = ("accuracy", "contains", "exact_match")  # metrics whose score is a share of right answers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -303,10 +302,11 @@ def evidence_of(
 
 def _right(results: Sequence[ArmResult], answers: Mapping[str, Sequence[Answer]], task: Task) -> dict[str, Estimate]:
     """Return the share of right answers of each arm, if the metric or its answers tell which are right."""
-    if task.metric == "macro_f1":
-        plain = task.model_copy(update={"task": task.task.model_copy(update={"metric": "accuracy"})})
+    metric = find_metric(task.metric)
+    if metric.by_class:
+        plain = task.scored_by(mean_metric(metric).name)
         return {arm: score_estimate(own, plain) for arm, own in answers.items()}
-    return {arm.arm: arm.score for arm in results if arm.score} if task.metric in SHARES else {}
+    return {arm.arm: arm.score for arm in results if arm.score} if metric.is_share else {}
 
 
 def scored_again(arm: ArmResult, answers: Sequence[Answer], task: Task) -> ArmResult:

@@ -8,19 +8,19 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
-from trimtab.base.config import METRICS
+from trimtab.base.metrics import find_metric, metrics_of
 from trimtab.base.records import Answer
 from trimtab.base.results import ArmResult, RobustnessCheck, Verdict
 from trimtab.base.task import Task
 from trimtab.decision.choice import shown_arm
 from trimtab.decision.evidence import Evidence, scored_again
 from trimtab.decision.summary import in_metric, way
-from trimtab.measurement.metrics import score_answer
+from trimtab.measurement.metrics import score_answer, score_one
 
 MARGINS = (0.5, 0.75, 1.5, 2.0)  # times the stated one
 TARGETS = (-1.0, -0.5, 0.5, 1.0)  # margins above the stated one
 MOST_TOLD = 3  # checks that the sentence names
-_COUNTS_AS = {"exact_match": "the whole answer must match", "macro_f1": "each class counts alike"}
+SCORED_BY = "scored by "  # what a check with another metric changed, before its name
 
 Answers = Mapping[str, Sequence[Answer]]
 
@@ -75,11 +75,11 @@ def _conditions(whats: Sequence[str], task: Task) -> str:
     rest = []
     for what in whats:
         found = re.fullmatch(r"(a (?:margin|target) of )(\d\S*)", what)
-        metric = what.removeprefix("scored by ")
+        rule = find_metric(what.removeprefix(SCORED_BY)).rule if what.startswith(SCORED_BY) else ""
         if found:
             values.setdefault(found[1], []).append(in_metric(task, float(found[2])))
         else:
-            rest.append(f"{what} ({_COUNTS_AS[metric]})" if metric in _COUNTS_AS else what)
+            rest.append(f"{what} ({rule})" if rule else what)
     for which, own in values.items():
         first = [one.removesuffix(" of 100") for one in own[:-1]]
         rest.insert(0, f"with {which}{' or '.join([*first, own[-1]])}")
@@ -106,10 +106,10 @@ def _other_targets(task: Task) -> Iterator[tuple[str, Task]]:
 def _other_answers(answers: Answers, task: Task) -> Iterator[tuple[str, Task, Answers]]:
     kind = task.task.kind
     if task.target.quality is None and kind != "generate":
-        for metric in METRICS[kind]:
-            if metric != task.metric:
-                other = task.model_copy(update={"task": task.task.model_copy(update={"metric": metric})})
-                yield f"scored by {metric}", other, {arm: _rescored(own, other) for arm, own in answers.items()}
+        for metric in metrics_of(kind):
+            if metric.name != task.metric and metric.score is not None:
+                other = task.scored_by(metric.name)
+                yield f"{SCORED_BY}{metric.name}", other, {arm: _rescored(own, other) for arm, own in answers.items()}
     seeds = sorted({row.seed for own in answers.values() for row in own})
     for seed in seeds if len(seeds) > 1 else ():
         without = {arm: [row for row in own if row.seed != seed] or own for arm, own in answers.items()}
@@ -122,9 +122,9 @@ def _other_answers(answers: Answers, task: Task) -> Iterator[tuple[str, Task, An
 
 
 def _rescored(answers: Sequence[Answer], task: Task) -> list[Answer]:
-    if task.task.kind == "classify":
-        return list(answers)  # macro-F1 and accuracy read the same answers
-    return [
-        replace(row, score=score_answer(task.metric, row.answer, row.reference, row.input, task.task.unknown))
-        for row in answers
-    ]
+    def score(row: Answer) -> float:
+        if task.task.kind == "classify":
+            return score_one(task.metric, row.answer, row.reference, row.input)
+        return score_answer(task.metric, row.answer, row.reference, row.input, task.task.unknown)
+
+    return [replace(row, score=score(row)) for row in answers]

@@ -6,12 +6,13 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 
-from trimtab.base.grammar import DISTILL, HEAD, REWARDED, arm_from_name, joined, method_of
+from trimtab.base.grammar import PARTS, STAGES, arm_from_name, joined, method_of
+from trimtab.base.metrics import find_metric
 from trimtab.base.records import Arm
 from trimtab.base.results import ArmResult, Comparison, Cost, Estimate
 from trimtab.base.task import Task
 from trimtab.decision.cost import ALIKE, MACHINE_SECONDS, alike
-from trimtab.decision.evidence import SHARES, Evidence, score_of
+from trimtab.decision.evidence import Evidence, score_of
 
 STEP = 0.01  # between the targets that are tried
 LONGEST_CUTS = 3  # of those that the budget made, how many the sentence gives
@@ -28,19 +29,6 @@ _UNTRAINED = {
     "api": "a language model at a provider",
     "linear": "a simple text classifier, no language model",
     "extract": "a sentence copied from your documents, no language model",
-}
-_TRAINED_ON = {
-    "docs": "your documents",
-    "sft": "your examples",
-    HEAD: "your examples",
-    DISTILL: "a teacher model's answers",
-    **dict.fromkeys(REWARDED, "what its own answers earn"),
-}
-_GIVEN = {
-    "rag": "given matching passages of your documents",
-    "quote": "answering in their words",
-    "few-shot": "given a few worked examples",
-    "nearest-shots": "given worked examples like the question",
 }
 _SAID_AGAIN = {"the language model": "the model", " of your documents": ""}  # what follows its first mention
 # What an answer without a model does, as a clause.
@@ -109,7 +97,7 @@ def use(study: Evidence, chosen: ArmResult, compared: str) -> str:
         name, ending = "If it is good enough for you (no target is stated), use", promise(study, chosen, "; {}")
     else:
         name, ending = "Use", f", which is shown to reach the target of {in_metric(task, target)}"
-    if right and task.metric not in SHARES:
+    if right and not find_metric(task.metric).is_share:
         said = f"It gets {of_hundred(right)}. Its score ({EACH_CLASS}) is {score_of(chosen).value:.2f}{ending}."
     else:
         said = f"It {f'gets {of_hundred(right)}' if right else f'scores {_of_one(score_of(chosen))}'}{ending}."
@@ -128,7 +116,7 @@ def promise(study: Evidence, arm: ArmResult, within: str) -> str:
         if round(100 * reached) < _down(low)
         else ""
     )
-    most = f"{100 * reached:.0f}" if study.task.metric in SHARES else in_metric(study.task, reached)
+    most = f"{100 * reached:.0f}" if find_metric(study.task.metric).is_share else in_metric(study.task, reached)
     return within.format(f"do not promise more than {most}{why}")
 
 
@@ -177,7 +165,7 @@ def unsettled(
 
 def _open_difference(study: Evidence, best: str, other: str, gap: Comparison, better: bool) -> str:
     """Say between which ends the true difference of two arms may lie, and what of the margin that leaves open."""
-    task, margin, share = study.task, study.task.target.margin, study.task.metric in SHARES
+    task, margin, share = study.task, study.task.target.margin, find_metric(study.task.metric).is_share
     unit, of_margin = " of 100" if share else "", the_margin(task)
 
     def end(hundredths: int) -> str:
@@ -209,7 +197,7 @@ def unreached(study: Evidence, nearest: ArmResult, target: float) -> str:
     yet = " yet" if score_of(nearest).high > target or score_of(nearest).value > target else ""
     task, right = study.task, study.right.get(nearest.arm)
     how_good = f"gets {of_hundred(right)}" if right else f"scores {_of_one(score_of(nearest))}"
-    if right and task.metric not in SHARES:
+    if right and not find_metric(task.metric).is_share:
         how_good += f" with a score ({EACH_CLASS}) of {score_of(nearest).value:.2f}"
     unsure = score_of(nearest).value > target and not study.rarest_class
     why = ": more than the target, but too few questions were asked to be sure" if unsure else ""
@@ -343,13 +331,13 @@ def in_plain_words(study: Evidence, name: str) -> str:
     arm = _arm_of(study, name)
     if arm is None:
         return name
-    given = joined([_GIVEN[part] for part in arm.parts if part in _GIVEN])
+    given = joined([PARTS[part].given for part in arm.parts])
     return f"{_model_in_words(arm)}{', ' if given else ''}{given}"
 
 
 def in_metric(task: Task, value: float) -> str:
     """Return a value of the task's metric: "85 of 100" for a share of right answers, else the number."""
-    return f"{100 * value:.4g} of 100" if task.metric in SHARES else f"{value:.4g}"
+    return f"{100 * value:.4g} of 100" if find_metric(task.metric).is_share else f"{value:.4g}"
 
 
 def amount(cost: Cost) -> str:
@@ -368,7 +356,7 @@ def _arm_of(study: Evidence, name: str) -> Arm | None:
 def _model_in_words(arm: Arm) -> str:
     if arm.weights in _UNTRAINED:
         return _UNTRAINED[arm.weights]
-    sources = dict.fromkeys(_TRAINED_ON.get(stage, "judged answers") for stage in arm.stages)
+    sources = dict.fromkeys(STAGES[stage].learned_from for stage in arm.stages)
     return f"the language model trained on {joined(sources)}"
 
 

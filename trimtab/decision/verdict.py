@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from trimtab.base.grammar import joined
+from trimtab.base.metrics import find_metric
 from trimtab.base.results import ArmResult, Comparison, Estimate, Verdict
 from trimtab.base.task import Task
 from trimtab.decision.caveats import unless_uneven
 from trimtab.decision.choice import VerdictChoice, choose, quiet_rival
 from trimtab.decision.cost import alike
-from trimtab.decision.evidence import SHARES, Evidence, best_arm, score_of, too_slow
+from trimtab.decision.evidence import Evidence, best_arm, score_of, too_slow
 from trimtab.decision.pairs import comparisons_among
 from trimtab.decision.sample_size import POWER, questions_needed
 from trimtab.decision.sensitivity import find_flips
@@ -39,16 +40,6 @@ from trimtab.decision.summary import (
 from trimtab.measurement.power import groups_needed
 from trimtab.measurement.replicates import Assumed
 
-NAMES = {
-    "accuracy": "the share of right answers (accuracy)",
-    "macro_f1": "the score (macro-F1)",
-    "contains": "the share of right answers",
-    "exact_match": "the share of right answers (exact match)",
-    "token_f1": "the score (token F1)",
-    "rouge_l": "the score (ROUGE-L)",
-    "chrf": "the score (chrF)",
-    "scorer": "the score",
-}
 IN_FIVE = round(5 * POWER)  # of five studies with the number of questions that is asked for, in how many it is enough
 NOTHING = 1e-9  # a difference below this is rounding
 
@@ -124,7 +115,7 @@ def _target_tells_nothing(study: Evidence, trivial: str, target: float) -> tuple
     """Return opening, figures and needs if an answer without a model reaches the target, which then says nothing of the
     arms."""
     score, task = study.trivial[trivial], study.task
-    share = task.metric in SHARES
+    share = find_metric(task.metric).is_share
     how_good = f"gets {of_hundred(score)}" if share else f"scores {score.value:.2f}"
     rule = f"A fixed rule without a model, {WITHOUT_MODEL[trivial]}, {how_good}, at no cost, and is shown to reach it."
     table, digits = task.cost, (0 if share else 2)
@@ -175,7 +166,7 @@ def _nothing_reaches(study: Evidence, target: float) -> tuple[str, str, str, Arm
     assumed = None if score.value > target else Assumed(nearest.arm, (target + score.high) / 2)
     needs = _more_questions(questions_needed(study, assumed), study)
     true = assumed.score if assumed else score.value
-    if task.metric in SHARES:
+    if find_metric(task.metric).is_share:
         condition = f"it truly gets {100 * true:.3g} of 100 right"
     else:
         condition = f"its true score is {_number(true)}"
@@ -219,7 +210,7 @@ def _others(study: Evidence, told: Sequence[ArmResult], priced: ArmResult | None
     others = [arm for arm in study.done if arm not in told]
     if not others:
         return ""
-    share = study.task.metric in SHARES
+    share = find_metric(study.task.metric).is_share
 
     def score(arm: ArmResult) -> str:
         value = score_of(arm).value
@@ -388,7 +379,7 @@ def _picked(study: Evidence, choice: VerdictChoice) -> str:
     if round(study.picked.value, 3) >= round(score_of(spoken).value, 3):
         return ""  # so far ahead that having been picked adds nothing
     value, fast = study.picked.value, sum(too_slow(arm, study.task) is None for arm in study.done)
-    allowed = f"{100 * value:.1f} of 100" if study.task.metric in SHARES else _number(value)
+    allowed = f"{100 * value:.1f} of 100" if find_metric(study.task.metric).is_share else _number(value)
     return f"The highest of {fast} usually looks a little better than it is; allowing for that: {allowed}."
 
 
@@ -425,7 +416,7 @@ def _with_interval(score: Estimate, task: Task, *, of: bool = False) -> str:
     interval = f"95% interval {_number(score.low)} to {_number(score.high)}"
     count = f" on {score.n:,} test questions" if of else ""
     count = count if score.n_effective is None else f" on {score.effective}"
-    return f"{NAMES[task.metric]} {_number(score.value)}{count} ({interval})"
+    return f"{find_metric(task.metric).average_words} {_number(score.value)}{count} ({interval})"
 
 
 def _behind(gap: Comparison | None, arm: ArmResult) -> str:

@@ -7,38 +7,17 @@ from typing import TYPE_CHECKING
 from trimtab.base.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from trimtab.base.records import Generation
-    from trimtab.inference.constraints import Constraint
-    from trimtab.inference.engine import Engine, generate_texts
-    from trimtab.inference.label_scoring import LabelRequest, choose_labels, label_probabilities, score_labels
-    from trimtab.inference.quote import QuoteConstraint
-    from trimtab.inference.request import Completion, Request
-    from trimtab.inference.sampling import Sampling
+    from trimtab.base.records import Generation as Generation
+    from trimtab.inference.constraints import Constraint as Constraint
+    from trimtab.inference.engine import Engine as Engine
+    from trimtab.inference.engine import generate_texts as generate_texts
+    from trimtab.inference.label_scoring import LabelRequest as LabelRequest
+    from trimtab.inference.label_scoring import choose_labels as choose_labels
+    from trimtab.inference.label_scoring import label_probabilities as label_probabilities
+    from trimtab.inference.label_scoring import score_labels as score_labels
+    from trimtab.inference.quote import QuoteConstraint as QuoteConstraint
+    from trimtab.inference.request import Completion as Completion
+    from trimtab.inference.request import Request as Request
+    from trimtab.inference.sampling import Sampling as Sampling
 else:
-    __getattr__, __dir__ = lazy_names(
-        __name__,
-        {
-            "trimtab.base.records": ("Generation",),
-            "trimtab.inference.constraints": ("Constraint",),
-            "trimtab.inference.engine": ("Engine", "generate_texts"),
-            "trimtab.inference.label_scoring": ("LabelRequest", "choose_labels", "label_probabilities", "score_labels"),
-            "trimtab.inference.quote": ("QuoteConstraint",),
-            "trimtab.inference.request": ("Completion", "Request"),
-            "trimtab.inference.sampling": ("Sampling",),
-        },
-    )
-
-__all__ = [
-    "Completion",
-    "Constraint",
-    "Engine",
-    "Generation",
-    "LabelRequest",
-    "QuoteConstraint",
-    "Request",
-    "Sampling",
-    "choose_labels",
-    "generate_texts",
-    "label_probabilities",
-    "score_labels",
-]
+    __getattr__, __dir__, __all__ = lazy_names(__name__, __file__)

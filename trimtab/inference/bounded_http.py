@@ -8,20 +8,19 @@ import math
 import re
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
 import httpx
 
+from trimtab.base.gunzip import Gunzip
+
 MAX_REPLY_BYTES = 16 * 1024 * 1024  # bytes of a decoded reply; the longest answers are a few hundred kilobytes
-ACCEPTED_ENCODINGS = (
-    "gzip, identity"  # encodings that are decoded here, in bounded pieces; httpx would decode a piece to any size
-)
+ACCEPTED_ENCODINGS = "gzip, identity"  # decoded here, in bounded pieces; httpx would decode a piece to any size
 MAX_TOKENS = 100_000_000  # of one request; ten times the longest context in use
 MAX_WAIT_SECONDS = 60.0  # seconds that a server may ask for
 MASKED_RUN = 6  # consecutive characters of a key that are masked
-_BLOCK = 64 * 1024
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -43,22 +42,28 @@ def read_within(response: httpx.Response, deadline: float) -> bytes:
 
 
 def _decoded(response: httpx.Response, deadline: float) -> Iterator[bytes]:
-    encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
-    if encoding not in ("gzip", "x-gzip", "identity", ""):
+    unpacked = content_decoder(response)
+    if unpacked is None:
         raise ReplyTooLargeError("the reply is in a content encoding that was not requested")
-    unpacker = zlib.decompressobj(wbits=31) if "gzip" in encoding else None
     for piece in response.iter_raw():
         if time.monotonic() > deadline:  # each read has its own timeout, so this is reached
             raise httpx.ReadTimeout("the reply does not end")
-        if unpacker is None:
-            yield piece
-            continue
         try:
-            while piece:
-                yield unpacker.decompress(piece, _BLOCK)
-                piece = unpacker.unconsumed_tail
+            yield from unpacked(piece)
         except zlib.error:
             raise ReplyTooLargeError("the reply is not valid gzip") from None
+
+
+def content_decoder(response: httpx.Response) -> Callable[[bytes], Iterator[bytes]] | None:
+    """Return what decodes the pieces of a body, each into pieces of bounded size; None for an encoding that was not
+    requested.
+
+    Called with a piece of a body, it raises zlib.error if the body is not the gzip that it claims to be.
+    """
+    encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
+    if encoding in ("gzip", "x-gzip"):
+        return Gunzip().feed
+    return (lambda piece: iter((piece,))) if encoding in ("identity", "") else None
 
 
 def parse_reply(body: bytes) -> Any:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,13 +33,12 @@ class Protocol:
 
     `body(model, prompt, max_new, labels)` returns JSON; `read(reply, labels)` returns `text`, token counts, `finished`,
     and `probabilities` in the labels' order if the API gives them. It raises ReplyError, or the errors of a value of
-    another shape, for which `expected` and `remedy` are the message. `is_free_text`: the text is the model's own words.
+    another shape, for which `expected` and `remedy` are the message.
     """
 
     path: str
     expected: str
     remedy: str
-    is_free_text: bool = False
     body: Callable[[str, Prompt, int, Sequence[str]], dict[str, Any]]
     read: Callable[[Any, Sequence[str]], dict[str, Any]]
 
@@ -93,30 +92,27 @@ def _decisions_read(reply: Any, labels: Sequence[str]) -> dict[str, Any]:
     return {**_decision(answer, dict(pairs), labels), **tokens}
 
 
-PROTOCOLS: Mapping[str, Protocol] = {
-    "chat": Protocol(
-        path="/chat/completions",
-        expected="a chat completion",
-        remedy="check that the url is an OpenAI-compatible one, ending in /v1",
-        is_free_text=True,
-        body=_chat_body,
-        read=_chat_read,
-    ),
-    "systemone": Protocol(
-        path="/systemone",
-        expected="a System One answer to a choice",
-        remedy='check the url, which ends in /v1, or set api = "chat" or "decisions"',
-        body=_systemone_body,
-        read=_systemone_read,
-    ),
-    "decisions": Protocol(
-        path="/decisions",
-        expected="a decision on a choice",
-        remedy='check the url, which ends in /v1, or set api = "chat" or "systemone"',
-        body=_decisions_body,
-        read=_decisions_read,
-    ),
-}
+CHAT = Protocol(
+    path="/chat/completions",
+    expected="a chat completion",
+    remedy="check that the url is an OpenAI-compatible one, ending in /v1",
+    body=_chat_body,
+    read=_chat_read,
+)
+SYSTEM_ONE = Protocol(
+    path="/systemone",
+    expected="a System One answer to a choice",
+    remedy='check the url, which ends in /v1, or set api = "chat" or "decisions"',
+    body=_systemone_body,
+    read=_systemone_read,
+)
+DECISIONS = Protocol(
+    path="/decisions",
+    expected="a decision on a choice",
+    remedy='check the url, which ends in /v1, or set api = "chat" or "systemone"',
+    body=_decisions_body,
+    read=_decisions_read,
+)
 
 
 def _turns(prompt: Prompt) -> list[dict[str, str]]:

@@ -14,11 +14,12 @@ from typing import Any
 
 import httpx
 
-from trimtab.base.config import ApiTable
+from trimtab.base.config import ENDPOINT_KINDS, ApiTable
 from trimtab.base.errors import InputError, RemoteError
-from trimtab.base.files import append_line, read_json_lines, sha256_text
+from trimtab.base.files import append_own, read_own_lines, sha256_text
 from trimtab.base.records import Generation, Prompt
 from trimtab.base.sanitize import visible
+from trimtab.base.tables import resolve
 from trimtab.inference.bounded_http import (
     ACCEPTED_ENCODINGS,
     MAX_WAIT_SECONDS,
@@ -29,7 +30,7 @@ from trimtab.inference.bounded_http import (
     replace_lone_surrogates,
     retry_after_seconds,
 )
-from trimtab.inference.protocols import PROTOCOLS, ReplyError
+from trimtab.inference.protocols import Protocol, ReplyError
 
 FIRST_WAIT = 0.5  # seconds before the second attempt: doubled each time, or as Retry-After asks
 _RETRY_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504, 529})
@@ -41,9 +42,9 @@ class RemoteModel:
     """A model behind `url` (which ends in `/v1`); the key is read from the environment variable `key_env` and never
     shown.
 
-    `api`: a name in `PROTOCOLS`. Every answer is tried `attempts` times, each within `timeout` seconds from request to
-    last byte. With `log_file`, answers are written to this file as they come and are not requested again. Raises
-    InputError if the variable is not set, or holds what no header can carry.
+    `api`: a name in `ENDPOINT_KINDS`. Every answer is tried `attempts` times, each within `timeout` seconds from
+    request to last byte. With `log_file`, answers are written to this file as they come and are not requested again.
+    Raises InputError if the variable is not set, or holds what no header can carry.
     """
 
     def __init__(
@@ -58,7 +59,8 @@ class RemoteModel:
         timeout: float = 60.0,
         log_file: Path | None = None,
     ) -> None:
-        self._protocol = PROTOCOLS[api]
+        self._kind = ENDPOINT_KINDS[api]
+        self._protocol: Protocol = resolve(self._kind.protocol)
         self.url, self.model, self.key_env = url.rstrip("/") + self._protocol.path, model, key_env
         self.parallel, self.attempts, self.timeout = parallel, attempts, timeout
         self._key = os.environ.get(key_env, "") if key_env else ""
@@ -75,7 +77,7 @@ class RemoteModel:
                 field="api.key_env",
             )
         self._log_file, self._writing, self._stopped = log_file, threading.Lock(), threading.Event()
-        self._answers = {line["request"]: line for line in read_json_lines(log_file, "request")} if log_file else {}
+        self._answers = {line["request"]: line for line in read_own_lines(log_file, "request")} if log_file else {}
 
     def generate(self, prompts: Sequence[Prompt], max_new: int, labels: Sequence[str] = ()) -> list[Generation]:
         """Answer all prompts, in their order, greedily; with `labels`, an answer that names one becomes it.
@@ -122,7 +124,7 @@ class RemoteModel:
             found = self._read(*self._post(client, body), labels)
             self._log_answer(request, found)
         text, probabilities = found["text"], found.get("probabilities", [])
-        if self._protocol.is_free_text:
+        if self._kind.writes_text:
             text = match_label(text, labels) if labels else text.strip()
         return Generation(
             id=prompt.id,
@@ -151,7 +153,7 @@ class RemoteModel:
             return
         with self._writing:
             self._log_file.parent.mkdir(parents=True, exist_ok=True)
-            append_line(self._log_file, {"request": request, **found})
+            append_own(self._log_file, {"request": request, **found})
             self._answers[request] = found
 
     def _post(self, client: httpx.Client, body: dict[str, Any]) -> tuple[Any, float]:

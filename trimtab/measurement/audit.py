@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from trimtab.base.metrics import find_metric
 from trimtab.base.records import Answer
 from trimtab.base.results import AuditedArm, Estimate
 from trimtab.base.task import Task
@@ -163,7 +164,7 @@ class Audited:
         """Reason for which scores are not corrected; None if they are."""
         if self.count < ENOUGH:
             return f"{self.count} of {ENOUGH} questions are judged"
-        if self.task.metric == "macro_f1":
+        if find_metric(self.task.metric).by_class:
             return "macro-F1 is no mean over answers"
         if any(one.score not in (0.0, 1.0) for own in self.answers.values() for one in own):
             return "the metric gives parts of a point, and people say right or wrong"

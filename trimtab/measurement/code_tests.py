@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from trimtab.base.cgroups import cores
+from trimtab.base.machine import cores
 
 MEGABYTES, SECONDS = 1024, 5
 """Memory and processor seconds that the code of an answer may take."""

@@ -42,11 +42,6 @@ _WORDS_BEFORE_NUMBER = 12  # that are looked at behind an "and"
 _ITEM = 2  # most words of one more thing in a list, "blue and pale yellow"; more words explain
 
 
-def contains(answer: str, reference: str, question: str = "") -> bool:
-    """True if the answer states the fact of the reference, and no other in its place (`match` returns "right")."""
-    return match(answer, reference, question) == "right"
-
-
 def match(answer: str, reference: str, question: str = "") -> Match:
     """Return "right" if the answer states the fact of the reference and no other in its place; "unsure" if its words do
     not decide.

@@ -10,6 +10,8 @@ from typing import Literal, get_args
 from trimtab.base.records import Answer, Failure
 
 AnswerOutcome = Literal["right", "wrong", "abstained_wrongly", "answered_wrongly"]
+DISAGREEMENTS = 4
+"""Most questions that `disagreements` returns."""
 
 
 def failure_counts(answers: Sequence[Answer]) -> Counter[Failure]:
@@ -40,9 +42,7 @@ def mistakes(answers: Sequence[Answer], most: int) -> tuple[tuple[str, str, int]
     return tuple((right, said, times) for (right, said), times in pairs)
 
 
-def disagreements(
-    by_arm: Mapping[str, Sequence[Answer]], chosen: str | None, most: int = 4
-) -> tuple[Mapping[str, Answer], ...]:
+def disagreements(by_arm: Mapping[str, Sequence[Answer]], chosen: str | None) -> tuple[Mapping[str, Answer], ...]:
     """Return the questions with the widest spread of scores, with each arm's answer in its first seed.
 
     By turns some that `chosen` wins and some that it loses, the widest first, of each group of questions one.
@@ -58,7 +58,7 @@ def disagreements(
         own = answers[chosen].score if chosen in answers else best
         if _spread(answers) > 0:
             (won if own >= best else lost).append(answers)
-    return _varied(won, lost, most)
+    return _varied(won, lost)
 
 
 def _spread(answers: Mapping[str, Answer]) -> float:
@@ -67,13 +67,13 @@ def _spread(answers: Mapping[str, Answer]) -> float:
 
 
 def _varied(
-    won: Sequence[Mapping[str, Answer]], lost: Sequence[Mapping[str, Answer]], most: int
+    won: Sequence[Mapping[str, Answer]], lost: Sequence[Mapping[str, Answer]]
 ) -> tuple[Mapping[str, Answer], ...]:
     """Alternate between the two lists, the widest spread first, one question of each group."""
     queues = [sorted(side, key=_spread, reverse=True) for side in (won, lost)]
     found: list[Mapping[str, Answer]] = []
     seen: set[str] = set()
-    while len(found) < most and any(queues):
+    while len(found) < DISAGREEMENTS and any(queues):
         for queue in queues:
             while queue:
                 one = queue.pop(0)
@@ -83,7 +83,7 @@ def _varied(
                     seen.add(topic)
                     found.append(one)
                     break
-    return tuple(found[:most])
+    return tuple(found[:DISAGREEMENTS])
 
 
 def of_hundred(answers: Sequence[Answer]) -> Mapping[AnswerOutcome, int]:

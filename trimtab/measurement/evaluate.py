@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 
 from trimtab.base.errors import InputError, MissingError
-from trimtab.base.files import write_atomic
+from trimtab.base.files import PARQUET_FORM, require_parquet_form, write_atomic
+from trimtab.base.metrics import Metric, find_metric, right_metric
 from trimtab.base.records import Answer, Example, Failure, Generation, Hit, Passage, Prompt, Split
 from trimtab.base.sanitize import printable
 from trimtab.base.task import Task
 from trimtab.measurement.contains import stands_in
 from trimtab.measurement.format_check import format_checker
-from trimtab.measurement.metrics import RIGHT_OR_WRONG, has_abstained, is_undecided, score_answer, score_one
+from trimtab.measurement.metrics import has_abstained, is_undecided, score_answer, score_one
 from trimtab.measurement.ranking import holds
 from trimtab.measurement.scorer import ScorerFunction, ScorerProgram, check_score
 
@@ -38,7 +39,8 @@ def evaluate_prompts(
 
     In tasks of kind `answer`, an item whose reference is `task.unknown` scores 1 for abstaining and 0 for anything
     else, and abstaining from any other item scores 0: words shared with "I don't know" earn nothing. `scorer` is
-    used for the metric `scorer` alone. Raises InputError when prompts or generations do not match the examples.
+    used for a metric without a function of its own. Raises InputError when prompts or generations do not match the
+    examples.
     """
     generations = {item.id: item for item in generate(prompts)}
     names = [example.id for example in examples]
@@ -100,13 +102,13 @@ def _answer(
 
 
 def score_all(examples: Sequence[Example], texts: Sequence[str], task: Task, scorer: Scorer | None) -> list[float]:
-    """Return the score of each text as an answer to its row, by the task's metric; `scorer` is used only for the metric
-    `scorer`."""
-    if task.metric != "scorer":
+    """Return the score of each text as an answer to its row, by the task's metric; `scorer` is used only for a metric
+    without a function of its own."""
+    if find_metric(task.metric).score is not None:
         return [score_text(example, text, task) for example, text in zip(examples, texts, strict=True)]
     if scorer is None:
         raise InputError(
-            "the metric is scorer and there is none", "set scorer, or hand over a function", field="task.scorer"
+            f"the metric is {task.metric} and there is none", "set scorer, or hand over a function", field="task.scorer"
         )
     return judged_by(scorer, examples, texts, "the scorer function")
 
@@ -154,16 +156,20 @@ def score_text(example: Example, text: str, task: Task, metric: str = "") -> flo
 
 
 def is_right(example: Example, text: str, score: float, task: Task) -> bool | None:
-    """True if an answer is right: by the metric if it is right or wrong, else by `contains` if references are facts.
+    """True if an answer is right: by the metric if it is right or wrong, else by the default of its kind if that one is
+    (`contains`, where references are facts).
 
     None where a metric is graded and references are free text: how near an answer comes to one does not say whether
     it is right.
     """
-    if task.metric in RIGHT_OR_WRONG:
-        return score == 1.0
-    if task.task.kind == "answer":
-        return score_text(example, text, task, "contains") == 1.0
-    return None
+    judge = _judge(task)
+    if judge is None:
+        return None
+    return (score if judge.name == task.metric else score_text(example, text, task, judge.name)) == 1.0
+
+
+def _judge(task: Task) -> Metric | None:
+    return right_metric(find_metric(task.metric), task.task.kind)
 
 
 def _should_abstain(example: Example, task: Task) -> bool:
@@ -187,7 +193,7 @@ def classify_failure(
     none: right (see `is_right`). should_have_abstained: the reference is `unknown`. retrieval_miss: there were
     passages, and none was the right one (where the data names none: in tasks of kind `answer`, none contains a
     reference); it comes before abstained_wrongly, because abstaining is then what the passages call for. format: the
-    answer does not fit. undecided: `contains` cannot tell whether it is right. misread: the right passage was there.
+    answer does not fit. undecided: the metric cannot tell whether it is right. misread: the right passage was there.
     wrong: nothing more is known. Where nothing tells right from wrong, an answer that does not fit the format fails
     by it, and no other fails.
     """
@@ -210,10 +216,11 @@ def classify_failure(
 
 
 def _undecided(example: Example, text: str, task: Task) -> bool:
-    """True if `contains` decides about this answer (see `is_right`), and cannot."""
-    if task.task.kind != "answer" or (task.metric in RIGHT_OR_WRONG and task.metric != "contains"):
+    """True if the metric that says whether this answer is right (see `is_right`) cannot."""
+    judge = _judge(task)
+    if judge is None:
         return False
-    return is_undecided(text, example.references, example.input, task.task.unknown)
+    return is_undecided(judge.name, text, example.references, example.input, task.task.unknown)
 
 
 def _found(example: Example, task: Task, hits: Sequence[Hit]) -> bool | None:
@@ -252,7 +259,8 @@ def answers_schema(*, timed: bool = False) -> Any:
             ("passages", pa.list_(passage)),
             ("failure", pa.string()),
             *([("time", pa.string())] if timed else []),
-        ]
+        ],
+        PARQUET_FORM,
     )
 
 
@@ -287,6 +295,7 @@ def load_answers(path: Path) -> tuple[Answer, ...]:
         raise MissingError(f"{path} does not exist; run the study or eval that writes it")
     try:
         table = pq.read_table(path)
+        require_parquet_form(table.schema.metadata, Path(path))
         schema = answers_schema(timed="time" in table.schema.names)
         rows = table.select(schema.names).cast(schema).to_pylist()
     except (pa.ArrowInvalid, KeyError, OSError) as error:

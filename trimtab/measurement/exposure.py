@@ -1,4 +1,4 @@
-"""Memorisation of canaries: exposure against controls after Carlini et al. 2019 (The Secret Sharer, section 4)."""
+"""Exposure of memorisation canaries against controls after Carlini et al. 2019 (The Secret Sharer, section 4)."""
 
 from __future__ import annotations
 

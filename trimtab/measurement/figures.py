@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from trimtab.base.config import METRICS
 from trimtab.base.errors import InputError
+from trimtab.base.metrics import find_metric, metrics_of
 from trimtab.base.records import Answer, Example, Generation
 from trimtab.base.results import Classes, Estimate
 from trimtab.base.task import Task
@@ -29,6 +29,7 @@ from trimtab.measurement.metrics import (
     macro_f1_statistic,
     per_class,
     score_answer,
+    score_one,
     selective_accuracy,
 )
 from trimtab.measurement.mix import effective_number, mix_weights
@@ -113,7 +114,7 @@ def _figures(scores: Scores, task: Task) -> list[MacroF1] | None:
 
     Raises InputError where a seed lacks items that another one has answered.
     """
-    if task.metric != "macro_f1":
+    if not find_metric(task.metric).by_class:
         return None
     if any(len(run) != len(scores.items) for run in scores.runs):
         raise InputError("seeds have answered different questions", "answer every question with every seed")
@@ -201,7 +202,7 @@ def rarest_class(answers: Sequence[Answer], task: Task) -> tuple[str, int] | Non
     Macro-F1 weighs it like every other class, and of so few questions neither the bootstrap nor anything else knows
     how sure its part is.
     """
-    if task.metric != "macro_f1":
+    if not find_metric(task.metric).by_class:
         return None
     asked = {fold_label(answer.reference[0]) for answer in answers}
     unasked = next((label for label in task.task.labels if fold_label(label) not in asked), None)
@@ -302,16 +303,16 @@ def alone_figures(
 
 def _answer_figures(answers: Sequence[Answer], task: Task) -> dict[str, float]:
     """Return short answers' scores by the other metrics of their kind."""
-    unknown = task.task.unknown
+    metric, unknown = find_metric(task.metric), task.task.unknown
     figures = {
-        metric: float(np.mean([score_answer(metric, one.answer, one.reference, one.input, unknown) for one in answers]))
-        for metric in METRICS["answer"]
-        if metric != task.metric and answers
+        name: float(np.mean([score_answer(name, one.answer, one.reference, one.input, unknown) for one in answers]))
+        for name in (other.name for other in metrics_of("answer") if other.score is not None)
+        if name != task.metric and answers
     }
-    if task.metric == "contains" and answers:
-        unsure = [is_undecided(one.answer, one.reference, one.input, unknown) for one in answers]
+    if metric.may_be_unsure and answers:
+        unsure = [is_undecided(metric.name, one.answer, one.reference, one.input, unknown) for one in answers]
         figures["unsure"] = float(np.mean(unsure))
-    if task.metric == "token_f1":
+    if metric.counts_words:
         told = [one for one in answers if not one.abstained]
         figures["facts_disagree"] = float(sum(disagrees(one.answer, one.reference, one.input) for one in told))
     return figures
@@ -325,8 +326,8 @@ def extra_figures(answers: Sequence[Answer], examples: Sequence[Example], task: 
     `ece_by_chance` what calibrated probabilities would show on as many answers, `ece_debiased` the error less what
     chance adds to it.
 
-    Under contains also `unsure`: the share of answers that it cannot decide, which count as wrong. Under token_f1
-    also `facts_disagree`: how many answers give other numbers or dates than their references. Of texts
+    Under contains also `unsure`: the share of answers that it cannot decide, which count as wrong. Under a metric of
+    shared words also `facts_disagree`: how many answers give other numbers or dates than their references. Of texts
     `answer_words`: the mean number of words of an answer that does not abstain.
     """
     figures = _answer_figures(answers, task) if task.task.kind == "answer" else {}
@@ -334,9 +335,10 @@ def extra_figures(answers: Sequence[Answer], examples: Sequence[Example], task: 
     if task.task.kind != "classify" and lengths:
         figures["answer_words"] = sum(lengths) / len(lengths)
     if task.task.kind == "classify":
-        other = "accuracy" if task.metric == "macro_f1" else "macro_f1"
         said, right = [answer.answer for answer in answers], [answer.reference for answer in answers]
-        figures[other] = aggregate(other, said, right, [answer.score for answer in answers])
+        for other in (metric.name for metric in metrics_of("classify") if metric.name != task.metric):
+            scores = [score_one(other, answer.answer, answer.reference, answer.input) for answer in answers]
+            figures[other] = aggregate(other, said, right, scores)
     chances = [answer.probability for answer in answers if answer.probability is not None]
     if task.task.kind == "classify" and len(chances) == len(answers):
         hits = [answer.score == 1.0 for answer in answers]

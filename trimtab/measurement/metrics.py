@@ -7,7 +7,7 @@ import re
 import string
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -15,12 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trimtab.base.errors import InputError
+from trimtab.base.metrics import METRICS, MetricScore, find_metric
 from trimtab.base.records import Answer
 from trimtab.base.results import ClassRow
-from trimtab.measurement.contains import contains, match
+from trimtab.base.tables import resolve
+from trimtab.measurement.contains import match
 from trimtab.measurement.scorer import ScorerProgram as ScorerProgram
+from trimtab.measurement.scorer import check_score
 
-RIGHT_OR_WRONG = ("contains", "exact_match", "accuracy", "macro_f1")
 _ARTICLES = frozenset(("a", "an", "the"))
 _DECIMAL_POINT = re.compile(r"(?<=\d)\.(?=\d)")
 _CLAUSE_END = re.compile(r"[.,;:!?\n–—]|\s-")
@@ -50,18 +52,25 @@ def fold_label(label: str) -> str:
 
 
 def score_one(metric: str, answer: str, references: Sequence[str], question: str = "") -> float:
-    """Return the score of one answer, 0 to 1, the best over the references.
-
-    contains is 1 or 0 by the rule of `contains`, which is the one to look at `question`; token_f1 and exact_match as
-    in SQuAD (Rajpurkar 2016, section 6.1); rouge_l is the F-measure of rouge-score without stemming; chrf is
-    sacrebleu's sentence chrF2 divided by 100; accuracy and macro_f1 are right or wrong per item. Raises InputError
-    for a metric that is not one of these.
+    """Return the score of one answer, 0 to 1, the best over the references. Raises InputError for a metric that scores
+    no single answers, and for a score of an installed one that is not from 0 to 1.
     """
-    if metric == "contains":
-        return float(any(contains(answer, reference, question) for reference in references))
-    if metric not in SCORES:
-        raise InputError(f"no metric {metric!r} scores single answers", f"use one of: contains, {', '.join(SCORES)}")
-    return max((SCORES[metric](answer, reference) for reference in references), default=0.0)
+    score, best = _score_function(metric), 0.0
+    for reference in references:
+        value = score(question, reference, answer)
+        best = best if value is None else max(best, check_score(value, f"the metric {metric}"))
+        if best == 1.0:
+            break
+    return best
+
+
+def _score_function(metric: str) -> MetricScore:
+    score = METRICS[metric].score if metric in METRICS else None
+    if score is None:
+        known = [row.name for row in METRICS.values() if row.score is not None]
+        raise InputError(f"no metric {metric!r} scores single answers", f"use one of: {', '.join(known)}")
+    function: MetricScore = resolve(score)
+    return function
 
 
 def score_answer(metric: str, answer: str, references: Sequence[str], question: str, unknown: str) -> float:
@@ -74,20 +83,31 @@ def score_answer(metric: str, answer: str, references: Sequence[str], question: 
     return score_one(metric, answer, references, question)
 
 
-def is_undecided(answer: str, references: Sequence[str], question: str, unknown: str) -> bool:
-    """True if `contains` cannot tell whether a short answer is right: it matches no reference, and is unsure of one. It
-    scores 0."""
+def is_undecided(metric: str, answer: str, references: Sequence[str], question: str, unknown: str) -> bool:
+    """True if the metric cannot tell whether a short answer is right: it is unsure of a reference, and no other one is
+    met. It scores 0.
+    """
+    if not METRICS[metric].may_be_unsure:
+        return False
     if has_abstained(answer, unknown) or any(has_abstained(reference, unknown) for reference in references):
         return False
-    found = {match(answer, reference, question) for reference in references}
-    return "unsure" in found and "right" not in found
+    score = _score_function(metric)
+    scores = {score(question, reference, answer) for reference in references}
+    return None in scores and 1.0 not in scores
 
 
-def _exact_match(answer: str, reference: str) -> float:
+def states_fact(question: str, reference: str, answer: str) -> float | None:
+    """Score an answer by whether it states the fact of the reference (`match`); None where its words do not decide."""
+    return {"right": 1.0, "wrong": 0.0, "unsure": None}[match(answer, reference, question)]
+
+
+def exact_match(_question: str, reference: str, answer: str) -> float:
+    """Score 1 for an answer that equals the reference as SQuAD compares (Rajpurkar 2016, section 6.1), else 0."""
     return float(squad_normalised(answer) == squad_normalised(reference))
 
 
-def _token_f1(answer: str, reference: str) -> float:
+def token_f1(_question: str, reference: str, answer: str) -> float:
+    """Score an answer by the words that it shares with the reference, as SQuAD does (Rajpurkar 2016, section 6.1)."""
     given, wanted = squad_normalised(answer).split(), squad_normalised(reference).split()
     if not given or not wanted:
         return float(given == wanted)
@@ -95,7 +115,8 @@ def _token_f1(answer: str, reference: str) -> float:
     return 2 * common / (len(given) + len(wanted))
 
 
-def _same_label(answer: str, reference: str) -> float:
+def same_label(_question: str, reference: str, answer: str) -> float:
+    """Score 1 for the label of the reference, else 0."""
     return float(fold_label(answer) == fold_label(reference))
 
 
@@ -121,23 +142,14 @@ def _chrf_metric() -> Any:
     return CHRF()
 
 
-def _rouge_l(answer: str, reference: str) -> float:
+def rouge_l(_question: str, reference: str, answer: str) -> float:
+    """Score an answer by the F-measure of rouge-score's ROUGE-L, without stemming."""
     return float(_rouge().score(reference, answer)["rougeL"].fmeasure)
 
 
-def _chrf(answer: str, reference: str) -> float:
+def chrf(_question: str, reference: str, answer: str) -> float:
+    """Score an answer by sacrebleu's sentence chrF2, divided by 100."""
     return float(_chrf_metric().sentence_score(answer, [reference]).score) / 100
-
-
-# Score of an answer against one reference, by metric; `METRICS` of base/config.py says which kind of task takes which.
-SCORES: Mapping[str, Callable[[str, str], float]] = {
-    "exact_match": _exact_match,
-    "token_f1": _token_f1,
-    "rouge_l": _rouge_l,
-    "chrf": _chrf,
-    "accuracy": _same_label,
-    "macro_f1": _same_label,
-}
 
 
 def aggregate(
@@ -146,7 +158,7 @@ def aggregate(
     """Return the figure of a whole set: macro-F1, else the mean of `scores`; NaN for an empty set."""
     if not len(scores):
         return float("nan")
-    if metric != "macro_f1":
+    if not find_metric(metric).by_class:
         return float(np.mean(scores))
     return macro_f1_statistic(answers, references)(np.arange(len(answers)))
 

@@ -25,7 +25,7 @@ TENS: Mapping[str, int] = {
     for value, word in enumerate(words("twenty thirty forty fifty sixty seventy eighty ninety"), start=2)
 }
 SCALES: Mapping[str, int] = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9}
-"""As powers of ten."""
+"""The powers of ten of number words."""
 ORDINALS: Mapping[str, int] = {
     word: value
     for value, word in enumerate(

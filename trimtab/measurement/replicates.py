@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, special
 
+from trimtab.base.metrics import find_metric
 from trimtab.base.records import Answer
 from trimtab.base.task import Task
 from trimtab.measurement.audit import Audited
@@ -44,7 +45,7 @@ class StudyScores:
     """
 
     def __init__(self, answers: Mapping[str, Sequence[Answer]], task: Task, audited: Audited | None = None) -> None:
-        self.audited, self.plain_mean = audited, task.metric != "macro_f1"
+        self.audited, self.plain_mean = audited, not find_metric(task.metric).by_class
         by_arm = {arm: scores_of(own) for arm, own in answers.items()}
         names = sorted(set.intersection(*(set(own.items) for own in by_arm.values())))
         shared, first = set(names), next(iter(by_arm.values()))

@@ -9,7 +9,9 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Protocol
 
+from trimtab.base.config import RewardTable
 from trimtab.base.errors import InputError
+from trimtab.base.metrics import EXACT_MATCH, METRICS
 from trimtab.base.records import Example, Hit
 from trimtab.base.task import Task
 from trimtab.measurement import code_tests
@@ -144,8 +146,8 @@ def _apart(items: Sequence[Answered]) -> list[Example]:
 
 
 def _by_metric(metric: str) -> Callable[[_Given], RewardPart]:
-    """Return the part for exact_match or token_f1 of SQuAD (Rajpurkar 2016, section 6.1), the best over the references;
-    abstaining as in `evaluate_prompts`."""
+    """Return the part for a metric that `[reward]` names, the best over the references; abstaining as in
+    `evaluate_prompts`."""
 
     def part(given: _Given) -> RewardPart:
         return lambda items: [score_text(item.example, item.text, given.task, metric) for item in items]
@@ -165,7 +167,7 @@ def _number(given: _Given) -> RewardPart:
     def one(item: Answered) -> float:
         wanted = {last_number(reference) for reference in item.example.references} - {None}
         if not wanted:
-            return score_text(item.example, item.text, given.task, "exact_match")
+            return score_text(item.example, item.text, given.task, EXACT_MATCH.name)
         return float(last_number(item.text) in wanted)
 
     return lambda items: [one(item) for item in items]
@@ -294,8 +296,7 @@ def _logistic(value: float) -> float:
 
 _PARTS: Mapping[str, Callable[[_Given], RewardPart]] = {
     "metric": _metric,
-    "exact_match": _by_metric("exact_match"),
-    "token_f1": _by_metric("token_f1"),
+    **{name: _by_metric(name) for name in METRICS if name in RewardTable.model_fields},
     "number": _number,
     "format": _format,
     "tests": _tests,

@@ -39,7 +39,7 @@ def corrected_for_picking(values_A: Array, draws_BA: Array, items: int) -> Estim
     )
 
 
-def draws_of_means(scores_AN: Array, groups: ItemGroups | None, weights_N: Array | None = None, seed: int = 0) -> Array:
+def draws_of_means(scores_AN: Array, groups: ItemGroups | None, weights_N: Array | None = None) -> Array:
     """Return every arm's mean score of bootstrap samples of the items, of whole groups where they repeat: `[draws,
     arms]`.
 
@@ -51,14 +51,14 @@ def draws_of_means(scores_AN: Array, groups: ItemGroups | None, weights_N: Array
     sums_AG = np.array(
         [np.bincount(codes, scores if weights_N is None else scores * weights_N) for scores in scores_AN]
     )
-    drawn_BG = np.random.default_rng(seed).multinomial(len(sizes_G), np.full(len(sizes_G), 1 / len(sizes_G)), DRAWS)
+    drawn_BG = np.random.default_rng(0).multinomial(len(sizes_G), np.full(len(sizes_G), 1 / len(sizes_G)), DRAWS)
     means_BA: Array = (drawn_BG @ sums_AG.T) / (drawn_BG @ sizes_G)[:, None]
     return means_BA
 
 
-def draws_of_figures(figures: Sequence[Statistic], items: int, groups: ItemGroups | None, seed: int = 0) -> Array:
+def draws_of_figures(figures: Sequence[Statistic], items: int, groups: ItemGroups | None) -> Array:
     """Return the same for figures that are no mean over items (macro-F1), each a function of item indices."""
-    units, random = sampling_units(items, None if groups is None else group_codes(groups)), np.random.default_rng(seed)
+    units, random = sampling_units(items, None if groups is None else group_codes(groups)), np.random.default_rng(0)
     found_BA = np.empty((DRAWS, len(figures)))
     for draw in range(DRAWS):
         drawn = np.concatenate([units[place] for place in random.integers(0, len(units), len(units))])

@@ -212,7 +212,7 @@ def _causal_blocks(
 def _causal_weights(query_KRD: Tensor, key_KTD: Tensor, count: int, scale: float) -> Tensor:
     """Return the weights of groups of `count` queries; the last of a group sees all keys, each before it one less."""
     key_KDT, seen = key_KTD.transpose(1, 2), key_KTD.shape[1]
-    if supports("weigh", query_KRD):
+    if supports("softmax", query_KRD):
         return scaled_softmax(query_KRD @ key_KDT, scale, count)[0]
     mask_QT = torch.zeros(count, seen, dtype=key_KTD.dtype)
     mask_QT.masked_fill_(~visibility_mask(count, seen, None, key_KTD.device), float("-inf"))

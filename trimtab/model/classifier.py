@@ -33,7 +33,6 @@ from trimtab.model.adapters.saved_adapter import CONFIG_FILE
 from trimtab.model.load import DTYPES, Base
 
 LABELS_FILE = "config.json"
-OLD_HEAD_FILE = "head.safetensors"  # of earlier versions, whose head had a bias
 _INIT_STD = 0.02  # standard deviation of a new head's weights, as in transformers
 _RESTORE = "restore it from a copy, or train again"
 
@@ -84,8 +83,7 @@ def save_head(base: Base, head: ClassificationHead, folder: Path, *, scored_toke
 def load_head(base: Base, folder: Path) -> ClassificationHead:
     """Load a saved head onto the model's device.
 
-    Raises MissingError if the folder holds none, InputError if it is damaged, of an earlier version or for another
-    model.
+    Raises MissingError if the folder holds none, InputError if it is damaged or for another model.
     """
     labels, score_CD = _read(folder)
     head = ClassificationHead(labels, base.model.config.hidden_size)
@@ -102,10 +100,6 @@ def load_head(base: Base, folder: Path) -> ClassificationHead:
 
 def _read(folder: Path) -> tuple[tuple[str, ...], Tensor]:
     """Return the labels and the head `score_CD`."""
-    if (folder / OLD_HEAD_FILE).is_file():
-        raise InputError(
-            "is a classification head of an earlier version", "train it again", file=folder / OLD_HEAD_FILE
-        )
     file = next(
         (folder / name for name in (ADAPTER_FILE, FULL_MODEL_FILE, TRAINED_FILE) if (folder / name).is_file()), None
     )

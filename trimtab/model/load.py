@@ -30,9 +30,9 @@ from trimtab.base.sanitize import one_line, visible
 from trimtab.model.architecture import CHOOSE_FAMILY, eager_outputs, first_layers_alone, in_float32, unsupported
 from trimtab.model.attention import ATTENTION, AttentionConfig, Layout, PackedSequences
 from trimtab.model.device_record import KERNELS, switched_off, usable_device
+from trimtab.model.devices import choose_precision
 from trimtab.model.kernels.build import allow_kernels
 from trimtab.model.model_files import AGAIN, WeightFiles, find_weights, inside, require_possible, weight_files
-from trimtab.model.precision import choose_precision
 from trimtab.model.prompt_tuning import virtual_tokens_of
 from trimtab.model.threads import limit_threads_to_quota
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from trimtab.base.cgroups import cores, memory_use
 from trimtab.base.config import BASE_MODEL
+from trimtab.base.machine import cores, memory_use
 from trimtab.model.adapters.lora import LoraLinear
 from trimtab.model.footprint import GAPS, activation_width, answering_bytes
 

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 import psutil
 import torch
 
-from trimtab.base.cgroups import cores, cpu_ids
+from trimtab.base.machine import cores, cpu_ids
 
 SAMPLE_SECONDS = 0.25  # seconds between two samples
 _NOT_BUSY = {"idle", "iowait", "guest", "guest_nice"}  # guest time is part of user time

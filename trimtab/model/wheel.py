@@ -42,7 +42,7 @@ class Wheel:
 
     @property
     def requirement(self) -> str:
-        """As pip spells it."""
+        """The package and its version as pip spells them."""
         return f"{self.package}=={self.version}"
 
     @property

@@ -8,11 +8,11 @@ from datetime import date
 
 from trimtab.base.errors import PackageError
 from trimtab.base.sanitize import printable
-from trimtab.base.surface import AgentAccess, Fetched, Severity, Site, SitePage, SurfaceFinding
 from trimtab.publishing.addresses import path_of
 from trimtab.publishing.agents import OLD_AFTER, AssistantAgent, assistant_agents, oldest_check
 from trimtab.publishing.crawl import FORBIDDEN
 from trimtab.publishing.page_links import PAGE_TYPES, is_html, media_type
+from trimtab.publishing.records import AgentAccess, Fetched, Severity, Site, SitePage, SurfaceFinding
 from trimtab.publishing.robots import MOST_BYTES, RobotsAnswer, RobotsDecision, RobotsRule, robots_of
 
 MOST_DECISIONS = 200_000_000  # agents times rules times addresses; beyond that every n-th address is checked

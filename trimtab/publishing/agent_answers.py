@@ -8,13 +8,13 @@ from collections.abc import Sequence
 
 from trimtab.base.progress import Progress
 from trimtab.base.sanitize import printable
-from trimtab.base.surface import Fetched, Severity, Site, SurfaceFinding
 from trimtab.publishing.access import challenged
 from trimtab.publishing.addresses import host_of, path_of
 from trimtab.publishing.agents import AssistantAgent, assistant_agents
 from trimtab.publishing.crawl import AGENT, PAGE_CAP, run_to_end
 from trimtab.publishing.fetch import Fetcher, NotFetchedError
 from trimtab.publishing.page_links import is_html
+from trimtab.publishing.records import Fetched, Severity, Site, SurfaceFinding
 from trimtab.publishing.robots import robots_of
 
 MOST_LIKE = 0.5  # of the bytes of the page that the crawl got; an answer of fewer is another page

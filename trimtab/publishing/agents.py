@@ -10,7 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
-from trimtab.base.surface import AgentRole
+from trimtab.publishing.records import AgentRole
 
 OLD_AFTER = 90  # days after which a row may no longer hold
 

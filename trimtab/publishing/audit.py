@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from trimtab.base.codec import from_plain
 from trimtab.base.errors import InputError, PackageError
-from trimtab.base.files import read_object, write_atomic
+from trimtab.base.files import read_own, write_atomic
 from trimtab.base.progress import Progress
-from trimtab.base.surface import SEVERITIES, AgentAccess, LogSummary, SurfaceAudit, SurfaceChanges, SurfaceFinding
+from trimtab.publishing.records import SEVERITIES, AgentAccess, LogSummary, SurfaceAudit, SurfaceChanges, SurfaceFinding
 
 if TYPE_CHECKING:
     from trimtab.publishing.site_pages import CrawledPages
@@ -101,7 +101,7 @@ def surface_audit(
     if before is not None:
         result = replace(result, changes=changes(before, result))
     if page is not None:
-        from trimtab.reports.surface_audit import render_audit
+        from trimtab.publishing.audit_page import render_audit
 
         result = replace(result, page=str(page))
         write_atomic(Path(page), render_audit(result, {check.name: check.says for check in CHECKS}))
@@ -115,8 +115,9 @@ def in_order(found: Sequence[SurfaceFinding]) -> tuple[SurfaceFinding, ...]:
 
 def read_audit(file: Path) -> SurfaceAudit:
     """Read an audit from the file of its JSON; raises InputError where it is none."""
+    plain = read_own(file)
     try:
-        return from_plain(SurfaceAudit, read_object(file))
+        return from_plain(SurfaceAudit, plain)
     except ValueError as error:
         remedy = "give what `trimtab surface audit --json` printed"
         raise InputError(f"is no audit of a site ({error})", remedy, file=file) from None

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime, timedelta
 
 from trimtab.base.progress import Progress
-from trimtab.base.surface import SitePage, SurfaceFinding
 from trimtab.data.duplicates import normalise_text
 from trimtab.publishing.citable import claims_without_source, contradictions, dangling_starts
 from trimtab.publishing.pages import moment_of
+from trimtab.publishing.records import SitePage, SurfaceFinding
 from trimtab.publishing.site_pages import (
     Check,
     CrawledPages,

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 
 from trimtab.base.grammar import SENTENCE
 from trimtab.base.records import Document, Section
-from trimtab.base.surface import SitePage
 from trimtab.data.duplicates import normalise_text
 from trimtab.data.markdown import parse_markdown
 from trimtab.measurement.facts import PREPOSITIONS, read
 from trimtab.measurement.stances import MEASURED
 from trimtab.measurement.tokens import TextToken
 from trimtab.publishing.pages import headed_passages
+from trimtab.publishing.records import SitePage
 from trimtab.publishing.site_pages import CrawledPages, Found, quoted
 from trimtab.retrieval.chunk import chunk_document
 

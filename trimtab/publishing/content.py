@@ -11,11 +11,11 @@ from trimtab.base.errors import InputError
 from trimtab.base.files import sha256_text
 from trimtab.base.progress import Progress
 from trimtab.base.records import Document
-from trimtab.base.surface import SitePage
 from trimtab.data.documents import read_below
 from trimtab.data.markdown import parse_markdown
 from trimtab.publishing.crawl import crawl
 from trimtab.publishing.pages import read_pages
+from trimtab.publishing.records import SitePage
 
 CACHE = Path(".trimtab") / "surface"  # fetched pages and vectors, unless another place is given
 OWN = "own"  # whose the publisher's pages are; competitors have the names of their folders or hosts

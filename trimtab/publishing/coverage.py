@@ -15,21 +15,10 @@ from scipy import stats
 
 from trimtab.base.codec import from_plain
 from trimtab.base.errors import InputError
-from trimtab.base.files import read_object, write_atomic
+from trimtab.base.files import read_own, write_atomic
 from trimtab.base.progress import Progress
 from trimtab.base.records import Hit
 from trimtab.base.results import Estimate
-from trimtab.base.surface import (
-    COVERAGE_STATUSES,
-    CoverageChange,
-    CoverageStatus,
-    CoveredQuestion,
-    GroupCoverage,
-    ObservedAgreement,
-    SurfaceCoverage,
-    SurfaceFinding,
-    SurfaceQuestion,
-)
 from trimtab.base.task import Task
 from trimtab.measurement.clusters import group_codes
 from trimtab.measurement.contains import stands_in
@@ -53,6 +42,7 @@ from trimtab.publishing.assistant import (
     remote_engine,
 )
 from trimtab.publishing.content import CACHE, OWN, PublishedContent, competitors_of, content_of, owner_and_page
+from trimtab.publishing.coverage_page import render_coverage
 from trimtab.publishing.questions import (
     MOST,
     UNSTABLE,
@@ -65,14 +55,24 @@ from trimtab.publishing.questions import (
     read_questions,
     read_table,
 )
-from trimtab.reports.coverage import render_coverage
+from trimtab.publishing.records import (
+    COVERAGE_STATUSES,
+    CoverageChange,
+    CoverageStatus,
+    CoveredQuestion,
+    GroupCoverage,
+    ObservedAgreement,
+    SurfaceCoverage,
+    SurfaceFinding,
+    SurfaceQuestion,
+)
 from trimtab.retrieval.embed import Embedder, Encoder
 from trimtab.retrieval.rerank import Reranker
 
 EMBEDDING = "minilm-l6"
 EXTRACT = "extract"
 SURE = 0.5  # least probability of a cited own sentence that answers; below it the question is partly answered
-CANARIES = 20  # questions whose passages get a planted instruction
+PLANTED = 20  # questions whose passages get a planted instruction
 LEAST_OBSERVED = 5  # questions that a rank correlation is computed from, at least
 NO_DEMAND = "no source gives a demand, so every question counts once"
 _YES = frozenset(("yes", "y", "true", "1", "cited", "answered"))
@@ -202,9 +202,9 @@ class AssistantSession:
         )
 
     def _obeyed(self, texts: Sequence[str]) -> Estimate:
-        """Plant an instruction in the passages of up to CANARIES questions; return the share of answers that follow
+        """Plant an instruction in the passages of up to PLANTED questions; return the share of answers that follow
         it."""
-        spread = np.linspace(0, len(texts) - 1, min(CANARIES, len(texts))).astype(int)
+        spread = np.linspace(0, len(texts) - 1, min(PLANTED, len(texts))).astype(int)
         obeyed = self.assistant.obeys([texts[place] for place in dict.fromkeys(spread.tolist())])
         return estimate([float(one) for one in obeyed])
 
@@ -338,7 +338,7 @@ def engine_named(name: str, judge: SentenceJudge, task: Task | None = None) -> I
         yield ExtractiveEngine(judge)
     elif name.startswith("api."):
         table = task.api.get(name.removeprefix("api.")) if task is not None else None
-        if table is None or table.api != "chat":
+        if table is None or not table.writes_text:
             raise InputError(
                 f"no [{name}] that answers in text", "name a chat endpoint of the task file", field="--engine"
             )
@@ -481,8 +481,9 @@ def _observed(file: Path) -> dict[str, float]:
 
 def _since(result: SurfaceCoverage, file: Path) -> SurfaceCoverage:
     """Add to a result the questions whose status has changed since an earlier one."""
+    plain = read_own(file)
     try:
-        earlier = from_plain(SurfaceCoverage, read_object(file))
+        earlier = from_plain(SurfaceCoverage, plain)
     except ValueError as error:
         raise InputError(f"is no result of coverage ({error})", "give what --json printed", file=file) from None
     before = {question_key(one.question): one for one in earlier.questions}

@@ -20,13 +20,13 @@ from trimtab.base.errors import InputError, MissingError, RemoteError
 from trimtab.base.files import locked, refuse_links
 from trimtab.base.progress import Progress
 from trimtab.base.sanitize import printable
-from trimtab.base.surface import Fetched, Site, SitemapEntry, Unfetched
 from trimtab.inference.bounded_http import retry_after_seconds
 from trimtab.publishing.addresses import canonical_address, host_of, origin_of, path_of
 from trimtab.publishing.crawl_store import CrawlStore
 from trimtab.publishing.fetch import Fetcher, NotFetchedError, follow_any
 from trimtab.publishing.folder import read_folder
 from trimtab.publishing.page_links import OddPageError, links_of
+from trimtab.publishing.records import Fetched, Site, SitemapEntry, Unfetched
 from trimtab.publishing.robots import MOST_BYTES, RobotsAnswer, robots_of
 from trimtab.publishing.sitemaps import MOST_BYTES as SITEMAP_BYTES
 from trimtab.publishing.sitemaps import read_sitemap

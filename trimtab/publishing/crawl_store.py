@@ -12,7 +12,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from trimtab.base.errors import InputError
-from trimtab.base.surface import Fetched
+from trimtab.base.files import FORM, other_form
+from trimtab.publishing.records import Fetched
 
 RESUMABLE_FOR = timedelta(days=1)  # a crawl that was stopped longer ago begins anew, with conditional requests
 _COMMIT_EVERY = 1.0  # seconds of work that a kill may lose
@@ -28,7 +29,7 @@ create table if not exists answer (
 class CrawlStore:
     """A store of answers by the address that was asked for. A run is one crawl; one that did not finish is resumed.
 
-    Raises InputError where the file is damaged.
+    Raises InputError where the file is damaged, VersionError where it has another form number.
     """
 
     def __init__(self, path: Path) -> None:
@@ -38,9 +39,16 @@ class CrawlStore:
         try:
             # one thread at a time, not always the first
             self._database = sqlite3.connect(path, check_same_thread=False)
+            tables, form = (
+                self._database.execute(query).fetchone()[0]
+                for query in ("select count(*) from sqlite_master", "pragma user_version")
+            )
+            if tables and form != FORM:
+                self._database.close()
+                raise other_form(path, form, FORM, "take it away; the crawl then begins anew")
             self._database.execute("pragma journal_mode = wal")
             self._database.execute("pragma synchronous = off")  # a killed process loses nothing by it
-            self._database.executescript(_TABLES)
+            self._database.executescript(f"pragma user_version = {FORM}; {_TABLES}")
             self._run = self._begin()
         except sqlite3.DatabaseError as error:
             raise InputError(f"is damaged ({error})", "take it away; the crawl then begins anew", file=path) from None

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from trimtab.base.progress import Progress
 from trimtab.base.show import Shown
-from trimtab.base.surface import SurfaceAudit, SurfaceCoverage
 from trimtab.publishing.audit import surface_audit
 from trimtab.publishing.coverage import surface_coverage
+from trimtab.publishing.records import SurfaceAudit, SurfaceCoverage
 from trimtab.studies.demo import copy_example, fetch_model
 
 ORIGIN = "https://saltmere.example/"

@@ -18,9 +18,10 @@ import httpx
 
 from trimtab.base.errors import TrimtabError
 from trimtab.base.sanitize import one_line, printable
-from trimtab.base.surface import Fetched
+from trimtab.inference.bounded_http import ACCEPTED_ENCODINGS, content_decoder
 from trimtab.publishing.addresses import canonical_address, host_of, origin_of, path_of, same_site
 from trimtab.publishing.page_links import PAGE_TYPES
+from trimtab.publishing.records import Fetched
 
 SECONDS = 30.0  # that a request may take from the search for the host's address to the last byte
 STALL = 10.0  # seconds without a byte
@@ -224,7 +225,7 @@ class Fetcher:
             "Host": parts.netloc,
             "User-Agent": self._agent,
             "Accept": "text/html,application/xhtml+xml,application/pdf;q=0.9,*/*;q=0.5",
-            "Accept-Encoding": "gzip, identity",
+            "Accept-Encoding": ACCEPTED_ENCODINGS,
             **headers,
         }
         limits = {"connect": STALL, "read": STALL, "write": STALL, "pool": SECONDS}
@@ -233,24 +234,19 @@ class Fetcher:
     async def _content(self, response: httpx.Response, cap: int) -> tuple[bytes, bool]:
         """Return at most `cap` bytes of the unpacked content, and whether there was more; gzip is unpacked piece by
         piece."""
-        packing = response.headers.get("Content-Encoding", "identity").strip().lower()
-        if packing not in ("gzip", "x-gzip", "identity", ""):
-            raise NotFetchedError(f"is packed as {printable(packing, 40)}, which was not asked for")
-        unpacker = zlib.decompressobj(wbits=31) if "gzip" in packing else None
+        unpacked = content_decoder(response)
+        if unpacked is None:
+            encoding = printable(response.headers["Content-Encoding"].strip().lower(), 40)
+            raise NotFetchedError(f"is packed as {encoding}, which was not asked for")
         content = bytearray()
-        async for piece in response.aiter_raw():
-            while piece:
-                if unpacker is None:
+        async for packed in response.aiter_raw():
+            try:
+                for piece in unpacked(packed):
                     content += piece
-                    piece = b""
-                else:
-                    try:
-                        content += unpacker.decompress(piece, cap + 1 - len(content))
-                    except zlib.error:
-                        raise NotFetchedError("is not the gzip that it says it is") from None
-                    piece = unpacker.unconsumed_tail
-                if len(content) > cap:
-                    return bytes(content[:cap]), True
+                    if len(content) > cap:
+                        return bytes(content[:cap]), True
+            except zlib.error:
+                raise NotFetchedError("is not the gzip that it says it is") from None
         return bytes(content), False
 
     def _transport(self, origin: str) -> httpx.AsyncHTTPTransport:

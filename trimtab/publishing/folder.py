@@ -12,10 +12,10 @@ from urllib.parse import quote, unquote
 
 from trimtab.base.errors import InputError
 from trimtab.base.sanitize import printable
-from trimtab.base.surface import Fetched, Site, SitemapEntry, Unfetched
 from trimtab.data.sources import files_below
 from trimtab.publishing.addresses import canonical_address, origin_of, path_of
 from trimtab.publishing.page_links import PAGE_TYPES, OddPageError, links_of
+from trimtab.publishing.records import Fetched, Site, SitemapEntry, Unfetched
 from trimtab.publishing.sitemaps import MOST_BYTES, read_sitemap
 
 NO_ADDRESS = "http://localhost/"  # of a folder whose address nobody gave and no sitemap names

@@ -17,11 +17,11 @@ from urllib.parse import unquote, urlsplit
 
 from trimtab.base.errors import InputError
 from trimtab.base.sanitize import printable
-from trimtab.base.surface import AgentVisits, LogSummary, Severity, Site, SurfaceFinding
 from trimtab.data.sources import files_below, open_checked, read_bytes
 from trimtab.publishing.addresses import canonical_address, path_of
 from trimtab.publishing.agents import AssistantAgent, agent_of, assistant_agents
 from trimtab.publishing.page_links import is_html, media_type
+from trimtab.publishing.records import AgentVisits, LogSummary, Severity, Site, SurfaceFinding
 
 LONGEST_LINE = 64 * 1024  # bytes; the rest of a longer one is left out
 MOST_PATHS = 500_000  # different ones that are kept of one agent

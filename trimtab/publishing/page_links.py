@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from trimtab.base.errors import PackageError
-from trimtab.base.surface import Fetched
 from trimtab.base.worker import Worker
 from trimtab.publishing.addresses import LONGEST, canonical_address, origin_of
+from trimtab.publishing.records import Fetched
 
 PAGE_TYPES = ("text/html", "application/xhtml+xml", "application/pdf", "text/plain", "text/markdown")
 """Media types of pages; of answers of other types no content is read."""

@@ -14,15 +14,15 @@ from queue import SimpleQueue
 from typing import Any, Literal
 from urllib.parse import unquote, urljoin, urlsplit
 
-from trimtab.base.cgroups import cores, memory_use
 from trimtab.base.errors import InputError
+from trimtab.base.machine import cores, memory_use
 from trimtab.base.progress import Progress
 from trimtab.base.records import Document
-from trimtab.base.surface import Dated, Fetched, PageElement, PageHeading, SitePage
 from trimtab.base.worker import Worker
 from trimtab.data.markdown import parse_markdown
 from trimtab.data.text_extraction import extract_content
 from trimtab.publishing.page_links import MOST_MEGABYTES, is_html, media_type
+from trimtab.publishing.records import Dated, Fetched, PageElement, PageHeading, SitePage
 from trimtab.retrieval.chunk import chunk_document
 
 SECONDS, SECONDS_EACH, MEGABYTES, MEGABYTES_EACH = 5, 5, 512, 128

@@ -11,14 +11,6 @@ from pathlib import Path
 from trimtab.base.files import write_atomic
 from trimtab.base.progress import Progress
 from trimtab.base.records import Document, Hit
-from trimtab.base.surface import (
-    ContentBrief,
-    CoveredQuestion,
-    GroupCoverage,
-    QuotedFact,
-    SurfaceCoverage,
-    SurfacePlan,
-)
 from trimtab.base.task import Task
 from trimtab.data.duplicates import ellipsize
 from trimtab.measurement.facts import read
@@ -35,8 +27,16 @@ from trimtab.publishing.coverage import (
     assistant_over,
     left_out,
 )
+from trimtab.publishing.coverage_page import plan_csv, plan_markdown, render_plan
 from trimtab.publishing.questions import MOST, drawn_questions
-from trimtab.reports.coverage import plan_csv, plan_markdown, render_plan
+from trimtab.publishing.records import (
+    ContentBrief,
+    CoveredQuestion,
+    GroupCoverage,
+    QuotedFact,
+    SurfaceCoverage,
+    SurfacePlan,
+)
 from trimtab.retrieval.extract import answer_type, matches_answer_type
 from trimtab.retrieval.search import hybrid_search
 

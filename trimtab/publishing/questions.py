@@ -14,12 +14,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from trimtab.arms.traffic import ServedAnswer
 from trimtab.base.errors import InputError
-from trimtab.base.surface import SurfaceQuestion
 from trimtab.data import readers
+from trimtab.data.raw_rows import RawRow
 from trimtab.data.sources import read_bytes, read_text, utf16_or_32
 from trimtab.measurement.numerals import words
+from trimtab.publishing.records import SurfaceQuestion
+from trimtab.serving.traffic_store import ServedAnswer
 
 MOST = 1_000  # questions that are asked: the most asked first, then a seeded draw
 # cosine distance up to which groups are joined, on average over their questions (`benchmarks/surface_coverage.py`)
@@ -212,7 +213,7 @@ def read_table(path: Path, encoding: str = "utf-8") -> Table:
         return list(_csv(path, encoding))
     found: Table = []
     for row in readers.read_raw_rows(path, encoding):
-        if not isinstance(row, readers.RawRow):
+        if not isinstance(row, RawRow):
             raise InputError(row.reason, row.remedy, file=row.file, line=row.line)
         found.append((row.line, {name: _cell(value) for name, value in row.fields.items()}))
     return found

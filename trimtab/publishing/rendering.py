@@ -17,11 +17,11 @@ from urllib.parse import unquote, urlsplit
 from trimtab.base.errors import MissingError, PackageError
 from trimtab.base.progress import Progress
 from trimtab.base.sanitize import one_line
-from trimtab.base.surface import Fetched, Site, SitePage
 from trimtab.publishing.addresses import canonical_address, host_of, path_of
 from trimtab.publishing.crawl import PAGE_CAP, crawler_user_agent
 from trimtab.publishing.fetch import Fetcher, NotFetchedError
 from trimtab.publishing.pages import read_page
+from trimtab.publishing.records import Fetched, Site, SitePage
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Playwright, Route

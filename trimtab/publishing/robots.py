@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from urllib.parse import quote
 
-from trimtab.base.surface import Fetched
 from trimtab.publishing.addresses import path_of
+from trimtab.publishing.records import Fetched
 
 MOST_BYTES = 500 * 1024  # that are read: the least that section 2.5 asks for, and what Google reads
 LONGEST_DELAY = 24 * 3600.0  # seconds; a longer Crawl-delay is ignored

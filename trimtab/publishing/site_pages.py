@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 
-from trimtab.base.surface import ElementKind, Severity, Site, SitePage, SurfaceFinding
 from trimtab.data.duplicates import DuplicatePair, ellipsize, find_duplicates
 from trimtab.publishing.pages import moment_of
+from trimtab.publishing.records import ElementKind, Severity, Site, SitePage, SurfaceFinding
 
 Found = tuple[str, str, int | None]
 """One fact that a check finds: the page's address, the evidence as it stands there, the line or None."""

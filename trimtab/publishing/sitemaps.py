@@ -6,8 +6,9 @@ import zlib
 from dataclasses import dataclass
 from xml.parsers import expat
 
-from trimtab.base.surface import Fetched, SitemapEntry
+from trimtab.base.gunzip import Gunzip
 from trimtab.publishing.addresses import canonical_address
+from trimtab.publishing.records import Fetched, SitemapEntry
 
 MOST_BYTES = 50 * 1024 * 1024  # of one sitemap, unpacked, as the protocol has it
 MOST_ENTRIES = 50_000  # of one sitemap, as the protocol has it
@@ -44,14 +45,15 @@ def read_sitemap(answer: Fetched) -> Sitemap:
 
 
 def _unpacked(content: bytes) -> tuple[bytes, str | None]:
-    unpacker = zlib.decompressobj(wbits=31)
+    gunzip, unpacked = Gunzip(), bytearray()
     try:
-        found = unpacker.decompress(content, MOST_BYTES)
+        for piece in gunzip.feed(content):
+            unpacked += piece
+            if len(unpacked) > MOST_BYTES:
+                return bytes(unpacked[:MOST_BYTES]), f"unpacks to more than {MOST_BYTES // 1024 // 1024} MB"
     except zlib.error:
         return b"", "is no whole gzip"
-    if unpacker.unconsumed_tail:
-        return found, f"unpacks to more than {MOST_BYTES // 1024 // 1024} MB"
-    return found, None if unpacker.eof else "is no whole gzip"
+    return bytes(unpacked), None if gunzip.is_whole else "is no whole gzip"
 
 
 class _StopReadingError(Exception):

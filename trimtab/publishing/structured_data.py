@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from trimtab.base.surface import SitePage
 from trimtab.data.duplicates import normalise_text
 from trimtab.publishing.pages import byline_of, dates_in, moment_of, name_of, types_of
+from trimtab.publishing.records import SitePage
 from trimtab.publishing.site_pages import CrawledPages, Found, line_of, quoted
 
 _NUMBER = re.compile(r"\d[\d.,'\u2019\u00a0\u202f ]*\d|\d")

@@ -16,7 +16,6 @@ from trimtab.base.errors import InputError
 from trimtab.base.files import write_atomic
 from trimtab.base.progress import Progress
 from trimtab.base.records import Document, Section
-from trimtab.base.surface import SurfaceQuestion, SurfaceTrial, TrialOutcome, TrialVerdict
 from trimtab.base.task import Task
 from trimtab.measurement.contains import sentences
 from trimtab.measurement.power import observed, smallest_difference
@@ -34,8 +33,9 @@ from trimtab.publishing.coverage import (
     left_out,
     limits,
 )
+from trimtab.publishing.coverage_page import render_trial, trial_markdown
 from trimtab.publishing.questions import drawn_questions, grouped
-from trimtab.reports.coverage import render_trial, trial_markdown
+from trimtab.publishing.records import SurfaceQuestion, SurfaceTrial, TrialOutcome, TrialVerdict
 from trimtab.retrieval.chunk import WORDS
 from trimtab.retrieval.search import EQUAL_WEIGHT
 

@@ -15,7 +15,7 @@ from trimtab.reports.components import ArmLabel, Heading, arm_label
 from trimtab.reports.failures import QuestionView, question_view
 from trimtab.reports.folder import StudyFolder
 from trimtab.reports.formatting import replace_unprintable
-from trimtab.reports.labels import FAILURES, GRADED
+from trimtab.reports.labels import FAILURES
 
 MOST_BYTES = 2_000_000  # of answers in one page, so that it opens fast and can be sent by mail
 NUMBERS = 24  # most bytes of an answer's or a question's numbers, beside its texts
@@ -53,7 +53,7 @@ def all_answers_section(study: StudyFolder) -> AllAnswers | None:
         {item: question_view(pairs, study.result.verdict.arm, seeds=seeds) for item, pairs in sorted(by_item.items())}
     )
     failed = {answer.failure for answer in answers}
-    right = () if study.metric in GRADED or "none" not in failed else ("right",)
+    right = () if study.right_metric is None or "none" not in failed else ("right",)
     kinds = (*right, *(name for kind, (name, _) in FAILURES.items() if kind in failed))
     left_out = (
         f"This page holds {len(questions):,} of {len(by_item):,} questions, drawn at random, so that it stays "

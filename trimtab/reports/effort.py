@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from trimtab.base.metrics import find_metric, mean_metric
 from trimtab.base.results import ArmEffort, LearningCurve, Trial
 from trimtab.measurement.learning_curve import RUN_SD
 from trimtab.reports.components import (
@@ -29,7 +30,7 @@ from trimtab.reports.formatting import (
     plural,
     shorten,
 )
-from trimtab.reports.labels import metric_label, settings_text
+from trimtab.reports.labels import settings_text
 
 ENDED = {
     "no trial was better": "nothing tried was better",
@@ -112,12 +113,13 @@ def _trials(entry: ArmEntry, found: ArmEffort, study: StudyFolder) -> EffortTria
     has_retrieval = any(trial.found is not None for trial in found.trials)
     has_final_score = any(trial.at_end is not None for trial in found.trials)
     # instruction variants and linear fits are compared question by question, which macro-F1 does not allow
-    by_question = study.metric == "macro_f1" and all(trial.dev_loss is None for trial in found.trials)
+    metric = find_metric(study.metric)
+    by_question = metric.by_class and all(trial.dev_loss is None for trial in found.trials)
     columns = (
         Column(title="Tried"),
         *((Column(title="Right passage shown"),) if has_retrieval else ()),
         Column(title="Dev loss"),
-        Column(title="Dev accuracy" if by_question else f"Dev {metric_label(study.metric)}"),
+        Column(title=f"Dev {(mean_metric(metric) if by_question else metric).label}"),
         *((Column(title="At the end"),) if has_final_score else ()),
         Column(title="Rows"),
         Column(title="Took"),
@@ -158,7 +160,7 @@ def learning_section(study: StudyFolder) -> TableSection | None:
         return None
     first = entries[0][1]
     # The curve needs a mean over questions, which macro-F1 is not.
-    metric = "accuracy" if study.metric == "macro_f1" else metric_label(study.metric)
+    metric = mean_metric(find_metric(study.metric)).label
     lead = (
         f"{metric[:1].upper()}{metric[1:]} on {first.questions:,} dev questions after training on a part of "
         "the rows with the "

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from trimtab.base.files import read_json_lines
+from trimtab.base.files import read_own_lines
 
 FIGURES = ("loss", "dev_loss", "dev_metric", "reward", "kl")
 
@@ -54,7 +54,7 @@ def read_training(file: Path) -> dict[str, ArmTraining]:
     """Return the training of each arm; empty if the file does not exist."""
     runs: dict[tuple[str, int], list[_OpenCurve]] = {}
     notes: dict[tuple[str, int], str] = {}
-    for event in read_json_lines(file):
+    for event in read_own_lines(file):
         figures = {key: event.get(key) for key in FIGURES}
         arm, step, total_steps = event.get("arm"), event.get("step"), event.get("of") or 0
         if event.get("stage") not in ("train", "dev") or arm is None or step is None:

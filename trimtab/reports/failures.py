@@ -11,7 +11,7 @@ from trimtab.measurement.error_analysis import disagreements, failure_counts, fa
 from trimtab.reports.components import ArmLabel, Cell, Column, Grid, Heading, StyledText, arm_label
 from trimtab.reports.folder import StudyFolder
 from trimtab.reports.formatting import DASH, format_score, plural, shorten
-from trimtab.reports.labels import FAILURES, GRADED, metric_label
+from trimtab.reports.labels import FAILURES, metric_label
 
 SPREAD = ("lowest quarter up to", "half up to", "three quarters up to", "score 0", "score 1")
 
@@ -77,9 +77,9 @@ def failures_section(study: StudyFolder) -> Failures | None:
     kinds: list[Failure] = [
         kind for kind in get_args(Failure) if kind != "none" and any(of[kind] for of in counts.values())
     ]
-    graded = study.metric in GRADED
+    graded = study.right_metric is None
     title = "How the scores spread" if graded else "Where it fails"
-    heading = Heading(id="failures", link="Failures", title=title, lead=_lead(study.metric) if kinds or graded else "")
+    heading = Heading(id="failures", link="Failures", title=title, lead=_lead(study) if kinds or graded else "")
     if not kinds and not graded:
         return Failures(heading=heading, none="No answer was counted as a failure.", grid=None, note="", kinds=())
     columns = [
@@ -115,16 +115,16 @@ def failures_section(study: StudyFolder) -> Failures | None:
     )
 
 
-def _lead(metric: str) -> str:
-    if metric in GRADED:
+def _lead(study: StudyFolder) -> str:
+    if study.right_metric is None:
         return (
-            f"{metric_label(metric)} says how near an answer comes to its reference, not whether it is right, "
+            f"{metric_label(study.metric)} says how near an answer comes to its reference, not whether it is right, "
             "so that no answer "
             "counts as right or wrong: a quarter, half and three quarters of the answers score at most this, "
             "and so many 0 or 1."
         )
     rule = ""
-    if metric == "token_f1":
+    if study.right_metric.name != study.metric:
         rule = (
             "An answer counts as right when it holds a reference and gives nothing else in its place, whatever "
             "its score. "

@@ -10,12 +10,13 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from trimtab.base.codec import from_plain, read_record
-from trimtab.base.config import ArmTable, BaseTable, CostTable, DataTable, TargetTable
-from trimtab.base.errors import InputError, MissingError
-from trimtab.base.files import read_object
+from trimtab.base.codec import read_record
+from trimtab.base.config import ArmTable, BaseTable, CostTable, DataTable, TargetTable, TaskTable
+from trimtab.base.errors import MissingError
+from trimtab.base.files import read_own
 from trimtab.base.grammar import arm_from_name
-from trimtab.base.records import Answer, Arm, Calibration
+from trimtab.base.metrics import Metric, find_metric, right_metric
+from trimtab.base.records import Answer, Arm, Calibration, Kind
 from trimtab.base.results import (
     ArmRecord,
     ArmResult,
@@ -26,7 +27,7 @@ from trimtab.base.task import custom_arm
 from trimtab.measurement.evaluate import load_answers
 from trimtab.reports.events import ArmTraining, TrainingCurve, read_training
 
-TableT = TypeVar("TableT", ArmTable, BaseTable, CostTable, DataTable, TargetTable)
+TableT = TypeVar("TableT", ArmTable, BaseTable, CostTable, DataTable, TargetTable, TaskTable)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +55,7 @@ class StudyFolder:
 
     result: StudyResult
     base: str | None
+    kind: Kind
     arms: tuple[ArmEntry, ...]
     manifest: Mapping[str, Any]
     cost: CostTable | None
@@ -64,6 +66,11 @@ class StudyFolder:
     def metric(self) -> str:
         """The name of the task's metric."""
         return self.result.metric
+
+    @property
+    def right_metric(self) -> Metric | None:
+        """The metric that says which answers are right; None where they are graded only."""
+        return right_metric(find_metric(self.metric), self.kind)
 
     @property
     def done(self) -> tuple[ArmEntry, ...]:
@@ -85,26 +92,22 @@ class StudyFolder:
 def read_study(folder: Path) -> StudyFolder:
     """Read `study.json` and the optional files beside it.
 
-    Raises MissingError without `study.json`, InputError if a file is not in the format that this version writes.
+    Raises MissingError without `study.json`, InputError if a file is damaged or of another version.
     """
     file = folder / "study.json"
     if not file.is_file():
         raise MissingError(f"{file}: no study; run one with: trimtab study")
-    try:
-        result = from_plain(StudyResult, read_object(file))
-    except ValueError as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"not a study as this version writes it ({error})", "run the study again", file=file) from None
+    result = read_record(file, StudyResult)
     trained, task = read_training(folder / "events.jsonl"), _task(folder / "task.toml")
     manifest = folder / "manifest.json"
     return StudyFolder(
         result=result,
         base=_base(task),
+        kind=_kind(result.metric, task),
         arms=tuple(
             _entry(folder / "arms" / one.arm, one, trained.get(one.arm, ArmTraining()), task) for one in result.arms
         ),
-        manifest=read_object(manifest) if manifest.is_file() else {},
+        manifest=read_own(manifest) if manifest.is_file() else {},
         cost=_table(CostTable, task.get("cost", {})) if task else None,
         limits=_table(TargetTable, task.get("target", {})) if task else None,
         data=_table(DataTable, task.get("data", {})) if task else None,
@@ -148,6 +151,12 @@ def _task(file: Path) -> dict[str, Any]:
         return tomllib.loads(file.read_text(encoding="utf-8-sig"))
     except (FileNotFoundError, ValueError, RecursionError):  # not UTF-8, not TOML, or an integer with too many digits
         return {}
+
+
+def _kind(metric: str, task: Mapping[str, Any]) -> Kind:
+    """Return the kind of the task, without its file the first that its metric is for."""
+    table = _table(TaskTable, task.get("task", {}))
+    return table.kind if table else next(iter(find_metric(metric).kinds), "generate")
 
 
 def _base(task: Mapping[str, Any]) -> str | None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from trimtab.base.grammar import PARTS, SENTENCE, joined, method_of, parts_of
+from trimtab.base.metrics import METRICS, default_metric, find_metric
 from trimtab.base.records import Arm, Failure
 from trimtab.base.results import OWN_INSTRUCTION
 
@@ -17,15 +18,6 @@ OF_SETTING: Mapping[str, Shape] = {
     "passages": "diamond",
     "shots": "square",
 }  # the shape that each part of a context gives to a mark
-ROWS = (
-    "prompt",
-    "few-shot",
-    "nearest-shots",
-    "rag",
-    "rag+quote",
-    "rag+few-shot",
-    "rag+nearest-shots",
-)  # of the table of contexts
 SHAPES: Mapping[Shape, str] = {
     "circle": "instruction alone",
     "square": "with shots",
@@ -39,17 +31,6 @@ FAMILIES: Mapping[Family, str] = {
     "linear": "no language model",
     "api": "endpoint",
 }
-METRICS = {  # by name: its label, its definition
-    "accuracy": ("accuracy", "the share of answers that are right"),
-    "macro_f1": ("macro F1", "precision and recall joined, each class counting alike"),
-    "contains": ("right answers", "the share that hold a reference and give nothing else in its place"),
-    "exact_match": ("exact match", "the share of answers equal to a reference"),
-    "token_f1": ("token F1", "how far the words of answer and reference overlap, from 0 to 1"),
-    "rouge_l": ("ROUGE-L", "the longest common run of words of answer and reference, from 0 to 1"),
-    "chrf": ("chrF", "how far the characters of answer and reference overlap, from 0 to 1"),
-    "scorer": ("own scorer", "what the task’s own scorer gave, from 0 to 1"),
-}
-GRADED = ("rouge_l", "chrf", "scorer")  # graded by similarity to a reference; no answer counts as right or wrong
 FAILURES: Mapping[Failure, tuple[str, str]] = {
     "retrieval_miss": ("passage not found", "The passage that holds the answer was not retrieved."),
     "misread": ("misread", "The right passage was there, and the answer still went wrong."),
@@ -61,21 +42,17 @@ FAILURES: Mapping[Failure, tuple[str, str]] = {
 }
 EXTRAS = {
     "answer_words": "Words an answer",
-    "contains": "Right answers (contains)",
-    "exact_match": "Exact match",
     "facts_disagree": "Answers with other numbers or dates",
     "ece": "Calibration error (ECE)",
     "ece_by_chance": "ECE expected if calibrated",
     "ece_debiased": "Excess ECE",
     "ece_before": "ECE before calibration",
     "lost_to_retrieval": "Lost to retrieval",
-    "macro_f1": "Macro-F1",
     "mrr": "MRR",
     "prefill_seconds": "Reading the prompt, s",
     "decode_seconds": "Writing the answer, s",
     "same_alone": "Answers alike alone and in a batch",
     "score_alone": "Mean of scores alone, less in a batch",
-    "token_f1": "Token F1",
     "unsure": "Undecided, counted as wrong",
     "train_tokens": "Training tokens",
     "steps": "Steps",
@@ -95,9 +72,12 @@ PRIVATE = {
 }
 
 
-def context_row(context: str) -> tuple[int, str]:
-    """Return the sort key of a context in the table of contexts; unknown ones come last."""
-    return (ROWS.index(context) if context in ROWS else len(ROWS), context)
+def context_row(context: str) -> tuple[bool, int, list[int]]:
+    """Return the sort key of a context in the table of contexts: those without passages first, then those of fewer
+    parts, in the order of the parts."""
+    parts, order = parts_of(context), list(PARTS)
+    shows_passages = any(PARTS[part].setting == "passages" for part in parts)
+    return shows_passages, len(parts), [order.index(part) for part in parts]
 
 
 def context_shape(context: str) -> Shape:
@@ -125,29 +105,32 @@ def weights_label(arm: Arm) -> str:
 
 def metric_label(metric: str) -> str:
     """Return the usual name of a metric."""
-    return METRICS[metric][0] if metric in METRICS else metric
+    return find_metric(metric).label
 
 
 def metric_definition(metric: str) -> str:
     """Return a metric with its definition: `token F1: how far the words …`."""
-    return ": ".join(METRICS.get(metric, (metric,)))
+    return ": ".join(filter(None, (metric_label(metric), find_metric(metric).meaning)))
 
 
 def fact_disagreements(figures: Mapping[str, Mapping[str, float]]) -> str | None:
-    """Return how many answers of each arm have other numbers or dates than the reference, which token F1 hides; None if
-    none."""
+    """Return how many answers of each arm have other numbers or dates than the reference, which a metric of shared
+    words hides; None if none."""
     counts = {arm: round(extras.get("facts_disagree", 0)) for arm, extras in figures.items()}
     told = [f"{number:,} of {arm}" for arm, number in counts.items() if number]
     if not told:
         return None
+    paying = " or ".join(metric.label for metric in METRICS.values() if metric.counts_words)
     return (
         f"Answers with other numbers or dates than the reference: {joined(told)}. "
-        f"{metric_label('token_f1')} pays for their words all the same; the metric contains does not."
+        f"{paying} pays for their words all the same; the metric {default_metric('answer').name} does not."
     )
 
 
 def extra_label(name: str) -> str:
     """Return the label of an extra figure; `recall_at_3` becomes `recall@3`."""
+    if name in METRICS:
+        return METRICS[name].heading_words
     return EXTRAS.get(name, name.replace("_at_", "@").replace("_", " "))
 
 

@@ -1,4 +1,4 @@
-"""The memorisation section: the exposure of canaries, which shows whether weights remember rows word for word."""
+"""The memorisation section: the exposure of memorisation canaries: whether weights remember rows word for word."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from trimtab.reports.folder import StudyFolder
 
 
 def memorisation_section(study: StudyFolder) -> TableSection | None:
-    """Return the exposure of every arm that was trained on canaries."""
+    """Return the exposure of every arm that was trained on memorisation canaries."""
     entries = [(one, one.result.exposure) for one in study.done if one.result.exposure is not None]
     if not entries:
         return None
@@ -19,7 +19,7 @@ def memorisation_section(study: StudyFolder) -> TableSection | None:
         f"below those of {first.controls:,} rows like them that were never trained on: about 1.4 on average "
         "where nothing is remembered, "
         f"{first.possible:g} where a row is likelier than all of these, as one that can be got out of the weights is. "
-        f"What happens to such a row can happen to any rare row; ship weights that were trained without canaries."
+        f"What happens to such a row can happen to any rare row; ship weights that were trained without them."
     )
     columns = (
         Column(title="Arm"),
@@ -39,6 +39,6 @@ def memorisation_section(study: StudyFolder) -> TableSection | None:
         )
         for one, found in entries
     ]
-    grid = Grid(label="Exposure of canaries", columns=columns, rows=tuple(rows))
+    grid = Grid(label="Exposure of memorisation canaries", columns=columns, rows=tuple(rows))
     heading = Heading(id="remembered", link="Remembered", title="What is remembered word for word?", lead=lead)
     return TableSection(heading=heading, grid=grid)

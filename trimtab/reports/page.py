@@ -8,7 +8,7 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from trimtab.base.files import write_atomic
@@ -39,9 +39,12 @@ def render_study(view: StudyView) -> str:
     return render_page("page.html.j2", title=view.title, view=view, script=script, answers=answers)
 
 
-def render_page(template: str, **values: object) -> str:
-    """Render a template with the shared style sheet; `title` and `script` (empty for none) are among the values."""
-    return _templates().get_template(template).render(style=_static_file("style.css"), **values) + "\n"
+def render_page(template: str, *, package: str = "trimtab.reports", **values: object) -> str:
+    """Render a template with the shared style sheet; `title` and `script` (empty for none) are among the values.
+
+    `package`: the one whose folder `templates` holds the template, which may build on those of the reports.
+    """
+    return _templates(package).get_template(template).render(style=_static_file("style.css"), **values) + "\n"
 
 
 def _static_file(name: str) -> Markup:
@@ -55,10 +58,10 @@ def _digest(text: str) -> str:
 
 
 @cache
-def _templates() -> Environment:
+def _templates(package: str) -> Environment:
     """Return the template environment; texts are escaped, and unknown names raise an error."""
     templates = Environment(
-        loader=PackageLoader("trimtab.reports"),
+        loader=ChoiceLoader([PackageLoader(name) for name in dict.fromkeys((package, "trimtab.reports"))]),
         autoescape=True,
         undefined=StrictUndefined,
         finalize=_replace_unprintable,

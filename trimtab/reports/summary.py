@@ -8,7 +8,7 @@ from trimtab.base.records import Failure
 from trimtab.measurement.error_analysis import AnswerOutcome, failure_counts, of_hundred, outcome, quartiles
 from trimtab.reports.folder import ArmEntry, StudyFolder
 from trimtab.reports.formatting import elide_middle, format_score
-from trimtab.reports.labels import GRADED, metric_label
+from trimtab.reports.labels import metric_label
 
 WARN_SHARE = 0.5  # a warning is given if at least this share of the questions goes wrong
 REMEDIES: dict[Failure, str] = {
@@ -35,7 +35,7 @@ def accuracy_in_words(study: StudyFolder, entry: ArmEntry) -> str:
     if not entry.answers:
         return ""
     name = elide_middle(entry.name)
-    if study.metric in GRADED:
+    if study.right_metric is None:
         lower, median, upper = map(format_score, quartiles(entry.answers))
         return (
             f"Of 100 answers of {name}, 25 score at most {lower}, 50 at most {median} and 75 at most {upper}; "
@@ -67,7 +67,7 @@ def weaknesses(study: StudyFolder, entry: ArmEntry) -> list[str]:
     )
     if not entry.answers:
         return warnings
-    if study.metric in GRADED:
+    if study.right_metric is None:
         return [
             *warnings,
             f"{metric} says how near an answer comes to a reference, not whether it is right: read some of them.",
@@ -93,7 +93,7 @@ def _share(number: int, total: int) -> str:
 
 def _mostly_wrong(study: StudyFolder, entry: ArmEntry) -> bool:
     """True if fewer than half of the answers are right, as far as the metric tells."""
-    if study.metric in GRADED or not entry.answers:
+    if study.right_metric is None or not entry.answers:
         return False
     return sum(outcome(one) == "right" for one in entry.answers) < WARN_SHARE * len(entry.answers)
 
@@ -109,8 +109,10 @@ def next_step(study: StudyFolder, entry: ArmEntry | None) -> str:
         return _improvement(study, entry)
     if verdict.status == "shown":
         if study.result.target is None:
+            graded = study.right_metric is None
+            answers = f"the answers of {entry.name} that score lowest" if graded else f"what {entry.name} got wrong"
             return (
-                f"Next: read what {entry.name} got wrong, decide how good is good enough, "
+                f"Next: read {answers}, decide how good is good enough, "
                 "and write that into the task file as quality under [target]."
             )
         return f"Next: put questions of your own to {entry.name} with trimtab ask."
@@ -140,7 +142,7 @@ def _improvement(study: StudyFolder, entry: ArmEntry) -> str:
         )
     failed = failure_counts(entry.answers)
     del failed["none"]
-    if study.metric in GRADED or not failed:
+    if study.right_metric is None or not failed:
         return (
             f"Next: {_more_time(study)}read the answers of {entry.name} that score lowest, and change what they "
             "have in common."

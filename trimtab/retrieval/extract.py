@@ -189,10 +189,6 @@ class Extractor:
         found = candidates(self.index, questions, DEPTH)
         return [self.scorer.best(question, cosines, k) for question, cosines in zip(questions, found, strict=True)]
 
-    def features(self, question: str, cosines: Mapping[str, float]) -> tuple[list[str], NDArray[np.float64]]:
-        """Compute the features as `SentenceScorer.features` does."""
-        return self.scorer.features(question, cosines)
-
 
 def answer_probability(score: float, cosine: float, unknown: float = 0.0) -> float:
     """Return the probability that a sentence answers; `unknown`: share of the question's names that occur in no

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from trimtab.base.errors import BusyError, InputError
 from trimtab.base.files import locked, sha256_text
+from trimtab.base.plugins import plugin, plugin_names
 from trimtab.base.records import Document, Passage
 from trimtab.retrieval.chunk import WORDS, chunk_document, default_overlap
 from trimtab.retrieval.embed import Encoder, embedded_text
@@ -41,7 +42,7 @@ from trimtab.retrieval.vector_parts import VectorParts
 if TYPE_CHECKING:
     import pyarrow as pa
 
-LAYOUT_VERSION = 4  # raised when columns, chunking or embedding change; older tables are then ignored
+LAYOUT_VERSION = 5  # in the names of tables: increased whenever columns, chunking or embedding change
 APPROXIMATE_FROM = 100_000  # passages; an exact scan of as many vectors takes about 50 ms
 DRIFT = 0.05  # share of the rows that may be added or removed before the indexes are built anew; added ones are scanned
 BATCH = 4096  # passages that are embedded and written at a time; a killed process loses at most one batch
@@ -85,7 +86,7 @@ class Index:
         )
         self._name = f"passages_{settings[:16]}"
         self._store = open_store(store or str(folder), self._name)
-        self._ahead = VectorParts(folder / f"embedded_{sha256_text(encoder.digest)[:16]}")
+        self._ahead = VectorParts(folder / f"embedded_{sha256_text(str(LAYOUT_VERSION), encoder.digest)[:16]}")
         self._stamp: object = None
         self._state: State | None = None
         self._is_pinned = False
@@ -117,12 +118,12 @@ class Index:
 
     @property
     def seconds(self) -> float:
-        """See the class."""
+        """Return the time for building the whole table, measured when its rows were written; 0 before that."""
         return self._state.seconds if self._state else 0.0
 
     @property
     def recall(self) -> Recall | None:
-        """See the class."""
+        """Return what the approximate index finds, after `measure_recall`; None before, and for an exact index."""
         return self._state.recall if self._state else None
 
     @property
@@ -501,10 +502,10 @@ class _StoredValues(ValuesView[Passage]):
 
 def open_store(place: str, name: str) -> PassageStore:
     """Open the store of tables at a folder or an address; `name`: the beginning of the tables' names."""
-    if place.startswith(("postgresql://", "postgres://")):
-        from trimtab.retrieval.postgres import PostgresStore
-
-        return PostgresStore(place, name)
+    scheme = place.partition("://")[0]
+    if scheme in plugin_names("passage_stores"):
+        store: PassageStore = plugin("passage_stores", scheme, f"retrieval.store is at {scheme}://")(place, name)
+        return store
     return LanceStore(place, name)
 
 

@@ -44,40 +44,40 @@ class LanceTable:
 
     @property
     def version(self) -> int:
-        """See PassageTable."""
+        """Return LanceDB's version of the table that is read."""
         return int(self._table.version)
 
     @property
     def count(self) -> int:
-        """See PassageTable."""
+        """Return the number of passages."""
         with _in_words(self._place):
             return int(self._table.count_rows())
 
     @property
     def bytes(self) -> int:
-        """See PassageTable."""
+        """Return the size of the rows and indexes."""
         with _in_words(self._place):
             return int(self._table.stats()["total_bytes"])
 
     def add(self, rows: pa.Table) -> None:
-        """See PassageTable."""
+        """Append rows, all or none."""
         with _in_words(self._place):
             self._table.add(rows)
 
     def delete(self, documents: Sequence[str]) -> None:
-        """See PassageTable."""
+        """Delete the rows of these documents."""
         with _in_words(self._place):
             for start in range(0, len(documents), _PIECE):
                 self._table.delete(_is_one_of("document", documents[start : start + _PIECE]))
 
     def restore(self, version: int) -> None:
-        """See PassageTable."""
+        """Make an earlier version the newest, if it is not."""
         with _in_words(self._place):
             if self._table.version != version:
                 self._table.restore(version)
 
     def finish(self, *, approximate: bool) -> None:
-        """See PassageTable. Rows that were written in pieces are first made one, and the pieces deleted.
+        """Build the indexes of a table whose rows are complete, after its pieces were made one.
 
         Vectors are quantised to one bit a dimension (RaBitQ), and those of the best candidates are then compared whole:
         of 100,000 as many were found so as with product quantisation, for a build of 2 seconds of the processor
@@ -97,7 +97,7 @@ class LanceTable:
                 self._is_approximate = True
 
     def select(self, columns: Sequence[str], by: str = "", values: Sequence[str] = ()) -> pa.Table:
-        """See PassageTable."""
+        """Return columns of all rows, or of those whose column `by` is one of `values`."""
         import pyarrow as pa
 
         pieces = [values[start : start + _PIECE] for start in range(0, len(values), _PIECE)] or [()]
@@ -107,7 +107,7 @@ class LanceTable:
             return pa.concat_tables([self._all(columns).where(_is_one_of(by, piece)).to_arrow() for piece in pieces])
 
     def batches(self, columns: Sequence[str]) -> Iterator[pa.Table]:
-        """See PassageTable."""
+        """Yield columns of all rows, some thousand rows at a time."""
         import pyarrow as pa
 
         with _in_words(self._place):
@@ -118,7 +118,7 @@ class LanceTable:
         return self._table.search().select(list(columns)).limit(max(1, self.count))
 
     def nearest(self, vectors: NDArray[np.float32], depth: int, params: SearchParams | None) -> list[Found]:
-        """See PassageTable."""
+        """Return the nearest passages of each vector with their distances: all are scanned if `params` is None."""
         query = self._table.search(vectors).distance_type("cosine").limit(depth).select(["id", "_distance"])
         if params is not None:
             query = query.nprobes(params.nprobes).refine_factor(params.refine_factor)
@@ -134,7 +134,7 @@ class LanceTable:
         return found
 
     def matching(self, question: str, depth: int) -> Found:
-        """See PassageTable. Scores are those of BM25."""
+        """Return the passages that match the words of a question best, with their scores by BM25."""
         from lancedb.query import MatchQuery
 
         query = self._table.search(MatchQuery(question, "searched"), query_type="fts").limit(depth)
@@ -164,22 +164,22 @@ class LanceStore:
         self._records: _Records = _FileRecords(self._root) if self._root else _TableRecords(self._database)
 
     def stamp(self) -> object:
-        """See PassageStore."""
+        """Return a value that changes with the state; None without one."""
         with _in_words(self._place):
             return self._records.stamp(self._name)
 
     def read(self) -> State | None:
-        """See PassageStore."""
+        """Return the state; None if there is none, or it is damaged."""
         with _in_words(self._place):
             return State.parse(self._records.read(self._name))
 
     def write(self, state: State) -> None:
-        """See PassageStore."""
+        """Replace the state, atomically."""
         with _in_words(self._place):
             self._records.write(self._name, asdict(state))
 
     def unfinished(self) -> PassageTable | None:
-        """See PassageStore."""
+        """Return the table whose rows were not complete when its writer stopped, None without a whole one."""
         with _in_words(self._place):
             found = self._records.read(self._unfinished_name)
             if not isinstance(found, dict) or not {"table", "files"} <= found.keys():
@@ -188,13 +188,13 @@ class LanceStore:
             return self.latest(found["table"]) if whole else None
 
     def note_unfinished(self, name: str | None) -> None:
-        """See PassageStore."""
+        """Record the table that is being written, with the hashes of its files; None: there is none."""
         with _in_words(self._place):
             value = None if name is None else {"table": name, "files": self.files(name)}
             self._records.write(self._unfinished_name, value)
 
     def open(self, state: State) -> PassageTable | None:
-        """See PassageStore."""
+        """Open the table of a state at its version, to read; None if it is damaged or gone."""
         with _in_words(self._place):
             if not self._is_intact(state.table, state.files):
                 return None
@@ -208,18 +208,18 @@ class LanceStore:
             return self._table(table)
 
     def latest(self, name: str) -> PassageTable:
-        """See PassageStore."""
+        """Open the newest version of a table, to write."""
         with _in_words(self._place):
             return self._table(self._database().open_table(name))
 
     def create(self, name: str, rows: pa.Table) -> PassageTable:
-        """See PassageStore."""
+        """Create a table with its first rows, in place of one of this name."""
         self.drop(name)
         with _in_words(self._place):
             return self._table(self._database().create_table(name, rows))
 
     def files(self, name: str, /) -> dict[str, str]:
-        """See PassageStore."""
+        """Return the hashes of a table's files by path; empty in an object store, which checks its own."""
         if self._root is None:
             return {}
         home = self._home(name)
@@ -227,7 +227,7 @@ class LanceStore:
         return {path.relative_to(home).as_posix(): self._hash(path) for path in paths}
 
     def names(self) -> dict[str, float]:
-        """See PassageStore."""
+        """Return the tables with the Unix time of their last change."""
         if self._root is not None:
             homes = self._root.glob(f"{self._name}_*.lance")
             return {home.stem: max(path.stat().st_mtime for path in (home, *home.rglob("*"))) for home in homes}
@@ -243,13 +243,13 @@ class LanceStore:
             }
 
     def copy(self, state: State, folder: Path, name: str, /) -> bool:
-        """See PassageStore."""
+        """Copy the files of a state's table to another name in a folder; False in an object store."""
         if self._root is not None:
             shutil.copytree(self._home(state.table), folder / f"{name}.lance")
         return self._root is not None
 
     def drop(self, name: str) -> None:
-        """See PassageStore."""
+        """Delete a table, if it is there."""
         if self._root is not None:
             shutil.rmtree(self._home(name), ignore_errors=True)  # one that is damaged, too
             return

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from trimtab.base.codec import from_plain
+
 if TYPE_CHECKING:
     import pyarrow as pa
 
@@ -81,15 +83,9 @@ class State:
     @classmethod
     def parse(cls, value: Any) -> State | None:
         """Return the state in a JSON value; None if it is none."""
-        kinds = {"table": str, "version": int, "digests": dict, "files": dict, "superseded": dict, "drifted": int}
-        kinds |= {"embedding_seconds": float, "seconds": float}
-        if not isinstance(value, dict) or not all(isinstance(value.get(name), kind) for name, kind in kinds.items()):
-            return None
         try:
-            recall = value["recall"] and dict(value["recall"])
-            params = recall and recall["params"] and SearchParams(**recall["params"])
-            return cls(**{**value, "recall": Recall(**{**recall, "params": params}) if recall else None})
-        except (KeyError, TypeError, ValueError):
+            return from_plain(cls, value)
+        except ValueError:
             return None
 
 

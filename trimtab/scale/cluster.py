@@ -21,13 +21,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from trimtab.arms.workspace import FOLDER
-from trimtab.base.cgroups import cores
 from trimtab.base.config import CostTable
 from trimtab.base.display import duration_in_words
 from trimtab.base.errors import InputError, PackageError
 from trimtab.base.files import write_atomic
 from trimtab.base.grammar import method_of
-from trimtab.base.machine import versions
+from trimtab.base.machine import cores, versions
 from trimtab.base.progress import STOP_SIGNALS, Progress
 from trimtab.base.sanitize import one_line, visible
 from trimtab.base.task import Task

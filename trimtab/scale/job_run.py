@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trimtab.base.errors import TrimtabError
-from trimtab.base.files import read_json_lines
+from trimtab.base.files import read_own_lines
 from trimtab.base.progress import Progress
 from trimtab.base.sanitize import visible
 from trimtab.scale.stored_job import StoredStudy
@@ -188,8 +188,8 @@ class WorkerEvents:
 
     def __init__(self, folder: Path, progress: Progress) -> None:
         self._folder, self._progress = folder / WORKERS, progress
-        known = read_json_lines(folder / EVENTS)
-        self._relayed = Counter(event["worker"] for event in known if isinstance(event, dict) and "worker" in event)
+        known = read_own_lines(folder / EVENTS)
+        self._relayed = Counter(event["worker"] for event in known if "worker" in event)
         self._sizes: dict[Path, int] = {}
 
     def relay_new(self) -> None:
@@ -200,7 +200,7 @@ class WorkerEvents:
             if self._sizes.get(file) == size:
                 continue
             self._sizes[file] = size
-            events = [event for event in read_json_lines(file) if event.get("worker") == file.stem]
+            events = [event for event in read_own_lines(file) if event.get("worker") == file.stem]
             new += events[self._relayed[file.stem] :]
             self._relayed[file.stem] = max(self._relayed[file.stem], len(events))
         for event in sorted(new, key=lambda event: str(event["time"])):

@@ -35,7 +35,7 @@ def finished_files(folder: Path) -> list[Path]:
 
 
 def _data_files(task: Task) -> Iterator[Path]:
-    data, suffixes = task.data, (*documents.SUFFIXES, *readers.SUFFIXES)
+    data, suffixes = task.data, (*documents.SUFFIXES, *readers.row_suffixes())
     schema = (task.task.format,) if task.task.format.endswith(".json") else ()
     for pattern in (*data.examples, *data.test, *data.documents, *data.preferences, *schema):
         if is_dataset_id(pattern) and not (task.folder / pattern).exists():

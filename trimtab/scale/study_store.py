@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from trimtab.base.errors import InputError, MissingError, RemoteError
-from trimtab.base.files import replacing, sha256_file, sync
+from trimtab.base.files import FORM, replacing, require_form, sha256_file, sync
 from trimtab.base.object_store import ADDRESSES, CREDENTIALS, open_store_files, scheme_of, store_errors
 
 LIST = "files.json"  # name of the list of a folder's files
@@ -89,6 +89,7 @@ class StudyStore:
             value = json.loads(self.read_text(f"{name}/{LIST}"))
         except MissingError:
             return None
+        require_form(value.get("form"), self._address_of(name))
         for path in value["files"]:
             pure = PurePosixPath(path)
             if pure.is_absolute() or ".." in pure.parts or "\\" in path or "\0" in path:
@@ -129,7 +130,7 @@ class StudyStore:
         if not is_unchanged():
             raise ChangedError(str(folder))
         number = max(number, before.number if before else 0) + 1
-        self.write_text(f"{name}/{LIST}", json.dumps({"files": files, "number": number}))
+        self.write_text(f"{name}/{LIST}", json.dumps({"form": FORM, "files": files, "number": number}))
         # files of the former list stay until the next push: somebody may be reading them
         for sha256 in self._superseded.get(name, set()) - set(files.values()):
             self._delete(f"{name}/{sha256}")

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import base64
 import struct
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, RedirectResponse, Response
 from starlette.exceptions import HTTPException
 
 from trimtab.base.errors import TrimtabError
+from trimtab.base.plugins import plugins
 from trimtab.serving.access import AllowedHosts, ApiKeys, cookie_name
 from trimtab.serving.chat import chat_routes
 from trimtab.serving.decisions import decision_routes
 from trimtab.serving.dispatcher import ClientDisconnectedError, Dispatcher, refusal, unless_disconnected
 from trimtab.serving.feedback import FeedbackStore
-from trimtab.serving.feedback_routes import feedback_routes
 from trimtab.serving.metrics import CLIENT_CLOSED, CONTENT_TYPE_LATEST, Metrics, MetricsMiddleware, RequestLog
 from trimtab.serving.middleware import AccessMiddleware, App, Refused, RequestLimiter
 from trimtab.serving.schema import EmbeddingsRequest
@@ -67,14 +67,6 @@ class AppParts:
     traffic: Recorder | None = None
 
 
-# The routers of the routes that answer or take feedback, each made from the parts; the names are only for readers.
-ROUTERS: Mapping[str, Callable[[AppParts], APIRouter]] = {
-    "chat": lambda parts: chat_routes(parts.dispatcher),
-    "decisions": lambda parts: decision_routes(parts.dispatcher),
-    "feedback": lambda parts: feedback_routes(parts.dispatcher, parts.store),
-}
-
-
 def build(parts: AppParts) -> App:
     """Return the whole server as one ASGI application."""
     app = routes(parts)
@@ -86,8 +78,10 @@ def build(parts: AppParts) -> App:
 def routes(parts: AppParts) -> FastAPI:
     """Return every route with its OpenAPI description, without the middleware."""
     app = FastAPI(title="Trimtab", version=version("trimtab"), docs_url=None, redoc_url=None, telemetry=NO_TELEMETRY)
-    for router in ROUTERS.values():
-        app.include_router(router(parts))
+    app.include_router(chat_routes(parts.dispatcher))
+    app.include_router(decision_routes(parts.dispatcher))
+    for plugin_routes in plugins("routes").values():  # `/feedback` is one
+        app.include_router(plugin_routes(parts))
     _models(app, parts)
     _embeddings(app, parts)
     _health(app, parts)

@@ -16,7 +16,6 @@ from typing import Any, TypeVar
 from fastapi import Request
 
 from trimtab.arms.online import AnswerPiece, FailedQuestion, OnlineEvent, OnlineQuestion, OnlineReply, TokenLogprob
-from trimtab.base.canary import Canary
 from trimtab.base.errors import (
     ContextLengthError,
     InputError,
@@ -27,6 +26,7 @@ from trimtab.base.errors import (
 )
 from trimtab.serving.metrics import Metrics, RequestLog
 from trimtab.serving.middleware import Refused
+from trimtab.serving.releases import Canary
 from trimtab.serving.served_model import SelfCheck, ServedModel
 from trimtab.serving.traffic import Recorder, user_of
 from trimtab.serving.worker import ModelWorker

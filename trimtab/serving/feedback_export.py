@@ -15,9 +15,9 @@ from trimtab.base.files import sha256_file, write_atomic
 from trimtab.base.records import Example, Split
 from trimtab.base.show import Shown
 from trimtab.base.task import Task
-from trimtab.data.corrections import CorrectedRow
 from trimtab.data.ledger import find_ledger_rows, read_ledger_table, update_ledger
 from trimtab.data.split import SPLITS
+from trimtab.serving.corrections import CorrectedRow
 from trimtab.serving.feedback import FILE, open_feedback_store
 from trimtab.serving.feedback_rows import FeedbackRows, feedback_rows
 from trimtab.serving.feedback_schema import Judgement

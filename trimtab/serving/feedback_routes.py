@@ -5,15 +5,15 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 
 from trimtab.base.errors import BusyError
+from trimtab.serving.app import AppParts
 from trimtab.serving.dispatcher import Dispatcher, refusal
-from trimtab.serving.feedback import FeedbackStore
 from trimtab.serving.feedback_schema import JudgedAnswer, Judgement
 from trimtab.serving.middleware import Refused
 from trimtab.serving.schema import FeedbackRequest
 from trimtab.serving.traffic import user_of
 
 
-def feedback_routes(dispatcher: Dispatcher, store: FeedbackStore) -> APIRouter:
+def routes(parts: AppParts) -> APIRouter:
     """Return the router of `/feedback`."""
     router = APIRouter()
 
@@ -21,8 +21,8 @@ def feedback_routes(dispatcher: Dispatcher, store: FeedbackStore) -> APIRouter:
     def feedback(body: FeedbackRequest, request: Request) -> dict[str, str]:
         """Store a judgement; it is on the disk when this answers."""
         try:
-            judgement = _judgement(body, dispatcher, user_of(request, body.user))
-            store.add(judgement)
+            judgement = _judgement(body, parts.dispatcher, user_of(request, body.user))
+            parts.store.add(judgement)
         except BusyError as error:
             raise Refused(503, str(error), kind="server_error", code="busy", wait=1.0) from None
         except (ValueError, ConnectionError) as error:

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from trimtab.base.files import sha256_text
 from trimtab.base.records import Example, Message, Split
 from trimtab.base.task import Task
-from trimtab.data.corrections import CorrectedRow, Correction, correction_rows, turns_of
 from trimtab.data.duplicates import DedupTexts, dedup_text, find_duplicates, normalise_text
 from trimtab.data.ledger import LedgerRow
 from trimtab.data.row_store import join_rows
+from trimtab.serving.corrections import CorrectedRow, Correction, correction_rows, turns_of
 from trimtab.serving.feedback_schema import Judgement
 
 SOURCE = "feedback"

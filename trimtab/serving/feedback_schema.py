@@ -12,7 +12,7 @@ from uuid import uuid4
 from trimtab.base.errors import InputError
 from trimtab.base.records import Message
 from trimtab.data.chat import SkipRow, read_turns
-from trimtab.data.readers import RawRow
+from trimtab.data.raw_rows import RawRow
 
 JudgementKind = Literal["like", "dislike", "prefer", "correct"]
 KINDS: tuple[str, ...] = get_args(JudgementKind)

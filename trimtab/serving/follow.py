@@ -9,20 +9,19 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Collection, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from concurrent.futures import CancelledError
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
-from trimtab.base.canary import Canary, CanaryRecord
 from trimtab.base.errors import MissingError
 from trimtab.base.sanitize import one_line
 from trimtab.base.task import Task
-from trimtab.base.versions import Release
 from trimtab.model.threads import single_thread
 from trimtab.serving.dispatcher import Dispatcher
 from trimtab.serving.metrics import RequestLog
+from trimtab.serving.releases import Canary, CanarySource, EndedCanary, FollowAlias, Release
 from trimtab.serving.served_model import SelfCheck, ServedModel
 from trimtab.serving.worker import CLOSE_SECONDS, ModelWorker
 
@@ -32,8 +31,6 @@ RETRY_FACTOR = 20  # a failed attempt is repeated after this many times its dura
 LONGEST_LINE = 400  # characters of a logged reason
 
 
-# Returns the version that an alias names now, with its files on this machine; None if its number is among those given.
-FollowAlias = Callable[[Collection[int]], Release | None]
 # By arm, its self-check; and by arm, why it did not answer.
 SelfCheckResult = tuple[dict[str, SelfCheck | None], dict[str, str]]
 
@@ -51,22 +48,6 @@ class LoadedRelease:
 
 
 LoadRelease = Callable[[Release], AbstractContextManager[LoadedRelease]]
-
-
-class CanarySource(Protocol):
-    """The canaries of a task, as `upkeep/canary.py` implements them."""
-
-    def current(self) -> Canary | None:
-        """Return the canary that is open."""
-
-    def release(self, canary: Canary) -> Release:
-        """Return the candidate, with its files on this machine."""
-
-    def reject(self, canary: Canary, why: str) -> CanaryRecord:
-        """End the canary as rolled back, because the candidate cannot answer."""
-
-    def look(self, canary: Canary, answers: Mapping[int, int], failed: Mapping[int, int]) -> CanaryRecord | None:
-        """Store this server's counts by bucket of users; end the canary if it is due, and return None if it goes on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -268,5 +249,5 @@ def _run_in_loop(loop: asyncio.AbstractEventLoop, work: Callable[..., None], *ar
     asyncio.run_coroutine_threadsafe(call(), loop).result()
 
 
-def _log_canary_end(log: RequestLog, record: CanaryRecord) -> None:
+def _log_canary_end(log: RequestLog, record: EndedCanary) -> None:
     log.line("canary_ended", number=record.canary.number, outcome=record.outcome, why=record.why)

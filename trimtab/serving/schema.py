@@ -297,7 +297,7 @@ class ToolOptions(BaseModel):
 
     @property
     def callable_functions(self) -> CallableFunctions:
-        """Their names."""
+        """The names of the functions that the answer may call."""
         names = tuple(function.name for function in self.offered)
         return CallableFunctions(names, is_named=isinstance(self.tool_choice, ToolChoice))
 

@@ -30,7 +30,6 @@ from trimtab.arms.store import (
     usual_arm,
     with_measured_rows,
 )
-from trimtab.arms.traffic import traffic_of
 from trimtab.arms.workspace import Workspace, open_for_answering
 from trimtab.base.errors import InputError
 from trimtab.base.grammar import method_of
@@ -38,7 +37,6 @@ from trimtab.base.progress import Listener
 from trimtab.base.records import Arm
 from trimtab.base.results import ArmResult, EightBit, Volume
 from trimtab.base.task import Task, require_answers
-from trimtab.base.versions import Release
 from trimtab.data.documents import FileStamps, document_stamps
 from trimtab.decision.cost import volume_of
 from trimtab.model.catalog import resolve
@@ -47,18 +45,21 @@ from trimtab.reports.labels import arm_family, context_shape
 from trimtab.retrieval.embed import Embedder
 from trimtab.serving.access import AllowedHosts, ApiKeys, is_loopback, read_keys, start_token
 from trimtab.serving.app import AppParts, Embed, build
+from trimtab.serving.config import TrafficTable
 from trimtab.serving.dispatcher import Dispatcher
 from trimtab.serving.documents import DocumentRefresher
 from trimtab.serving.feedback import FeedbackStore, open_feedback_store
-from trimtab.serving.follow import CanarySource, FollowAlias, Follower, LoadedRelease
+from trimtab.serving.follow import Follower, LoadedRelease
 from trimtab.serving.metrics import Metrics, RequestLog
 from trimtab.serving.middleware import RequestLimiter
 from trimtab.serving.options import DEFAULT_OPTIONS, ServerOptions
+from trimtab.serving.releases import CanarySource, FollowAlias, Release
 from trimtab.serving.self_check import self_check_all, stored_answers
 from trimtab.serving.served_model import SelfCheck, ServedModel
 from trimtab.serving.server import bind_socket, refuse_while_loading, require_key_pair, run_server
 from trimtab.serving.shared_limits import shared_limits
 from trimtab.serving.traffic import Recorder
+from trimtab.serving.traffic_store import traffic_of
 from trimtab.serving.worker import ModelWorker
 from trimtab.studies.equivalence import TIE
 from trimtab.studies.run_context import RunContext, resolve_task, run_context
@@ -112,7 +113,8 @@ def serve(
     margin.
 
     `server`: where it listens, who may ask, and where feedback is kept (by default `.trimtab/feedback.db`); a sample of
-    the answers is stored there too if the task file has `upkeep.traffic`. `on_ready` is called once the server answers.
+    the answers is stored there too if the task file has a table `[traffic]`. `on_ready` is called once the server
+    answers.
     `run` is the run or study whose weights answer. Raises InputError for an address that others can reach without keys,
     MissingError for an arm without weights.
     """
@@ -137,8 +139,6 @@ def serve(
         end_refusing = stack.enter_context(refuse_while_loading(listening_socket, server.key_pair))
         feedback_store = stack.enter_context(open_feedback_store(served_task, server.store))
         record = _traffic_recorder(served_task, server.store, stack, context)
-        for line in bundled.notes if bundled else ():
-            context.note(line)
         eight_bit_losses: dict[str, EightBit] = {}
         follower: Follower | None = None
         if follow is not None:
@@ -246,7 +246,7 @@ def _traffic_recorder(
     task: Task, store: str | None, stack: ExitStack, context: RunContext
 ) -> Callable[[Metrics], Recorder] | None:
     """Return what makes the recorder of answers, whose store `stack` closes; None if the task file wants no sample."""
-    traffic = task.upkeep.traffic
+    traffic = task.table(TrafficTable)
     if not traffic:
         return None
     context.note(traffic.sentence)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from trimtab.base.records import Kind
 from trimtab.base.results import ArmResult
-from trimtab.base.versions import Release
 from trimtab.reports.labels import Family, Shape
+from trimtab.serving.releases import Release
 from trimtab.serving.worker import ModelWorker
 
 

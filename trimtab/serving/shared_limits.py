@@ -12,26 +12,24 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from trimtab.base.database import Database, DatabaseSchema, is_address
 from trimtab.base.errors import TrimtabError
 from trimtab.base.sanitize import one_line
 from trimtab.serving.access import ApiKeys
+from trimtab.serving.database import Database, DatabaseSchema, is_address
 from trimtab.serving.metrics import RequestLog
 from trimtab.serving.worker import CLOSE_SECONDS
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection, MetaData, Table
+    from sqlalchemy import MetaData
 
-FORM = 1  # version of the tables' schema
 EXCHANGE_SECONDS = 1.0  # between two exchanges
 # Rows of servers that were killed go after a day; servers that run tell theirs anew each hour. Clocks decide no more.
 KEPT_SECONDS, ANEW_SECONDS = 86_400, 3_600
 LONGEST_LINE = 400  # characters of a logged reason
-_FORM, _USE = "trimtab_limits_form", "trimtab_limits"
+_USE = "trimtab_limits"
 
 
 @contextmanager
@@ -103,7 +101,7 @@ class LimitExchange:
         """Store this server's counts that have changed; return those of the others."""
         from sqlalchemy import delete, select
 
-        table, now = _tables().tables[_USE], int(time.time())
+        table, now = _SCHEMA.table(_USE), int(time.time())
         with self._database.begin() as connection:
             if self._known is None:
                 connection.execute(delete(table).where(table.c.at < now - KEPT_SECONDS))
@@ -116,13 +114,10 @@ class LimitExchange:
             return {(key, server): taken for key, server, taken in connection.execute(others)}
 
 
-@cache
-def _tables() -> MetaData:
-    """Return the tables: the form, and by key (its SHA-256) and server how many requests were let through."""
-    from sqlalchemy import BigInteger, Column, Integer, MetaData, String, Table
+def _declare(metadata: MetaData) -> None:
+    """Add the table: by key (its SHA-256) and server how many requests were let through."""
+    from sqlalchemy import BigInteger, Column, String, Table
 
-    metadata = MetaData()
-    Table(_FORM, metadata, Column("number", Integer, nullable=False))
     Table(
         _USE,
         metadata,
@@ -131,32 +126,13 @@ def _tables() -> MetaData:
         Column("taken", BigInteger, nullable=False),
         Column("at", BigInteger, nullable=False),  # seconds since 1970
     )
-    return metadata
-
-
-def _make_tables(connection: Connection) -> None:
-    _tables().create_all(connection)
-    connection.execute(_form_table().delete())
-    connection.execute(_form_table().insert(), {"number": FORM})
-
-
-def _form_number(connection: Connection) -> int | None:
-    from sqlalchemy import select
-
-    return connection.execute(select(_form_table().c.number)).scalar()
-
-
-def _form_table() -> Table:
-    return _tables().tables[_FORM]
 
 
 _SCHEMA = DatabaseSchema(
     what="store of limits",
     holds="limits of keys",
     option="--store",
-    tables=(_FORM, _USE),
-    form=FORM,
-    readable=range(1, FORM + 1),
-    make=_make_tables,
-    form_of=_form_number,
+    form=1,
+    form_table="trimtab_limits_form",
+    declare=_declare,
 )

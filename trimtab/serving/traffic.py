@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 from starlette.requests import Request
 
 from trimtab.arms.online import OnlineQuestion, OnlineReply
-from trimtab.arms.traffic import ServedAnswer, TrafficStore, user_key
-from trimtab.base.config import TrafficTable
 from trimtab.base.errors import TrimtabError
 from trimtab.base.files import sha256_text
 from trimtab.base.sanitize import one_line
 from trimtab.data.privacy import mask_private
+from trimtab.serving.config import TrafficTable
 from trimtab.serving.metrics import Metrics
+from trimtab.serving.traffic_store import ServedAnswer, TrafficStore, user_key
 
 if TYPE_CHECKING:
     from trimtab.serving.served_model import ServedModel

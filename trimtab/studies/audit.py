@@ -6,9 +6,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from trimtab.arms.store import ANSWERS, STUDY_FILE
-from trimtab.base.codec import to_plain
+from trimtab.base.codec import write_record
 from trimtab.base.errors import InputError
-from trimtab.base.files import append_line, locked, read_json_lines, write_json
+from trimtab.base.files import append_own, locked, read_own_lines
 from trimtab.base.results import StudyResult
 from trimtab.base.task import TASK_FILE, Task
 from trimtab.measurement.audit import AuditItem, draw_audit, judged_by_key
@@ -30,13 +30,13 @@ class StudyAudit:
         if not done:
             raise InputError("no arm of this study has answers", "run one that does", file=self.folder)
         self.drawn = draw_audit(self.answers, questions)
-        judged = judged_by_key(read_json_lines(self.folder / AUDIT, "item", "answer", "right"))
+        judged = judged_by_key(read_own_lines(self.folder / AUDIT, "item", "answer", "right"))
         self.pending = [one for one in self.drawn if (one.item_id, one.answer) not in judged]
 
     def judge(self, asked: AuditItem, right: bool | None) -> None:
         """Save the judgement of an answer: right (True), wrong (False), or None for no judgement."""
         when = datetime.now(UTC).isoformat(timespec="seconds")
-        append_line(self.folder / AUDIT, {"item": asked.item_id, "answer": asked.answer, "right": right, "time": when})
+        append_own(self.folder / AUDIT, {"item": asked.item_id, "answer": asked.answer, "right": right, "time": when})
 
     def undo(self, asked: AuditItem) -> None:
         """Remove the judgement of an answer."""
@@ -46,7 +46,7 @@ class StudyAudit:
         """Decide the study from its answers and people's judgements, and write it with its report."""
         result = decide_again(self.folder, self.task, self.before)
         with locked(self.folder.parent):
-            write_json(self.folder / STUDY_FILE, to_plain(result))
+            write_record(self.folder / STUDY_FILE, result)
             write_report(self.folder)
         return result
 

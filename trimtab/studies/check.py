@@ -23,9 +23,9 @@ from trimtab.arms.search.instructions import proposing_endpoints
 from trimtab.arms.session import Session, open_session
 from trimtab.arms.teacher import teachers
 from trimtab.arms.workspace import Workspace, open_workspace, sampled_splits
-from trimtab.base.cgroups import cores, memory_use
 from trimtab.base.errors import InputError, MissingError, UnknownModelError
 from trimtab.base.grammar import DISTILL, HEAD, method_of
+from trimtab.base.machine import cores, memory_use
 from trimtab.base.progress import Listener, Progress
 from trimtab.base.records import Arm, Encoded, Example, Refusal
 from trimtab.base.show import Shown, ShownRow

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from pathlib import Path
 
-from trimtab.base.files import read_json, write_atomic
+from trimtab.base.files import read_own, write_atomic
 from trimtab.base.results import Changed, StudyComparison
 from trimtab.base.show import flattened
 from trimtab.base.task import TASK_FILE, Task
@@ -74,7 +74,7 @@ def _changes(one: OpenedStudy, other: OpenedStudy) -> list[Changed]:
 def _manifest_facts(folder: Path) -> dict[str, str]:
     """Return the manifest's entries on data, model and machine, with shortened hashes."""
     file = folder / "manifest.json"
-    values = dict(flattened("", read_json(file))) if file.is_file() else {}
+    values = dict(flattened("", read_own(file))) if file.is_file() else {}
     return {
         name: str(values[key])[:SHORTEST] if key.startswith("hashes.") else str(values[key])
         for key, name in RESTS_ON.items()

@@ -220,7 +220,7 @@ def _places(task: Task, pattern: str) -> list[Path]:
             start = task.folder.joinpath(*takewhile(lambda part: not set("*?[") & set(part), parts))
         if not _holds([str(task.folder)], start.resolve()):
             return [start.resolve()]
-        suffixes = (*documents.SUFFIXES, *readers.SUFFIXES)
+        suffixes = (*documents.SUFFIXES, *readers.row_suffixes())
         return [split_sheet(path)[0].resolve() for path, _ in resolve_pattern(task.folder, pattern, suffixes, "data")]
     except (InputError, OSError, ValueError, RuntimeError):  # absent or no path: the reader reports it
         return []

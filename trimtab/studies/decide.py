@@ -9,7 +9,7 @@ from typing import Any
 
 from trimtab.arms.store import ANSWERS, read_arm
 from trimtab.base.errors import InputError
-from trimtab.base.files import read_json_lines, read_object
+from trimtab.base.files import read_own, read_own_lines
 from trimtab.base.records import Answer, Arm
 from trimtab.base.results import ArmResult, Comparison, HumanAudit, OverTime, StudyResult, TrivialArm, Usage, Verdict
 from trimtab.base.task import Task
@@ -68,7 +68,7 @@ def decide_study(
 
     `results`, `answers`, `arms`, `usages`, `trivial`, `cuts` and `look` are those of `evidence_of`.
     """
-    judged = judged_by_key(read_json_lines(folder / AUDIT, "item", "answer", "right"))
+    judged = judged_by_key(read_own_lines(folder / AUDIT, "item", "answer", "right"))
     groups = group_count(list({row.item_id: row.group for own in answers.values() for row in own}.values()))
 
     def audit_of(answers_by_arm: Mapping[str, Sequence[Answer]], task: Task) -> Audited | None:
@@ -155,11 +155,11 @@ def decide_again(folder: Path, task: Task, before: StudyResult) -> StudyResult:
     lost = [arm for arm in done if arm not in records]
     if lost:
         raise InputError(f"the record of {lost[0]} is gone", "run the study again", file=folder)
-    manifest = read_object(folder / "manifest.json")
+    manifest = read_own(folder / "manifest.json")
     trivial = {one.arm: folder / "arms" / one.arm / ANSWERS for one in before.trivial}
     found = decide_study(
         folder,
-        with_labels(task, manifest.get("labels", ())),  # not in the manifests of before
+        with_labels(task, manifest["labels"]),
         [records[one.arm].result if one.arm in records else one for one in before.arms],
         {arm: load_answers(folder / "arms" / arm / ANSWERS) for arm in done},
         [record.arm for record in records.values()],

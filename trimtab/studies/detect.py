@@ -14,7 +14,8 @@ from trimtab.data import documents
 from trimtab.data.columns import ColumnRequest
 from trimtab.data.encodings import ASCII, UTF8, detect_encoding, non_ascii_words, reads_correctly
 from trimtab.data.formats import NO_REQUEST, DetectedFormat, detect, detect_hub
-from trimtab.data.readers import SUFFIXES, TEXT_SUFFIXES, RawRow, has_hub_test, read_raw_rows
+from trimtab.data.raw_rows import RawRow
+from trimtab.data.readers import has_hub_test, read_raw_rows, row_suffixes
 from trimtab.data.sources import files_below, read_text_lines
 
 MANY_DOCUMENTS = 2
@@ -71,7 +72,7 @@ def detect_folder(folder: Path, only: Path | None = None, wish: ColumnRequest = 
     `only`: one file in it instead of everything. `wish`: what is already known of the rows.
     """
     found = FolderContents()
-    is_rows = only is not None and only.name.lower().endswith(SUFFIXES)
+    is_rows = only is not None and only.name.lower().endswith(row_suffixes())
     files = _data_files(folder) if only is None else [only] if is_rows else []
     sheets = {path: _look(path, wish) for path in files if path.name.lower().endswith(EXCEL)}
     questions = _question_lists([only] if only is not None else sorted(folder.iterdir()))
@@ -85,7 +86,7 @@ def detect_folder(folder: Path, only: Path | None = None, wish: ColumnRequest = 
         listed = [] if is_rows or questions else [only.name]
     places = {place: _text_documents(folder, place) for place in listed}
     texts = (
-        *(path for path in files if path.name.lower().endswith(TEXT_SUFFIXES)),
+        *(path for path in files if path.name.lower().endswith(row_suffixes(text_only=True))),
         *itertools.chain.from_iterable(places.values()),
     )
     encodings, broken = _encodings(texts)
@@ -231,7 +232,7 @@ def _data_files(folder: Path) -> list[Path]:
     for path in near:
         if (
             path.is_file()
-            and path.name.lower().endswith(SUFFIXES)
+            and path.name.lower().endswith(row_suffixes())
             and not any(_FOREIGN.match(part) for part in path.relative_to(folder).parts)
             and path.name.isprintable()
             and path.name.split(".")[0] not in _ROWS_LEFT_OUT

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trimtab.base.cgroups import cores, memory_use
 from trimtab.base.config import BASE_MODEL, EMBEDDING
 from trimtab.base.files import cache_root
+from trimtab.base.machine import cores, memory_use
 from trimtab.base.show import Shown
 from trimtab.model.catalog import CATALOGUE, resolve
 from trimtab.model.suggestions import FittingModel, advice, free_memory, models_that_fit

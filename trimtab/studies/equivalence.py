@@ -12,6 +12,7 @@ import numpy as np
 
 from trimtab.arms.session import Session
 from trimtab.base.common_prefix import common_prefix_length
+from trimtab.base.metrics import find_metric
 from trimtab.base.records import Calibration, Example, Generation, Prompt
 from trimtab.base.results import Estimate
 from trimtab.base.task import Task
@@ -346,7 +347,7 @@ def _result(
 
 
 def _score_loss(reference: ReferenceAnswers, texts: Sequence[str]) -> ScoreLoss | None:
-    if reference.task.metric == "scorer":
+    if find_metric(reference.task.metric).score is None:
         return None
     before = [
         score_text(one, made.text, reference.task)

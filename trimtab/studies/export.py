@@ -31,7 +31,7 @@ from trimtab.arms.store import (
 from trimtab.arms.workspace import FOLDER, Workspace
 from trimtab.base.codec import write_record
 from trimtab.base.errors import InputError, MissingError, PackageError
-from trimtab.base.grammar import HEAD, is_trained, method_of
+from trimtab.base.grammar import HEAD, PARTS, is_trained, method_of
 from trimtab.base.machine import folder_bytes
 from trimtab.base.progress import Listener, Progress
 from trimtab.base.records import Arm, Example, Generation, Message
@@ -49,7 +49,7 @@ from trimtab.exports.llama_cpp import LlamaCppReader, has_llama_cpp
 from trimtab.exports.modelfile import modelfile, turn_template_of
 from trimtab.exports.readers import ExportReader, has_peft, load_back
 from trimtab.exports.signing import sign_folder
-from trimtab.model.adapters.registry import VIRTUAL_TOKEN_METHODS
+from trimtab.model.adapters.registry import virtual_token_methods
 from trimtab.model.catalog import loadable_name
 from trimtab.model.classifier import load_head
 from trimtab.studies.equivalence import (
@@ -273,7 +273,7 @@ class _ExportWriter:
         self._keep_calibration()
         # The measured arm merges the adapter into the weights and rounds once; PEFT adds the adapter's output. At fp32
         # both are equal.
-        notes = (_WITHOUT_GENERATE,) if self.arm.weights in VIRTUAL_TOKEN_METHODS else ()
+        notes = (_WITHOUT_GENERATE,) if self.arm.weights in virtual_token_methods() else ()
         return _WrittenFiles(exact=self.session.precision == "fp32", notes=notes)
 
     def _merged(self) -> _WrittenFiles:
@@ -334,7 +334,7 @@ class _ExportWriter:
         except InputError as error:
             return (f"No Modelfile: {error.problem}.",)
         (self.folder / MODELFILE).write_text(text, encoding="utf-8")
-        seen = [part for part in self.arm.parts if part != "few-shot" or self.context.shot_passages]
+        seen = [part for part in self.arm.parts if not PARTS[part].is_fixed_shots or self.context.shot_passages]
         if seen:
             parts = " and ".join(seen)
             return (

@@ -9,8 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from trimtab.base.config import BASE_MODEL, EMBEDDING, METRICS
+from trimtab.base.config import BASE_MODEL, EMBEDDING
 from trimtab.base.errors import InputError
+from trimtab.base.metrics import metrics_of
 from trimtab.base.records import Kind
 from trimtab.base.sanitize import printable
 from trimtab.base.task import AT_RUN_TIME, Task, check_task, default_arms, name_after, task_file_for, toml_string
@@ -167,7 +168,7 @@ def _header(found: FolderContents, examples: list[str], tests: list[str], listed
 
 
 def _task_table(folder: Path, kind: Kind, main: DetectedFormat | None, has_documents: bool) -> str:
-    metric, *others = sorted(METRICS[kind], key=lambda item: item not in ("accuracy", "contains", "rouge_l"))
+    metric, *others = (metric.name for metric in metrics_of(kind))
     lines = [
         "[task]",
         f"name = {toml_string(name_after(folder))}",

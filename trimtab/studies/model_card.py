@@ -18,7 +18,7 @@ from trimtab.arms.answerers import read_calibration
 from trimtab.arms.fingerprint import ROWS, digest_of, fingerprint_of
 from trimtab.arms.session import Session
 from trimtab.arms.store import SavedArm, read_arm, read_run
-from trimtab.base.files import read_object
+from trimtab.base.files import read_object, read_own
 from trimtab.base.grammar import HEAD, describe_arm
 from trimtab.base.records import Arm
 from trimtab.base.results import ArmRecord, ArmResult
@@ -337,7 +337,7 @@ def _data_section(session: Session, facts: Facts) -> list[str]:
 
 def _study_hash(facts: Facts) -> str | None:
     file = facts.saved.folder.parents[2] / "manifest.json" if facts.saved and facts.record else None
-    hashes: Mapping[str, Any] = read_object(file).get("hashes", {}) if file and file.is_file() else {}
+    hashes: Mapping[str, Any] = read_own(file).get("hashes", {}) if file and file.is_file() else {}
     return hashes.get("data")
 
 

@@ -11,6 +11,7 @@ from trimtab.arms.store import ANSWERS, STUDIES, STUDY_FILE, read_arm, read_resu
 from trimtab.arms.workspace import FOLDER
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.files import existing_folder
+from trimtab.base.metrics import find_metric
 from trimtab.base.results import ArmDifference, ArmResult, StudyResult, Verdict
 from trimtab.base.show import Shown, ShownRow, ShownRows
 from trimtab.base.task import TASK_FILE, Task, load_task
@@ -121,7 +122,7 @@ class OpenedStudy(Shown):
         ]
         both: list[str] = []
         low = high = mean = None
-        if None not in values and self.result.metric != "macro_f1":
+        if None not in values and not find_metric(self.result.metric).by_class:
             answers = [load_answers(study.folder / "arms" / arm / ANSWERS) for study in (self, other)]
             both = sorted(set.intersection(*({one.item_id for one in own} for own in answers)))
             if both:

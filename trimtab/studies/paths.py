@@ -17,7 +17,7 @@ from trimtab.arms.known_rows import write_known_rows
 from trimtab.arms.session import Session
 from trimtab.arms.workspace import FOLDER, Workspace
 from trimtab.base.errors import InputError, MissingError
-from trimtab.base.files import existing_folder, new_folder, read_object, write_atomic, write_json
+from trimtab.base.files import existing_folder, new_folder, read_own, write_atomic, write_own
 from trimtab.base.task import Task
 
 DEPENDS, PLAN = "depends.json", "plan.json"
@@ -53,20 +53,20 @@ def has_begun(folder: Path) -> bool:
 def selection(folder: Path) -> list[str] | None:
     """Return the arms that were selected on the command line when a study was begun; None for all."""
     file = folder / DEPENDS
-    chosen = read_object(file).get(SELECTED) if file.is_file() else None
+    chosen = read_own(file).get(SELECTED) if file.is_file() else None
     return None if chosen is None else [str(name) for name in json.loads(chosen)]
 
 
 def requested_rows(folder: Path) -> int | None:
     """Return the number of rows that were requested when a study was begun; None for all."""
     file = folder / DEPENDS
-    chosen = read_object(file).get(SAMPLED) if file.is_file() else None
+    chosen = read_own(file).get(SAMPLED) if file.is_file() else None
     return None if chosen is None else int(chosen)
 
 
 def require_same_dependencies(session: Session, folder: Path) -> Fingerprint:
     """Return the fingerprint in a study's folder. Raises InputError if this machine would go by another."""
-    kept = read_object(folder / DEPENDS)
+    kept = read_own(folder / DEPENDS)
     selected = {name: kept[name] for name in (SELECTED, SAMPLED) if name in kept}
     now = {**fingerprint_of(session, session.task.arms), **selected}
     require_unchanged(folder, kept, now, session.task.command("study"))
@@ -80,9 +80,11 @@ def dependencies(session: Session, folder: Path, selected: Fingerprint, *, resum
     file, now = folder / DEPENDS, {**fingerprint_of(session, session.task.arms), **selected}
     anew = session.task.command("study")
     if file.is_file():
-        require_unchanged(folder, read_object(file), now, anew)
+        require_unchanged(folder, read_own(file), now, anew)
     elif resumed and (folder / PLAN).exists():
-        raise InputError("was begun by an older version of Trimtab", f"start a new study with: {anew}", file=folder)
+        raise InputError(
+            "is gone, so nothing tells what the study depends on", f"start a new one with: {anew}", file=file
+        )
     write_known_rows(folder, session.workspace.all_splits)
-    write_json(file, now)
+    write_own(file, now)
     return now

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,7 +17,7 @@ from trimtab.arms.workspace import Workspace
 from trimtab.base.codec import to_plain
 from trimtab.base.config import CostTable
 from trimtab.base.errors import InputError
-from trimtab.base.files import append_line, cut_off_line, read_json_lines, sha256_text
+from trimtab.base.files import append_own, cut_off_line, read_own_lines, sha256_text
 from trimtab.base.machine import describe_machine, versions
 from trimtab.base.results import ArmResult, StudyResult, Usage
 from trimtab.base.show import flattened
@@ -48,7 +47,7 @@ def count_opening(workspace: Workspace, study: str) -> int:
         return len(looks) + 1
     plan = frozen_plan(workspace.task)
     opening = {"study": study, "items": _test_items(workspace), "plan": plan, "plan_sha256": plan_hash(plan)}
-    append_line(file, opening)
+    append_own(file, opening)
     return len(looks) + 1
 
 
@@ -56,7 +55,7 @@ def _entries(openings: Path, study: str = "") -> Iterator[Any]:
     """Yield the entries of the record of openings. Raises InputError if its last line is cut off, as an opening would
     be counted less, unless it is the line of `study`, which writes it again.
     """
-    yield from read_json_lines(openings, "study")
+    yield from read_own_lines(openings, "study", "items")
     cut = cut_off_line(openings)
     if cut is not None and not (study and cut[1].startswith(json.dumps({"study": study}, ensure_ascii=False)[:-1])):
         problem = "is cut off, so an opening of the test set would not be counted"
@@ -89,13 +88,13 @@ def changed_since(folder: Path) -> list[str]:
     """Return the entries of a study's frozen plan that changed since the first opening of its questions; empty for that
     opening itself.
     """
-    entries = [one for one in _entries(folder.parents[1] / OPENINGS) if "plan" in one]
-    own = next((one for one in entries if one["study"] == folder.name), None)
+    openings = [entry for entry in _entries(folder.parents[1] / OPENINGS) if "plan" in entry]
+    own = next((entry for entry in openings if entry["study"] == folder.name), None)
     if own is None:
         return []
-    first = next(one for one in entries if _overlaps(one, own["items"]))
+    first = next(entry for entry in openings if _overlaps(entry, own["items"]))
     before, now = first["plan"], own["plan"]
-    edited = any(plan_hash(one["plan"]) != one.get("plan_sha256", plan_hash(one["plan"])) for one in (first, own))
+    edited = any(plan_hash(entry["plan"]) != entry["plan_sha256"] for entry in (first, own))
     return [
         *(["the record of the plan itself, which no longer has its hash"] if edited else []),
         *(
@@ -130,7 +129,7 @@ def _studies_opening(openings: Path, items: Sequence[str], study: str = "") -> l
 
 def retire(workspace: Workspace, items: Sequence[str]) -> None:
     """Record that test questions become training rows, as requested by `trimtab test --fresh`."""
-    append_line(workspace.folder / OPENINGS, {"study": "fresh", "items": [], "retired": list(items)})
+    append_own(workspace.folder / OPENINGS, {"study": "fresh", "items": [], "retired": list(items)})
 
 
 def retired_items(workspace: Workspace) -> set[str]:
@@ -139,8 +138,8 @@ def retired_items(workspace: Workspace) -> set[str]:
 
 
 def opened_items(workspace: Workspace) -> set[str]:
-    """Return every question that a study was tested on, as far as recorded by id."""
-    return {item for entry in _entries(workspace.folder / OPENINGS) for item in entry.get("items", ())}
+    """Return every question that a study was tested on."""
+    return {item for entry in _entries(workspace.folder / OPENINGS) for item in entry["items"]}
 
 
 def _test_items(workspace: Workspace) -> list[str]:
@@ -148,12 +147,8 @@ def _test_items(workspace: Workspace) -> list[str]:
 
 
 def _overlaps(entry: Mapping[str, Any], items: Sequence[str]) -> bool:
-    """True if an opening contained a fifth of these items. Old entries have a hash of all ids instead, which identifies
-    the same set only.
-    """
-    if "items" in entry:
-        return len(set(items) & set(entry["items"])) >= SHARED * len(items)
-    return bool(entry.get("test") == hashlib.sha256("\0".join(sorted(items)).encode()).hexdigest())
+    """True if an opening contained a fifth of these items."""
+    return len(set(items) & set(entry["items"])) >= SHARED * len(items)
 
 
 def seconds_in(events: Path, arm: str) -> float:
@@ -162,7 +157,7 @@ def seconds_in(events: Path, arm: str) -> float:
     Processes of several machines (`worker`) may have worked on it at the same time.
     """
     spans: dict[str | None, list[tuple[float, float]]] = {}  # of each worker, from each `begin` to the last event
-    for event in read_json_lines(events, "arm", "stage", "time"):
+    for event in read_own_lines(events, "arm", "stage", "time"):
         if event["arm"] != arm:
             continue
         at, own = datetime.fromisoformat(event["time"]).timestamp(), spans.setdefault(event.get("worker"), [])

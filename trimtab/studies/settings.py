@@ -25,9 +25,9 @@ from trimtab.base.config import (
     TargetTable,
     TaskTable,
     TeacherTable,
-    UpkeepTable,
 )
 from trimtab.base.errors import OptionError
+from trimtab.base.plugins import plugins
 from trimtab.base.records import Kind
 from trimtab.base.task import Task, toml_string
 from trimtab.base.validation_errors import as_input_error
@@ -39,7 +39,8 @@ _TABLES: Mapping[str, type[BaseModel]] = {"task": TaskTable, "data": DataTable, 
 
 
 class TaskKeywords(TypedDict, total=False):
-    """Keyword arguments for the keys of the tables task, data and study; the other tables are objects.
+    """Keyword arguments for the keys of the tables task, data and study; the other tables are objects, those of plugins
+    too.
 
     `input`, `label` and `output` name columns. `documents`, `test` and `preferences` are paths; `test` may also be
     data in memory. `target`: the score that is good enough; `base`: the base model; each may also be a table.
@@ -80,16 +81,16 @@ class TaskKeywords(TypedDict, total=False):
     arm: Mapping[str, ArmTable]
     api: Mapping[str, ApiTable]
     cost: CostTable
-    upkeep: UpkeepTable
 
 
 def refuse_unknown(settings: Iterable[str], verb: str, own: Iterable[str]) -> None:
     """Raise OptionError for the first keyword that is neither in `verb`'s `own` nor a setting, with the most similar
     one.
     """
-    known = sorted({*own, *TaskKeywords.__annotations__} - {"task", "settings"})
+    keywords = {*TaskKeywords.__annotations__, *plugins("tables")}
+    known = sorted({*own, *keywords} - {"task", "settings"})
     for name in settings:
-        if name not in TaskKeywords.__annotations__:
+        if name not in keywords:
             near = difflib.get_close_matches(name, known, n=1)
             remedy = f"did you mean {near[0]}?" if near else f"it takes: {', '.join(known)}"
             raise OptionError(f"trimtab.{verb}() takes no argument {name!r}; {remedy}")

@@ -32,13 +32,13 @@ from trimtab.arms.search.instructions import propose, proposing_endpoints
 from trimtab.arms.store import ANSWERS, STUDY_FILE, find_saved, read_arm, read_built, write_arm
 from trimtab.arms.teacher import teachers
 from trimtab.arms.trivial import trivial_answers
-from trimtab.base.codec import to_plain, write_record
+from trimtab.base.codec import write_record
 from trimtab.base.config import RewardTable
 from trimtab.base.errors import (
     InputError,
     StoppedError,
 )
-from trimtab.base.files import locked, write_atomic, write_json
+from trimtab.base.files import locked, write_atomic, write_own
 from trimtab.base.grammar import TRIVIAL, learns_from_rewards
 from trimtab.base.machine import is_busy
 from trimtab.base.progress import Listener
@@ -270,8 +270,8 @@ class _StudyRun(ArmWork):
             self.usages,
             self.remote.machines.describe() if self.remote else (),
         )
-        write_json(self.folder / "manifest.json", seen)
-        write_json(self.folder / STUDY_FILE, to_plain(result))
+        write_own(self.folder / "manifest.json", seen)
+        write_record(self.folder / STUDY_FILE, result)
         write_report(self.folder)
         write_atomic(self.folder.parent / "latest", self.folder.name)
         return result

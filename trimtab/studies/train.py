@@ -49,7 +49,7 @@ class TrainedRun(Shown):
     were kept.
 
     `pair_accuracy`: the share of held-out test pairs that are ranked right; None unless preferences were learnt.
-    `exposure`: of the canaries, if the task has any.
+    `exposure`: of the memorisation canaries, if the task has any.
     """
 
     id: str
@@ -66,7 +66,7 @@ class TrainedRun(Shown):
     exposure: Exposure | None = None
 
     def shaped(self, plain: dict[str, Any]) -> dict[str, Any]:
-        """Return the printed form, without exposure if there are no canaries."""
+        """Return the printed form, without exposure if there are no memorisation canaries."""
         if self.exposure is None:
             del plain["exposure"]
         return plain

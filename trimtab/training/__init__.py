@@ -7,64 +7,23 @@ from typing import TYPE_CHECKING
 from trimtab.base.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from trimtab.base.progress import Progress
-    from trimtab.base.records import Encoded
-    from trimtab.data.split import assign_splits
-    from trimtab.training.judged_answers import JudgedAnswers
-    from trimtab.training.linear import train_linear
-    from trimtab.training.loop import (
-        LoopSettings,
-        TrainingJob,
-        TrainingObjective,
-        TrainResult,
-        evaluate_objective,
-        train_model,
-    )
-    from trimtab.training.monitor import DevEvaluation
-    from trimtab.training.preference import PreferenceObjective, answer_log_probabilities
-    from trimtab.training.rl import PolicyGradient, Rollout
-    from trimtab.training.sft import SupervisedObjective, answer_rows
+    from trimtab.base.progress import Progress as Progress
+    from trimtab.base.records import Encoded as Encoded
+    from trimtab.data.split import assign_splits as assign_splits
+    from trimtab.training.judged_answers import JudgedAnswers as JudgedAnswers
+    from trimtab.training.linear import train_linear as train_linear
+    from trimtab.training.loop import LoopSettings as LoopSettings
+    from trimtab.training.loop import TrainingJob as TrainingJob
+    from trimtab.training.loop import TrainingObjective as TrainingObjective
+    from trimtab.training.loop import TrainResult as TrainResult
+    from trimtab.training.loop import evaluate_objective as evaluate_objective
+    from trimtab.training.loop import train_model as train_model
+    from trimtab.training.monitor import DevEvaluation as DevEvaluation
+    from trimtab.training.preference import PreferenceObjective as PreferenceObjective
+    from trimtab.training.preference import answer_log_probabilities as answer_log_probabilities
+    from trimtab.training.rl import PolicyGradient as PolicyGradient
+    from trimtab.training.rl import Rollout as Rollout
+    from trimtab.training.sft import SupervisedObjective as SupervisedObjective
+    from trimtab.training.sft import answer_rows as answer_rows
 else:
-    __getattr__, __dir__ = lazy_names(
-        __name__,
-        {
-            "trimtab.base.progress": ("Progress",),
-            "trimtab.base.records": ("Encoded",),
-            "trimtab.data.split": ("assign_splits",),
-            "trimtab.training.linear": ("train_linear",),
-            "trimtab.training.loop": (
-                "LoopSettings",
-                "TrainResult",
-                "TrainingJob",
-                "TrainingObjective",
-                "evaluate_objective",
-                "train_model",
-            ),
-            "trimtab.training.monitor": ("DevEvaluation",),
-            "trimtab.training.judged_answers": ("JudgedAnswers",),
-            "trimtab.training.preference": ("PreferenceObjective", "answer_log_probabilities"),
-            "trimtab.training.rl": ("PolicyGradient", "Rollout"),
-            "trimtab.training.sft": ("SupervisedObjective", "answer_rows"),
-        },
-    )
-
-__all__ = [
-    "DevEvaluation",
-    "Encoded",
-    "JudgedAnswers",
-    "LoopSettings",
-    "PolicyGradient",
-    "PreferenceObjective",
-    "Progress",
-    "Rollout",
-    "SupervisedObjective",
-    "TrainResult",
-    "TrainingJob",
-    "TrainingObjective",
-    "answer_log_probabilities",
-    "answer_rows",
-    "assign_splits",
-    "evaluate_objective",
-    "train_linear",
-    "train_model",
-]
+    __getattr__, __dir__, __all__ = lazy_names(__name__, __file__)

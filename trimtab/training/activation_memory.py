@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from trimtab.base.cgroups import memory_use
+from trimtab.base.machine import memory_use
 from trimtab.model import process_group
 from trimtab.model.adapters.base import adapter_layers
 from trimtab.model.fast.partial_forward import first_trainable_layer

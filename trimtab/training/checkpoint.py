@@ -21,7 +21,17 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from trimtab.base.errors import InputError
-from trimtab.base.files import read_json, remove_partial, sha256_file, sha256_text, sync, write_atomic, write_json
+from trimtab.base.files import (
+    read_json,
+    read_own,
+    remove_partial,
+    sha256_file,
+    sha256_text,
+    sync,
+    write_atomic,
+    write_json,
+    write_own,
+)
 from trimtab.base.sanitize import one_line
 from trimtab.model import process_group
 
@@ -120,7 +130,7 @@ def _write(folder: Path, name: str, checkpoint: Checkpoint, best: int | None) ->
     if not first:
         return
     write_json(temporary / STATE, dict(checkpoint.state))
-    write_json(temporary / HASHES, {"files": {**hashes, STATE: _state_hash(checkpoint.state)}, "best": best})
+    write_own(temporary / HASHES, {"files": {**hashes, STATE: _state_hash(checkpoint.state)}, "best": best})
     final = folder / name
     shutil.rmtree(final, ignore_errors=True)
     temporary.rename(final)
@@ -210,15 +220,9 @@ def _state_hash(state: Mapping[str, Any]) -> str:
 
 
 def _verify_hashes(folder: Path, state: Mapping[str, Any]) -> int | None:
-    """Raise ValueError if a file differs from its recorded hash; return the step of the best weights.
-
-    Earlier versions recorded no hashes: their checkpoints are not checked.
-    """
-    if not (folder / HASHES).is_file():
-        return None
-    recorded = read_json(folder / HASHES)
-    hashes = recorded.get("files") if isinstance(recorded, dict) else None
-    best = recorded.get("best", "") if isinstance(recorded, dict) else None
+    """Raise ValueError if a file differs from its recorded hash; return the step of the best weights."""
+    recorded = read_own(folder / HASHES)
+    hashes, best = recorded.get("files"), recorded.get("best", "")
     if not isinstance(hashes, dict) or not (best is None or isinstance(best, int)):
         raise ValueError(f"{HASHES} has changed since it was written")
     for file in sorted({STATE, *hashes, *(path.name for path in folder.glob("*.safetensors"))}):

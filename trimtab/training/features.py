@@ -18,7 +18,7 @@ def mean_hidden(base: Base, prompts: Sequence[Sequence[int]]) -> Tensor:
     """Return the mean hidden state of the middle layer over each prompt, `[prompts, D]`, float32 on CPU.
 
     Prompts are token ids, none empty. Layers above the middle one are not run. The middle layer beat the last one, and
-    the mean the last token, as features of `linear` on most data sets (`benchmarks/embeddings.py`).
+    the mean the last token, as features of `linear` on most data sets (docs/log.md, 2026-11-28, features of linear).
     """
     size, middle = base.model.config.hidden_size, max(0, len(decoder_layers(base)) // 2 - 1)
     mean_PD = torch.empty(len(prompts), size)

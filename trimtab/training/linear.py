@@ -16,7 +16,7 @@ from safetensors.numpy import load_file, save_file
 
 from trimtab.base.codec import from_plain
 from trimtab.base.errors import InputError
-from trimtab.base.files import read_json, replacing, write_json
+from trimtab.base.files import read_own, replacing, write_own
 from trimtab.base.sanitize import one_line
 
 Featurizer = Callable[[Sequence[str]], np.ndarray[Any, Any]]
@@ -74,13 +74,14 @@ class LinearModel:
         with replacing(folder / "linear.safetensors") as beside:
             save_file({name: np.ascontiguousarray(value) for name, value in tensors.items()}, beside)
         plain = {key: getattr(self, key) for key in ("features", "vocabulary", "dev_accuracy", "penalty")}
-        write_json(folder / "linear.json", {**plain, "labels": list(self.labels), "made_by": made_by})
+        write_own(folder / "linear.json", {**plain, "labels": list(self.labels), "made_by": made_by})
 
 
 def load_linear(folder: Path) -> LinearModel:
     """Load a saved model; raises InputError if it is damaged or its parts do not fit each other."""
+    settings = read_own(folder / "linear.json")
     try:
-        plain = from_plain(_Settings, read_json(folder / "linear.json"))
+        plain = from_plain(_Settings, settings)
         tensors = load_file(folder / "linear.safetensors")
         model = LinearModel(
             **vars(plain), weights_CF=tensors["weights"], offsets_C=tensors["offsets"], idf_F=tensors["idf"]

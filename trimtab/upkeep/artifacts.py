@@ -16,7 +16,7 @@ from uuid import uuid4
 
 from trimtab.base.codec import from_plain
 from trimtab.base.errors import InputError, MissingError
-from trimtab.base.files import refuse_links, replacing, sha256_file, sync
+from trimtab.base.files import FORM, refuse_links, replacing, require_form, sha256_file, sync
 from trimtab.base.object_store import open_store_files, store_errors
 from trimtab.base.sanitize import one_line
 
@@ -30,9 +30,10 @@ _DAMAGED = "register the arm again, or restore the file from a copy"
 
 @dataclass(frozen=True)
 class _FileList:
-    """The list of a stored folder's files: their hashes by their paths in it."""
+    """The list of a stored folder's files: their hashes by their paths in it. `form`: of the list."""
 
     files: Mapping[str, str]
+    form: int | None = None
 
 
 class ArtifactStore(Protocol):
@@ -66,11 +67,11 @@ class FolderStore:
         self.folder, self.name = folder, str(folder)
 
     def has(self, sha256: str) -> bool:
-        """See ArtifactStore."""
+        """True if the file is in the folder."""
         return (self.folder / sha256).is_file()
 
     def put(self, file: Path, sha256: str) -> None:
-        """See ArtifactStore; a damaged file of this name is written anew."""
+        """Store a file, synced and whole or not at all; a damaged file of this name is written anew."""
         place = self.folder / sha256
         if place.is_file() and not place.is_symlink() and sha256_file(place) == sha256:
             return
@@ -82,7 +83,7 @@ class FolderStore:
             _require_same(sha256_file(beside), sha256, file)
 
     def open(self, sha256: str) -> IO[bytes]:
-        """See ArtifactStore; raises InputError for a symbolic link."""
+        """Open a file for reading; raises MissingError if it is not there, InputError for a symbolic link."""
         place = self.folder / sha256
         if place.is_symlink():
             raise InputError("is a symbolic link, and Trimtab made none", "delete it", file=place)
@@ -91,16 +92,16 @@ class FolderStore:
         return open(place, "rb")
 
     def sizes(self) -> dict[str, int]:
-        """See ArtifactStore."""
+        """Return the size in bytes of every file in the folder, by its SHA-256."""
         found = self.folder.iterdir() if self.folder.is_dir() else ()
         return {path.name: path.stat().st_size for path in found if _is_name(path.name)}
 
     def remove(self, sha256: str) -> None:
-        """See ArtifactStore."""
+        """Delete a file, if it is there."""
         (self.folder / sha256).unlink(missing_ok=True)
 
     def remove_partial(self) -> None:
-        """See ArtifactStore."""
+        """Delete unfinished files of writers that died long ago."""
         for path in self.folder.glob(".*.part"):
             if time.time() - path.lstat().st_mtime > _CUT_SECONDS:
                 shutil.rmtree(path, ignore_errors=True)
@@ -114,13 +115,15 @@ class ObjectStore:
         self._files, self._root = open_store_files(address, purpose="this store of artifacts", field="--artifacts")
 
     def has(self, sha256: str) -> bool:
-        """See ArtifactStore."""
+        """True if the file is at the address."""
         with store_errors(self.name):
             return bool(self._files.exists(self._place(sha256)))
 
     def put(self, file: Path, sha256: str) -> None:
-        """See ArtifactStore. The file is sent under another name and then moved: some stores show a file while it
-        comes in."""
+        """Store a file, whole or not at all; a damaged file of this name is written anew.
+
+        It is sent under another name and then moved: some stores show a file while it comes in.
+        """
         if self.has(sha256):
             with self.open(sha256) as there:
                 if _digest(there) == sha256:
@@ -136,7 +139,7 @@ class ObjectStore:
             self._files.mv(beside, self._place(sha256))
 
     def open(self, sha256: str) -> IO[bytes]:
-        """See ArtifactStore."""
+        """Open a file for reading; raises MissingError if it is not there."""
         with store_errors(self.name):
             if not self._files.exists(self._place(sha256)):
                 raise MissingError(f"{self.name}/{sha256}: an artifact of the registry is gone; {_DAMAGED}")
@@ -144,7 +147,7 @@ class ObjectStore:
             return file
 
     def sizes(self) -> dict[str, int]:
-        """See ArtifactStore."""
+        """Return the size in bytes of every file at the address, by its SHA-256."""
         with store_errors(self.name):
             self._files.invalidate_cache()
             found = self._files.ls(self._root, detail=True) if self._files.exists(self._root) else ()
@@ -152,7 +155,7 @@ class ObjectStore:
         return {name: size for name, size in names.items() if _is_name(name)}
 
     def remove(self, sha256: str) -> None:
-        """See ArtifactStore."""
+        """Delete a file, if it is there."""
         with store_errors(self.name):
             if self._files.exists(self._place(sha256)):
                 self._files.rm_file(self._place(sha256))
@@ -182,7 +185,7 @@ class Artifacts:
         for name, sha256 in files.items():
             self._store.put(folder / name, sha256)
         listed = scratch / "files.json"
-        listed.write_text(json.dumps({"files": files}, indent=1, sort_keys=True), encoding="utf-8")
+        listed.write_text(json.dumps({"form": FORM, "files": files}, indent=1, sort_keys=True), encoding="utf-8")
         artifact = sha256_file(listed)
         self._store.put(listed, artifact)
         return artifact
@@ -195,9 +198,11 @@ class Artifacts:
         if hashlib.sha256(text).hexdigest() != artifact:
             raise InputError("is damaged: its content has another hash than its name", _DAMAGED, file=place)
         try:
-            files = from_plain(_FileList, json.loads(text)).files
+            listed = from_plain(_FileList, json.loads(text))
         except (ValueError, RecursionError) as error:
             raise InputError(f"is damaged: no list of files ({one_line(error)})", _DAMAGED, file=place) from None
+        require_form(listed.form, place)
+        files = listed.files
         for name, sha256 in files.items():
             pure = PurePosixPath(name)
             if (

@@ -1,4 +1,4 @@
-"""Canaries: starts one, compares its users' outcomes, errors and latencies, and ends it by `decision/canary.py`.
+"""Canaries: starts one, compares its users' outcomes, errors and latencies, and ends it by `upkeep/canary_decision.py`.
 
 Everything that decides lies in databases, so that a server or a call that dies loses at most what a server counted
 in its last minute.
@@ -18,10 +18,14 @@ from uuid import uuid4
 import numpy as np
 from numpy.typing import NDArray
 
-from trimtab.arms.traffic import LabelDraw, ServedAnswer, TrafficStore, traffic_of
-from trimtab.base.canary import (
-    BUCKETS,
-    Canary,
+from trimtab.base.errors import InputError, MissingError
+from trimtab.base.show import Shown
+from trimtab.serving.config import TrafficTable
+from trimtab.serving.database import Closing
+from trimtab.serving.releases import BUCKETS, Canary, Release
+from trimtab.serving.traffic_store import LabelDraw, ServedAnswer, TrafficStore, traffic_of
+from trimtab.upkeep.canary_decision import decide_canary
+from trimtab.upkeep.canary_records import (
     CanaryEvidence,
     CanaryOutcome,
     CanaryRecord,
@@ -29,13 +33,10 @@ from trimtab.base.canary import (
     LatencyComparison,
     UserComparison,
 )
-from trimtab.base.database import Closing
-from trimtab.base.errors import InputError, MissingError
-from trimtab.base.show import Shown
-from trimtab.base.versions import Release
-from trimtab.decision.canary import decide_canary
-from trimtab.decision.candidate_gate import SLOWER
-from trimtab.measurement.user_comparison import (
+from trimtab.upkeep.gate import SLOWER
+from trimtab.upkeep.labels import TRAFFIC, labelled
+from trimtab.upkeep.registry import CANDIDATE, PRODUCTION, Registry, user_name
+from trimtab.upkeep.user_comparison import (
     LEAST_USERS,
     WIDEST_VARIANCE,
     UserOutcome,
@@ -46,8 +47,6 @@ from trimtab.measurement.user_comparison import (
     users_needed,
     variance_behind,
 )
-from trimtab.upkeep.labels import TRAFFIC, labelled
-from trimtab.upkeep.registry import CANDIDATE, PRODUCTION, Registry, user_name
 
 GUARD_LEVEL = 0.01  # of a false alarm of errors, and of one of latency, at any look
 CLEAR_HARM = 0.1  # a difference whose forecast stands beside that of the margin
@@ -120,13 +119,13 @@ class Canaries(Closing):
     ) -> CanaryStatus:
         """Start a canary of `version`, or of the version that the alias `candidate` names. `dry_run` only forecasts.
 
-        Raises InputError without `[upkeep] traffic`, where another canary is open, and for a version that is in
+        Raises InputError without a table `[traffic]`, where another canary is open, and for a version that is in
         production; MissingError where production names no version.
         """
         task = self._registry.task
-        if task.upkeep.traffic is None:
-            remedy = "add under [upkeep]: traffic = { share = 0.1 }"
-            raise InputError("a canary needs traffic, and none is kept", remedy, file=task.file, field="upkeep.traffic")
+        if task.table(TrafficTable) is None:
+            remedy = "add a table: [traffic]"
+            raise InputError("a canary needs traffic, and none is kept", remedy, file=task.file, field="traffic")
         if not 1 / BUCKETS <= share <= 0.5:
             raise InputError(f"a share of {share:g} of the users", f"give {1 / BUCKETS:g} to 0.5", field="--share")
         if not (math.isfinite(days) and 0 < days <= 365):

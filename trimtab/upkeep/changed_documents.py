@@ -9,18 +9,18 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from trimtab.arms.bundle import DOCUMENTS_FILE, BundledDocuments
-from trimtab.arms.traffic import ServedAnswer
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.codec import read_record
-from trimtab.base.drift import AffectedQuestion, ChangedDocument
 from trimtab.base.records import Document, Passage
 from trimtab.base.task import Task
-from trimtab.base.versions import Version
 from trimtab.data.documents import read_documents
 from trimtab.measurement.ranking import holds
 from trimtab.retrieval.chunk import WORDS, chunk_document
+from trimtab.serving.traffic_store import ServedAnswer
 from trimtab.studies.ask import conversation
+from trimtab.upkeep.drift_report import AffectedQuestion, ChangedDocument
 from trimtab.upkeep.registry import Registry
+from trimtab.upkeep.versions import Version
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,12 +12,12 @@ from pathlib import Path
 
 from trimtab.arms.fingerprint import fingerprint_rows
 from trimtab.arms.known_rows import KnownRow, digest_of_row
-from trimtab.arms.traffic import FILE, traffic_of
 from trimtab.arms.workspace import FOLDER, Workspace
 from trimtab.base.files import write_atomic
 from trimtab.base.records import Answer, Document, Example
 from trimtab.base.task import Task
-from trimtab.data.corrections import Correction, correction_rows
+from trimtab.serving.corrections import Correction, correction_rows
+from trimtab.serving.traffic_store import FILE, traffic_of
 
 LABELLED = "labelled.jsonl"
 SOURCE = "traffic"

@@ -15,8 +15,19 @@ import numpy as np
 from scipy import stats
 
 from trimtab.arms.store import find_saved, read_result, study_of
-from trimtab.arms.traffic import ServedAnswer, TrafficStore, traffic_of
-from trimtab.base.drift import (
+from trimtab.base.errors import InputError, MissingError
+from trimtab.base.files import write_atomic
+from trimtab.base.metrics import find_metric
+from trimtab.base.task import TASK_FILE, Task, load_task, parse_arm
+from trimtab.measurement.format_check import format_checker
+from trimtab.model.catalog import resolve
+from trimtab.retrieval.chunk import WORDS
+from trimtab.retrieval.embed import Embedder
+from trimtab.serving.traffic_store import ServedAnswer, TrafficStore, traffic_of
+from trimtab.studies.consent import require_consent
+from trimtab.upkeep.changed_documents import affected_questions, ask_again, compare_documents, version_documents
+from trimtab.upkeep.config import upkeep_of
+from trimtab.upkeep.drift_report import (
     AffectedQuestion,
     ChangedDocument,
     DriftAction,
@@ -29,11 +40,7 @@ from trimtab.base.drift import (
     SignalChange,
     UserJudgement,
 )
-from trimtab.base.errors import InputError, MissingError
-from trimtab.base.files import write_atomic
-from trimtab.base.task import TASK_FILE, Task, load_task, parse_arm
-from trimtab.base.versions import Version
-from trimtab.measurement.drift import (
+from trimtab.upkeep.drift_tests import (
     Statistic,
     Vectors,
     classifier_accuracy,
@@ -44,20 +51,14 @@ from trimtab.measurement.drift import (
     mean_discrepancy,
     typical,
 )
-from trimtab.measurement.format_check import format_checker
-from trimtab.measurement.production import FEWEST
-from trimtab.measurement.sequential import RiskBatch, risk_bounds
-from trimtab.model.catalog import resolve
-from trimtab.retrieval.chunk import WORDS
-from trimtab.retrieval.embed import Embedder
-from trimtab.studies.consent import require_consent
-from trimtab.upkeep.changed_documents import affected_questions, ask_again, compare_documents, version_documents
 from trimtab.upkeep.labels import TRAFFIC, contradict, labelled
+from trimtab.upkeep.production import FEWEST
 from trimtab.upkeep.registry import PRODUCTION, Registry, registry
+from trimtab.upkeep.sequential import RiskBatch, risk_bounds
+from trimtab.upkeep.versions import Version
 
 REFERENCE = 3  # windows that the reference grows to; one alone finds less (docs/log.md, 2026-11-30)
 DELTA = 0.05  # probability that the quality is ever said to have fallen where it has not
-SHARES = ("accuracy", "contains", "exact_match")  # metrics that are shares of right answers, as labels are
 EXAMPLES, SHOWN = 5, 20  # questions that show a change, and those that a document touched
 JUDGED = 50  # judgements of users that later ones are held to
 HALF_WIDTH = 0.1  # of the interval that the labels which are asked for give
@@ -98,7 +99,7 @@ def drift(
         found = _look(own, traffic, versions, used, watched, after=after, ask=ask, allow=allow)
     if page is None:
         return found
-    from trimtab.reports.drift import render_drift
+    from trimtab.upkeep.drift_page import render_drift
 
     write_atomic(Path(page), render_drift(found))
     return replace(found, page=str(page))
@@ -109,7 +110,7 @@ def _registry_of(task: Task, address: str | None, artifacts: str | None) -> Regi
     try:
         return registry(task, address, artifacts=artifacts, make=False)
     except MissingError:
-        if address is not None or task.upkeep.registry:
+        if address is not None or upkeep_of(task).registry:
             raise
         return None
 
@@ -136,7 +137,7 @@ def _look(
     ask: bool,
     allow: Sequence[str],
 ) -> DriftReport:
-    settings = task.upkeep.drift
+    settings = upkeep_of(task).drift
     signals = _Signals(task, used.answers, settings.window)
     count = max(0, len(used.answers) // settings.window - 1)
     windows = tuple(_windows(signals, count, settings.alarm_free))
@@ -193,14 +194,12 @@ def _in_use(traffic: TrafficStore, versions: Registry | None) -> _InUse:
         if not own:
             raise InputError(
                 f"no answer of version {version} is kept, which {PRODUCTION} names",
-                "serve it with --alias production and [upkeep] traffic in the task file",
+                "serve it with --alias production and [traffic] in the task file",
                 file=traffic.name,
             )
         return _InUse(arm=own[-1].arm, version=version, answers=own, registered=versions.show(moves[0].version))
     if not every:
-        raise InputError(
-            "no answer is kept", "serve with [upkeep] traffic in the task file, and wait", file=traffic.name
-        )
+        raise InputError("no answer is kept", "serve with [traffic] in the task file, and wait", file=traffic.name)
     newest = every[-1]
     own = [one for one in every if (one.arm, one.version) == (newest.arm, newest.version)]
     return _InUse(arm=newest.arm, version=newest.version, answers=own, registered=None)
@@ -474,7 +473,7 @@ def _floor(task: Task, used: _InUse) -> _Floor | None:
             study = read_result(study_of(saved))
             metric, low = study.metric if study else None, saved.result.score.low
     metric = metric or task.metric
-    if metric not in SHARES:
+    if not find_metric(metric).is_share:  # labels are of right answers
         return None
     if task.target.quality is not None:
         return _Floor(task.target.quality, "the target of the task file")

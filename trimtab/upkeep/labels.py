@@ -12,16 +12,17 @@ from pathlib import Path
 
 import numpy as np
 
-from trimtab.arms.traffic import Drawing, Label, LabelDraw, ServedAnswer, TrafficStore, traffic_of
-from trimtab.base.database import Closing
 from trimtab.base.errors import InputError
 from trimtab.base.files import sha256_text
 from trimtab.base.records import Message, Refusal
 from trimtab.base.results import Estimate
 from trimtab.base.task import TASK_FILE, Task, load_task
-from trimtab.data.readers import RawRow, read_raw_rows
+from trimtab.data.raw_rows import RawRow
+from trimtab.data.readers import read_raw_rows
 from trimtab.measurement.audit import AuditItem, cohen_kappa
-from trimtab.measurement.production import (
+from trimtab.serving.database import Closing
+from trimtab.serving.traffic_store import Drawing, Label, LabelDraw, ServedAnswer, TrafficStore, traffic_of
+from trimtab.upkeep.production import (
     FEWEST,
     Numbers,
     ProductionQuality,

@@ -13,7 +13,6 @@ from typing import Any, Literal
 
 from trimtab.arms.bundle import BundledArm, open_bundle
 from trimtab.arms.dev_eval import DEV_QUESTIONS
-from trimtab.arms.forgetting import forgetting
 from trimtab.arms.known_rows import KnownRow, read_known_rows
 from trimtab.arms.run import ArmRunner
 from trimtab.arms.session import Session
@@ -37,9 +36,7 @@ from trimtab.base.records import Answer, Example
 from trimtab.base.results import ArmRecord, ArmResult
 from trimtab.base.show import Shown
 from trimtab.base.task import TASK_FILE, Task, load_task, parse_arm
-from trimtab.base.versions import Forgetting, GateRecord, Version, VersionScore
 from trimtab.data.draw import sample_groups, sample_rows
-from trimtab.decision.candidate_gate import candidate_gate, latency_held
 from trimtab.measurement.evaluate import load_answers, save_answers
 from trimtab.measurement.figures import score_estimate
 from trimtab.measurement.power import assumed, smallest_difference
@@ -49,6 +46,7 @@ from trimtab.studies.record import OPENINGS, look_number, opened_items, retired_
 from trimtab.studies.run_context import RunContext, run_context
 from trimtab.studies.study import study
 from trimtab.studies.train import train
+from trimtab.upkeep.config import upkeep_of
 from trimtab.upkeep.data_changes import (
     DataChanges,
     LabelledRows,
@@ -57,7 +55,10 @@ from trimtab.upkeep.data_changes import (
     new_rows,
     outdated_questions,
 )
+from trimtab.upkeep.forgetting import forgetting
+from trimtab.upkeep.gate import candidate_gate, latency_held
 from trimtab.upkeep.registry import CANDIDATE, PRODUCTION, Registry, registry
+from trimtab.upkeep.versions import Forgetting, GateRecord, Version, VersionScore
 
 REFRESHES, RECORD, GATE, RESULT = "refreshes", "refresh.json", "gate.json", "result.json"
 TURNS = 2  # in which candidate and production are timed
@@ -506,7 +507,7 @@ class _Refresh:
         number = self._registered(source, measured)
         self._promote(number, CANDIDATE, f"refresh {self.folder.name}", found)
         passed = f"Version {number} passed its gate ({LET_THROUGH})"
-        if self.task.upkeep.promote == "if-better":
+        if upkeep_of(self.task).promote == "if-better":
             self._promote(number, PRODUCTION, f"refresh: {LET_THROUGH}", found)
             return "promoted", f"{passed} and is in production.", number
         again = self.task.command("canary start")
@@ -659,8 +660,8 @@ class _Refresh:
         known = next((rows for place in places if (rows := read_known_rows(place)) is not None), None)
         if known is None:
             raise MissingError(
-                f"{self.versions.name}: version {self.production.number} was made by an earlier version of Trimtab, "
-                f"and does not say from which rows; measure the arm again ({self.task.command('study')}), "
+                f"{self.versions.name}: the rows that version {self.production.number} was made from are not "
+                f"recorded any more; measure the arm again ({self.task.command('study')}), "
                 "register it and promote it"
             )
         return known

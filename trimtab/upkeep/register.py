@@ -31,16 +31,16 @@ from trimtab.arms.store import (
 )
 from trimtab.arms.workspace import FOLDER
 from trimtab.base.errors import InputError, MissingError
-from trimtab.base.files import read_object, sha256_file, sha256_text
+from trimtab.base.files import read_own, sha256_file, sha256_text
 from trimtab.base.grammar import method_of
 from trimtab.base.machine import describe_machine
 from trimtab.base.progress import Listener
 from trimtab.base.records import Arm
 from trimtab.base.results import StudyResult
 from trimtab.base.task import Task
-from trimtab.base.versions import Version, VersionBase, VersionScore
 from trimtab.studies.export import export
 from trimtab.studies.paths import DEPENDS
+from trimtab.upkeep.versions import Version, VersionBase, VersionScore
 
 
 def described(task: Task, name: str | None, run: str | None) -> Version:
@@ -122,9 +122,7 @@ def _origin(saved: SavedArm) -> tuple[StudyResult | None, Mapping[str, Any], Map
         record = read_run(saved.folder)
         return None, {"machine": dict(record.machine)} if record else {}, record.depends if record else {}
     folder = study_of(saved)
-    manifest, depends = (
-        read_object(folder / name) if (folder / name).is_file() else {} for name in (RUN_FILE, DEPENDS)
-    )
+    manifest, depends = (read_own(folder / name) if (folder / name).is_file() else {} for name in (RUN_FILE, DEPENDS))
     return read_result(folder), manifest, depends
 
 

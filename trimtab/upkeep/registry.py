@@ -16,29 +16,27 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 from trimtab.arms.workspace import FOLDER
-from trimtab.base.canary import Canary, CanaryRecord, CanaryTally
-from trimtab.base.codec import from_plain, to_plain
-from trimtab.base.database import Closing, Database, is_address
 from trimtab.base.errors import EXIT_NO, InputError, MissingError, TrimtabError
 from trimtab.base.files import refuse_links, write_atomic
 from trimtab.base.progress import Listener
-from trimtab.base.sanitize import one_line, printable
+from trimtab.base.sanitize import printable
 from trimtab.base.task import TASK_FILE, Task, load_task
-from trimtab.base.versions import Collected, GateRecord, Lineage, ListedVersion, Move, Release, Version, VersionScore
+from trimtab.serving.database import Closing, Database, is_address, record_text
+from trimtab.serving.releases import Canary, Release
 from trimtab.studies.consent import require_store_consent
 from trimtab.upkeep.artifacts import Artifacts
+from trimtab.upkeep.canary_records import CanaryRecord, CanaryTally
+from trimtab.upkeep.config import upkeep_of
 from trimtab.upkeep.tables import (
     CANARIES,
     CANARY_ENDS,
     CANARY_TALLIES,
     COLLECTED,
-    EVIDENCE,
     MOVES,
     SCHEMA,
     VERSIONS,
-    table,
-    upgrade,
 )
+from trimtab.upkeep.versions import Collected, GateRecord, Lineage, ListedVersion, Move, Version, VersionScore
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
@@ -48,7 +46,6 @@ PRODUCTION, CANDIDATE = "production", "candidate"  # aliases that commands know
 KEEP = 5  # moves of each alias, and newest versions, whose files `gc` leaves
 _ALIAS = re.compile(r"[a-z][a-z0-9-]{0,63}")
 _LONGEST = 2000  # letters of why
-Record = TypeVar("Record")
 Numbered = TypeVar("Numbered", Version, Move, Canary)
 
 
@@ -75,8 +72,8 @@ def registry(
     """
     own = task if isinstance(task, Task) else load_task(Path(task))
     home = own.folder / FOLDER
-    stated_address = own.upkeep.registry.removeprefix("sqlite:///") if address is None else ""
-    stated_artifacts = own.upkeep.artifacts if artifacts is None else ""
+    stated_address = upkeep_of(own).registry.removeprefix("sqlite:///") if address is None else ""
+    stated_artifacts = upkeep_of(own).artifacts if artifacts is None else ""
     stated = ((stated_address, "--registry"), (stated_artifacts, "--artifacts"))
     require_store_consent(own, [(place, option) for place, option in stated if place])
     if stated_address:
@@ -157,8 +154,8 @@ class Registry(Closing):
                 if self.artifacts.lacks(artifact):  # a `gc` that ran meanwhile took files that no version named yet
                     self.artifacts.put(folder, Path(scratch))
                 kept = replace(draft, artifact_sha256=artifact, task=self._name)
-                row = {"task": self._name, "record": _text(replace(kept, number=None))}
-                number = connection.execute(table(VERSIONS).insert(), row).inserted_primary_key[0]  # type: ignore[index]
+                row = {"task": self._name, "record": record_text(replace(kept, number=None))}
+                number = connection.execute(SCHEMA.table(VERSIONS).insert(), row).inserted_primary_key[0]  # type: ignore[index]
         return replace(kept, number=int(number))
 
     def promote(
@@ -264,7 +261,7 @@ class Registry(Closing):
         """
         from sqlalchemy import select
 
-        versions = table(VERSIONS)
+        versions = SCHEMA.table(VERSIONS)
         wanted = (
             select(versions.c.number, versions.c.record)
             .where(versions.c.task == self._name)
@@ -277,7 +274,7 @@ class Registry(Closing):
         drawn = Lineage(task=self._name, versions=found, moves=moves, collected=collected)
         if page is None:
             return drawn
-        from trimtab.reports.lineage import render_lineage
+        from trimtab.upkeep.lineage_page import render_lineage
 
         write_atomic(Path(page), render_lineage(drawn))
         return replace(drawn, page=str(page))
@@ -296,7 +293,7 @@ class Registry(Closing):
             if not dry_run:  # on the disk before a file goes: no alias can be moved to one of them from here on
                 record = json.dumps({"when": _now().isoformat(), "who": by or user_name()})
                 for version in taken:
-                    connection.execute(table(COLLECTED).insert(), {"version": version, "record": record})
+                    connection.execute(SCHEMA.table(COLLECTED).insert(), {"version": version, "record": record})
         with self._database.exclusive() as connection:
             live = self._live_artifacts(connection, () if not dry_run else taken)
             garbage = self.artifacts.garbage(live)
@@ -335,8 +332,7 @@ class Registry(Closing):
         return Release(alias=alias, version=version, folder=self.artifacts.get(artifact, home / artifact[:16]))
 
     def begin_canary(self, canary: Canary) -> Canary:
-        """Begin a canary of a candidate whose files are whole; a registry of form 1 gains the tables of canaries
-        with the first.
+        """Begin a canary of a candidate whose files are whole.
 
         Raises InputError where one is open, or production has moved meanwhile.
         """
@@ -345,8 +341,6 @@ class Registry(Closing):
         self.artifacts.check(_artifact_of(found))
         with self._database.exclusive() as connection:
             self._whole(connection, canary.candidate)
-            if not _has(connection, CANARY_TALLIES):
-                upgrade(connection)
             if (other := self._open_canary(connection)) is not None:
                 remedy = f"wait for its end, or run: {self.task.command('canary stop')}"
                 problem = f"canary {other.number} of version {other.candidate} is open already"
@@ -355,8 +349,8 @@ class Registry(Closing):
             if not moves or moves[-1].version != canary.production:
                 problem = f"{PRODUCTION} does not name version {canary.production} any more"
                 raise InputError(problem, "begin again", file=self.name)
-            row = {"task": self._name, "record": _text(canary)}
-            number = connection.execute(table(CANARIES).insert(), row).inserted_primary_key[0]  # type: ignore[index]
+            row = {"task": self._name, "record": record_text(replace(canary, number=None))}
+            number = connection.execute(SCHEMA.table(CANARIES).insert(), row).inserted_primary_key[0]  # type: ignore[index]
         return replace(canary, number=int(number))
 
     def canary(self) -> Canary | None:
@@ -367,7 +361,7 @@ class Registry(Closing):
     def canary_records(self) -> tuple[CanaryRecord, ...]:
         """Return the records of all canaries of the task that ended, the newest first."""
         with self._database.snapshot() as connection:
-            return tuple(record for _, record in reversed(self._canary_ends(connection)))
+            return self._ended_canaries(connection)[::-1]
 
     def end_canary(self, record: CanaryRecord) -> CanaryRecord:
         """End a canary; where the candidate is promoted, production moves in the same transaction.
@@ -383,23 +377,20 @@ class Registry(Closing):
                 found = self._whole(connection, canary.candidate)
             self.artifacts.check(_artifact_of(found))
         with self._database.exclusive() as connection:
-            ended = [one for _, one in self._canary_ends(connection) if one.canary.number == canary.number]
-            if ended:
-                return ended[0]
+            ended = (other for other in self._ended_canaries(connection) if other.canary.number == canary.number)
+            if (first := next(ended, None)) is not None:
+                return first
             before = self._moves(connection, PRODUCTION)
             if before[-1].version != canary.production:
                 why = f"{PRODUCTION} was moved to version {before[-1].version} meanwhile"
                 record = replace(record, outcome="undecided", why=why)
-            move: int | None = None
             if record.passed:
                 why = f"canary {canary.number}: {record.why}"[:_LONGEST]
-                # Its evidence stands in the row of the end: a program of form 1 could not read it in that of the move.
-                moved = self._move(
-                    connection, PRODUCTION, canary.candidate, before, "promote", why, record.who, None, dry_run=False
+                self._move(
+                    connection, PRODUCTION, canary.candidate, before, "promote", why, record.who, record, dry_run=False
                 )
-                move = moved.number
-            text = json.dumps(to_plain(record), allow_nan=False)
-            connection.execute(table(CANARY_ENDS).insert(), {"canary": canary.number, "move": move, "record": text})
+            row = {"canary": canary.number, "record": record_text(record)}
+            connection.execute(SCHEMA.table(CANARY_ENDS).insert(), row)
             if record.outcome == "rolled_back":
                 self._withdraw(connection, canary.candidate, f"canary {canary.number}: {record.why}", record.who)
         return record
@@ -408,22 +399,21 @@ class Registry(Closing):
         """Store what a server has counted of a canary so far, in place of its earlier tally."""
         from sqlalchemy import delete
 
-        tallies = table(CANARY_TALLIES)
+        tallies = SCHEMA.table(CANARY_TALLIES)
         with self._database.exclusive() as connection:
             connection.execute(delete(tallies).where(tallies.c.canary == canary, tallies.c.server == server))
-            row = {"canary": canary, "server": server, "record": json.dumps(to_plain(tally), allow_nan=False)}
+            row = {"canary": canary, "server": server, "record": record_text(tally)}
             connection.execute(tallies.insert(), row)
 
     def tallies(self, canary: int) -> tuple[CanaryTally, ...]:
         """Return what each server has counted of a canary."""
         from sqlalchemy import select
 
-        tallies = table(CANARY_TALLIES)
+        tallies = SCHEMA.table(CANARY_TALLIES)
         with self._database.snapshot() as connection:
             texts = connection.execute(select(tallies.c.record).where(tallies.c.canary == canary)).scalars()
-            return tuple(
-                self._decoded(CanaryTally, f"what a server counted of canary {canary}", text) for text in texts
-            )
+            what = f"what a server counted of canary {canary}"
+            return tuple(self._database.parse(CanaryTally, what, text) for text in texts)
 
     def close(self) -> None:
         """Close the connections."""
@@ -440,7 +430,7 @@ class Registry(Closing):
     def _version(self, connection: Connection, number: int) -> Version:
         from sqlalchemy import select
 
-        versions = table(VERSIONS)
+        versions = SCHEMA.table(VERSIONS)
         wanted = select(versions.c.record).where(versions.c.number == number, versions.c.task == self._name)
         text = connection.execute(wanted).scalar() if 0 < number < 2**63 else None
         if text is None:
@@ -459,46 +449,23 @@ class Registry(Closing):
     def _collected(self, connection: Connection) -> set[int]:
         from sqlalchemy import select
 
-        return set(connection.execute(select(table(COLLECTED).c.version)).scalars())
+        return set(connection.execute(select(SCHEMA.table(COLLECTED).c.version)).scalars())
 
     def _moves(self, connection: Connection, alias: str | None = None) -> tuple[Move, ...]:
         """Return the moves of an alias, or of all, in the database's order."""
         from sqlalchemy import select
 
-        moves = table(MOVES)
+        moves = SCHEMA.table(MOVES)
         wanted = select(moves.c.number, moves.c.record).where(moves.c.task == self._name).order_by(moves.c.number)
         if alias is not None:
             wanted = wanted.where(moves.c.alias == alias)
-        found = connection.execute(wanted).all()
-        canaries = {move: record for move, record in self._canary_ends(connection) if move is not None}
-        proofs: dict[int, GateRecord | CanaryRecord] = {**self._evidence(connection), **canaries}
-        read = (self._read(Move, number, text) for number, text in found)
-        return tuple(replace(one, evidence=proofs.get(one.number or 0, one.evidence)) for one in read)
-
-    def _evidence(self, connection: Connection) -> dict[int, GateRecord]:
-        """Return the gates' records of the task, by the numbers of the moves that they are of."""
-        from sqlalchemy import select
-
-        if not _has(connection, EVIDENCE):
-            return {}
-        moves, evidence = table(MOVES), table(EVIDENCE)
-        wanted = (
-            select(evidence.c.move, evidence.c.record)
-            .join(moves, evidence.c.move == moves.c.number)
-            .where(moves.c.task == self._name)
-        )
-        return {
-            number: self._decoded(GateRecord, f"the evidence of move {number}", text)
-            for number, text in connection.execute(wanted)
-        }
+        return tuple(self._read(Move, number, text) for number, text in connection.execute(wanted))
 
     def _open_canary(self, connection: Connection) -> Canary | None:
         """Return the one canary that has begun and not ended."""
         from sqlalchemy import select
 
-        if not _has(connection, CANARY_TALLIES):
-            return None
-        canaries, ends = table(CANARIES), table(CANARY_ENDS)
+        canaries, ends = SCHEMA.table(CANARIES), SCHEMA.table(CANARY_ENDS)
         wanted = (
             select(canaries.c.number, canaries.c.record)
             .outerjoin(ends, ends.c.canary == canaries.c.number)
@@ -507,23 +474,20 @@ class Registry(Closing):
         found = connection.execute(wanted).first()
         return None if found is None else self._read(Canary, *found)
 
-    def _canary_ends(self, connection: Connection) -> tuple[tuple[int | None, CanaryRecord], ...]:
-        """Return the ends of all canaries of the task, the oldest first, each with the number of the move that it
-        made."""
+    def _ended_canaries(self, connection: Connection) -> tuple[CanaryRecord, ...]:
+        """Return the records of all canaries of the task that ended, the oldest first."""
         from sqlalchemy import select
 
-        if not _has(connection, CANARY_TALLIES):
-            return ()
-        canaries, ends = table(CANARIES), table(CANARY_ENDS)
+        canaries, ends = SCHEMA.table(CANARIES), SCHEMA.table(CANARY_ENDS)
         wanted = (
-            select(ends.c.move, ends.c.canary, ends.c.record)
+            select(ends.c.canary, ends.c.record)
             .join(canaries, ends.c.canary == canaries.c.number)
             .where(canaries.c.task == self._name)
             .order_by(canaries.c.number)
         )
         return tuple(
-            (move, self._decoded(CanaryRecord, f"the end of canary {number}", text))
-            for move, number, text in connection.execute(wanted)
+            self._database.parse(CanaryRecord, f"the end of canary {number}", text)
+            for number, text in connection.execute(wanted)
         )
 
     def _move(
@@ -535,7 +499,7 @@ class Registry(Closing):
         kind: Literal["promote", "rollback"],
         why: str,
         by: str | None,
-        evidence: GateRecord | None,
+        evidence: GateRecord | CanaryRecord | None,
         *,
         dry_run: bool,
     ) -> Move:
@@ -552,13 +516,8 @@ class Registry(Closing):
         )
         if dry_run:
             return move
-        row = {"task": self._name, "alias": alias, "version": version, "record": _text(replace(move, evidence=None))}
-        number = connection.execute(table(MOVES).insert(), row).inserted_primary_key[0]  # type: ignore[index]
-        if evidence is not None:
-            if not _has(connection, EVIDENCE):
-                upgrade(connection)
-            text = json.dumps(to_plain(evidence), allow_nan=False)
-            connection.execute(table(EVIDENCE).insert(), {"move": number, "record": text})
+        row = {"task": self._name, "alias": alias, "version": version, "record": record_text(move)}
+        number = connection.execute(SCHEMA.table(MOVES).insert(), row).inserted_primary_key[0]  # type: ignore[index]
         return replace(move, number=int(number))
 
     def _withdraw(self, connection: Connection, rejected: int, why: str, by: str | None) -> None:
@@ -575,7 +534,7 @@ class Registry(Closing):
         """Return the versions of this task whose files are there and not needed."""
         from sqlalchemy import select
 
-        versions = table(VERSIONS)
+        versions = SCHEMA.table(VERSIONS)
         wanted = select(versions.c.number).where(versions.c.task == self._name).order_by(versions.c.number)
         numbers = list(connection.execute(wanted).scalars())
         needed = set(numbers[-keep:])
@@ -593,28 +552,14 @@ class Registry(Closing):
         """Return the artifacts of every version of every task whose files are kept."""
         from sqlalchemy import select
 
-        versions = table(VERSIONS)
+        versions = SCHEMA.table(VERSIONS)
         gone = {*self._collected(connection), *without}
         rows = connection.execute(select(versions.c.number, versions.c.record)).all()
         return {_artifact_of(self._read(Version, number, text)) for number, text in rows if number not in gone}
 
     def _read(self, kind: type[Numbered], number: int, text: str) -> Numbered:
-        return replace(self._decoded(kind, f"the record of {kind.__name__.lower()} {number}", text), number=number)
-
-    def _decoded(self, kind: type[Record], what: str, text: str) -> Record:
-        """Return a record from its text; raises InputError where it is damaged."""
-        try:
-            return from_plain(kind, json.loads(text))
-        except (ValueError, RecursionError) as error:
-            problem = f"{what} is damaged ({one_line(error)})"
-            raise InputError(problem, "restore the registry from a copy", file=self.name) from None
-
-
-def _has(connection: Connection, name: str) -> bool:
-    """True if the database has a table; earlier forms lack some."""
-    from sqlalchemy import inspect
-
-    return inspect(connection).has_table(name)
+        what = f"the record of {kind.__name__.lower()} {number}"
+        return replace(self._database.parse(kind, what, text), number=number)
 
 
 def _standing(moves: Sequence[Move]) -> list[int]:
@@ -626,12 +571,6 @@ def _standing(moves: Sequence[Move]) -> list[int]:
         else:
             standing.append(move.version)
     return standing
-
-
-def _text(record: Version | Move | Canary) -> str:
-    """Return a record as stored: without its number, which has a column of its own."""
-    plain = {key: value for key, value in to_plain(record).items() if key != "number"}
-    return json.dumps({**plain, "number": None}, allow_nan=False)  # ASCII, which every encoding of a database has
 
 
 def _artifact_of(version: Version) -> str:

@@ -15,7 +15,7 @@ from trimtab.arms.planning.predict import predict
 from trimtab.arms.recipe import recipe_for
 from trimtab.arms.session import open_session
 from trimtab.arms.workspace import open_workspace
-from trimtab.base.cgroups import MemoryUse
+from trimtab.base.machine import MemoryUse
 from trimtab.base.records import Encoded
 from trimtab.base.task import load_task
 from trimtab.inference.engine import Engine, Request

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -490,17 +489,6 @@ def test_looks_are_foretold_for_each_stage_that_has_them(tmp_path: Path, tiny_mo
     without = sum(stage.epoch_seconds * stage.epochs for stage in plan.stages) + plan.answer_seconds
     assert plan.seconds(Allowance()) == pytest.approx(without + 4 * looks[1])
     assert plan.seconds(Allowance(), trained=0.5) < plan.seconds(Allowance())
-
-
-def test_a_plan_of_an_earlier_version_is_gone_on_with(tmp_path: Path) -> None:
-    plan = fit([arm("lora")], None, 1)
-    write_record(tmp_path / "plan.json", plan)
-    plain = json.loads((tmp_path / "plan.json").read_text())
-    for one in plain["arms"]:
-        one["dev_seconds"] = 3.0  # of each look, told of the whole arm then
-        del one["stages"][0]["look_seconds"]
-    (tmp_path / "plan.json").write_text(json.dumps(plain))
-    assert load_plan(tmp_path / "plan.json") == plan
 
 
 @given(st.floats(10, 500), st.integers(50, 3000))

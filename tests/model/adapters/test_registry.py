@@ -9,9 +9,10 @@ from torch import nn
 
 from trimtab.base.grammar import METHODS
 from trimtab.model.adapters.base import WIDTH, AdapterInit, AdapterLayer
-from trimtab.model.adapters.peft_format import EXTRA_FILES
-from trimtab.model.adapters.registry import LAYER_METHODS, VIRTUAL_TOKEN_METHODS, WEIGHT_METHODS, defaults_of
+from trimtab.model.adapters.peft_format import all_extra_files
+from trimtab.model.adapters.registry import WEIGHT_METHODS, defaults_of, layer_methods, virtual_token_methods
 
+LAYER_METHODS, VIRTUAL_TOKEN_METHODS = layer_methods(), virtual_token_methods()
 TABLES = (LAYER_METHODS, VIRTUAL_TOKEN_METHODS, WEIGHT_METHODS)
 PAGE = Path(__file__).parents[3] / "docs" / "concepts" / "methods.md"
 STAGED = [name for name, method in METHODS.items() if method.staged]
@@ -79,4 +80,4 @@ def test_no_two_classes_read_the_same_folder_differently():
     ]
     assert len({one[:3] for one in formats}) == len(formats)
     assert LAYER_METHODS["pissa"].saved_as is LAYER_METHODS["lora"].saved_as
-    assert EXTRA_FILES == ["quantization.json"]
+    assert all_extra_files() == ["quantization.json"]

@@ -11,7 +11,7 @@ from same_bits import same
 from tiny_models import FAMILIES, base_of, stirred, with_lora
 from torch import Tensor, nn
 
-from trimtab.base.cgroups import MemoryUse
+from trimtab.base.machine import MemoryUse
 from trimtab.exports.hf import merged_weights
 from trimtab.model.adapters.apply import merged
 from trimtab.model.attention import PackedSequences

@@ -27,7 +27,9 @@ from trimtab.model.load import Base, hidden_states
 from trimtab.training.loop import LoopSettings, TrainingJob, train_model
 from trimtab.training.sft import SupervisedObjective
 
-pytestmark = pytest.mark.skipif("learn" not in compiled.library(), reason="parts of layers are faster by torch here")
+pytestmark = pytest.mark.skipif(
+    "layer_forward" not in compiled.library(), reason="parts of layers are faster by torch here"
+)
 
 LAYOUTS = {
     "two": PackedSequences([50, 47]),
@@ -89,7 +91,7 @@ def test_a_layer_by_two_kernels_learns_what_its_parts_learn(
     monkeypatch.setattr(products, "LEAST", 1)  # parts of a few rows would go by torch's, which round otherwise
     whole = learned(base, LAYOUTS[layout])
     layers = base.model.config.num_hidden_layers
-    assert kernels == ["learn"] * layers + ["learn_backward"] * layers
+    assert kernels == ["layer_forward"] * layers + ["layer_backward"] * layers
     monkeypatch.setattr(learning, "_fits", lambda *_: False)
     parts = learned(base, LAYOUTS[layout])
     assert len(kernels) == 2 * layers
@@ -106,7 +108,7 @@ def test_so_it_does_over_a_few_tokens(lengths: list[int], monkeypatch: pytest.Mo
     base, kernels, layout = base_of("llama"), ran(monkeypatch), PackedSequences(lengths)
     monkeypatch.setattr(products, "LEAST", 1)
     whole = learned(base, layout)
-    assert "learn" in kernels
+    assert "layer_forward" in kernels
     monkeypatch.setattr(learning, "_fits", lambda *_: False)
     assert [name for name, one in learned(base, layout).items() if not torch.equal(one, whole[name])] == []
 
@@ -121,7 +123,7 @@ def test_behind_its_attention_the_last_one_goes_on_where_it_is_wanted(
     wanted = torch.tensor([3, 39, 39, 41, *range(60, 125)])  # one of them twice
     whole = learned(base, layout_N, wanted)
     layers = base.model.config.num_hidden_layers
-    assert kernels == ["learn"] * layers + ["learn_backward"] * layers
+    assert kernels == ["layer_forward"] * layers + ["layer_backward"] * layers
     assert len(whole["out"]) == len(wanted)
     monkeypatch.setattr(learning, "_fits", lambda *_: False)
     parts = learned(base, layout_N, wanted)
@@ -137,7 +139,14 @@ def test_a_checkpointed_layer_goes_forward_once_more_and_learns_the_same(
     plain = learned(base, layout, wanted)
     kernels.clear()
     again = learned(replace(base, activation_checkpointing=True), layout, wanted)
-    assert kernels == ["learn", "learn", "learn", "learn_backward", "learn", "learn_backward"]
+    assert kernels == [
+        "layer_forward",
+        "layer_forward",
+        "layer_forward",
+        "layer_backward",
+        "layer_forward",
+        "layer_backward",
+    ]
     assert [name for name, one in plain.items() if not torch.equal(one, again[name])] == []
 
 
@@ -154,7 +163,7 @@ def test_the_gradient_of_what_enters_is_given_on(monkeypatch: pytest.MonkeyPatch
         return found
 
     whole = grad()
-    assert kernels == ["learn", "learn_backward"]
+    assert kernels == ["layer_forward", "layer_backward"]
     monkeypatch.setattr(learning, "_fits", lambda *_: False)
     assert torch.equal(whole, grad())
 
@@ -166,7 +175,7 @@ def test_of_norms_and_weights_those_that_move_have_gradients(still: str, monkeyp
     for name, value in base.model.named_parameters():
         value.requires_grad_(any(value is one for one in last.parameters()) and still not in name)
     whole = learned(base, LAYOUTS["two"])
-    assert kernels == ["learn", "learn", "learn_backward"]  # the first layer only reads
+    assert kernels == ["layer_forward", "layer_forward", "layer_backward"]  # the first layer only reads
     monkeypatch.setattr(learning, "_fits", lambda *_: False)
     parts = learned(base, LAYOUTS["two"])
     assert len(parts) == 1 + sum(still not in name for name, _ in last.named_parameters())
@@ -200,7 +209,7 @@ def test_what_kernels_do_not_know_goes_by_its_parts(change: Any, monkeypatch: py
     change(base)
     assert not trains_by_kernels(base.model)
     learned(base, LAYOUTS["two"])
-    assert kernels == ["learn", "learn_backward"]  # of the other layer
+    assert kernels == ["layer_forward", "layer_backward"]  # of the other layer
 
 
 @pytest.mark.parametrize(
@@ -235,7 +244,7 @@ def test_what_learns_by_kernels_goes_on_to_the_same_bits(
         return {name: value.detach().clone() for name, value in trainable_parameters(base.model).items()}
 
     whole = trained(tmp_path / "whole", None)
-    assert "learn_backward" in kernels
+    assert "layer_backward" in kernels
     parts = trained(tmp_path / "parts", 2, 4, None)
     assert [name for name, one in parts.items() if not torch.equal(one, whole[name])] == []
     before = trainable_parameters(base_of("llama", rank).model)

@@ -62,7 +62,10 @@ def test_compilers_make_the_same(cache: Path, compiler: str, monkeypatch: pytest
 
 
 @needs_compiler
-@pytest.mark.parametrize("flags", ["", " -mno-avx512f", " -mno-avx"])
+@pytest.mark.parametrize(
+    "flags",
+    ["", *(pytest.param(f" -mno-{lacking}", marks=pytest.mark.other_processor) for lacking in ("avx512f", "avx"))],
+)
 def test_silu_and_its_gradients_hold_over_all_numbers(cache: Path, flags: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """On every kind of processor: of a large negative number 0 like torch's, of minus infinity 0 as well, its limit."""
     if flags and os.uname().machine != "x86_64":

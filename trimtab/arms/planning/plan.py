@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from trimtab.arms.artifacts import Allowance
 from trimtab.arms.recipe import evaluations
@@ -87,13 +86,6 @@ class ArmPlan:
     problem: str | None = None
     timed: bool = True
     note: str | None = None
-
-    @staticmethod
-    def unshaped(plain: Mapping[str, Any]) -> dict[str, Any]:
-        """Read a plan of an earlier version, without its dev evaluations, which were outside the stages: the allowance
-        was decided with them.
-        """
-        return {name: value for name, value in plain.items() if name != "dev_seconds"}
 
     def with_test_share(self, share: float) -> ArmPlan:
         """Return the arm with a share of the test questions."""

@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 
 from trimtab.arms.calibration import plan_calibration
-from trimtab.arms.contexts import Context, PromptBuilder, context_for
+from trimtab.arms.contexts import Context, PromptBuilder, context_for, has_fixed_shots
 from trimtab.arms.dev_eval import dev_question_limit, imitates_labels
 from trimtab.arms.extract import planned_extract
 from trimtab.arms.learning_curve import curve_seconds
@@ -38,7 +38,7 @@ from trimtab.arms.session import BATCH_ITEMS, Session
 from trimtab.arms.teacher import TeacherCost, predict_teacher_cost
 from trimtab.arms.trainer import prepare_base
 from trimtab.base.errors import MissingError, TrimtabError
-from trimtab.base.grammar import DISTILL, HEAD, PREFERENCES, REWARD, REWARDED, imitates_teacher, is_trained
+from trimtab.base.grammar import DISTILL, HEAD, PARTS, PREFERENCES, REWARD, REWARDED, imitates_teacher, is_trained
 from trimtab.base.machine import MemoryPeak, release_memory
 from trimtab.base.progress import Progress
 from trimtab.base.records import Arm, Example, Generation, Prompt
@@ -152,9 +152,9 @@ class _Profiler:
         recipe = recipe_for(session, arm, 0, by_need=session.task.study.effort in SEARCH_SPACES)
         prepare_base(session, recipe)
         each, speed, timed = self._training_rate(recipe, context, rate)
-        canaries = session.task.data.canaries
+        memorisation_canaries = session.task.data.canaries
         tokens = dict.fromkeys(arm.stages, each * len(splits["train"])) | {
-            "sft": each * (len(splits["train"]) + canaries)
+            "sft": each * (len(splits["train"]) + memorisation_canaries)
         }
         if any(stage.name == "docs" for stage in recipe.stages):
             rows = document_rows(session.workspace.documents, session.encoder, folder=session.workspace.folder)
@@ -376,7 +376,7 @@ class _Profiler:
         per token.
         """
         tokens = prompt_tokens(self.session, context)
-        own = tokens - (shot_tokens(self.session, context) if context.shot_kind == "few-shot" else 0.0)
+        own = tokens - (shot_tokens(self.session, context) if has_fixed_shots(context) else 0.0)
         more = max(0.0, own - known.tokens) * known.token
         memory = answering_memory(self.session, round(own), len(self.session.workspace.splits["test"]))
         return replace(
@@ -438,7 +438,7 @@ class _Profiler:
             return 0.0
         session = self.session
         texts = session.retriever.texts_to_embed(context.words) if context.passages else []
-        if context.shot_kind == "nearest-shots":
+        if context.shot_kind and PARTS[context.shot_kind].embeds:
             texts = [*texts, *(row.input for row in session.workspace.splits["train"])]
         if not texts:
             return 0.0

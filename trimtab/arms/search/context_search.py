@@ -11,11 +11,11 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from trimtab.arms.contexts import Context, context_for
+from trimtab.arms.contexts import Context, context_for, has_fixed_shots
 from trimtab.arms.search.instructions import instruction_variants
 from trimtab.arms.session import Session
 from trimtab.base.config import Effort
-from trimtab.base.files import append_line, read_json_lines
+from trimtab.base.files import append_own, read_own_lines
 from trimtab.base.grammar import PARTS, SENTENCE, is_trained, method_of
 from trimtab.base.records import Arm, Example
 from trimtab.base.results import OWN_INSTRUCTION, ArmEffort, Stopped, Trial
@@ -118,9 +118,7 @@ def rounds(session: Session, arm: Arm, context: Context, space: SearchSpace) -> 
         found.append(lambda now: ("instruction", (now, *(replace(now, instruction=text) for text in texts))))
     for part in (PARTS[name] for name in arm.parts):
         if part.tried and part.setting not in arm.settings:
-            found.append(
-                number_options(part.setting, part.tried, space.draws if context.shot_kind == "few-shot" else 1)
-            )
+            found.append(number_options(part.setting, part.tried, space.draws if has_fixed_shots(context) else 1))
     found += retrieval_variants(session, context)
     if context.passages and context.shots:
         found.append(lambda now: ("shot_passages", (now, replace(now, shot_passages=1))))
@@ -164,7 +162,7 @@ class ContextScores:
         self._file, self._ask = file, ask
         self._scores: dict[Context, dict[str, float]] = {}
         self._seconds: dict[Context, float] = {}
-        for line in read_json_lines(file, "context", "scores", "seconds") if file else ():
+        for line in read_own_lines(file, "context", "scores", "seconds") if file else ():
             self._add(Context(**line["context"]), line["scores"], line["seconds"])
 
     def _add(self, context: Context, scores: Mapping[str, float], seconds: float) -> None:
@@ -179,7 +177,7 @@ class ContextScores:
             scores, seconds = self._ask(context, new)
             self._add(context, scores, seconds)
             if self._file:
-                append_line(self._file, {"context": asdict(context), "scores": dict(scores), "seconds": seconds})
+                append_own(self._file, {"context": asdict(context), "scores": dict(scores), "seconds": seconds})
         return [self._scores[context][row.id] for row in rows]
 
     def known(self, context: Context) -> Mapping[str, float]:

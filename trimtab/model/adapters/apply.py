@@ -22,8 +22,8 @@ from trimtab.base.sanitize import one_line, visible
 from trimtab.model import process_group
 from trimtab.model.adapters.base import AdapterInit, AdapterLayer, adapter_layers, unwrap, wrap
 from trimtab.model.adapters.lora import LoraLinear
-from trimtab.model.adapters.peft_format import EXTRA_FILES, attach_as_saved, extra_files, peft_config, peft_tensors
-from trimtab.model.adapters.registry import LAYER_METHODS, VIRTUAL_TOKEN_METHODS, WEIGHT_METHODS
+from trimtab.model.adapters.peft_format import all_extra_files, attach_as_saved, extra_files, peft_config, peft_tensors
+from trimtab.model.adapters.registry import WEIGHT_METHODS, layer_methods, virtual_token_methods
 from trimtab.model.adapters.saved_adapter import CONFIG_FILE
 from trimtab.model.architecture import CHOOSE_FAMILY, first_layers_alone
 from trimtab.model.attention import PackedSequences
@@ -46,14 +46,16 @@ def attach(
     it needs.
     """
     decoder_layers(base)
-    if method in VIRTUAL_TOKEN_METHODS:
-        add_virtual_tokens(base.model, VIRTUAL_TOKEN_METHODS[method], virtual_tokens or 1, seed)
+    virtual = virtual_token_methods().get(method)
+    if virtual is not None:
+        add_virtual_tokens(base.model, virtual, virtual_tokens or 1, seed)
     elif method in WEIGHT_METHODS:
         unfreeze(base, method, layers)
     else:
-        targets = _layers(base, LAYER_METHODS[method])
+        layer = layer_methods()[method]
+        targets = _layers(base, layer)
         init = AdapterInit(rank=rank or 1, generator=torch.Generator().manual_seed(seed), layers=targets)
-        wrap(base.model, targets, LAYER_METHODS[method].maker(init))
+        wrap(base.model, targets, layer.maker(init))
         _require_pass(base)
 
 
@@ -159,7 +161,7 @@ def save_adapter(base: Base, folder: Path) -> None:
             trained[name] = value
     if not process_group.is_main_process():
         return
-    for name in (TRAINED_FILE, ADAPTER_FILE, CONFIG_FILE, *EXTRA_FILES):
+    for name in (TRAINED_FILE, ADAPTER_FILE, CONFIG_FILE, *all_extra_files()):
         remove_partial(folder, f"{name}.*")
     if not has_adapter:
         write_tensors(trained, folder / TRAINED_FILE)

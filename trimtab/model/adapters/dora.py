@@ -62,7 +62,7 @@ class DoraLinear(AdapterLayer):
         return lambda _, layer: cls(layer, rank, alpha)
 
     def saved_for_backward(self, tokens: int) -> int:
-        """As for LoRA, plus every output before scaling."""
+        """Return what LoRA keeps for the backward pass, plus every output before scaling."""
         return low_rank_saved(self.base, tokens, len(self.lora_a)) + tokens * self.base.out_features
 
     def forward_adapted(self, input: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from trimtab.base.errors import InputError
 from trimtab.base.sanitize import visible
 from trimtab.model.adapters.base import AdapterLayer, adapter_layers, wrap
-from trimtab.model.adapters.registry import LAYER_METHODS, VIRTUAL_TOKEN_METHODS
+from trimtab.model.adapters.registry import layer_methods, virtual_token_methods
 from trimtab.model.adapters.saved_adapter import CONFIG_FILE, PREFIX, SavedAdapter, abbreviated
 from trimtab.model.load import Base, linear_layers
 from trimtab.model.prompt_tuning import VirtualTokens, attach_virtual_tokens, virtual_tokens_of
@@ -25,7 +25,6 @@ _UNSUPPORTED_OPTIONS = (
     *("rank_pattern", "alpha_pattern", "fan_in_fan_out", "use_qalora", "lora_bias"),
     *("prefix_projection", "layers_to_transform", "modules_to_save"),
 )
-EXTRA_FILES = sorted({name for method in LAYER_METHODS.values() for name in method.saved_as.files})
 
 
 def peft_tensors(model: nn.Module) -> dict[str, Tensor]:
@@ -60,6 +59,11 @@ def extra_files(base: Base) -> Mapping[str, Mapping[str, Any]]:
     return first.saved_as.files if first is not None else {}
 
 
+def all_extra_files() -> list[str]:
+    """Return the files that any method puts into a folder beside PEFT's own."""
+    return sorted({name for method in layer_methods().values() for name in method.saved_as.files})
+
+
 def attach_as_saved(base: Base, config: Mapping[str, Any], tensors: Mapping[str, Tensor], folder: Path) -> None:
     """Attach the adapter that a configuration describes, if the tensors have its sizes; their values are not loaded
     yet.
@@ -68,8 +72,8 @@ def attach_as_saved(base: Base, config: Mapping[str, Any], tensors: Mapping[str,
     """
     saved = SavedAdapter(config=config, tensors=tensors, folder=folder, device=base.device)
     kind = config.get("peft_type")
-    methods = [method for method in LAYER_METHODS.values() if method.saved_as.peft_type == kind]
-    virtual = next((method for method in VIRTUAL_TOKEN_METHODS.values() if kind == method.PEFT_TYPE), None)
+    methods = [method for method in layer_methods().values() if method.saved_as.peft_type == kind]
+    virtual = next((method for method in virtual_token_methods().values() if kind == method.PEFT_TYPE), None)
     _refuse_unsupported(saved, methods, known=bool(methods) or virtual is not None)
     if virtual is not None:
         _attach_virtual_tokens(base, virtual, saved)

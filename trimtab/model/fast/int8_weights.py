@@ -21,7 +21,7 @@ from trimtab.model.kernels.torch_private import int8_matmul, works
 from trimtab.model.load import Base
 
 # Rows up to which the product with whole numbers is faster than the usual one, and than one by weights laid out
-# (`benchmarks/products.py`).
+# (docs/log.md, 2026-11-26, weights of 8 bits).
 FEW, FEWER = 8, 2
 LARGEST = 127
 LEAST_SCALE = 1e-12  # of a row of zeros

@@ -13,7 +13,7 @@ from weakref import WeakValueDictionary
 import torch
 from torch import Tensor, nn
 
-from trimtab.base.cgroups import memory_use
+from trimtab.base.machine import memory_use
 from trimtab.model.adapters.apply import merged
 from trimtab.model.fast.inference_layers import (
     Projection,

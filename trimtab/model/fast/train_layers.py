@@ -32,7 +32,7 @@ class _LinearStruct(ctypes.Structure):
 
 
 class _LayerStruct(ctypes.Structure):
-    """The struct `learner` of `kernels/learning.c`."""
+    """The struct `train_layer` of `kernels/train_layer.c`."""
 
     _fields_ = (
         *((name, ctypes.c_void_p) for name in ("norm", "between", "grad_norm", "grad_between")),
@@ -105,7 +105,7 @@ def _is_supported(layer: Any, linears: list[Any]) -> bool:
     sizes = plain[0].in_features % PAIR, plain[-1].in_features % PAIR, layer.self_attn.head_dim % BLOCK
     return (
         not any(sizes)
-        and supports("learn", *weights, *biases)
+        and supports("layer_forward", *weights, *biases)
         and all(one.is_contiguous() for one in (*weights, *biases, *sides))
     )
 
@@ -116,7 +116,7 @@ def _norms(layer: Any) -> tuple[Any, Any]:
 
 def _fits(layer: Any, linears: list[Any], hidden_1NW: Tensor, layout: Any, angles: Any) -> bool:
     """Return True if kernels support the inputs of a pass."""
-    supported = isinstance(layout, PackedSequences) and supports("learn", hidden_1NW, *angles)
+    supported = isinstance(layout, PackedSequences) and supports("layer_forward", hidden_1NW, *angles)
     if not supported or not _is_supported(layer, linears) or angles[0].shape[-1] != layer.self_attn.head_dim:
         return False
     return attention_config(layer.self_attn).sees_all(layout.longest)
@@ -210,7 +210,7 @@ class _LayerFunction(torch.autograd.Function):
     def forward(ctx: Any, hidden_NW: Tensor, args: _KernelArgs, *parameters: Tensor) -> Tensor:  # noqa: ARG004
         tokens, out_NW = len(hidden_NW), hidden_NW.new_empty(args.output_count(hidden_NW), hidden_NW.shape[1])
         saved, log_sum_NH = hidden_NW.new_empty(args.saved_size(tokens)), torch.empty(tokens, args.heads)
-        call("learn", *args.call_args(hidden_NW), saved, log_sum_NH, out_NW)
+        call("layer_forward", *args.call_args(hidden_NW), saved, log_sum_NH, out_NW)
         ctx.save_for_backward(hidden_NW, saved, log_sum_NH)
         ctx.args = args
         return out_NW
@@ -224,7 +224,7 @@ class _LayerFunction(torch.autograd.Function):
             torch.empty(args.factor_size),
             [] if args.rank else args.allocate_grads(ctx.needs_input_grad[2:]),
         )
-        call("learn_backward", *args.call_args(hidden_NW), *saved, grads[0].contiguous(), sides, grad_NW)
+        call("layer_backward", *args.call_args(hidden_NW), *saved, grads[0].contiguous(), sides, grad_NW)
         if not args.rank:
             return grad_NW, None, *(one if one is None else one.to(hidden_NW.dtype) for one in weights)
         shapes = [one.shape for one in args.parameters]

@@ -47,8 +47,8 @@ _KERNELS = {
     "gated_backward": "ppppppn",
     "gather": "pnpnnnfnpp",
     "label_scores": "ppppnn",
-    "learn": "pppppppnnpnppp",
-    "learn_backward": "pppppppnnpnppppp",
+    "layer_backward": "pppppppnnpnppppp",
+    "layer_forward": "pppppppnnpnppp",
     "linear_bf16": "ppnpnnnp",
     "linear_fp32": "ppnpnnnp",
     "log_sums": "pnnp",
@@ -58,9 +58,9 @@ _KERNELS = {
     "pack_fp32": "pnnp",
     "product": "ppnpnpnpnnnnp",
     "rotate": "pnnpnnppnnnf",
+    "softmax": "pnnnfp",
+    "softmax_backward": "ppnn",
     "step_adam": "pppppnfffffff",
-    "weigh": "pnnnfp",
-    "weigh_backward": "ppnn",
 }
 _WIDE = {"linear_fp32", "pack_fp32"}  # kernels of float32; `attend_cached` is of both dtypes, all others of bfloat16
 _KINDS = {"p": ctypes.c_void_p, "n": ctypes.c_int64, "f": ctypes.c_float}

@@ -33,7 +33,7 @@ typedef struct {
 
 typedef struct {
   word *keys, *values, *key_rows;        // [D / 2, P], [D / 2, P] or [P / 2, D], [P / 2, D]
-  float *key_sums, *value_sums;          // [P, D], in the order of `lay_rows`
+  float *key_sums, *value_sums;          // [P, D], in the order of `pack_rows`
   word *queries, *grads;                 // [32, D / 2]
   word *query_rows, *grad_rows;          // [16, D]
   float *scores, *slopes;                // [32, C]
@@ -41,7 +41,7 @@ typedef struct {
   int64_t *places;                       // [sequences of the tree]
   span *spans;
   int64_t room;                          // places of the largest tree
-} desk;
+} workspace;
 
 INLINE int64_t padded(int64_t count) { return up_to(count, PAIR); }
 
@@ -57,7 +57,7 @@ static int64_t largest_tree(const job *j, int64_t *sequences) {
   return most;
 }
 
-static void set_up(desk *d, const job *j) {
+static void set_up(workspace *d, const job *j) {
   int64_t sequences, room = largest_tree(j, &sequences), size = j->size, block = PAIR;
   d->room = room;
   d->places = room_for(sequences, sizeof(int64_t));
@@ -79,27 +79,27 @@ static void set_up(desk *d, const job *j) {
   d->slope_rows = room_for(HALF * room, sizeof(word));
 }
 
-static void clear_up(desk *d) {
+static void clear_up(workspace *d) {
   void *all[] = {d->places, d->spans, d->keys, d->values, d->queries, d->scores, d->weights, d->key_rows, d->key_sums, d->value_sums,
                  d->grads, d->query_rows, d->grad_rows, d->slopes, d->weight_rows, d->slope_rows};
   for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
 }
 
-static void lay_as_columns(const desk *d, const job *j, int64_t tree, const bf16 *from, int64_t token, word *to) {
+static void pack_as_columns(const workspace *d, const job *j, int64_t tree, const bf16 *from, int64_t token, word *to) {
   for (int64_t one = j->roots[tree]; one < j->roots[tree + 1]; one++)
-    lay_columns(from + j->starts[one] * token, token, j->starts[one + 1] - j->starts[one], j->size,
+    pack_columns(from + j->starts[one] * token, token, j->starts[one + 1] - j->starts[one], j->size,
                 to + d->places[one - j->roots[tree]], d->room);
 }
 
-static void lay_as_rows(const desk *d, const job *j, int64_t tree, const bf16 *from, int64_t token, word *to) {
+static void pack_as_rows(const workspace *d, const job *j, int64_t tree, const bf16 *from, int64_t token, word *to) {
   for (int64_t one = j->roots[tree]; one < j->roots[tree + 1]; one++) {
     const int64_t place = d->places[one - j->roots[tree]], length = j->starts[one + 1] - j->starts[one];
     for (int64_t t = 0; t < length; t += PAIR)
-      lay_rows(from + (j->starts[one] + t) * token, token, length - t, j->size, to + (place + t) / 2 * j->size, j->size);
+      pack_rows(from + (j->starts[one] + t) * token, token, length - t, j->size, to + (place + t) / 2 * j->size, j->size);
   }
 }
 
-static void find_places(desk *d, const job *j, int64_t tree) {
+static void find_places(workspace *d, const job *j, int64_t tree) {
   int64_t place = 0;
   for (int64_t one = j->roots[tree]; one < j->roots[tree + 1]; one++) {
     d->places[one - j->roots[tree]] = place;
@@ -108,7 +108,7 @@ static void find_places(desk *d, const job *j, int64_t tree) {
 }
 
 // What queries of a sequence from `first` on see, up to the token before `end`: their own sequence first. Gives all columns.
-static int64_t find_spans(desk *d, const job *j, int64_t tree, int64_t sequence, int64_t first, int64_t end, int64_t *count) {
+static int64_t find_spans(workspace *d, const job *j, int64_t tree, int64_t sequence, int64_t first, int64_t end, int64_t *count) {
   int64_t columns = 0;
   *count = 0;
   for (int64_t one = sequence; one >= 0; one = j->parents[one]) {
@@ -127,7 +127,7 @@ INLINE void take(const bf16 *from, int64_t token, int64_t rows, int64_t size, wo
 }
 
 // Products of rows [32, D / 2], the first `rows` of them, with the columns of a tree.
-static void score(const desk *d, int64_t count, const word *left, int64_t rows, int64_t size, const word *columns, int64_t width,
+static void score(const workspace *d, int64_t count, const word *left, int64_t rows, int64_t size, const word *columns, int64_t width,
                   float scale, float *scores) {
   for (int64_t one = 0; one < count; one++) {
     const span seen = d->spans[one];
@@ -143,7 +143,7 @@ static void score(const desk *d, int64_t count, const word *left, int64_t rows, 
 }
 
 // Of weights [32, C / 2] and the rows of a tree the sums [rows, D], each row times its share.
-static void sum_up(const desk *d, int64_t count, const word *weights, const float *shares, int64_t rows, int64_t width,
+static void sum_up(const workspace *d, int64_t count, const word *weights, const float *shares, int64_t rows, int64_t width,
                    const word *right, int64_t size, bf16 *out, int64_t token) {
   for (int64_t i = 0; i < size; i += PAIR)
     for (int64_t r = 0; r < rows; r += LEFT) {
@@ -159,7 +159,7 @@ static void sum_up(const desk *d, int64_t count, const word *weights, const floa
 }
 
 // To each place that is seen, [P, D], the products of its column in rows [16, C] with rows [16, D].
-static void give(const desk *d, int64_t count, const word *columns, int64_t width, const word *rows, int64_t size, float *to) {
+static void give(const workspace *d, int64_t count, const word *columns, int64_t width, const word *rows, int64_t size, float *to) {
   for (int64_t one = 0; one < count; one++) {
     const span seen = d->spans[one];
     for (int64_t t = 0; t < seen.width; t += LEFT)
@@ -176,7 +176,7 @@ static void give(const desk *d, int64_t count, const word *columns, int64_t widt
 }
 
 // Scores of one query that it may not see.
-INLINE void hide(const desk *d, int64_t count, int64_t row, float *scores) {
+INLINE void hide(const workspace *d, int64_t count, int64_t row, float *scores) {
   for (int64_t one = 0; one < count; one++) {
     const span seen = d->spans[one];
     for (int64_t t = one ? seen.seen : seen.seen + row; t < seen.width; t++) scores[seen.column + t] = -INFINITY;
@@ -196,7 +196,7 @@ INLINE float weights_in_words(const float *scores, int64_t columns, word *weight
 }
 
 // Queries of a block, which starts at the place `where` of [N, H].
-static void attend_block(desk *d, const job *j, int64_t count, int64_t columns, int64_t rows, int64_t where) {
+static void attend_block(workspace *d, const job *j, int64_t count, int64_t columns, int64_t rows, int64_t where) {
   const int64_t heads = j->shared * j->groups;
   float shares[PAIR];
   score(d, count, d->queries, rows, j->size, d->keys, columns, j->scale, d->scores);
@@ -222,7 +222,7 @@ INLINE float alike(const bf16 *one, const bf16 *other, int64_t size) {
 
 // Of scores and of what their weights would give, [32, C] each, the weights and the gradients of the scores, both as words of rows 16
 // apart, these also as words of columns 16 apart. sums [32]: logarithms of summed weights; means [32]: of each row of slopes, weighted.
-static void weigh_block(desk *d, int64_t columns, float scale, const float *sums, const float *means) {
+static void softmax_block(workspace *d, int64_t columns, float scale, const float *sums, const float *means) {
   for (int64_t r = 0; r < HALF; r++)
     for (int64_t t = 0; t < columns; t += PAIR) {
       floats weights[2][2], slopes[2][2];
@@ -242,12 +242,12 @@ static void weigh_block(desk *d, int64_t columns, float scale, const float *sums
 }
 
 // The weights of a block again, the gradients of its scores, and what both give to queries, keys and values.
-static void attend_block_backward(desk *d, const job *j, int64_t count, int64_t columns, int64_t rows, int64_t where) {
+static void attend_block_backward(workspace *d, const job *j, int64_t count, int64_t columns, int64_t rows, int64_t where) {
   const int64_t heads = j->shared * j->groups, size = j->size, token = heads * size;
   const bf16 *out = j->out + where * size, *grad = j->grad + where * size;
   float sums[PAIR], means[PAIR] = {}, whole[PAIR];
   take(grad, token, rows, size, d->grads);
-  lay_rows(grad, token, rows, size, d->grad_rows, size);
+  pack_rows(grad, token, rows, size, d->grad_rows, size);
   score(d, count, d->queries, rows, size, d->keys, columns, j->scale, d->scores);
   score(d, count, d->grads, rows, size, d->values, columns, 1.0f, d->slopes);
   memset(d->scores + rows * columns, 0, sizeof(float) * (PAIR - rows) * columns);
@@ -258,13 +258,13 @@ static void attend_block_backward(desk *d, const job *j, int64_t count, int64_t 
     sums[r] = j->log_sum[where + r * heads];
     means[r] = alike(out + r * token, grad + r * token, size);
   }
-  weigh_block(d, columns, j->scale, sums, means);
+  softmax_block(d, columns, j->scale, sums, means);
   sum_up(d, count, d->weights, whole, rows, columns, d->key_rows, size, j->grad_query + where * size, token);
   give(d, count, d->weight_rows, columns, d->grad_rows, size, d->value_sums);
   give(d, count, d->slope_rows, columns, d->query_rows, size, d->key_sums);
 }
 
-INLINE void put_back(const desk *d, const job *j, int64_t tree, const float *sums, bf16 *to, int64_t token) {
+INLINE void put_back(const workspace *d, const job *j, int64_t tree, const float *sums, bf16 *to, int64_t token) {
   for (int64_t one = j->roots[tree]; one < j->roots[tree + 1]; one++)
     for (int64_t t = j->starts[one]; t < j->starts[one + 1]; t++) {
       const float *own = sums + (d->places[one - j->roots[tree]] + t - j->starts[one]) * j->size;
@@ -274,18 +274,18 @@ INLINE void put_back(const desk *d, const job *j, int64_t tree, const float *sum
 }
 
 // All queries of a tree that share a key head.
-static void attend_tree(desk *d, const job *j, int64_t tree, int64_t own) {
+static void attend_tree(workspace *d, const job *j, int64_t tree, int64_t own) {
   const bf16 *key = j->key.numbers + own * j->key.head, *value = j->value.numbers + own * j->value.head;
   const int64_t size = j->size;
   find_places(d, j, tree);
-  lay_as_columns(d, j, tree, key, j->key.token, d->keys);
+  pack_as_columns(d, j, tree, key, j->key.token, d->keys);
   if (j->grad) {
-    lay_as_columns(d, j, tree, value, j->value.token, d->values);
-    lay_as_rows(d, j, tree, key, j->key.token, d->key_rows);
+    pack_as_columns(d, j, tree, value, j->value.token, d->values);
+    pack_as_rows(d, j, tree, key, j->key.token, d->key_rows);
     memset(d->key_sums, 0, sizeof(float) * d->room * size);
     memset(d->value_sums, 0, sizeof(float) * d->room * size);
   } else {
-    lay_as_rows(d, j, tree, value, j->value.token, d->values);
+    pack_as_rows(d, j, tree, value, j->value.token, d->values);
   }
   for (int64_t one = j->roots[tree]; one < j->roots[tree + 1]; one++)
     for (int64_t at = 0, length = j->starts[one + 1] - j->starts[one]; at < length; at += PAIR) {
@@ -296,7 +296,7 @@ static void attend_tree(desk *d, const job *j, int64_t tree, int64_t own) {
         const int64_t where = token * j->shared * j->groups + head;
         take(query, j->query.token, rows, size, d->queries);
         if (j->grad) {
-          lay_rows(query, j->query.token, rows, size, d->query_rows, size);
+          pack_rows(query, j->query.token, rows, size, d->query_rows, size);
           attend_block_backward(d, j, count, columns, rows, where);
         } else {
           attend_block(d, j, count, columns, rows, where);
@@ -319,7 +319,7 @@ void attend_causal(const bf16 *query, int64_t query_head, int64_t query_token, c
                  starts, parents, roots, trees, shared, groups, size, scale, out, log_sum, grad, grad_query, grad_key, grad_value};
 #pragma omp parallel
   {
-    desk d = {};
+    workspace d = {};
     set_up(&d, &j);
 #pragma omp for schedule(dynamic, 1)
     for (int64_t item = 0; item < trees * shared; item++) attend_tree(&d, &j, item / shared, item % shared);

@@ -13,7 +13,7 @@ typedef struct {
   const bf16 *panels, *bias;
 } linear;
 
-// As `model/fast/kernel_layers.py` has it. Bias and the norms of heads may be missing.
+// As `model/fast/inference_layers.py` has it. Bias and the norms of heads may be missing.
 typedef struct {
   const bf16 *norm, *between, *query_norm, *key_norm;
   linear in, out, gate, up, down;

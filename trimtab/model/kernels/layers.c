@@ -126,7 +126,7 @@ void rotate(const bf16 *from, int64_t from_head, int64_t from_token, bf16 *to, i
 
 // Scores [rows, T] become weights, in place: the softmax of each row times `scale`, and in log_sum [rows] the logarithm of what it
 // divides by. Of every `queries` rows the last sees all T places and each one before it one place less; of `queries` = 1 all see all.
-void weigh(bf16 *scores, int64_t rows, int64_t places, int64_t queries, float scale, float *log_sum) {
+void softmax(bf16 *scores, int64_t rows, int64_t places, int64_t queries, float scale, float *log_sum) {
   const int64_t padded = (places + PAIR - 1) / PAIR * PAIR;
 #pragma omp parallel
   {
@@ -170,7 +170,7 @@ INLINE pair load_some(const bf16 *from, int64_t count) {
 }
 
 // The gradient of scores [rows, T], in place of that of their weights, the softmax of these scores.
-void weigh_backward(const bf16 *weights, bf16 *grads, int64_t rows, int64_t places) {
+void softmax_backward(const bf16 *weights, bf16 *grads, int64_t rows, int64_t places) {
   const int64_t whole = places - places % PAIR, rest = places - whole;
 #pragma omp parallel for schedule(static)
   for (int64_t row = 0; row < rows; row++) {

@@ -86,20 +86,20 @@ def scaled_softmax(scores_KRT: Tensor, scale: float, queries: int = 1) -> tuple[
     """
     scores_KRT, places = scores_KRT.contiguous(), scores_KRT.shape[-1]
     log_sum_KR = torch.empty(scores_KRT.shape[:-1])
-    call("weigh", scores_KRT, log_sum_KR.numel(), places, queries, scale, log_sum_KR)
+    call("softmax", scores_KRT, log_sum_KR.numel(), places, queries, scale, log_sum_KR)
     return scores_KRT, log_sum_KR
 
 
 def softmax_backward(weights_KRT: Tensor, grads_KRT: Tensor) -> Tensor:
     """Return the gradient of a softmax's input from that of its output, which may be overwritten."""
-    if not supports("weigh_backward", weights_KRT, grads_KRT):
+    if not supports("softmax_backward", weights_KRT, grads_KRT):
         if works(softmax_gradient):
             return softmax_gradient(grads_KRT, weights_KRT)
         wide_KRT = weights_KRT.to(torch.promote_types(weights_KRT.dtype, torch.float32))
         wide_KRT = wide_KRT * (grads_KRT - (wide_KRT * grads_KRT).sum(-1, keepdim=True))
         return wide_KRT.to(weights_KRT.dtype)
     weights_KRT, grads_KRT, places = weights_KRT.contiguous(), grads_KRT.contiguous(), weights_KRT.shape[-1]
-    call("weigh_backward", weights_KRT, grads_KRT, weights_KRT.numel() // places, places)
+    call("softmax_backward", weights_KRT, grads_KRT, weights_KRT.numel() // places, places)
     return grads_KRT
 
 

@@ -12,11 +12,11 @@
 enum { MOST = 1024, CHUNK = 512 };  // words of a row up to which it is multiplied whole, and else at once: 64 kB of a panel
 
 // `count` words, from word `from` on, of 32 columns, the even columns before the odd.
-INLINE void lay_panel(const bf16 *weight, int64_t order, int64_t inputs, int64_t outputs, int64_t column, int64_t from,
+INLINE void pack_panel(const bf16 *weight, int64_t order, int64_t inputs, int64_t outputs, int64_t column, int64_t from,
                       int64_t count, word *panel) {
   if (order == UPRIGHT) {
     const bf16 *rows = weight + 2 * from * outputs + column;
-    for (int64_t k = 0; k < count; k++) lay_two(rows + 2 * k * outputs, rows + (2 * k + 1) * outputs, PAIR, panel + k * PAIR);
+    for (int64_t k = 0; k < count; k++) pack_two(rows + 2 * k * outputs, rows + (2 * k + 1) * outputs, PAIR, panel + k * PAIR);
     return;
   }
   for (int64_t k = 0; k < count; k += LANES)
@@ -76,9 +76,9 @@ void product(const bf16 *input, const bf16 *weight, int64_t order, const bf16 *l
       for (int64_t column = 0; column < outputs; column += PAIR) {
         for (int64_t s = 0; s < thin && !from; s++) {
           const bf16 *one = side + 2 * s * outputs + column;
-          lay_two(one, 2 * s + 1 < rank ? one + outputs : NULL, PAIR, sides + s * PAIR);
+          pack_two(one, 2 * s + 1 < rank ? one + outputs : NULL, PAIR, sides + s * PAIR);
         }
-        lay_panel(weight, order, inputs, outputs, column, from, count, panel);
+        pack_panel(weight, order, inputs, outputs, column, from, count, panel);
         // Each block asks for its part of the next panel: a line with each of its first words.
         const int64_t asks = blocks > LEFT ? (2 * count * LEFT + blocks - 1) / blocks : 0;
         const int64_t step = order == UPRIGHT ? outputs * sizeof(bf16) : asks ? 2 * PAIR : 0;
@@ -154,7 +154,7 @@ INLINE halves load_halves(const bf16 *from, int64_t there) {
 }
 
 // The words of two rows [S] in their order, 8 of them to each of the groups, which are `apart`; the second row may be missing.
-INLINE void lay_groups(const bf16 *one, const bf16 *other, int64_t rank, word *to, int64_t apart) {
+INLINE void pack_groups(const bf16 *one, const bf16 *other, int64_t rank, word *to, int64_t apart) {
   for (int64_t s = 0; s < rank; s += LANES) {
     const int64_t there = rank - s < LANES ? rank - s : LANES;
     halves first = load_halves(one + s, there), second = {};
@@ -190,7 +190,7 @@ void gather(const bf16 *left, int64_t stride, const bf16 *right, int64_t tokens,
   for (int64_t k = 0; k < count; k++) {
     const int64_t token = k / HALF * PAIR + k % HALF;
     const bf16 *one = left + token * stride;
-    if (token < tokens) lay_groups(one, token + HALF < tokens ? one + HALF * stride : NULL, rank, lefts + k * LEFT, apart);
+    if (token < tokens) pack_groups(one, token + HALF < tokens ? one + HALF * stride : NULL, rank, lefts + k * LEFT, apart);
   }
 #pragma omp parallel
   {
@@ -198,7 +198,7 @@ void gather(const bf16 *left, int64_t stride, const bf16 *right, int64_t tokens,
 #pragma omp for schedule(static)
     for (int64_t column = 0; column < inputs; column += PAIR) {
       for (int64_t token = 0; token < tokens; token += PAIR)
-        lay_rows(right + token * inputs + column, inputs, tokens - token, PAIR, strip + token / 2 * PAIR, PAIR);
+        pack_rows(right + token * inputs + column, inputs, tokens - token, PAIR, strip + token / 2 * PAIR, PAIR);
       for (int64_t s = 0; s < rank; s += LEFT) {
         floats sums[LEFT][2] = {};
         const word *own = lefts + s * count;

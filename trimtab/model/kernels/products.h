@@ -44,7 +44,7 @@ INLINE void multiply(int parts, floats sums[LEFT][2], const word *left, int64_t 
 }
 
 // Two rows [W] as words [W], of 32 columns first the even ones and then the odd, as `store` takes them; the second may be missing.
-INLINE void lay_two(const bf16 *one, const bf16 *other, int64_t width, word *to) {
+INLINE void pack_two(const bf16 *one, const bf16 *other, int64_t width, word *to) {
   for (int64_t i = 0; i < width; i += PAIR) {
     words first = load_words((const word *)(one + i)), second = {};
     if (other) second = load_words((const word *)(other + i));
@@ -54,16 +54,16 @@ INLINE void lay_two(const bf16 *one, const bf16 *other, int64_t width, word *to)
 }
 
 // Words [16, W] of 32 rows [32, W], `stride` apart: each row with the one 16 behind it. `rows` are there, the others 0.
-INLINE void lay_rows(const bf16 *from, int64_t stride, int64_t rows, int64_t width, word *to, int64_t to_stride) {
+INLINE void pack_rows(const bf16 *from, int64_t stride, int64_t rows, int64_t width, word *to, int64_t to_stride) {
   for (int64_t row = 0; row < HALF; row++) {
     if (row >= rows) memset(to + row * to_stride, 0, sizeof(word) * width);
-    else lay_two(from + row * stride, row + HALF < rows ? from + (row + HALF) * stride : NULL, width, to + row * to_stride);
+    else pack_two(from + row * stride, row + HALF < rows ? from + (row + HALF) * stride : NULL, width, to + row * to_stride);
   }
 }
 
 // Words of one row after the other become columns: from [rows, W], `stride` numbers apart, to [W / 2, columns] of 32 bits each, W a
 // multiple of 32. Rows up to the next multiple of 32 become 0.
-INLINE void lay_columns(const bf16 *from, int64_t stride, int64_t rows, int64_t width, word *to, int64_t columns) {
+INLINE void pack_columns(const bf16 *from, int64_t stride, int64_t rows, int64_t width, word *to, int64_t columns) {
   for (int64_t row = 0; row < up_to(rows, PAIR); row += LANES)
     for (int64_t i = 0; i < width / 2; i += LANES) {
       words block[LANES] = {};

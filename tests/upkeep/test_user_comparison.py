@@ -1,0 +1,115 @@
+"""Comparison by users: bounds that hold at every look, users and not answers as the unit, and a forecast that is
+kept."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from trimtab.upkeep.user_comparison import (
+    LEAST_USERS,
+    UserOutcome,
+    always_valid_lower_bound,
+    compare_users,
+    user_means,
+    user_variance,
+    users_needed,
+    variance_behind,
+)
+
+values = st.lists(st.floats(0, 1), min_size=LEAST_USERS, max_size=80).map(np.array)
+
+
+def drawn(random: np.random.Generator, users: int, mean: float) -> np.ndarray:
+    """Shares of right answers of users who judge one to five answers each, alike within a user."""
+    return (
+        random.binomial(counts := random.integers(1, 6, users), random.beta(3 * mean, 3 * (1 - mean), users)) / counts
+    )
+
+
+@given(values, values)
+def test_sides_exchanged_give_the_negative(candidate, production):
+    one, other = compare_users(candidate, production), compare_users(production, candidate)
+    assert one is not None
+    assert other is not None
+    assert one.low == pytest.approx(-other.high)
+    assert one.low <= one.difference <= one.high
+
+
+@given(values, values)
+def test_a_stricter_level_is_wider_and_more_users_are_narrower(candidate, production):
+    usual, strict = compare_users(candidate, production), compare_users(candidate, production, 0.01)
+    more = compare_users(np.tile(candidate, 4), np.tile(production, 4))
+    assert usual is not None
+    assert strict is not None
+    assert more is not None
+    assert strict.low <= usual.low
+    assert strict.high >= usual.high
+    assert more.high - more.low <= usual.high - usual.low
+
+
+def test_nothing_is_said_of_few_users():
+    few, many = np.ones(LEAST_USERS - 1), np.zeros(1_000)
+    assert compare_users(few, many) is None
+    assert compare_users(many, few) is None
+    assert always_valid_lower_bound(few) == 0.0
+
+
+def test_users_who_are_all_content_do_not_look_certain():
+    found = compare_users(np.ones(LEAST_USERS), np.ones(1_000))
+    assert found is not None
+    assert found.low < -0.05
+    assert user_variance(np.ones(LEAST_USERS)) > 0
+
+
+def test_a_user_counts_once():
+    many = [UserOutcome(user="a", version="1", right=0.0)] * 1_000
+    assert user_means([*many, UserOutcome(user="b", version="1", right=1.0)]) == {"a": 0.0, "b": 1.0}
+
+
+def test_of_two_versions_that_are_alike_none_is_said_to_differ_at_any_look():
+    """At most 5% each way over all looks; 200 canaries with 15 looks each, of a binomial that is at 5% at most 20."""
+    random = np.random.default_rng(0)
+    better = worse = 0
+    for _ in range(200):
+        candidate, production = drawn(random, 300, 0.8), drawn(random, 1_200, 0.8)
+        looks = [compare_users(candidate[:n], production[: 4 * n]) for n in range(20, 301, 20)]
+        better += any(one is not None and one.low > 0 for one in looks)
+        worse += any(one is not None and one.high < 0 for one in looks)
+    assert better <= 20
+    assert worse <= 20
+
+
+def test_the_forecast_is_kept():
+    """Of a true difference of -.2 at least 80% are shown by the users that were forecast; 200 canaries tell 70% from
+    80%."""
+    random = np.random.default_rng(0)
+    variance = variance_behind(0.8, user_variance(drawn(random, 20_000, 0.8)), 0.2)
+    needed = users_needed(0.2, variance, 0.25)
+    shown = 0
+    for _ in range(200):
+        found = compare_users(drawn(random, needed // 4, 0.6), drawn(random, needed - needed // 4, 0.8))
+        shown += found is not None and found.high < 0
+    assert shown >= 140
+
+
+@given(st.floats(0.01, 0.5), st.floats(0.01, 0.25), st.floats(0.02, 0.5))
+def test_smaller_effects_smaller_shares_and_greater_spread_need_more_users(effect, variance, share):
+    needed = users_needed(effect, variance, share)
+    assert needed * share >= LEAST_USERS - 1
+    assert users_needed(effect / 2, variance, share) >= needed
+    assert users_needed(effect, variance * 2, share) >= needed
+    assert users_needed(effect, variance, share / 2) >= needed
+
+
+@pytest.mark.parametrize(("effect", "variance", "share"), [(0, 0.1, 0.1), (0.1, 0, 0.1), (0.1, 0.1, 0), (0.1, 0.1, 1)])
+def test_what_cannot_be_forecast_is_refused(effect, variance, share):
+    with pytest.raises(ValueError, match="effect must lie"):
+        users_needed(effect, variance, share)
+
+
+def test_a_lower_bound_rises_to_the_mean():
+    slow = np.tile([1.0, 0.0, 0.0, 0.0], 400)
+    assert always_valid_lower_bound(slow[:80]) < always_valid_lower_bound(slow) < slow.mean()

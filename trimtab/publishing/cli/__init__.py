@@ -1,0 +1,1 @@
+"""The commands of publishing, one file a verb."""

@@ -1,0 +1,112 @@
+"""Records of a canary: a candidate version answers a share of the users until it is promoted, rolled back, or its days
+are over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from trimtab.base.show import Shown
+from trimtab.serving.releases import Canary
+
+CanaryOutcome = Literal["promoted", "rolled_back", "undecided"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserComparison:
+    """A comparison of the candidate's users with production's by the mean of one value each, such as the share of right
+    answers.
+
+    `candidate` and `production` are the two means. `low` and `high` bound their difference and hold at every look: each
+    is ever on the wrong side of the true difference with a probability of 5% at most (1% for failed answers).
+    """
+
+    candidate_users: int
+    production_users: int
+    candidate: float
+    production: float
+    low: float
+    high: float
+
+    @property
+    def difference(self) -> float:
+        """Return candidate less production."""
+        return self.candidate - self.production
+
+    @property
+    def figures(self) -> str:
+        """Return both shares, their difference and its bounds, in words."""
+        candidate = f"{self.candidate:.1%} of {self.candidate_users:,} users"
+        shares = f"{candidate} against {self.production:.1%} of {self.production_users:,}"
+        return f"{shares}, difference {self.difference:+.3f} [{self.low:+.3f}, {self.high:+.3f}]"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LatencyComparison:
+    """A comparison of both versions' latency: 95th percentiles in milliseconds, every user with the same weight, and
+    the candidate's limit.
+
+    `slow`: the share of the candidate's answers that take longer than the limit. `slow_low`: a lower bound of that
+    share, which holds at all looks together with a probability of 99%; above .05 the candidate's 95th percentile is
+    shown to be over the limit.
+    """
+
+    candidate_p95_ms: float
+    production_p95_ms: float
+    limit_ms: float
+    slow: float
+    slow_low: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CanaryEvidence:
+    """The evidence on a canary so far. A comparison is None with too few users. `days`: how long the canary has run.
+
+    `quality`: the share of answers that users or labellers call right; `errors`: the share that failed (HTTP 5xx),
+    by buckets of users.
+    """
+
+    days: float
+    quality: UserComparison | None
+    errors: UserComparison | None
+    latency: LatencyComparison | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CanaryTally:
+    """The counts of one server for a canary: all answers and failed answers, by bucket of users.
+
+    `days`: how long the canary had run when the server last looked, at the time `when`.
+    """
+
+    days: float
+    when: datetime
+    answers: Mapping[str, int]
+    failed: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class CanaryRecord(Shown):
+    """The outcome of a canary: when and why it ended, and the evidence."""
+
+    canary: Canary
+    outcome: CanaryOutcome
+    why: str
+    when: datetime
+    who: str
+    evidence: CanaryEvidence
+
+    @property
+    def passed(self) -> bool:
+        """Return True if the candidate was promoted."""
+        return self.outcome == "promoted"
+
+    @property
+    def headline(self) -> str:
+        """Return what happened, in one line."""
+        return (
+            f"canary {self.canary.number}: version {self.canary.candidate} {self.outcome.replace('_', ' ')}: {self.why}"
+        )

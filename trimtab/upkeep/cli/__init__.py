@@ -1,0 +1,1 @@
+"""The commands of upkeep, one file a verb."""

@@ -1,0 +1,182 @@
+"""Candidate gate: decides from both versions' answers to the same questions whether a candidate may replace
+production."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from statistics import median
+from typing import Literal
+
+from trimtab.base.records import Answer
+from trimtab.base.results import ArmResult
+from trimtab.base.task import Task
+from trimtab.measurement.figures import behind_curve, difference, score_estimate
+from trimtab.measurement.statistics import look_level
+from trimtab.upkeep.versions import Forgetting, GateLatency, GateRecord, GateTest
+
+MOST_FORGOTTEN = 0.1  # nats per token of general text, a tenth more perplexity, that a candidate may lose
+SLOWER = 1.5  # times production's median that a candidate's may be, where the task file states no limit
+BARELY = 20.0  # milliseconds more that nobody notices
+
+
+def candidate_gate(
+    candidate: Sequence[Answer],
+    production: Sequence[Answer],
+    *,
+    new: Collection[str],
+    outdated: Collection[str],
+    learnt: Collection[str],
+    task: Task,
+    old_look: int,
+    new_look: int,
+    forgetting: Forgetting | None,
+    latency: GateLatency | None,
+) -> GateRecord:
+    """Test whether a candidate is better on what is new and not worse on what is old, by the margin of the task.
+
+    `candidate`, `production`: answers to the same test questions. `new`: ids of those that came or changed since
+    production was measured. Two kinds of old questions are left out: `outdated`, whose right answer may have changed,
+    and `learnt`, which were rows to learn from when production was made (`trimtab test --fresh` draws such).
+    `old_look`, `new_look`: of how many studies of these questions this is the last; the tests' levels fall with them
+    (`look_level`).
+
+    It is passed where every claim is shown, which needs no correction (an intersection-union test); it is failed where
+    something is shown to be worse; else nothing is shown, and that is no pass.
+    """
+    old = {one.item_id for one in production} - {*new, *outdated, *learnt}
+    on_old = _test(candidate, production, old, task, "not worse", old_look)
+    on_new = _test(candidate, production, set(new), task, "better", new_look)
+    against = [
+        *_of_old(on_old, learnt, task),
+        *_of_new(on_new),
+        *_of_forgetting(forgetting),
+        *_of_latency(latency),
+    ]
+    passed: bool | None = True
+    if against:
+        passed = False if any(is_bad for is_bad, _ in against) else None
+    return GateRecord(
+        old_test=on_old,
+        new_test=on_new,
+        forgetting=forgetting,
+        latency=latency,
+        passed=passed,
+        reasons=tuple(reason for _, reason in against),
+    )
+
+
+def latency_held(
+    candidate: ArmResult, production: ArmResult, ours: Sequence[float], theirs: Sequence[float], task: Task
+) -> GateLatency | None:
+    """Hold a candidate's latency to the task file's limit at the 95th percentile, by its upper bound; without one hold
+    its median to production's: at most SLOWER times as long, or BARELY more. `ours` and `theirs`: seconds of questions
+    alone, asked of the two in turn. None where nothing was timed.
+    """
+    limit = task.target.latency_p95_ms
+    if limit is not None:
+        high = candidate.latency_p95_high_ms
+        return GateLatency(
+            percentile=95,
+            candidate=candidate.latency_p95_ms,
+            production=production.latency_p95_ms,
+            high=high,
+            limit=limit,
+            fits=None if high is None else high <= limit,
+        )
+    if not (ours and theirs):
+        return None
+    our_median, their_median = 1000 * median(ours), 1000 * median(theirs)
+    limit = max(SLOWER * their_median, their_median + BARELY)
+    return GateLatency(
+        percentile=50,
+        candidate=our_median,
+        production=their_median,
+        high=None,
+        limit=limit,
+        fits=our_median <= limit,
+    )
+
+
+def _test(
+    candidate: Sequence[Answer],
+    production: Sequence[Answer],
+    items: Collection[str],
+    task: Task,
+    claim: Literal["better", "not worse"],
+    look: int,
+) -> GateTest | None:
+    """Test a claim on some of the questions; None if there are none."""
+    ours, theirs = ([one for one in answers if one.item_id in items] for answers in (candidate, production))
+    if not ours:
+        return None
+    found, level = difference(ours, theirs, task), look_level(look)
+    p = behind_curve(ours, theirs, task)(0.0 if claim == "better" else task.target.margin)
+    return GateTest(
+        claim=claim,
+        questions=len({one.item_id for one in ours}),
+        candidate=score_estimate(ours, task).value,
+        production=score_estimate(theirs, task).value,
+        difference=found.difference,
+        low=found.low,
+        high=found.high,
+        p=p,
+        level=level,
+        look=look,
+        shown=p <= level,
+        shown_worse=behind_curve(theirs, ours, task)(0.0) <= level,
+    )
+
+
+# What speaks against a candidate: whether it is shown to be bad, or a good thing is not shown; and a sentence.
+Against = list[tuple[bool, str]]
+
+
+def _of_old(test: GateTest | None, learnt: Collection[str], task: Task) -> Against:
+    if test is not None:
+        return _of_test(test, "old", f"at most {task.target.margin:g} worse")
+    if learnt:
+        said = (
+            "no old test question is left that production was not made from; promote a version that trimtab study "
+            "made since"
+        )
+        return [(False, said)]
+    return []
+
+
+def _of_new(test: GateTest | None) -> Against:
+    if test is None:
+        return [(False, "no test question came or changed since production was measured")]
+    return _of_test(test, "new", "better")
+
+
+def _of_test(test: GateTest, which: str, wanted: str) -> Against:
+    gap = f"{test.difference:+.3f} [{test.low:+.3f}, {test.high:+.3f}] on {test.questions:,} {which} questions"
+    if test.shown_worse:
+        return [(True, f"the candidate is worse: {gap}")]
+    if test.shown:
+        return []
+    return [(False, f"it is not shown that the candidate is {wanted}: {gap}, tested at {test.level:.3g}")]
+
+
+def _of_forgetting(found: Forgetting | None) -> Against:
+    if found is None or found.high <= MOST_FORGOTTEN:
+        return []
+    gap = f"{found.difference:+.3f} [{found.low:+.3f}, {found.high:+.3f}] nats a token of general text"
+    if found.low > MOST_FORGOTTEN:
+        return [(True, f"the candidate has forgotten: {gap}, where {MOST_FORGOTTEN:g} are allowed")]
+    return [(False, f"it is not shown that the candidate has forgotten at most {MOST_FORGOTTEN:g}: {gap}")]
+
+
+def _of_latency(found: GateLatency | None) -> Against:
+    if found is None or found.fits:
+        return []
+    if found.percentile == 50:
+        took = (
+            f"a question takes {found.candidate or 0:,.0f} ms (median), and production takes "
+            f"{found.production or 0:,.0f}"
+        )
+        return [(True, f"{took}: {found.limit:,.0f} are allowed")]
+    limit = f"{found.limit:,.0f} ms at the 95th percentile"
+    if found.fits is None:
+        return [(False, f"the candidate was timed on too few questions to hold it to {limit}")]
+    return [(True, f"the candidate may take {found.high or 0:,.0f} ms where {limit} are allowed")]
