@@ -20,7 +20,7 @@ from study_tasks import CLASSIFY, LABELLED, folder_of, rows_of, write_task
 from typer.testing import CliRunner
 
 from trimtab.arms.session import open_session
-from trimtab.arms.traffic import traffic_of
+from trimtab.serving.traffic_store import traffic_of
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.codec import read_record
 from trimtab.base.errors import EXIT_DONE, EXIT_NO
