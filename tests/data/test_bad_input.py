@@ -43,7 +43,7 @@ REFUSED: list[tuple[str, str, bytes, int | None, str, str]] = [
         "cp1252",
     ),
     ("4 NUL byte", "a.jsonl", after_good('{"question": "a\0b"}'), 41, "NUL", "remove"),
-    ("8 truncated gzip", "a.jsonl.gz", packed(os.urandom(4000) + lines(*GOOD), -40), None, "cut off", "copy it again"),
+    ("8 gzip cut", "a.jsonl.gz", packed(os.urandom(4000) + lines(*GOOD), -40), None, "cut off", "copy it again"),
     ("8 damaged gzip", "a.jsonl.gz", packed(lines(*GOOD), -6) + b"wrong!", None, "damaged", "copy it again"),
     (
         "8 more behind gzip",

@@ -9,12 +9,14 @@ from html import unescape
 from importlib.resources import files
 from pathlib import Path
 
+import pyarrow
 import pyarrow.parquet as parquet
 import pytest
 from arm_files import put_probabilities, write_arm_file
 from markupsafe import Markup
 
 from trimtab.base.results import Classes, ClassRow
+from trimtab.measurement.evaluate import answers_schema
 from trimtab.reports.charts import chart_svg
 from trimtab.reports.components import ArmLabel, Curves, Grid, Listing, StyledText, TableSection
 from trimtab.reports.folder import read_study
@@ -136,7 +138,7 @@ def test_white_space_of_answers_is_their_own(make_study: Make, tmp_path: Path) -
         table = parquet.read_table(file).to_pylist()
         for row in table:
             row["answer"] = "  two\n  lines "
-        parquet.write_table(parquet.read_table(file).from_pylist(table), file)
+        parquet.write_table(pyarrow.Table.from_pylist(table, schema=answers_schema()), file)
     page = write_report(folder).read_text()
     said = re.findall(r'class="said">([^<]*)</div>', page)
     assert said
