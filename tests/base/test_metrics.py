@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import get_args
 from unittest.mock import patch
 
@@ -19,7 +20,9 @@ from trimtab.base.metrics import (
     register_metric,
     right_metric,
 )
-from trimtab.base.records import Kind
+from trimtab.base.records import Example, Kind, Message
+from trimtab.base.task import load_task
+from trimtab.measurement.evaluate import score_text
 from trimtab.measurement.metrics import score_one
 
 GRADED = Metric(name="graded", kinds=("answer", "generate"), score=lambda *_: 0.5, label="graded", meaning="a half")
@@ -72,6 +75,23 @@ def test_a_score_that_is_none_counts_as_nothing_and_one_out_of_range_is_refused(
     assert score_one("graded", "x", ["a"]) == 0.0
     with pytest.raises(InputError, match="the metric graded gave the score"):
         score_one("graded", "x", ["a", "b"])
+
+
+@pytest.mark.parametrize("kind", ["answer", "generate"])
+def test_a_metric_is_given_the_question_with_reference_and_answer(kind: Kind, tmp_path: Path) -> None:
+    given: list[tuple[str, str, str]] = []
+
+    def score(question: str, reference: str, answer: str) -> float:
+        given.append((question, reference, answer))
+        return 0.5
+
+    register_metric(replace(GRADED, score=score))
+    (tmp_path / "rows.jsonl").write_text('{"question": "q", "answer": "r"}\n')
+    file = tmp_path / "trimtab.toml"
+    file.write_text(f'[task]\nkind = "{kind}"\nmetric = "graded"\n[data]\nexamples = ["rows.jsonl"]\n')
+    row = Example(id="1", messages=(Message(role="user", content="q"),), references=("r",))
+    assert score_text(row, "a", load_task(file)) == 0.5
+    assert given == [("q", "r", "a")]
 
 
 @pytest.mark.parametrize("metric", [metric for metric in METRICS.values() if metric.score is not None])
