@@ -39,6 +39,7 @@ LONGEST = 40  # lines of an example, imports and blanks among them
 TABLES = (METRICS, METHODS, STAGES, PARTS, FILE_KINDS)  # what the examples add to
 # The only sentences in which a study of a graded metric may say "right".
 NOT_TOLD = ("does not say which are right", "not whether it is right", "no answer counts as right or wrong")
+NOT_WATCHED = "in a metric whose score is a share of right answers"
 
 
 def sections() -> dict[str, str]:
@@ -147,8 +148,10 @@ def claims(text: str) -> list[str]:
     """The sentences of a page or a screen that call something right or wrong."""
     plain = re.sub(r"<[^>]*>", " ", re.sub(r"<style>.*?</style>", "", text, flags=re.S))
     sentences = re.split(r"[.;:]\s", " ".join(plain.split()))
-    called = [sentence for sentence in sentences if re.search(r"\b(right|wrong|correct)", sentence, re.I)]
-    return [sentence for sentence in called if not any(words in sentence for words in NOT_TOLD)]
+    called = [
+        sentence for sentence in sentences if re.search(r"\b(right|wrong|wrongly|correct|correctly)\b", sentence, re.I)
+    ]
+    return [sentence for sentence in called if not any(words in sentence for words in (*NOT_TOLD, NOT_WATCHED))]
 
 
 def test_nothing_calls_an_answer_right_that_a_metric_of_the_page_grades(
@@ -172,12 +175,14 @@ def test_nothing_calls_an_answer_right_that_a_metric_of_the_page_grades(
     told |= {name: (files / "arms" / name / "arm.json").read_text() for name in ("extract", "prompt")}
     trimtab("export", "prompt", "--format", "bundle", "--out", "winner")
     told["card"] = Path("winner/README.md").read_text()
-    task.write_text(f"{task.read_text()}\n[target]\nquality = 0.2\n")
+    task.write_text(
+        f"{task.read_text()}\n[target]\nquality = 0.2\n[upkeep]\ndrift = {{ window = 40, alarm_free = 20 }}\n"
+    )
     told["with a target"] = trimtab("study", "--json")
     trimtab("registry", "register", "prompt")
     trimtab("registry", "promote", "1", "--why", "first")
     with traffic_of(load_task(task)) as traffic:
-        traffic.add([served_answer(number, arm="prompt", version="1") for number in range(10)])
+        traffic.add([served_answer(number, arm="prompt", version="1") for number in range(90)])
     told["drift"] = trimtab("drift")
 
     assert {name: found for name, text in told.items() if (found := claims(text))} == {}
@@ -188,7 +193,7 @@ def test_nothing_calls_an_answer_right_that_a_metric_of_the_page_grades(
         assert all(words in told[page] for words in NOT_TOLD)
     assert "letters_shared on test: " in told["card"]
     assert json.loads(told["study.json"])["metric"] == "letters_shared"
-    assert "The quality is not watched" in told["drift"], "labels are right or wrong, and the score is neither"
+    assert NOT_WATCHED in " ".join(told["drift"].split()), "labels are right or wrong, and the score is neither"
 
 
 def test_tables_and_files_that_the_pages_name_exist():
