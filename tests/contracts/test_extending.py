@@ -34,7 +34,7 @@ from trimtab.serving.traffic_store import traffic_of
 ROOT = Path(__file__).parents[2]
 ARCHITECTURE = ROOT / "docs" / "architecture"
 EXTENDING = ARCHITECTURE / "extending.md"
-KINDS = ["metric", "method", "training stage", "context", "data layout", "kind of file", "server route"]
+KINDS = ["metric", "method", "training stage", "context", "data layout", "kind of file", "server route", "command"]
 LONGEST = 40  # lines of an example, imports and blanks among them
 TABLES = (METRICS, METHODS, STAGES, PARTS, FILE_KINDS)  # what the examples add to
 # The only sentences in which a study of a graded metric may say "right".
@@ -97,7 +97,7 @@ def test_each_kind_has_one_example_of_fewer_lines_than_promised():
     assert all(len(example(kind).splitlines()) < LONGEST for kind in KINDS)
 
 
-@pytest.mark.parametrize("kind", ["metric", "data layout", "kind of file"])
+@pytest.mark.parametrize("kind", ["metric", "data layout", "kind of file", "command"])
 def test_an_example_on_data_runs(kind: str, tmp_path: Path) -> None:
     run(kind, folder=tmp_path)
 
