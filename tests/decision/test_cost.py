@@ -147,6 +147,7 @@ def test_an_endpoint_crosses_a_machine_that_stands_idle() -> None:
 def test_between_crossings_the_order_of_totals_holds(
     seconds: tuple[float, float], training: tuple[float, float], hosting: str
 ) -> None:
+    assume(seconds[0] == seconds[1] or abs(seconds[0] - seconds[1]) > 1e-9)  # else rounding decides where lines cross
     cost = CostTable.model_validate({**ALWAYS_ON.model_dump(), "hosting": hosting})
     a = replace(LORA, seconds_per_question=seconds[0], train_seconds=training[0])
     b = replace(LORA, seconds_per_question=seconds[1], train_seconds=training[1])
