@@ -82,4 +82,4 @@ def test_every_file_that_is_read_back_has_its_form_number(folder: Path) -> None:
         elif file.suffix == ".parquet":
             forms[file.name] = {int((pyarrow.parquet.read_schema(file).metadata or {}).get(b"trimtab_form", 0))}
     assert {"study.json", "openings.jsonl", "splits.parquet"} <= forms.keys()
-    assert forms == dict.fromkeys(forms, {FORM})
+    assert all(found == {FORM} for found in forms.values()), forms
