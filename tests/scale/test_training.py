@@ -3,7 +3,6 @@ is killed; what cannot go on ends in one line."""
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -20,6 +19,7 @@ from waiting import WAIT, until
 
 from trimtab.arms.store import read_run
 from trimtab.base.errors import InputError, TrimtabError
+from trimtab.base.files import read_own_lines
 from trimtab.base.task import load_task
 from trimtab.scale.cluster import Cluster
 from trimtab.scale.training import train_as_rank, train_on_cluster
@@ -71,7 +71,7 @@ def test_trained_on_two_machines_is_trained_by_one_process(
     assert one is not None
     assert other is not None
     assert one.depends == other.depends
-    lines = [json.loads(line) for line in (found.folder / "metrics.jsonl").read_text().splitlines()]
+    lines = list(read_own_lines(found.folder / "metrics.jsonl"))
     assert [event for event in told if event["stage"] != "data"] == lines  # each once
     assert [line["step"] for line in lines if "loss" in line] == list(range(1, found.steps + 1))
     assert not list((own.parent / ".trimtab").glob(".begun-*"))

@@ -25,8 +25,9 @@ from trimtab.arms.store import (
     write_arm,
     write_run,
 )
-from trimtab.base.codec import to_plain
+from trimtab.base.codec import write_record
 from trimtab.base.errors import InputError, MissingError
+from trimtab.base.files import write_own
 from trimtab.base.grammar import arm_from_name
 from trimtab.base.records import Arm, Encoded, Hit, Passage
 from trimtab.base.results import ArmRecord, ArmResult, Estimate, StudyResult, Usage, Verdict
@@ -308,7 +309,7 @@ def kept(tmp_path: Path) -> Path:
         comparisons=(),
         report="r",
     )
-    (study / "study.json").write_text(json.dumps(to_plain(result)))
+    write_record(study / "study.json", result)
     (home / "studies" / "20260103T000000Z-bbbbbb").mkdir()
     wide = Arm(name="wide", weights="lora", stages=("sft",), context="prompt", settings={"rank": 4})
     reading = EvalRecord(step=1, train_loss=1.0, dev_loss=1.0, dev_metric=0.5)
@@ -384,7 +385,7 @@ def test_the_precision_is_that_of_the_measurement_unless_the_task_says_one(kept:
     assert measured_precision(of_a_run, task) == "fp32"
     assert measured_precision(of_a_study, task) is None  # nothing was saved
     manifest = kept / ".trimtab" / "studies" / "20260101T000000Z-aaaaaa" / "manifest.json"
-    manifest.write_text('{"precision": "bf16"}')
+    write_own(manifest, {"precision": "bf16"})
     assert measured_precision(of_a_study, task) == "bf16"
     assert measured_precision(None, task) is None
     told = task.model_copy(update={"base": task.base.model_copy(update={"precision": "fp32"})})

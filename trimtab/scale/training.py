@@ -233,7 +233,9 @@ class _RunEvents:
             new, newline, _ = lines.read().rpartition(b"\n")
         self._read[file] = self._read.get(file, 0) + len(new + newline)
         for line in new.splitlines():
-            self._progress.relay(json.loads(line))
+            event = json.loads(line)
+            del event["form"]  # of the file; the study's own file gets it anew
+            self._progress.relay(event)
 
 
 def _run_of_rank_0(outcomes: Sequence[ProcessOutcome]) -> TrainedRun:
