@@ -13,11 +13,12 @@ from trimtab.base.records import Document, Section
 from trimtab.data.duplicates import normalise_text
 from trimtab.data.markdown import parse_markdown
 from trimtab.measurement.facts import PREPOSITIONS, read
+from trimtab.measurement.numerals import words
 from trimtab.measurement.stances import MEASURED
 from trimtab.measurement.tokens import TextToken
 from trimtab.publishing.pages import headed_passages
 from trimtab.publishing.records import SitePage
-from trimtab.publishing.site_pages import CrawledPages, Found, quoted
+from trimtab.publishing.site_pages import CrawledPages, Fact, quoted
 from trimtab.retrieval.chunk import chunk_document
 
 _VERB = (
@@ -55,36 +56,15 @@ _ELSEWHERE = re.compile(
     re.I,
 )
 _NO_SUBJECT = frozenset(
-    [
-        "overview",
-        "introduction",
-        "details",
-        "notes",
-        "note",
-        "more",
-        "summary",
-        "background",
-        "example",
-        "examples",
-        "general",
-        "description",
-        "about",
-        "conclusion",
-        "faq",
-        "information",
-        "further",
-        "other",
-        "miscellaneous",
-        "home",
-        "welcome",
-        "next",
-        "continued",
-    ]
+    words(
+        "overview introduction details notes note more summary background example examples general description about "
+        "conclusion faq information further other miscellaneous home welcome next continued"
+    )
 )
 _LEADING = re.compile(r"^(?:[-*>#|\s]|\d+[.)]\s)+")
 
 
-def dangling_starts(pages: CrawledPages) -> Iterator[Found]:
+def dangling_starts(pages: CrawledPages) -> Iterator[Fact]:
     """Find passages that begin with a reference to what stands elsewhere.
 
     "As above", "the latter" and their kin point to another passage wherever they stand. A bare pronoun as the
@@ -147,7 +127,7 @@ _SOURCE = re.compile(
 )
 
 
-def claims_without_source(pages: CrawledPages) -> Iterator[Found]:
+def claims_without_source(pages: CrawledPages) -> Iterator[Fact]:
     """Find sentences that lean on studies, surveys or experts, or give a share of people, with neither a link nor a
     named source beside them."""
     for page in pages.listed:
@@ -237,94 +217,13 @@ def _cells(table: str) -> Iterator[str]:
 
 # Verbs that say only that a thing has a value: "costs 45 euros" and "the price is 45 euros" say it of the same thing.
 _SAYS_LITTLE = frozenset(
-    [
-        "is",
-        "are",
-        "was",
-        "were",
-        "be",
-        "been",
-        "has",
-        "have",
-        "had",
-        "will",
-        "can",
-        "do",
-        "does",
-        "did",
-        "it",
-        "its",
-        "he",
-        "she",
-        "they",
-        "we",
-        "you",
-        "i",
-        "this",
-        "that",
-        "these",
-        "those",
-        "there",
-        "their",
-        "our",
-        "your",
-        "his",
-        "her",
-        "and",
-        "or",
-        "but",
-        "so",
-        "as",
-        "also",
-        "now",
-        "then",
-        "only",
-        "just",
-        "still",
-        "currently",
-        "today",
-        "always",
-        "usually",
-        "cost",
-        "costs",
-        "pay",
-        "pays",
-        "priced",
-        "take",
-        "takes",
-        "took",
-        "get",
-        "gets",
-        "got",
-        "make",
-        "makes",
-        "made",
-        "measure",
-        "measures",
-        "contain",
-        "contains",
-        "hold",
-        "holds",
-        "held",
-        "count",
-        "counts",
-        "number",
-        "amount",
-        "up",
-        "down",
-        "from",
-        "to",
-        "until",
-        "till",
-        "with",
-        "without",
-        "than",
-        "more",
-        "less",
-        "about",
-        "total",
-        "altogether",
-    ]
+    words(
+        "is are was were be been has have had will can do does did it its he she they we you i this that these those "
+        "there their our your his her and or but so as also now then only just still currently today always usually "
+        "cost costs pay pays priced take takes took get gets got make makes made measure measures contain contains "
+        "hold holds held count counts number amount up down from to until till with without than more less about "
+        "total altogether"
+    )
 )
 _NOT_EXACT = re.compile(
     r"\b(?:about|around|approximately|approx|nearly|almost|roughly|some|circa|over|under|up to|more than"
@@ -332,33 +231,10 @@ _NOT_EXACT = re.compile(
     re.I,
 )
 _NUMBERED = frozenset(
-    [
-        "figure",
-        "fig",
-        "step",
-        "chapter",
-        "example",
-        "listing",
-        "exercise",
-        "question",
-        "part",
-        "table",
-        "section",
-        "page",
-        "line",
-        "item",
-        "release",
-        "note",
-        "version",
-        "level",
-        "lesson",
-        "unit",
-        "day",
-        "week",
-        "phase",
-        "option",
-        "method",
-    ]
+    words(
+        "figure fig step chapter example listing exercise question part table section page line item release note "
+        "version level lesson unit day week phase option method"
+    )
 )
 _CODE = re.compile(r"[`{}=<>]|\w\(\)|\w_\w")
 
@@ -374,7 +250,7 @@ class _Statement:
     url: str
 
 
-def contradictions(pages: CrawledPages) -> Iterator[Found]:
+def contradictions(pages: CrawledPages) -> Iterator[Fact]:
     """Find pairs of pages that state different values of the same thing: the same words around one number, date or
     time.
 

@@ -1,19 +1,19 @@
-"""The pages of a crawled site with the look-ups that checks share, and the type of a check."""
+"""The pages of a crawled site with the look-ups that checks share, and the type of what a check finds."""
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 
 from trimtab.data.duplicates import DuplicatePair, ellipsize, find_duplicates
-from trimtab.publishing.pages import moment_of
-from trimtab.publishing.records import ElementKind, Severity, Site, SitePage, SurfaceFinding
+from trimtab.publishing.pages import parse_time
+from trimtab.publishing.records import ElementKind, Site, SitePage
 
-Found = tuple[str, str, int | None]
+Fact = tuple[str, str, int | None]
 """One fact that a check finds: the page's address, the evidence as it stands there, the line or None."""
 
 MOST_EVIDENCE = 160  # characters
@@ -69,7 +69,7 @@ class CrawledPages:
         """Map the address of a page to the date of change that a sitemap gives: its place, as written, as a time."""
         found = {}
         for entry in self.site.entries:
-            page, when = self.page(entry.url), moment_of(entry.lastmod or "")
+            page, when = self.page(entry.url), parse_time(entry.lastmod or "")
             if page is not None and entry.lastmod is not None and when is not None:
                 found[page.url] = ("sitemap", entry.lastmod, when)
         return found
@@ -102,24 +102,6 @@ class CrawledPages:
         return plain_address(one) == plain_address(other) or (
             left is not None and right is not None and left.url == right.url
         )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Check:
-    """A check. `says`: in one sentence what it finds; `remedy`: what to do about it."""
-
-    name: str
-    severity: Severity
-    says: str
-    remedy: str
-    find: Callable[[CrawledPages], Iterator[Found]]
-
-    def findings(self, pages: CrawledPages) -> Iterator[SurfaceFinding]:
-        """Run the check on a site."""
-        for page, evidence, line in self.find(pages):
-            yield SurfaceFinding(
-                page=page, check=self.name, severity=self.severity, evidence=evidence, remedy=self.remedy, line=line
-            )
 
 
 def line_of(page: SitePage, kind: ElementKind) -> int | None:

@@ -9,15 +9,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from trimtab.data.duplicates import normalise_text
-from trimtab.publishing.pages import byline_of, dates_in, moment_of, name_of, types_of
+from trimtab.publishing.pages import byline_of, dates_in, name_of, parse_time, types_of
 from trimtab.publishing.records import SitePage
-from trimtab.publishing.site_pages import CrawledPages, Found, line_of, quoted
+from trimtab.publishing.site_pages import CrawledPages, Fact, line_of, quoted
 
 _NUMBER = re.compile(r"\d[\d.,'\u2019\u00a0\u202f ]*\d|\d")
 _MOST_OBJECTS = 2000  # of one page, those within others counted
 
 
-def broken(pages: CrawledPages) -> Iterator[Found]:
+def broken(pages: CrawledPages) -> Iterator[Fact]:
     """Find JSON-LD that is no JSON or no object."""
     for page in pages.read:
         for block in page.broken_json_ld:
@@ -27,7 +27,7 @@ def broken(pages: CrawledPages) -> Iterator[Found]:
             yield page.url, quoted(block), line
 
 
-def invalid(pages: CrawledPages) -> Iterator[Found]:
+def invalid(pages: CrawledPages) -> Iterator[Fact]:
     """Find objects without a property that their type needs, or with a value of the wrong kind."""
     for page in pages.read:
         for item in _objects(page):
@@ -42,7 +42,7 @@ def invalid(pages: CrawledPages) -> Iterator[Found]:
                 yield page.url, f"an object without @type: {quoted(', '.join(one))}", _line(page)
 
 
-def disagreeing(pages: CrawledPages) -> Iterator[Found]:
+def disagreeing(pages: CrawledPages) -> Iterator[Fact]:
     """Find what JSON-LD says and the visible text does not."""
     for page in pages.read:
         shown = f" {normalise_text(f'{page.title} {page.visible}')} "
@@ -92,7 +92,7 @@ def _price_differences(page: SitePage, item: Mapping[str, Any]) -> Iterator[str]
 
 
 def _date_differences(page: SitePage, item: Mapping[str, Any]) -> Iterator[str]:
-    start = moment_of(item["startDate"]) if isinstance(item.get("startDate"), str) else None
+    start = parse_time(item["startDate"]) if isinstance(item.get("startDate"), str) else None
     days = {found.date() for found in dates_in(page.visible)}
     if start is not None and days and start.date() not in days:
         yield f"startDate {item['startDate']}, and the page names {', '.join(sorted(map(str, days))[:3])}"
@@ -175,7 +175,9 @@ def _is_text(value: Any) -> bool:
 
 
 def _is_date(value: Any) -> bool:
-    return isinstance(value, str) and bool(re.match(r"\d{4}-\d\d(-\d\d)?(T|$)", value)) and moment_of(value) is not None
+    return (
+        isinstance(value, str) and bool(re.match(r"\d{4}-\d\d(-\d\d)?(T|$)", value)) and parse_time(value) is not None
+    )
 
 
 def _is_price(value: Any) -> bool:
