@@ -116,6 +116,12 @@ SLOW_ROOMS = {"arms", "e2e", "inference", "model", "serving", "studies", "traini
 TINY_MODELS = {"tiny_model_folder", "tiny_embedding_folder"}
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """What `make test-fast` runs nothing of need not be imported."""
+    in_tests = collection_path.parent == Path(__file__).parent
+    return (in_tests and collection_path.name in SLOW_ROOMS and "not slow" in config.option.markexpr) or None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark as slow what needs a model."""
     for item in items:

@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from trimtab.base.lazy import lazy_names
+from trimtab.base.version import __version__ as __version__
 
 if TYPE_CHECKING:  # public names; plugins add theirs (`base/plugins.py`)
     from trimtab.base.config import ApiTable as ApiTable
@@ -45,7 +46,6 @@ os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "128")
 os.environ.setdefault("LRU_CACHE_CAPACITY", "128")  # torch's own over the same products
 
-__version__ = "0.2.0"
 _core_name, _, __all__ = lazy_names(__name__, __file__)
 
 

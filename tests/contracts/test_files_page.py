@@ -7,12 +7,14 @@ import json
 import re
 from pathlib import Path
 
+import pyarrow.parquet
 import pytest
 from patience import no_patience, timed_once
 from study_tasks import QUICK, folder_of, write_task
 
 from trimtab import study
 from trimtab.base import errors
+from trimtab.base.files import FORM
 from trimtab.measurement.evaluate import answers_schema
 
 __all__ = ["no_patience", "timed_once"]
@@ -66,3 +68,18 @@ def test_the_keys_of_manifest_and_events_are_on_the_page(folder: Path) -> None:
 def test_the_exit_codes_are_those_of_the_table() -> None:
     codes = {value for name, value in vars(errors).items() if name.startswith("EXIT_")}
     assert {int(code) for code in re.findall(r"^\| (\d) \|", SECTIONS["Exit codes"], re.M)} == codes
+
+
+def test_every_file_that_is_read_back_has_its_form_number(folder: Path) -> None:
+    """An index has it in its name, a checkpoint beside its state; an adapter's files are of other programs."""
+    home, forms = folder.parents[1], dict[str, set[object]]()
+    others = {"refused.jsonl", "adapter_config.json", "config.json", "state.json"}
+    for file in (path for path in home.rglob("*") if path.is_file() and path.name not in others):
+        if file.suffix == ".json" and "index" not in file.parent.name:
+            forms[file.name] = {json.loads(file.read_text()).get("form")}
+        elif file.suffix == ".jsonl":
+            forms[file.name] = {json.loads(line).get("form") for line in file.read_text().splitlines()}
+        elif file.suffix == ".parquet":
+            forms[file.name] = {int((pyarrow.parquet.read_schema(file).metadata or {}).get(b"trimtab_form", 0))}
+    assert {"study.json", "openings.jsonl", "splits.parquet"} <= forms.keys()
+    assert all(numbers == {FORM} for numbers in forms.values()), forms

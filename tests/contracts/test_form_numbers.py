@@ -113,6 +113,7 @@ def test_files_of_another_form_are_refused_in_one_line(tmp_path: Path, form: int
 @pytest.fixture
 def openers(tmp_path: Path) -> dict[str, tuple[str, Callable[[], Closing]]]:
     """The table that keeps the form number of each kind of database, and what opens it at `tmp_path / "db"`."""
+    (tmp_path / "rows.jsonl").write_text('{"input": "a", "output": "b"}\n')
     (tmp_path / "trimtab.toml").write_text('[task]\nkind = "answer"\n[data]\nexamples = ["rows.jsonl"]\n')
     task, file = load_task(tmp_path), tmp_path / "db"
     return {

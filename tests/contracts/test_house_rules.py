@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 import trimtab
+from trimtab.base.grammar import PARTS
+from trimtab.base.metrics import METRICS
 
 PACKAGE = Path(trimtab.__file__).parent
 FILES = sorted(path for path in PACKAGE.rglob("*.py") if "demos" not in path.relative_to(PACKAGE).parts)
@@ -105,3 +107,39 @@ def test_every_claim_of_the_security_page_names_a_test_that_is_there():
         named = re.findall(r"`(?:tests/)?(?:\w+/)*(test_\w+\.py)`", claim)
         assert named or "(the same " in claim, claim
         assert set(named) <= files, claim
+
+
+# Text that is a metric's name and means something else, by file: a figure of training, a word that is looked for, keys
+# of the task file, what a program is called.
+OTHER_MEANINGS = {
+    "training/classification.py": {"accuracy"},
+    "publishing/citable.py": {"contains"},
+    "upkeep/refresh.py": {"scorer"},
+    "measurement/scorer.py": {"scorer"},
+}
+
+
+def names_of_metrics(path: Path) -> set[str]:
+    """The metrics that a file names in its code; docstrings are no code."""
+    texts = {
+        node.value for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Constant)
+    }
+    return {text for text in texts if isinstance(text, str)} & METRICS.keys()
+
+
+def test_no_file_but_that_of_their_records_names_a_metric():
+    named = {path.relative_to(PACKAGE).as_posix(): names_of_metrics(path) for path in FILES}
+    assert named.pop("base/metrics.py") == METRICS.keys(), "what follows can fail"
+    assert {file: names for file, names in named.items() if names - OTHER_MEANINGS.get(file, set())} == {}
+
+
+def test_no_file_but_that_of_their_records_compares_with_the_name_of_a_way_to_choose_shots():
+    choosers = {name for name, part in PARTS.items() if part.setting == "shots"}
+    compared = [
+        path.relative_to(PACKAGE).as_posix()
+        for path in FILES
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Compare)
+        and {side.value for side in (node.left, *node.comparators) if isinstance(side, ast.Constant)} & choosers
+    ]
+    assert compared == []

@@ -123,8 +123,8 @@ def test_a_script_beside_the_clone_imports_an_editable_install(tmp_path: Path):
     """There the clone's folder is found first, as a namespace package without anything in it."""
     pytest.importorskip("setuptools", minversion="77")
     clone, site = tmp_path / "trimtab", tmp_path / "site"
-    package = ("trimtab/__init__.py", "trimtab/py.typed", "trimtab/base/__init__.py", "trimtab/base/lazy.py")
-    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE", *package):
+    package = ("__init__.py", "py.typed", "base/__init__.py", "base/lazy.py", "base/version.py")
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE", *(f"trimtab/{file}" for file in package)):
         (clone / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(ROOT / name, clone / name)
     site.mkdir()

@@ -12,8 +12,9 @@ from made_pages import article, site
 from typer.testing import CliRunner
 
 import trimtab.demos
-from trimtab.base.codec import to_plain
+from trimtab.base.codec import write_record
 from trimtab.base.errors import InputError
+from trimtab.base.files import write_own
 from trimtab.cli.main import app
 from trimtab.publishing.audit import changes, read_audit, surface_audit
 from trimtab.publishing.checks import CHECKS, language_of, missing_share
@@ -55,7 +56,7 @@ def test_every_finding_has_evidence_and_says_what_to_do(audit: SurfaceAudit) -> 
 
 def test_an_audit_is_read_back_from_its_json_and_nothing_has_changed(audit: SurfaceAudit, tmp_path: Path) -> None:
     file = tmp_path / "audit.json"
-    file.write_text(json.dumps(to_plain(audit)), encoding="utf-8")
+    write_record(file, audit)
     found = changes(read_audit(file), audit)
     assert (found.new, found.gone, found.agents) == ((), (), ())
 
@@ -69,7 +70,7 @@ def test_what_was_mended_is_gone_and_what_came_is_new(audit: SurfaceAudit) -> No
 
 def test_what_is_no_audit_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "other.json"
-    file.write_text('{"pages": 3}', encoding="utf-8")
+    write_own(file, {"pages": 3})
     with pytest.raises(InputError, match="is no audit of a site"):
         read_audit(file)
 

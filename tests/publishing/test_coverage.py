@@ -13,6 +13,7 @@ import pytest
 
 from trimtab.base.codec import from_plain, to_plain
 from trimtab.base.errors import InputError
+from trimtab.base.files import write_own
 from trimtab.base.records import Hit, Passage
 from trimtab.publishing.assistant import (
     CachingEncoder,
@@ -146,7 +147,7 @@ def test_a_result_survives_json_and_is_compared_with(covered: SurfaceCoverage, t
         {**one, "status": "absent"} if one["page"] == "shops.md" else one for one in plain["questions"][:-1]
     ]
     earlier = tmp_path / "earlier.json"
-    earlier.write_text(json.dumps(plain), encoding="utf-8")
+    write_own(earlier, plain)
     changes = {one.question: (one.before, one.after) for one in _since(covered, earlier).changes}
     opened = next(one for one in covered.questions if one.page == "shops.md")
     assert changes == {opened.question: ("absent", opened.status), ASKED[-1].text: (None, "absent")}

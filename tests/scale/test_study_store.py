@@ -10,6 +10,7 @@ import pytest
 from s3_server import bucket, s3
 
 from trimtab.base.errors import InputError, RemoteError
+from trimtab.base.files import FORM
 from trimtab.scale.study_store import ChangedError, StudyStore
 
 __all__ = ["bucket", "s3"]
@@ -126,7 +127,7 @@ def test_damage_and_foreign_lists_are_one_line_each(bucket: str, folder: Path, t
     with pytest.raises(RemoteError, match=rf"^{bucket}/study/job/\w+: is damaged: its content has another hash"):
         store.pull("study/job", tmp_path / "there")
     assert not (tmp_path / "there" / "a.txt").exists()
-    store.write_text("study/job/files.json", '{"files": {"../a.txt": "0"}, "number": 1}')
+    store.write_text("study/job/files.json", f'{{"form": {FORM}, "files": {{"../a.txt": "0"}}, "number": 1}}')
     with pytest.raises(InputError, match=r"names '\.\./a\.txt', which lies in no folder"):
         store.pull("study/job", tmp_path / "there")
     assert store.names("study") == ["job"]

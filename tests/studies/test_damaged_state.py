@@ -12,6 +12,7 @@ from trimtab.arms.store import find_saved, latest_winner
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.codec import read_record, write_record
 from trimtab.base.errors import InputError, MissingError
+from trimtab.base.files import FORM
 from trimtab.base.records import Calibration
 from trimtab.base.task import load_task, parse_arm
 from trimtab.studies.record import count_opening
@@ -20,7 +21,13 @@ from trimtab.studies.study import study
 from trimtab.studies.train import train
 
 TASK = '[task]\nname = "t"\nkind = "answer"\n[data]\nexamples = ["rows.jsonl"]\n[base]\nmodel = "no/such"\n'
-DAMAGED = {"cut": '{"arm": "lora", ', "list": "[]", "null": "null", "other": '{"x": 1}', "binary": b"\xff\xfe"}
+DAMAGED = {
+    "cut": '{"arm": "lora", ',
+    "list": "[]",
+    "null": "null",
+    "other": f'{{"form": {FORM}, "x": 1}}',
+    "binary": b"\xff\xfe",
+}
 ID = "20260101T000000Z-aaaaaa"
 
 

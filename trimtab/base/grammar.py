@@ -1,4 +1,4 @@
-"""Grammar of arm names such as `lora-docs+rag+few-shot`: the table of methods, the table of context parts, and their
+"""Grammar of arm names such as `lora-docs+rag+few-shot`: the tables of methods, stages and context parts, and their
 parser.
 """
 

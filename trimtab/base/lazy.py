@@ -18,7 +18,8 @@ def lazy_names(package: str, file: str) -> tuple[Callable[[str], Any], Callable[
     submodule would stand in its place.
     """
     imports = [node for node in ast.walk(ast.parse(Path(file).read_bytes())) if isinstance(node, ast.ImportFrom)]
-    homes = {alias.name: str(node.module) for node in imports for alias in node.names if alias.asname == alias.name}
+    aliases = [(alias, str(node.module)) for node in imports for alias in node.names]
+    homes = {alias.name: module for alias, module in aliases if alias.asname == alias.name != "__version__"}
     names = sorted(homes)
 
     def get(name: str) -> Any:

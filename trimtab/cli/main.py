@@ -18,7 +18,6 @@ from typing import Annotated, Any, TextIO
 
 import typer
 
-from trimtab import __version__
 from trimtab.base.errors import (
     EXIT_BAD_INPUT,
     EXIT_INTERRUPTED,
@@ -31,6 +30,7 @@ from trimtab.base.errors import (
 from trimtab.base.plugins import failed_plugins, plugins
 from trimtab.base.progress import STOP_SIGNALS, stop_asked
 from trimtab.base.sanitize import visible
+from trimtab.base.version import __version__
 from trimtab.cli import ask, audit, check, compare, demo, doctor, eval, export, init, pull, runs, study, test, train
 
 EPILOG = (

@@ -152,7 +152,7 @@ def score_text(example: Example, text: str, task: Task, metric: str = "") -> flo
     metric = metric or task.metric
     if task.task.kind == "answer":
         return score_answer(metric, text, example.references, example.input, task.task.unknown)
-    return score_one(metric, text, example.references)
+    return score_one(metric, text, example.references, example.input)
 
 
 def is_right(example: Example, text: str, score: float, task: Task) -> bool | None:

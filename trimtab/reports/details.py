@@ -1,4 +1,4 @@
-"""Sections behind the scores: slices, training curves, and the audit of the data."""
+"""Sections behind the scores: slices, training curves, what was memorised, and the audit of the data."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, Literal
 
+from trimtab.measurement.exposure import highest_by_chance
 from trimtab.reports.components import (
+    MEASURED,
     ArmLabel,
     Cell,
     Column,
@@ -17,6 +19,7 @@ from trimtab.reports.components import (
     Listing,
     Series,
     StyledText,
+    TableSection,
     arm_label,
     estimate_cell,
 )
@@ -241,3 +244,40 @@ def _counted(counts: Any) -> str:
         return ""
     most = sorted(counts.items(), key=lambda pair: -pair[1])
     return shorten("; ".join(f"{key or 'not given'} {number:,}" for key, number in most[:MOST_SOURCES]), 800)
+
+
+def memorisation_section(study: StudyFolder) -> TableSection | None:
+    """Return the exposure of every arm that was trained on memorisation canaries."""
+    entries = [(one, one.result.exposure) for one in study.done if one.result.exposure is not None]
+    if not entries:
+        return None
+    first = entries[0][1]
+    lead = (
+        f"{first.canaries:,} made rows with random digits stood among the training rows. Exposure says in "
+        "bits how far their losses stand "
+        f"below those of {first.controls:,} rows like them that were never trained on: about 1.4 on average "
+        "where nothing is remembered, "
+        f"{first.possible:g} where a row is likelier than all of these, as one that can be got out of the weights is. "
+        f"What happens to such a row can happen to any rare row; ship weights that were trained without them."
+    )
+    columns = (
+        Column(title="Arm"),
+        Column(title="Mean exposure, bits", mark=MEASURED),
+        Column(title="Highest", mark=MEASURED),
+        Column(title="Highest by chance"),
+        Column(title="Highest possible"),
+    )
+    by_chance = f"{highest_by_chance(first.canaries, first.controls):.2f}"
+    rows: list[tuple[Cell, ...]] = [
+        (
+            arm_label(one.arm, study.result.verdict.arm),
+            f"{found.mean:.2f}",
+            f"{found.highest:.2f}",
+            by_chance,
+            f"{found.possible:g}",
+        )
+        for one, found in entries
+    ]
+    grid = Grid(label="Exposure of memorisation canaries", columns=columns, rows=tuple(rows))
+    heading = Heading(id="remembered", link="Remembered", title="What is remembered word for word?", lead=lead)
+    return TableSection(heading=heading, grid=grid)

@@ -8,14 +8,21 @@ from trimtab.reports.all_answers import AllAnswers, all_answers_section
 from trimtab.reports.classes import ByClass, classes_section
 from trimtab.reports.components import MEASURED, PREDICTED, YOURS, Phrase, TableSection
 from trimtab.reports.costs import Costs, costs_section
-from trimtab.reports.details import DataAudit, Slices, TrainingCurves, data_section, slices_section, training_section
+from trimtab.reports.details import (
+    DataAudit,
+    Slices,
+    TrainingCurves,
+    data_section,
+    memorisation_section,
+    slices_section,
+    training_section,
+)
 from trimtab.reports.effects import WeightsByContext, comparisons_section, factorial_section
 from trimtab.reports.effort import EffortView, effort_section, learning_section
 from trimtab.reports.failures import Failures, SideBySide, failures_section, side_by_side_section
 from trimtab.reports.folder import StudyFolder
 from trimtab.reports.header import HeaderView, header_section
 from trimtab.reports.manifest import ManifestView, manifest_section
-from trimtab.reports.memorisation import memorisation_section
 from trimtab.reports.quality import Quality, Tradeoffs, quality_section, tradeoffs_section
 
 ABOUT = " This page is one file and loads nothing; the only script in it is the one that looks through the answers."

@@ -341,7 +341,16 @@ class Cluster:
         If a job's process or machine is lost, the job is retried from its last checkpoint, ATTEMPTS times at most.
         Raises TrimtabError if a job reports an error that stops the study, or if no machine is left.
         """
-        return JobRunner(self, self.ray, context, jobs, progress).finish()
+        return JobRunner(
+            self.ray,
+            submit=self.submit,
+            can_run_jobs=self.can_run_jobs,
+            lost_nodes=self.lost_nodes,
+            store=self.store,
+            context=context,
+            jobs=jobs,
+            progress=progress,
+        ).finish()
 
     def embed(
         self,

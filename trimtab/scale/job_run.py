@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 import uuid
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from trimtab.base.errors import TrimtabError
 from trimtab.base.files import read_own_lines
@@ -18,9 +18,6 @@ from trimtab.scale.stored_job import StoredStudy
 from trimtab.scale.tasks import node_file
 from trimtab.studies.jobs import WORKERS, Job, JobContext
 from trimtab.studies.record import EVENTS
-
-if TYPE_CHECKING:
-    from trimtab.scale.cluster import Cluster
 
 STOP_SECONDS = 20.0  # to wait until cancelled jobs have saved a checkpoint
 POLL_SECONDS = 0.5
@@ -32,15 +29,29 @@ MESSAGE_LENGTH = 300  # characters of one of Ray's errors that are shown
 
 
 class JobRunner:
-    """The runner of one list of jobs, for `Cluster.run`: it submits jobs, collects outcomes and retries lost jobs."""
+    """The runner of one list of jobs, for `Cluster.run`: it submits jobs, collects outcomes and retries lost jobs.
+
+    `submit` gives a job to a worker of this name and returns Ray's reference to the outcome; `can_run_jobs`: is a
+    machine up; `lost_nodes`: Ray's IDs. `store`: the address of the study's files, None on a shared disk.
+    """
 
     def __init__(
-        self, cluster: Cluster, ray: Any, context: JobContext, jobs: Sequence[Job], progress: Progress
+        self,
+        ray: Any,
+        *,
+        submit: Callable[[JobContext, Job, str], Any],
+        can_run_jobs: Callable[[], bool],
+        lost_nodes: Callable[[], set[str]],
+        store: str | None,
+        context: JobContext,
+        jobs: Sequence[Job],
+        progress: Progress,
     ) -> None:
-        self.cluster, self.ray, self.context, self.progress = cluster, ray, context, progress
+        self.ray, self.context, self.progress = ray, context, progress
+        self.submit, self.can_run_jobs, self.lost_nodes = submit, can_run_jobs, lost_nodes
         self.waiting, self.unfinished = list(jobs), {job.name for job in jobs}
         self.running: dict[Any, tuple[Job, str]] = {}  # job and worker name, by Ray's reference to the outcome
-        self.stored = StoredStudy(cluster.store, context) if cluster.store else None
+        self.stored = StoredStudy(store, context) if store else None
         self.events_pulled_at = 0.0  # when the events of running jobs were last downloaded from the store
         self.losses: Counter[str] = Counter()  # by job
         self.failures: dict[str, str] = {}
@@ -86,7 +97,7 @@ class JobRunner:
                 self.unfinished.discard(job.name)
                 continue
             worker = f"{job.name}-{uuid.uuid4().hex[:8]}"
-            self.running[self.cluster.submit(self.context, job, worker)] = job, worker
+            self.running[self.submit(self.context, job, worker)] = job, worker
 
     def _collect(self) -> None:
         """Wait a moment for jobs to end, and record the outcomes of those that did."""
@@ -109,7 +120,7 @@ class JobRunner:
             self.unfinished.discard(job.name)
         self._retry_on_lost_nodes()
         without = self.seconds_without_machine + POLL_SECONDS
-        self.seconds_without_machine = 0.0 if ended or self.cluster.can_run_jobs() else without
+        self.seconds_without_machine = 0.0 if ended or self.can_run_jobs() else without
         if self.seconds_without_machine > NEW_MACHINE_SECONDS:
             raise TrimtabError("no machine of the cluster is left; finished work is kept, go on with --resume")
 
@@ -117,7 +128,7 @@ class JobRunner:
         """Retry the jobs of lost nodes. Ray itself waits minutes for the result from a machine that lost its power, as
         nobody closed its connections.
         """
-        lost = self.cluster.lost_nodes()
+        lost = self.lost_nodes()
         for reference, (job, worker) in list(self.running.items()) if lost else ():
             with suppress(OSError):  # the file is missing until the job begins
                 if node_file(self.context.folder, job, worker).read_text(encoding="utf-8") in lost:

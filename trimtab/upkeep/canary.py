@@ -1,4 +1,4 @@
-"""Canaries: starts one, compares its users' outcomes, errors and latencies, and ends it by `upkeep/canary_decision.py`.
+"""Canaries: starts one, compares its users' outcomes, errors and latencies, and ends it by `upkeep/canary_records.py`.
 
 Everything that decides lies in databases, so that a server or a call that dies loses at most what a server counted
 in its last minute.
@@ -24,7 +24,6 @@ from trimtab.serving.config import TrafficTable
 from trimtab.serving.database import Closing
 from trimtab.serving.releases import BUCKETS, Canary, Release
 from trimtab.serving.traffic_store import LabelDraw, ServedAnswer, TrafficStore, traffic_of
-from trimtab.upkeep.canary_decision import decide_canary
 from trimtab.upkeep.canary_records import (
     CanaryEvidence,
     CanaryOutcome,
@@ -32,6 +31,7 @@ from trimtab.upkeep.canary_records import (
     CanaryTally,
     LatencyComparison,
     UserComparison,
+    decide_canary,
 )
 from trimtab.upkeep.gate import SLOWER
 from trimtab.upkeep.labels import TRAFFIC, labelled

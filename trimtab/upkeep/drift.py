@@ -580,7 +580,8 @@ def _notes(
         notes.append(f"Windows that drifted and were looked into: {', '.join(map(str, passed))}.")
     if quality is None:
         notes.append(
-            "The quality is not watched: there is no target, and no measured score that is a share of right answers."
+            "The quality is not watched: that takes a target or a measured score, in a metric whose score is a share "
+            "of right answers."
         )
     elif not quality.points:
         notes.append(f"The quality is not known: {quality.labels} answers are labelled, and it takes {FEWEST}.")

@@ -27,6 +27,7 @@ from trimtab.base.errors import EXIT_NO, PackageError, RemoteError
 from trimtab.base.files import write_atomic
 from trimtab.base.metrics import default_metric
 from trimtab.base.show import Shown
+from trimtab.reports.page import render_page
 
 TASK = "upkeep.toml"
 USERS = 80
@@ -216,7 +217,6 @@ class _Story:
 
     def finish(self, *, promoted: bool, rolled_back: bool, same: bool) -> UpkeepStory:
         """Return the whole story, and write its page."""
-        from trimtab.upkeep.story_page import render_story
 
         page = self.file.parent / PAGE
         done = UpkeepStory(
@@ -319,3 +319,24 @@ def _first_object(lines: IO[str] | None) -> dict[str, Any] | None:
 def _environment() -> dict[str, str]:
     """Return this process's environment with its import path, without colours, and with a fixed width."""
     return {**os.environ, "NO_COLOR": "1", "COLUMNS": "120", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoryLine:
+    """One step of the page."""
+
+    title: str
+    command: str
+    output: str
+    seconds: str
+
+
+def render_story(title: str, headline: str, steps: Sequence[tuple[str, str, str, float]]) -> str:
+    """Return the page as HTML, without scripts and requests; each step has title, command, output and seconds."""
+    lines = tuple(
+        StoryLine(title=name, command=command, output=output, seconds=f"{seconds:,.0f} s" if seconds >= 1 else "")
+        for name, command, output, seconds in steps
+    )
+    return render_page(
+        "story.html.j2", package="trimtab.upkeep", title=title, script="", headline=headline, steps=lines
+    )

@@ -28,7 +28,6 @@ from trimtab.arms.planning.plan import (
     largest_fitting_sample,
     load_plan,
     replan,
-    save_plan,
     seeds_that_fit,
     spendable,
     with_fewer_tests,
@@ -38,6 +37,7 @@ from trimtab.arms.planning.predict import SAMPLE, _Profiler, predict
 from trimtab.arms.search.context_search import TrialPlan
 from trimtab.arms.session import BATCH_ITEMS, Session, open_session
 from trimtab.arms.workspace import open_workspace
+from trimtab.base.codec import write_record
 from trimtab.base.records import Generation, Prompt
 from trimtab.base.task import load_task
 
@@ -246,7 +246,7 @@ def test_what_is_left_fits_and_a_larger_budget_leaves_out_no_more(rows, budget: 
 
 def test_a_kept_plan_comes_back_as_it_was(tmp_path: Path) -> None:
     plan = fit([arm("lora"), arm("prompt", epoch=0)], 100, 3)
-    save_plan(tmp_path / "plan.json", plan)
+    write_record(tmp_path / "plan.json", plan)
     assert load_plan(tmp_path / "plan.json") == plan
     assert load_plan(tmp_path / "none.json") is None
 

@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trimtab.serving.releases import Canary
-from trimtab.upkeep.canary_decision import decide_canary
-from trimtab.upkeep.canary_records import CanaryEvidence, LatencyComparison, UserComparison
+from trimtab.upkeep.canary_records import CanaryEvidence, LatencyComparison, UserComparison, decide_canary
 
 CANARY = Canary(
     number=1,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trimtab.upkeep.story_page import render_story
+from trimtab.upkeep.story import render_story
 
 
 def test_steps_stand_in_order_and_what_they_print_is_text() -> None:
