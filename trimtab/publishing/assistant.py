@@ -55,8 +55,8 @@ _BY = re.compile(
 _NAMED = r"(?:[A-Z][\w'’.-]*|de|van|von|der|la|and|&)"
 _NAME = re.compile(rf"{_NAMED}(?:[\s,]+{_NAMED}){{0,7}}")
 _UPDATED = re.compile(
-    r"(?:(?:page|article|text|content|this page(?: was)?|last)\s+)*"
-    r"(?:updated|modified|published|posted|revised|edited|reviewed|created|checked|changed|written)\b(?P<date>.*)",
+    r"(?:(?:page|article|text|content|this page(?: was)?|last)\s+)*(?:updated|modified|published|posted|revised"
+    r"|edited|reviewed|created|checked|changed|written)\b(?P<date>.*)",
     re.IGNORECASE | re.DOTALL,
 )
 _APART = re.compile(

@@ -341,8 +341,8 @@ _DATE = (
 _PUBLISHED = r"(?:first )?published|posted|created|veröffentlicht|publié|publicado"
 _MODIFIED = (
     r"(?:last |page )*(?:updated|modified|revised|reviewed|changed)|last (?:update|change|review)|aktualisiert"
-    r"|stand|geändert|"
-    r"mis à jour|modifié|actualizado"
+    r"|stand|geändert"
+    r"|mis à jour|modifié|actualizado"
 )
 _SAID_DATE = re.compile(rf"\b(?:({_PUBLISHED})|({_MODIFIED}))(?:\s+(?:on|at|am|le|el))?\s*[:–-]?\s*({_DATE})", re.I)
 _ONLY_DATE = re.compile(rf"^\s*({_DATE})\s*$", re.I)
