@@ -93,8 +93,7 @@ _OTHERS = (
     r"|(?:a|an|one|another)\s+(?:(?:recent|new|large|major|independent|\d{4})\s+)*(?:study|survey|poll|report"
     r"|analysis|trial)"
 )
-# What others found, without saying who: "studies show", "a recent survey found", "according to experts", "scientists
-# say".
+# What others found, without saying who: "studies show", "a recent survey found", "according to experts".
 _LEANS = re.compile(
     rf"\b(?:{_OTHERS})\s+(?:(?:have|has|also|clearly|consistently|often|now)\s+)*{_SAY}\b"
     rf"|\baccording to (?:{_OTHERS})\b"

@@ -53,7 +53,8 @@ def disagreeing(pages: CrawledPages) -> Iterator[Fact]:
 
 def types_on(pages: CrawledPages) -> Counter[str]:
     """Count the pages on which each type stands, within other objects too."""
-    return Counter(kind for page in pages.read for kind in {kind for item in _objects(page) for kind in types_of(item)})
+    kinds_of = (dict.fromkeys(kind for item in _objects(page) for kind in types_of(item)) for page in pages.read)
+    return Counter(kind for kinds in kinds_of for kind in kinds)
 
 
 def _differences(page: SitePage, item: Mapping[str, Any], shown: str) -> Iterator[str]:
@@ -170,9 +171,8 @@ def _is_text(value: Any) -> bool:
 
 
 def _is_date(value: Any) -> bool:
-    return (
-        isinstance(value, str) and bool(re.match(r"\d{4}-\d\d(-\d\d)?(T|$)", value)) and parse_time(value) is not None
-    )
+    is_iso = isinstance(value, str) and bool(re.match(r"\d{4}-\d\d(-\d\d)?(T|$)", value))
+    return is_iso and parse_time(value) is not None
 
 
 def _is_price(value: Any) -> bool:
