@@ -41,7 +41,7 @@ from trimtab.publishing.assistant import (
     open_index,
 )
 from trimtab.publishing.coverage import SURE
-from trimtab.publishing.questions import DISTANCE, UNSTABLE, grouped
+from trimtab.publishing.questions import DISTANCE, UNSTABLE, group_questions
 from trimtab.retrieval.embed import Embedder
 from trimtab.retrieval.search import hybrid_search
 
@@ -137,7 +137,7 @@ def groups(encoder: CachingEncoder) -> dict[str, Any]:
     vectors = encoder.encode(texts)
     found = {}
     for distance in DISTANCES:
-        made = grouped(texts, vectors, distance=distance)
+        made = group_questions(texts, vectors, distance=distance)
         code = np.zeros(len(texts), int)
         for number, group in enumerate(made):
             code[list(group.members)] = number

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from made_pages import article, page
 
 from trimtab.publishing.crawl import PAGE_CAP
-from trimtab.publishing.pages import headed_passages, moment_of, read_pages, reader_count
+from trimtab.publishing.pages import headed_passages, parse_time, read_pages, reader_count
 
 TEXT = (
     "<h1>Tides</h1>\n<p>The sound fills from the north and empties to the south.</p>\n<h2>The bar</h2>\n"
@@ -84,7 +84,7 @@ def test_json_ld_is_taken_apart_and_what_does_not_parse_is_kept() -> None:
     ],
 )
 def test_a_date_is_read_or_left_open(written: str, day: date | None) -> None:
-    found = moment_of(written)
+    found = parse_time(written)
     assert (found.date() if found else None) == day
 
 

@@ -16,7 +16,7 @@ from trimtab.publishing.questions import (
     count,
     decimal,
     drawn_questions,
-    grouped,
+    group_questions,
     merged_questions,
     questions_of_traffic,
     read_questions,
@@ -150,7 +150,7 @@ def _around(*centres: int, each: int = 6, spread: float = 0.05) -> np.ndarray:
 
 def test_groups_are_those_of_the_vectors_and_stable_where_they_lie_apart() -> None:
     vectors = _around(0, 1, 2)
-    groups = grouped([f"q{n}" for n in range(18)], vectors)
+    groups = group_questions([f"q{n}" for n in range(18)], vectors)
     assert sorted(sorted(one.members) for one in groups) == [list(range(start, start + 6)) for start in (0, 6, 12)]
     assert all(one.stability == pytest.approx(1.0) for one in groups)
     assert all(one.name in {f"q{place}" for place in one.members} for one in groups)
@@ -159,7 +159,8 @@ def test_groups_are_those_of_the_vectors_and_stable_where_they_lie_apart() -> No
 def test_groups_that_hang_together_by_chance_are_not_stable() -> None:
     random = np.random.default_rng(1).normal(size=(60, 3))
     vectors = (random / np.linalg.norm(random, axis=1, keepdims=True)).astype(np.float32)
-    loose = [one.stability for one in grouped([str(n) for n in range(60)], vectors) if one.stability is not None]
+    groups = group_questions([str(n) for n in range(60)], vectors)
+    loose = [group.stability for group in groups if group.stability is not None]
     assert np.mean(loose) < 0.85
 
 
@@ -167,5 +168,5 @@ def test_every_question_is_in_one_group() -> None:
     for count_of in (1, 2, 3, 9):
         vectors = np.random.default_rng(count_of).normal(size=(count_of, 4))
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-        groups = grouped([str(n) for n in range(count_of)], vectors.astype(np.float32))
+        groups = group_questions([str(n) for n in range(count_of)], vectors.astype(np.float32))
         assert sorted(place for one in groups for place in one.members) == list(range(count_of))

@@ -12,13 +12,11 @@ from trimtab.base.codec import from_plain
 from trimtab.base.errors import InputError, PackageError
 from trimtab.base.files import read_own, write_atomic
 from trimtab.base.progress import Progress
+from trimtab.publishing import CACHE
 from trimtab.publishing.records import SEVERITIES, AgentAccess, LogSummary, SurfaceAudit, SurfaceChanges, SurfaceFinding
 
 if TYPE_CHECKING:
     from trimtab.publishing.site_pages import CrawledPages
-
-CACHE = Path(".trimtab") / "surface"
-"""Folder of fetched pages unless another is given."""
 
 
 def surface_audit(

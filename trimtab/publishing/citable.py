@@ -1,5 +1,4 @@
-"""Checks of what can be cited: passages that do not stand alone, claims without their sources, pages that contradict
-each other."""
+"""Checks of what can be cited: passages that do not stand alone, claims without a source, contradicting pages."""
 
 from __future__ import annotations
 
@@ -13,78 +12,56 @@ from trimtab.base.records import Document, Section
 from trimtab.data.duplicates import normalise_text
 from trimtab.data.markdown import parse_markdown
 from trimtab.measurement.facts import PREPOSITIONS, read
+from trimtab.measurement.numerals import words
 from trimtab.measurement.stances import MEASURED
 from trimtab.measurement.tokens import TextToken
 from trimtab.publishing.pages import headed_passages
 from trimtab.publishing.records import SitePage
-from trimtab.publishing.site_pages import CrawledPages, Found, quoted
+from trimtab.publishing.site_pages import CrawledPages, Fact, quoted
 from trimtab.retrieval.chunk import chunk_document
 
 _VERB = (
     r"is|are|was|were|has|have|had|can|could|will|would|must|should|may|might|does|do|did|means|makes|made|allows"
-    r"|lets|gives|gave|"
-    r"costs|applies|apply|includes|include|works|work|runs|run|takes|took|needs|need|opens|open|closes|close"
-    r"|helps|shows|happens|"
-    r"depends|requires|require|also|only|then|usually|always|never|often"
+    r"|lets|gives|gave"
+    r"|costs|applies|apply|includes|include|works|work|runs|run|takes|took|needs|need|opens|open|closes|close"
+    r"|helps|shows|happens"
+    r"|depends|requires|require|also|only|then|usually|always|never|often"
 )
 # A bare pronoun as the subject; "this guide" names its subject, "it is possible to" needs none.
 _PRONOUN = re.compile(rf"(?:this|that|these|those|it|they|he|she)(?:['’](?:s|re|ll|ve|d)|\s+(?:{_VERB}))\b", re.I)
 _EXPLETIVE = re.compile(
-    r"it(?:['’]s|\s+(?:is|was|has been|will be|can be|may be|would be))\s+(?:\w+\s+)?(?:possible|okay|ok|fine"
-    r"|good|great|impossible|important|necessary|best|better|"
-    r"easy|hard|difficult|useful|helpful|safe|clear|common|rare|worth|recommended|advisable|likely|unlikely|true"
-    r"|time|known|said|up to|\w+ed that)\b"
+    r"it(?:['’]s|\s+(?:is|was|has been|will be|can be|may be|would be))\s+(?:\w+\s+)?(?:possible|okay|ok|fine|good"
+    r"|great|impossible|important|necessary|best|better|easy|hard|difficult|useful|helpful|safe|clear|common|rare"
+    r"|worth|recommended|advisable|likely|unlikely|true|time|known|said|up to|\w+ed that)\b"
     r"|it(?:['’]s|\s+is)\s+(?:\w+\s+)?in\s+(?:\w+\s+){1,3}(?:interests?|favou?r)\b"
     r"|it\s+(?:may|might|can|could|will|would)\s+(?:\w+\s+)?be\s+(?:\w+\s+)?(?:necessary|possible|useful|helpful"
     r"|better|best|hard|easy)\b"
     r"|it\s+(?:takes?|took|depends|does not matter|doesn['’]t matter|may seem|seems|appears|rains?|snows?)\b"
-    r"|that\s+(?:said|being said)\b|"
-    r"(?:this|that)\s+is\s+(?:a|the)\s+(?:guide|page|list|site|document|article)\b",
+    r"|that\s+(?:said|being said)\b"
+    r"|(?:this|that)\s+is\s+(?:a|the)\s+(?:guide|page|list|site|document|article)\b",
     re.I,
 )
 _ELSEWHERE = re.compile(
     r"(?:as|like)\s+(?:(?:was|is|has been|we|i|already|just|it was)\s+)*(?:mentioned|described|noted|said|shown"
-    r"|discussed|stated|explained|seen|"
-    r"listed|outlined)\s+(?:above|before|earlier|previously|already"
+    r"|discussed|stated|explained|seen|listed|outlined)\s+(?:above|before|earlier|previously|already"
     r"|in the (?:previous|last) (?:section|chapter|paragraph|page))\b"
     r"|as\s+(?:above|before)\b|see\s+above\b|the\s+(?:latter|former)\b|the\s+above(?:[- ]mentioned)?\b"
-    r"|the\s+aforementioned\b|"
-    r"(?:the|that)\s+same\s+(?:applies|goes|holds)\b|(?:for|because of|due to)\s+this\s+reason\b"
-    r"|in\s+(?:this|that)\s+case\b|"
-    r"both\s+of\s+(?:these|them)\b|neither\s+of\s+(?:these|them)\b",
+    r"|the\s+aforementioned\b"
+    r"|(?:the|that)\s+same\s+(?:applies|goes|holds)\b|(?:for|because of|due to)\s+this\s+reason\b"
+    r"|in\s+(?:this|that)\s+case\b"
+    r"|both\s+of\s+(?:these|them)\b|neither\s+of\s+(?:these|them)\b",
     re.I,
 )
 _NO_SUBJECT = frozenset(
-    [
-        "overview",
-        "introduction",
-        "details",
-        "notes",
-        "note",
-        "more",
-        "summary",
-        "background",
-        "example",
-        "examples",
-        "general",
-        "description",
-        "about",
-        "conclusion",
-        "faq",
-        "information",
-        "further",
-        "other",
-        "miscellaneous",
-        "home",
-        "welcome",
-        "next",
-        "continued",
-    ]
+    words(
+        "overview introduction details notes note more summary background example examples general description about "
+        "conclusion faq information further other miscellaneous home welcome next continued"
+    )
 )
 _LEADING = re.compile(r"^(?:[-*>#|\s]|\d+[.)]\s)+")
 
 
-def dangling_starts(pages: CrawledPages) -> Iterator[Found]:
+def dangling_starts(pages: CrawledPages) -> Iterator[Fact]:
     """Find passages that begin with a reference to what stands elsewhere.
 
     "As above", "the latter" and their kin point to another passage wherever they stand. A bare pronoun as the
@@ -107,19 +84,16 @@ def dangling_starts(pages: CrawledPages) -> Iterator[Found]:
 
 _SAY = (
     r"(?:show|shows|showed|shown|find|finds|found|suggest|suggests|suggested|prove|proves|proved|proven|estimate"
-    r"|estimates|estimated|agree|"
-    r"confirm|confirms|confirmed|reveal|reveals|revealed|say|says|indicate|indicates|indicated|recommend"
-    r"|recommends|warn|warns|report)"
+    r"|estimates|estimated|agree|confirm|confirms|confirmed|reveal|reveals|revealed|say|says|indicate|indicates"
+    r"|indicated|recommend|recommends|warn|warns|report)"
 )
 _OTHERS = (
-    r"(?:(?:many|most|several|some|recent|new|numerous|independent|leading|\d+)\s+)*(?:studies|surveys"
-    r"|researchers|polls|experts|scientists|"
-    r"analysts|statistics|doctors|trials|research)"
-    r"|(?:a|an|one|another)\s+(?:(?:recent|new|large|major|independent|\d{4})\s+)*"
-    r"(?:study|survey|poll|report|analysis|trial)"
+    r"(?:(?:many|most|several|some|recent|new|numerous|independent|leading|\d+)\s+)*(?:studies|surveys|researchers"
+    r"|polls|experts|scientists|analysts|statistics|doctors|trials|research)"
+    r"|(?:a|an|one|another)\s+(?:(?:recent|new|large|major|independent|\d{4})\s+)*(?:study|survey|poll|report"
+    r"|analysis|trial)"
 )
-# What others found, without saying who: "studies show", "a recent survey found", "according to experts", "scientists
-# say".
+# What others found, without saying who: "studies show", "a recent survey found", "according to experts".
 _LEANS = re.compile(
     rf"\b(?:{_OTHERS})\s+(?:(?:have|has|also|clearly|consistently|often|now)\s+)*{_SAY}\b"
     rf"|\baccording to (?:{_OTHERS})\b"
@@ -128,30 +102,26 @@ _LEANS = re.compile(
     re.I,
 )
 _SHARE_OF_PEOPLE = re.compile(
-    r"\b\d[\d.,]*\s?(?:%|percent|per cent)\s+of\s+(?:all\s+|the\s+|our\s+|\w+\s+)?(?:people|visitors|users"
-    r"|customers|adults|children|families|"
-    r"households|companies|businesses|respondents|patients|students|teachers|workers|employees|members|readers"
-    r"|buyers|consumers|europeans|"
-    r"americans|drivers|farmers|schools|towns|cities)\b"
+    r"\b\d[\d.,]*\s?(?:%|percent|per cent)\s+of\s+(?:all\s+|the\s+|our\s+|\w+\s+)?(?:people|visitors|users|customers"
+    r"|adults|children|families|households|companies|businesses|respondents|patients|students|teachers|workers"
+    r"|employees|members|readers|buyers|consumers|europeans|americans|drivers|farmers|schools|towns|cities)\b"
     r"|\b(?:nine|eight|seven|two|three|four)\s+(?:out of|in)\s+(?:ten|three|five|four)\s+\w+",
     re.I,
 )
 _SOURCE = re.compile(
     r"https?://|\bdoi\b|\[\d+\]|\[\^\w+\]|\([^()]*\b(?:19|20)\d\d[a-z]?\)|\baccording to (?:the |a |an )?[A-Z]"
-    r"|\bsource:|"
-    r"\b[A-Z][\w-]+ (?:et al\.?|and [A-Z][\w-]+) \("
-    r"|\b(?:by|from|of) (?:the )?(?:[A-Z][\w-]+ ){1,5}(?:University|Institute|Office|Agency|Ministry|"
-    r"Bureau|Council|Association|Society)\b|\b(?:University|Institute|Office|Agency|Ministry|Bureau"
-    r"|Council) (?:of|for) [A-Z]|"
-    r"\bour own\b|\bwe (?:counted|asked|surveyed|measured)\b",
+    r"|\bsource:"
+    r"|\b[A-Z][\w-]+ (?:et al\.?|and [A-Z][\w-]+) \("
+    r"|\b(?:by|from|of) (?:the )?(?:[A-Z][\w-]+ ){1,5}(?:University|Institute|Office|Agency|Ministry|Bureau|Council"
+    r"|Association|Society)\b|\b(?:University|Institute|Office|Agency|Ministry|Bureau|Council) (?:of|for) [A-Z]"
+    r"|\bour own\b|\bwe (?:counted|asked|surveyed|measured)\b",
 )
 
 
-def claims_without_source(pages: CrawledPages) -> Iterator[Found]:
-    """Find sentences that lean on studies, surveys or experts, or give a share of people, with neither a link nor a
-    named source beside them."""
+def claims_without_source(pages: CrawledPages) -> Iterator[Fact]:
+    """Find sentences that lean on studies or experts, or give a share of people, without a link or a named source."""
     for page in pages.listed:
-        leaning = [one.text for one in sentences_of(page) if leans_on_others(one.text)]
+        leaning = [sentence.text for sentence in sentences_of(page) if leans_on_others(sentence.text)]
         linked = _linked_words(page) if leaning else ""
         for text in leaning:
             if not has_source(text, linked):
@@ -164,8 +134,7 @@ def leans_on_others(sentence: str) -> bool:
 
 
 def has_source(sentence: str, linked: str) -> bool:
-    """Return True if a sentence names its source, or stands in a paragraph that holds a link (`linked`: their words,
-    one a line)."""
+    """Return True if a sentence names its source or stands in a paragraph with a link (`linked`: those, one a line)."""
     return bool(_SOURCE.search(sentence)) or normalise_text(sentence) in linked
 
 
@@ -175,8 +144,7 @@ def _linked_words(page: SitePage) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClaimCount:
-    """The number of sentences that state a number, a date or a time, and of those with a link or a named source
-    beside them."""
+    """Numbers of sentences that state a number, date or time, and of those with a link or a named source beside it."""
 
     claims: int
     sourced: int
@@ -207,23 +175,22 @@ _FENCED = re.compile(r"^```.*?(?:^```|\Z)", re.M | re.S)
 
 
 def sentences_of(page: SitePage) -> tuple[Sentence, ...]:
-    """Split a page's main text into its sentences, and each cell of its tables with the heads of row and column;
-    code is left out."""
+    """Split a page's main text, without code, into sentences; a cell of a table stands with its heads."""
     if not page.text:
         return ()
     title, sections = parse_markdown(_FENCED.sub("", page.text), page.title)
-    found = []
+    sentences = []
     for section in sections:
         heading = section.path[-1] if section.path else title
-        found += [
+        sentences += [
             Sentence(text=text, heading=heading) for table in _TABLE.findall(section.text) for text in _cells(table)
         ]
         rest = Section(path=section.path, text=_TABLE.sub("\n", section.text).strip())
         document = Document(id=page.url, title=title, source=page.url, sections=(rest,), digest="")
         for passage in chunk_document(document, words=SENTENCE):
             text = _LEADING.sub("", re.sub(r"[*_]{1,2}", "", " ".join(passage.text.split())))
-            found.append(Sentence(text=text, heading=heading))
-    return tuple(found)
+            sentences.append(Sentence(text=text, heading=heading))
+    return tuple(sentences)
 
 
 def _cells(table: str) -> Iterator[str]:
@@ -237,130 +204,27 @@ def _cells(table: str) -> Iterator[str]:
 
 # Verbs that say only that a thing has a value: "costs 45 euros" and "the price is 45 euros" say it of the same thing.
 _SAYS_LITTLE = frozenset(
-    [
-        "is",
-        "are",
-        "was",
-        "were",
-        "be",
-        "been",
-        "has",
-        "have",
-        "had",
-        "will",
-        "can",
-        "do",
-        "does",
-        "did",
-        "it",
-        "its",
-        "he",
-        "she",
-        "they",
-        "we",
-        "you",
-        "i",
-        "this",
-        "that",
-        "these",
-        "those",
-        "there",
-        "their",
-        "our",
-        "your",
-        "his",
-        "her",
-        "and",
-        "or",
-        "but",
-        "so",
-        "as",
-        "also",
-        "now",
-        "then",
-        "only",
-        "just",
-        "still",
-        "currently",
-        "today",
-        "always",
-        "usually",
-        "cost",
-        "costs",
-        "pay",
-        "pays",
-        "priced",
-        "take",
-        "takes",
-        "took",
-        "get",
-        "gets",
-        "got",
-        "make",
-        "makes",
-        "made",
-        "measure",
-        "measures",
-        "contain",
-        "contains",
-        "hold",
-        "holds",
-        "held",
-        "count",
-        "counts",
-        "number",
-        "amount",
-        "up",
-        "down",
-        "from",
-        "to",
-        "until",
-        "till",
-        "with",
-        "without",
-        "than",
-        "more",
-        "less",
-        "about",
-        "total",
-        "altogether",
-    ]
+    words(
+        "is are was were be been has have had will can do does did it its he she they we you i this that these those "
+        "there their our your his her and or but so as also now then only just still currently today always usually "
+        "cost costs pay pays priced take takes took get gets got make makes made measure measures contain contains "
+        "hold holds held count counts number amount up down from to until till with without than more less about "
+        "total altogether"
+    )
 )
 _NOT_EXACT = re.compile(
-    r"\b(?:about|around|approximately|approx|nearly|almost|roughly|some|circa|over|under|up to|more than"
-    r"|less than|at least)\b",
+    r"\b(?:about|around|approximately|approx|nearly|almost|roughly|some|circa|over|under|up to|more than|less than"
+    r"|at least)\b",
     re.I,
 )
 _NUMBERED = frozenset(
-    [
-        "figure",
-        "fig",
-        "step",
-        "chapter",
-        "example",
-        "listing",
-        "exercise",
-        "question",
-        "part",
-        "table",
-        "section",
-        "page",
-        "line",
-        "item",
-        "release",
-        "note",
-        "version",
-        "level",
-        "lesson",
-        "unit",
-        "day",
-        "week",
-        "phase",
-        "option",
-        "method",
-    ]
+    words(
+        "figure fig step chapter example listing exercise question part table section page line item release note "
+        "version level lesson unit day week phase option method"
+    )
 )
 _CODE = re.compile(r"[`{}=<>]|\w\(\)|\w_\w")
+_Measure = tuple[str, str, str, str]  # kind, unit, what is counted, bound
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -368,13 +232,13 @@ class _Statement:
     """A statement that a thing has a value: the words apart from the value, the value, and the sentence."""
 
     subject: frozenset[str]
-    measure: tuple[str, str, str, str]
+    measure: _Measure
     value: str
     sentence: str
     url: str
 
 
-def contradictions(pages: CrawledPages) -> Iterator[Found]:
+def contradictions(pages: CrawledPages) -> Iterator[Fact]:
     """Find pairs of pages that state different values of the same thing: the same words around one number, date or
     time.
 
@@ -382,25 +246,23 @@ def contradictions(pages: CrawledPages) -> Iterator[Found]:
     (two, where one is a name). A statement of which a page has several values, or of which there are three values or
     more on as many pages (a property that each page has its own of), is left out.
     """
-    by_subject: dict[tuple[frozenset[str], tuple[str, str, str, str]], dict[str, dict[str, _Statement]]] = defaultdict(
-        dict
-    )
+    by_subject: dict[tuple[frozenset[str], _Measure], dict[str, dict[str, _Statement]]] = defaultdict(dict)
     for page in pages.listed:
         for sentence in sentences_of(page):
-            for one in _statements(sentence, page.url):
-                stated = by_subject[one.subject, one.measure].setdefault(page.url, {})
-                stated.setdefault(one.value, one)
+            for statement in _statements(sentence, page.url):
+                stated = by_subject[statement.subject, statement.measure].setdefault(page.url, {})
+                stated.setdefault(statement.value, statement)
     for by_page in by_subject.values():
         single = [next(iter(stated.values())) for stated in by_page.values() if len(stated) == 1]
-        values = list(dict.fromkeys(one.value for one in single))
+        values = list(dict.fromkeys(statement.value for statement in single))
         if len(values) < 2 or (len(values) > 2 and len(single) < 2 * len(values)):
             continue
-        counts = {value: sum(one.value == value for one in single) for value in values}
+        counts = {value: sum(statement.value == value for statement in single) for value in values}
         usual = max(values, key=lambda value: counts[value])
-        first = next(one for one in single if one.value == usual)
-        for one in single:
-            if not _agree(one.value, usual):
-                yield one.url, f"{quoted(one.sentence)}, and {quoted(first.sentence)} on {first.url}", None
+        first = next(statement for statement in single if statement.value == usual)
+        for statement in single:
+            if not _agree(statement.value, usual):
+                yield statement.url, f"{quoted(statement.sentence)}, and {quoted(first.sentence)} on {first.url}", None
 
 
 _FIRST_CLAUSE = re.compile(r",\s+(?:and|but|so|while|though|although|which|where|because|as|since|who)\s.*|;\s.*", re.S)
@@ -408,38 +270,38 @@ _MOST_VALUES = 3  # of a sentence
 
 
 def _statements(sentence: Sentence, url: str) -> Iterator[_Statement]:
-    """Read the statements of the first clause of a sentence: each of its values by the words and the other values
-    around it."""
+    """Read the statements of a sentence's first clause: each value by the words and other values around it."""
     text = _FIRST_CLAUSE.sub("", sentence.text)
     if len(text) > 400 or _NOT_EXACT.search(text) or _CODE.search(text) or text.endswith("?"):
         return
     tokens = read(text)
-    measured = [token for token in tokens if token.kind in MEASURED]
-    if not 0 < len(measured) <= _MOST_VALUES or any(token.stance != "given" for token in tokens):
+    measured = [other for other in tokens if other.kind in MEASURED]
+    if not 0 < len(measured) <= _MOST_VALUES or any(other.stance != "given" for other in tokens):
         return
-    others = [token for token in tokens if token.kind not in MEASURED]
-    named = any(token.capital and not token.start for token in others)
-    words = {_stem(token.value) for token in others if _says_something(token)}
-    for one in measured:
-        beside = {f"{token.kind} {token.value} {token.unit}" for token in measured if token is not one}
-        if one.bound or one.soft or (beside and _says_when(one)):
+    others = [other for other in tokens if other.kind not in MEASURED]
+    named = any(other.capital and not other.start for other in others)
+    content = {_stem(other.value) for other in others if _says_something(other)}
+    for token in measured:
+        other_values = {f"{other.kind} {other.value} {other.unit}" for other in measured if other is not token}
+        if token.bound or token.soft or (other_values and _says_when(token)):
             continue
-        before = tokens[tokens.index(one) - 1].value if tokens.index(one) else ""
-        subject = frozenset(words | ({_stem(one.counted)} if one.counted else set()))
-        if not words or len(subject | beside) < (2 if named else 3) or _stem(before) in _NUMBERED:
+        before = tokens[tokens.index(token) - 1].value if tokens.index(token) else ""
+        subject = frozenset(content | ({_stem(token.counted)} if token.counted else set()))
+        if not content or len(subject | other_values) < (2 if named else 3) or _stem(before) in _NUMBERED:
             continue
-        measure = (one.kind, one.unit, one.counted, one.bound)
-        yield _Statement(subject=subject | beside, measure=measure, value=one.value, sentence=sentence.text, url=url)
+        yield _Statement(
+            subject=subject | other_values,
+            measure=(token.kind, token.unit, token.counted, token.bound),
+            value=token.value,
+            sentence=sentence.text,
+            url=url,
+        )
 
 
 def _says_when(token: TextToken) -> bool:
     """Return True for a date, and for a number that can be a year: beside another value they say when that one held."""
-    is_year = (
-        token.kind == "number"
-        and not token.unit
-        and not token.counted
-        and bool(re.fullmatch(r"1[5-9]\d\d|20\d\d", token.value))
-    )
+    is_bare_number = token.kind == "number" and not token.unit and not token.counted
+    is_year = is_bare_number and bool(re.fullmatch(r"1[5-9]\d\d|20\d\d", token.value))
     return is_year or token.kind == "date"
 
 
@@ -451,8 +313,8 @@ def _stem(word: str) -> str:
     return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word
 
 
-def _agree(one: str, other: str) -> bool:
+def _agree(value: str, other: str) -> bool:
     """Return True if two values may be the same: what one leaves open (?) the other may say."""
-    if len(one) != len(other):
-        return one.rstrip("amp?") == other.rstrip("amp?") and ("?" in one or "?" in other)
-    return all("?" in pair or pair[0] == pair[1] for pair in zip(one, other, strict=True))
+    if len(value) != len(other):
+        return value.rstrip("amp?") == other.rstrip("amp?") and ("?" in value or "?" in other)
+    return all("?" in pair or pair[0] == pair[1] for pair in zip(value, other, strict=True))

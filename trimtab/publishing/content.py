@@ -1,5 +1,4 @@
-"""Reads the content of a publisher and its competitors: documents of folders and sites, each identified by owner and
-page."""
+"""Reads the content of a publisher and its competitors: documents of folders and sites, each with owner and page."""
 
 from __future__ import annotations
 
@@ -13,18 +12,17 @@ from trimtab.base.progress import Progress
 from trimtab.base.records import Document
 from trimtab.data.documents import read_below
 from trimtab.data.markdown import parse_markdown
+from trimtab.publishing import CACHE
 from trimtab.publishing.crawl import crawl
 from trimtab.publishing.pages import read_pages
 from trimtab.publishing.records import SitePage
 
-CACHE = Path(".trimtab") / "surface"  # fetched pages and vectors, unless another place is given
 OWN = "own"  # whose the publisher's pages are; competitors have the names of their folders or hosts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublishedContent:
-    """The documents of one publisher. Their ids are `{owner}/{page}`; `unread` names each page that could not be
-    read, and why."""
+    """The documents of one publisher, with ids `{owner}/{page}`; `unread`: each page not read, and why."""
 
     owner: str
     source: str
@@ -38,11 +36,16 @@ def owner_and_page(document: str) -> tuple[str, str]:
     return owner, page
 
 
+def page_label(document: str) -> str:
+    """Return the page of a document's id, for others than the publisher's with their owner before it."""
+    owner, page = owner_and_page(document)
+    return page if owner == OWN else f"{owner}: {page}"
+
+
 def content_of(
     source: str | Path, owner: str = OWN, *, cache: Path = CACHE, progress: Progress | None = None
 ) -> PublishedContent:
-    """Read the documents of a folder, a file or a site (its http or https address). A site is crawled; `cache` keeps
-    its pages.
+    """Read the documents of a folder, a file or a site, whose address is crawled into `cache`.
 
     Raises InputError where nothing can be read.
     """
@@ -55,12 +58,12 @@ def content_of(
     return PublishedContent(
         owner=owner,
         source=folder.name or str(folder),
-        documents=tuple(owned(one, owner) for one in documents),
+        documents=tuple(with_owner(document, owner) for document in documents),
         unread=tuple(map(str, errors)),
     )
 
 
-def owned(document: Document, owner: str) -> Document:
+def with_owner(document: Document, owner: str) -> Document:
     """Return a document with its owner in its id and its page as its source."""
     return replace(document, id=f"{owner}/{document.id}", source=document.id)
 
@@ -69,26 +72,26 @@ def competitors_of(
     sources: Sequence[str | Path], *, cache: Path = CACHE, progress: Progress | None = None
 ) -> tuple[PublishedContent, ...]:
     """Read the content of each competitor, named by its folder or host; a second one of a name gets `-2`."""
-    found: dict[str, PublishedContent] = {}
+    contents: dict[str, PublishedContent] = {}
     for source in sources:
-        name = str(source).split("://")[-1].strip("/").split("/")[0 if "://" in str(source) else -1]
-        name = name.split("?")[0].replace("/", "-") or "competitor"
-        while name in found or name == OWN:
+        _, scheme, address = str(source).rpartition("://")
+        name = address.strip("/").split("/")[0 if scheme else -1].split("?")[0] or "competitor"
+        while name in contents or name == OWN:
             name += "-2"
-        found[name] = content_of(source, name, cache=cache, progress=progress)
-    return tuple(found.values())
+        contents[name] = content_of(source, name, cache=cache, progress=progress)
+    return tuple(contents.values())
 
 
 def _of_site(address: str, owner: str, cache: Path, progress: Progress | None) -> PublishedContent:
     site = crawl(address, cache=cache, progress=progress)
     documents: dict[str, Document] = {}
-    for page in read_pages([one for one in site.pages if one.status == 200], progress):
+    for page in read_pages([answer for answer in site.pages if answer.status == 200], progress):
         document = document_of(page)
         if document is not None:
-            documents.setdefault(page.url, owned(document, owner))
+            documents.setdefault(page.url, with_owner(document, owner))
     if not documents:
         raise InputError("no page with text was fetched", "see `trimtab surface audit` for why", file=address)
-    unread = tuple(f"{one.url}: {one.why}" for one in site.unfetched)
+    unread = tuple(f"{address.url}: {address.why}" for address in site.unfetched)
     return PublishedContent(owner=owner, source=site.origin, documents=tuple(documents.values()), unread=unread)
 
 

@@ -26,6 +26,7 @@ from trimtab.measurement.ranking import holds
 from trimtab.measurement.resampling import bca, jackknife, sampling_units, statistic_draws
 from trimtab.measurement.statistics import estimate
 from trimtab.model.catalog import resolve
+from trimtab.publishing import CACHE
 from trimtab.publishing.assistant import (
     SOURCES,
     THRESHOLD,
@@ -41,7 +42,7 @@ from trimtab.publishing.assistant import (
     open_index,
     remote_engine,
 )
-from trimtab.publishing.content import CACHE, OWN, PublishedContent, competitors_of, content_of, owner_and_page
+from trimtab.publishing.content import OWN, PublishedContent, competitors_of, content_of, owner_and_page, page_label
 from trimtab.publishing.coverage_page import render_coverage
 from trimtab.publishing.questions import (
     MOST,
@@ -49,7 +50,7 @@ from trimtab.publishing.questions import (
     column_named,
     decimal,
     drawn_questions,
-    grouped,
+    group_questions,
     merged_questions,
     question_key,
     read_questions,
@@ -71,13 +72,15 @@ from trimtab.retrieval.rerank import Reranker
 
 EMBEDDING = "minilm-l6"
 EXTRACT = "extract"
+UNPUBLISHED = "documents"  # the owner of files that are not published
 SURE = 0.5  # least probability of a cited own sentence that answers; below it the question is partly answered
 PLANTED = 20  # questions whose passages get a planted instruction
 LEAST_OBSERVED = 5  # questions that a rank correlation is computed from, at least
 NO_DEMAND = "no source gives a demand, so every question counts once"
 _YES = frozenset(("yes", "y", "true", "1", "cited", "answered"))
 _NO = frozenset(("no", "n", "false", "0", "absent", "not cited"))
-_ASKED, _SAID = frozenset(("question", "query", "prompt")), frozenset(("cited", "share", "status", "rank", "mentioned"))
+_QUESTION_COLUMNS = frozenset(("question", "query", "prompt"))
+_OUTCOME_COLUMNS = frozenset(("cited", "share", "status", "rank", "mentioned"))
 
 CoverageQuestions = str | Path | Sequence[str | Path | SurfaceQuestion]
 
@@ -108,15 +111,12 @@ def surface_coverage(
     where it has one, else by the probability that `retrieval/extract.py` gives. Raises InputError for sources or
     questions that cannot be read, MissingError without the embedding model.
     """
-    given = all_questions(questions)
-    asked = drawn_questions(given, most)
-    own = content_of(source, cache=cache, progress=progress)
-    others = competitors_of(competitors, cache=cache, progress=progress)
+    given = read_input(source, questions, competitors, most=most, cache=cache, progress=progress)
     with assistant_over(
-        (own, *others), engine=engine, task=task, embedding=embedding, cache=cache, k=k, progress=progress
+        given.contents, engine=engine, task=task, embedding=embedding, cache=cache, k=k, progress=progress
     ) as session:
-        result = session.coverage(asked, progress=progress)
-    result = replace(result, notes=(*result.notes, *left_out((own, *others), given, asked)))
+        result = session.coverage(given.questions, progress=progress)
+    result = replace(result, notes=(*result.notes, *given.notes))
     if observed is not None:
         result = replace(result, observed=agreement(result, observed))
     if against is not None:
@@ -127,26 +127,55 @@ def surface_coverage(
     return result
 
 
-def left_out(
-    contents: Sequence[PublishedContent], given: Sequence[SurfaceQuestion], asked: Sequence[SurfaceQuestion]
-) -> Iterator[str]:
-    """Note the pages that were not read, at most 20 of a publisher, and that not all questions were asked."""
-    yield from (f"not read: {why}" for one in contents for why in one.unread[:20])
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SurfaceInput:
+    """The questions to ask, and the contents to answer from: the publisher's first, then those of competitors.
+
+    `unpublished`: contents that only a plan may quote. `notes`: what was not read or not asked.
+    """
+
+    questions: tuple[SurfaceQuestion, ...]
+    contents: tuple[PublishedContent, ...]
+    unpublished: tuple[PublishedContent, ...]
+    notes: tuple[str, ...]
+
+
+def read_input(
+    source: str | Path,
+    questions: CoverageQuestions,
+    competitors: Sequence[str | Path],
+    *,
+    unpublished: Sequence[str | Path] = (),
+    most: int,
+    cache: Path,
+    progress: Progress | None,
+) -> SurfaceInput:
+    """Read questions, at most `most` of them, and contents. Raises InputError for what cannot be read."""
+    given = _all_questions(questions)
+    asked = drawn_questions(given, most)
+    contents = (
+        content_of(source, cache=cache, progress=progress),
+        *competitors_of(competitors, cache=cache, progress=progress),
+    )
+    hidden = tuple(content_of(folder, UNPUBLISHED, cache=cache) for folder in unpublished)
+    notes = [f"not read: {why}" for content in (*contents, *hidden) for why in content.unread[:20]]
     if len(given) > len(asked):
-        yield (
-            f"{len(asked):,} of {len(given):,} questions were asked: those with the greatest demand, then a seeded draw"
-        )
+        drawn = f"{len(asked):,} of {len(given):,} questions were asked"
+        notes.append(f"{drawn}: those with the greatest demand, then a seeded draw")
+    return SurfaceInput(questions=asked, contents=contents, unpublished=hidden, notes=tuple(notes))
 
 
-def all_questions(questions: CoverageQuestions) -> tuple[SurfaceQuestion, ...]:
+def _all_questions(questions: CoverageQuestions) -> tuple[SurfaceQuestion, ...]:
     """Read the questions of files and take those that are given, each once. Raises InputError where there is none."""
-    listed = [questions] if isinstance(questions, str | Path) else list(questions)
-    found: list[SurfaceQuestion] = []
-    for one in listed:
-        found += [one] if isinstance(one, SurfaceQuestion) else read_questions(Path(one))
-    if not found:
+    listed = [questions] if isinstance(questions, str | Path) else questions
+    read = [
+        question
+        for entry in listed
+        for question in ([entry] if isinstance(entry, SurfaceQuestion) else read_questions(Path(entry)))
+    ]
+    if not read:
         raise InputError("no question is given", "give a file of questions", field="questions")
-    return merged_questions(found)
+    return merged_questions(read)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,26 +192,23 @@ class AssistantSession:
 
     def coverage(self, questions: Sequence[SurfaceQuestion], *, progress: Progress | None = None) -> SurfaceCoverage:
         """Ask all questions, group them, and sum up."""
-        texts = [one.text for one in questions]
-        groups = grouped(texts, self.encoder.encode(texts))
-        group_of = {place: group.name for group in groups for place in group.members}
+        texts = [question.text for question in questions]
+        groups = group_questions(texts, self.encoder.encode(texts))
+        group_of = {member: group.name for group in groups for member in group.members}
         covered: list[CoveredQuestion] = []
         for start in range(0, len(questions), 16):
             part = questions[start : start + 16]
-            answers = self.assistant.ask([one.text for one in part])
-            for number, (one, answer) in enumerate(zip(part, answers, strict=True), start):
-                covered.append(self.covered(one, answer, group_of[number]))
+            answers = self.assistant.ask(texts[start : start + 16])
+            for number, (question, answer) in enumerate(zip(part, answers, strict=True), start):
+                covered.append(self.covered(question, answer, group_of[number]))
             if progress is not None:
                 progress.emit("answer", step=start + len(part), of=len(questions))
         stability = {group.name: group.stability for group in groups}
-        figures = sorted(
-            (
-                figures_of(name, [one for one in covered if one.group == name], stable)
-                for name, stable in stability.items()
-            ),
-            key=lambda one: (-(one.demand or 0.0), -one.questions, one.group),
-        )
-        index = self.assistant.index
+        figures = [
+            figures_of(name, [question for question in covered if question.group == name], stable)
+            for name, stable in stability.items()
+        ]
+        figures.sort(key=lambda group: (-(group.demand or 0.0), -group.questions, group.group))
         return SurfaceCoverage(
             source=self.contents[0].source,
             engine=self.assistant.engine.name,
@@ -191,8 +217,8 @@ class AssistantSession:
             limits=limits(self.assistant.engine.name, self.embedding, self.date),
             k=self.assistant.k,
             pages=len(self.contents[0].documents),
-            passages=len(index.passages),
-            competitors=tuple(one.owner for one in self.contents[1:]),
+            passages=len(self.assistant.index.passages),
+            competitors=tuple(content.owner for content in self.contents[1:]),
             overall=figures_of("all", covered, None),
             groups=tuple(figures),
             questions=tuple(covered),
@@ -202,27 +228,26 @@ class AssistantSession:
         )
 
     def _obeyed(self, texts: Sequence[str]) -> Estimate:
-        """Plant an instruction in the passages of up to PLANTED questions; return the share of answers that follow
-        it."""
+        """Plant an instruction for up to PLANTED questions; return the share of answers that follow it."""
         spread = np.linspace(0, len(texts) - 1, min(PLANTED, len(texts))).astype(int)
-        obeyed = self.assistant.obeys([texts[place] for place in dict.fromkeys(spread.tolist())])
-        return estimate([float(one) for one in obeyed])
+        return estimate([float(obeyed) for obeyed in self.assistant.obeys([texts[n] for n in dict.fromkeys(spread)])])
 
     def covered(self, question: SurfaceQuestion, answer: CitedAnswer, group: str) -> CoveredQuestion:
         """Judge an answer: what it cites of the publisher, and its status."""
         own = {hit.rank: hit for hit in answer.hits if _is_own(hit)}
         best = self.judge.each(question.text, answer.hits)
         right = [rank for rank, hit in own.items() if self._answers(question, hit, best.get(rank))]
-        cited = [(one, rank) for one in answer.sentences for rank in one.sources if rank in own]
+        cited = [(sentence, rank) for sentence in answer.sentences for rank in sentence.sources if rank in own]
         status = self._status(question, answer, own, [rank for _, rank in cited], best)
         shown = self._shown(answer, status, own, best)
-        supported = [is_supported(one, own[rank], question.text) for one, rank in cited]
+        owner, page = owner_and_page(shown[0].passage.document) if shown else (None, None)
+        supported = [is_supported(sentence, own[rank], question.text) for sentence, rank in cited]
         plain, adjusted = shares(answer)
         return CoveredQuestion(
             question=question.text,
             group=group,
             status=status,
-            page=owner_and_page(shown[0].passage.document)[1] if shown else None,
+            page=page,
             span=shown[1] if shown else None,
             rank=min(right, default=None),
             cited=bool(cited),
@@ -233,13 +258,12 @@ class AssistantSession:
             adjusted_share=adjusted,
             supported=sum(supported) / len(supported) if supported else None,
             demand=question.demand,
-            owner=owner_and_page(shown[0].passage.document)[0] if shown else None,
+            owner=owner,
             labelled=bool(question.references or question.page),
         )
 
     def _answers(self, question: SurfaceQuestion, hit: Hit, best: Hit | None) -> bool:
-        """Return True if a passage answers: by the reference or the page where the question has one, else by its
-        most likely sentence."""
+        """Return True if a passage answers: by the question's reference or page, else by its most likely sentence."""
         if question.references:
             return any(stands_in(hit.passage.text, reference) for reference in question.references)
         if question.page:
@@ -255,13 +279,13 @@ class AssistantSession:
         best: Mapping[int, Hit],
     ) -> CoverageStatus:
         if not cited:
-            if any(one.sources for one in answer.sentences):
+            if any(sentence.sources for sentence in answer.sentences):
                 return "competitor"
             near = any(self.judge.is_about(question.text, hit.passage) for hit in own.values())
             return "retrieved" if near else "absent"
-        said = " ".join(one.text for one in answer.sentences if set(one.sources) & set(cited))
         if question.references:
-            whole = any(stands_in(said, reference) for reference in question.references)
+            text = " ".join(sentence.text for sentence in answer.sentences if set(sentence.sources) & set(cited))
+            whole = any(stands_in(text, reference) for reference in question.references)
         else:
             whole = any(rank in best and best[rank].score >= SURE for rank in cited)
         return "answered" if whole else "partly"
@@ -269,25 +293,23 @@ class AssistantSession:
     def _shown(
         self, answer: CitedAnswer, status: CoverageStatus, own: Mapping[int, Hit], best: Mapping[int, Hit]
     ) -> tuple[Hit, str] | None:
-        """Return the passage and the words that show the status: what is cited, else the nearest own passage that
-        does not answer."""
-        hits = {hit.rank: hit for hit in answer.hits}
-        wanted = own if status in ("answered", "partly") else hits
-        for one in answer.sentences:
-            for rank in one.sources:
-                if rank in wanted:
-                    said = one.text if rank not in best or one.probability is not None else best[rank].passage.text
-                    return hits[rank], " ".join(said.split())
+        """Return passage and words that show the status: what is cited, else the nearest own passage."""
+        citable = own if status in ("answered", "partly") else {hit.rank: hit for hit in answer.hits}
+        for sentence in answer.sentences:
+            for rank in sentence.sources:
+                if rank in citable:
+                    is_verbatim = rank not in best or sentence.probability is not None
+                    words = sentence.text if is_verbatim else best[rank].passage.text
+                    return citable[rank], " ".join(words.split())
         if status == "absent":
             return None
-        first = next(hit for hit in own.values() if self.judge.is_about(answer.question, hit.passage))
-        said = best[first.rank].passage.text if first.rank in best else first.passage.text
-        return first, " ".join(said.split())[:400]
+        nearest = next(hit for hit in own.values() if self.judge.is_about(answer.question, hit.passage))
+        words = best.get(nearest.rank, nearest).passage.text
+        return nearest, " ".join(words.split())[:400]
 
     def _instructions(self) -> tuple[SurfaceFinding, ...]:
-        found = instructions_in(list(self.assistant.index.passages.values()))
-        named = ((owner_and_page(one.page), one) for one in found)
-        return tuple(replace(one, page=page if owner == OWN else f"{owner}: {page}") for (owner, page), one in named)
+        findings = instructions_in(list(self.assistant.index.passages.values()))
+        return tuple(replace(finding, page=page_label(finding.page)) for finding in findings)
 
 
 @contextmanager
@@ -307,7 +329,8 @@ def assistant_over(
     if progress is not None:
         progress.emit("index")
     with ExitStack() as stack:
-        index = open_index(cache / "index", remembered, [one for content in contents for one in content.documents])
+        documents = [document for content in contents for document in content.documents]
+        index = open_index(cache / "index", remembered, documents)
         judge = SentenceJudge(index.passages, remembered)
         writer = stack.enter_context(engine_named(engine, judge, task))
         reranker = None
@@ -324,8 +347,7 @@ def assistant_over(
 
 
 def encoder_of(task: Task | None, embedding: str, encoder: Encoder | None = None) -> tuple[str, CachingEncoder]:
-    """Open the embedding model of the task, else the named one, unless an encoder is given; return its name and the
-    encoder."""
+    """Open the task's embedding model, else the named one, unless an encoder is given; return name and encoder."""
     name = task.base.embedding if task is not None else embedding
     inner = encoder or Embedder(resolve(name, near=task.folder if task is not None else Path()))
     return name, CachingEncoder(inner)
@@ -374,53 +396,52 @@ def shares(answer: CitedAnswer, is_ours: Callable[[Hit], bool] = _is_own) -> tup
     """
     ours = {hit.rank for hit in answer.hits if is_ours(hit)}
     sums = np.zeros((2, 2))  # plain and adjusted, ours and all
-    for place, one in enumerate(answer.sentences):
-        if not one.sources:
+    for number, sentence in enumerate(answer.sentences):
+        if not sentence.sources:
             continue
-        words = len(one.text.split())
-        part = sum(rank in ours for rank in one.sources) / len(one.sources)
-        for row, weight in enumerate((1.0, float(np.exp(-place / len(answer.sentences))))):
+        words = len(sentence.text.split())
+        part = sum(rank in ours for rank in sentence.sources) / len(sentence.sources)
+        for row, weight in enumerate((1.0, float(np.exp(-number / len(answer.sentences))))):
             sums[row] += (words * weight * part, words * weight)
     plain, adjusted = (float(mine / whole) if whole else 0.0 for mine, whole in sums)
     return plain, adjusted
 
 
 def figures_of(name: str, covered: Sequence[CoveredQuestion], stability: float | None) -> GroupCoverage:
-    """Compute the figures of some questions. Those of one group count as independent; over several, intervals are by
-    group."""
-    names = [one.group for one in covered]
+    """Compute the figures of questions: those of one group count as independent, over several the group is the unit."""
+    names = [question.group for question in covered]
     clusters = names if len(set(names)) > 1 else None
 
-    def share(values: Sequence[float]) -> Estimate:
-        return estimate(values, clusters)
+    def share(value: Callable[[CoveredQuestion], float]) -> Estimate:
+        return estimate([float(value(question)) for question in covered], clusters)
 
-    demands = [one.demand for one in covered if one.demand is not None]
-    statuses = Counter(one.status for one in covered)
+    demands = [question.demand for question in covered if question.demand is not None]
+    statuses = Counter(question.status for question in covered)
     return GroupCoverage(
         group=name,
         questions=len(covered),
         demand=sum(demands) if demands else None,
         stability=stability,
-        found=share([float(one.rank is not None) for one in covered]),
-        top=share([float(one.rank == 1) for one in covered]),
-        cited=share([float(one.cited) for one in covered]),
-        answered=share([float(one.status == "answered") for one in covered]),
-        share=share([one.adjusted_share for one in covered]),
+        found=share(lambda question: question.rank is not None),
+        top=share(lambda question: question.rank == 1),
+        cited=share(lambda question: question.cited),
+        answered=share(lambda question: question.status == "answered"),
+        share=share(lambda question: question.adjusted_share),
         statuses={status: statuses[status] for status in COVERAGE_STATUSES},
     )
 
 
 def _group_notes(figures: Sequence[GroupCoverage]) -> Iterator[str]:
-    several = [one for one in figures if one.stability is not None]
-    loose = [one.group for one in several if one.stability is not None and one.stability < UNSTABLE]
-    if several:
-        groups = f"{len(figures):,} groups by meaning, {len(several):,} of several questions"
+    stabilities = [group.stability for group in figures if group.stability is not None]
+    loose = sum(stability < UNSTABLE for stability in stabilities)
+    if stabilities:
+        groups = f"{len(figures):,} groups by meaning, {len(stabilities):,} of several questions"
         rough = (
-            f"{len(loose):,} {'is' if len(loose) == 1 else 'are'} not stable (below {UNSTABLE:g} when a fifth of the "
+            f"{loose:,} {'is' if loose == 1 else 'are'} not stable (below {UNSTABLE:g} when a fifth of the "
             "questions is left out): take their figures as rough"
         )
         yield f"{groups}; of these {rough}" if loose else groups
-    if all(one.demand is None for one in figures):
+    if all(group.demand is None for group in figures):
         yield NO_DEMAND
 
 
@@ -435,14 +456,16 @@ def agreement(result: SurfaceCoverage, file: Path) -> ObservedAgreement:
     or yes and no. Raises InputError where fewer than five questions are in both, or nothing varies.
     """
     values = _observed(file)
-    pairs = [(one, values[key]) for one in result.questions if (key := question_key(one.question)) in values]
+    pairs = [
+        (question, values[key]) for question in result.questions if (key := question_key(question.question)) in values
+    ]
     if len(pairs) < LEAST_OBSERVED:
         raise InputError(
             f"{len(pairs)} of its questions were asked here, and {LEAST_OBSERVED} are needed",
             "collect answers to the same questions, word for word",
             file=file,
         )
-    ours = np.array([one.adjusted_share for one, _ in pairs])
+    ours = np.array([question.adjusted_share for question, _ in pairs])
     theirs = np.array([value for _, value in pairs])
     if np.ptp(ours) == 0 or np.ptp(theirs) == 0:
         raise InputError("all questions are alike on one side, so that they have no order", "collect more", file=file)
@@ -451,7 +474,7 @@ def agreement(result: SurfaceCoverage, file: Path) -> ObservedAgreement:
         x, y = ours[places], theirs[places]
         return float(stats.spearmanr(x, y).statistic) if np.ptp(x) > 0 and np.ptp(y) > 0 else 0.0
 
-    units = sampling_units(len(pairs), group_codes([one.group for one, _ in pairs]))
+    units = sampling_units(len(pairs), group_codes([question.group for question, _ in pairs]))
     value = correlation(np.arange(len(pairs)))
     low, high = -1.0, 1.0
     if len(units) > 1:
@@ -463,20 +486,20 @@ def _observed(file: Path) -> dict[str, float]:
     """Read what real answers did from a table, by question; the mean where a question has several rows."""
     rows = read_table(file)
     names = dict.fromkeys(name for _, row in rows for name in row)
-    asked, said = column_named(names, _ASKED), column_named(names, _SAID)
-    if asked is None or said is None:
+    question, outcome = column_named(names, _QUESTION_COLUMNS), column_named(names, _OUTCOME_COLUMNS)
+    if question is None or outcome is None:
         raise InputError("has no columns `question` and `cited` (or `share`, `rank`)", "name them so", file=file)
-    is_rank = said.strip().casefold() == "rank"
-    found: dict[str, list[float]] = {}
+    is_rank = outcome.strip().casefold() == "rank"
+    values_of: dict[str, list[float]] = {}
     for line, row in rows:
-        word = str(row.get(said, "")).strip().casefold()
+        word = str(row.get(outcome, "")).strip().casefold()
         value = 1.0 if word in _YES and not is_rank else 0.0 if word in _NO else decimal(word.rstrip("% "))
         if value is None:
             raise InputError(
-                f"{word[:40]!r} is neither yes, no nor a number", "correct it", file=file, line=line, field=said
+                f"{word[:40]!r} is neither yes, no nor a number", "correct it", file=file, line=line, field=outcome
             )
-        found.setdefault(question_key(str(row.get(asked, ""))), []).append(-value if is_rank else value)
-    return {key: sum(values) / len(values) for key, values in found.items()}
+        values_of.setdefault(question_key(str(row.get(question, ""))), []).append(-value if is_rank else value)
+    return {key: sum(values) / len(values) for key, values in values_of.items()}
 
 
 def _since(result: SurfaceCoverage, file: Path) -> SurfaceCoverage:
@@ -486,8 +509,8 @@ def _since(result: SurfaceCoverage, file: Path) -> SurfaceCoverage:
         earlier = from_plain(SurfaceCoverage, plain)
     except ValueError as error:
         raise InputError(f"is no result of coverage ({error})", "give what --json printed", file=file) from None
-    before = {question_key(one.question): one for one in earlier.questions}
-    now = {question_key(one.question): one for one in result.questions}
+    before = {question_key(question.question): question for question in earlier.questions}
+    now = {question_key(question.question): question for question in result.questions}
     changes = [
         CoverageChange(
             question=(now.get(key) or before[key]).question,
@@ -497,6 +520,8 @@ def _since(result: SurfaceCoverage, file: Path) -> SurfaceCoverage:
         for key in dict.fromkeys((*now, *before))
         if key not in before or key not in now or before[key].status != now[key].status
     ]
-    said = [f"compared with a result of another engine or embedding ({earlier.engine}, {earlier.embedding})"]
-    same = (earlier.engine, earlier.embedding, earlier.k) == (result.engine, result.embedding, result.k)
-    return replace(result, since=earlier.date, changes=tuple(changes), notes=(*result.notes, *([] if same else said)))
+    notes = result.notes
+    if (earlier.engine, earlier.embedding, earlier.k) != (result.engine, result.embedding, result.k):
+        other = f"({earlier.engine}, {earlier.embedding})"
+        notes = (*notes, f"compared with a result of another engine or embedding {other}")
+    return replace(result, since=earlier.date, changes=tuple(changes), notes=notes)

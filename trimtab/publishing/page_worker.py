@@ -17,6 +17,7 @@ from urllib.parse import urldefrag, urljoin
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
 from trimtab.base.worker import answer_requests
+from trimtab.measurement.numerals import words
 
 MOST_LINKS, MOST_ELEMENTS, MOST_JSON_LD = 5000, 500, 100  # of one page
 LEAST_OF, MOST_BEYOND = 1 / 3, 1.5  # times the words that are marked as main, between which main text has its own
@@ -27,50 +28,11 @@ _UNSEEN = frozenset(
     ("script", "style", "template", "noscript", "svg", "head", "iframe", "object", "textarea", "select")
 )
 _BLOCKS = frozenset(
-    [
-        "address",
-        "article",
-        "aside",
-        "blockquote",
-        "body",
-        "br",
-        "button",
-        "caption",
-        "dd",
-        "details",
-        "dialog",
-        "div",
-        "dl",
-        "dt",
-        "fieldset",
-        "figcaption",
-        "figure",
-        "footer",
-        "form",
-        "h1",
-        "h2",
-        "h3",
-        "h4",
-        "h5",
-        "h6",
-        "header",
-        "hr",
-        "li",
-        "main",
-        "nav",
-        "ol",
-        "option",
-        "p",
-        "pre",
-        "section",
-        "summary",
-        "table",
-        "tbody",
-        "tfoot",
-        "thead",
-        "tr",
-        "ul",
-    ]
+    words(
+        "address article aside blockquote body br button caption dd details dialog div dl dt fieldset figcaption "
+        "figure footer form h1 h2 h3 h4 h5 h6 header hr li main nav ol option p pre section summary table tbody tfoot "
+        "thead tr ul"
+    )
 )
 _MARKS = {f"h{level}": f"{'#' * level} " for level in range(1, 7)} | {"li": "- "}  # of Markdown
 _ASIDE = frozenset(("nav", "header", "footer", "aside"))

@@ -21,6 +21,7 @@ from trimtab.base.records import Document
 from trimtab.base.worker import Worker
 from trimtab.data.markdown import parse_markdown
 from trimtab.data.text_extraction import extract_content
+from trimtab.measurement.numerals import words
 from trimtab.publishing.page_links import MOST_MEGABYTES, is_html, media_type
 from trimtab.publishing.records import Dated, Fetched, PageElement, PageHeading, SitePage
 from trimtab.retrieval.chunk import chunk_document
@@ -30,26 +31,10 @@ SECONDS, SECONDS_EACH, MEGABYTES, MEGABYTES_EACH = 5, 5, 512, 128
 memory at most MOST_MEGABYTES."""
 LONGEST_ANSWER = 1 << 27  # bytes
 DIRECTIVES = frozenset(
-    [
-        "all",
-        "index",
-        "follow",
-        "noindex",
-        "nofollow",
-        "none",
-        "noarchive",
-        "nocache",
-        "nosnippet",
-        "noimageindex",
-        "notranslate",
-        "indexifembedded",
-        "noai",
-        "noimageai",
-        "max-snippet",
-        "max-image-preview",
-        "max-video-preview",
-        "unavailable_after",
-    ]
+    words(
+        "all index follow noindex nofollow none noarchive nocache nosnippet noimageindex notranslate indexifembedded "
+        "noai noimageai max-snippet max-image-preview max-video-preview unavailable_after"
+    )
 )
 _AGENT_PREFIX = re.compile(r"\s*([A-Za-z][\w.-]*)\s*:\s*(.*)", re.S)
 _CHARSET = re.compile(rb"""charset\s*=\s*["']?\s*([\w-]+)""", re.I)
@@ -356,8 +341,8 @@ _DATE = (
 _PUBLISHED = r"(?:first )?published|posted|created|veröffentlicht|publié|publicado"
 _MODIFIED = (
     r"(?:last |page )*(?:updated|modified|revised|reviewed|changed)|last (?:update|change|review)|aktualisiert"
-    r"|stand|geändert|"
-    r"mis à jour|modifié|actualizado"
+    r"|stand|geändert"
+    r"|mis à jour|modifié|actualizado"
 )
 _SAID_DATE = re.compile(rf"\b(?:({_PUBLISHED})|({_MODIFIED}))(?:\s+(?:on|at|am|le|el))?\s*[:–-]?\s*({_DATE})", re.I)
 _ONLY_DATE = re.compile(rf"^\s*({_DATE})\s*$", re.I)
@@ -368,11 +353,11 @@ _ANY_DATE = re.compile(rf"(?<![\w.-])(?:{_DATE})(?![\w-])", re.I)
 
 def dates_in(text: str) -> tuple[datetime, ...]:
     """Find every date with day, month and year in a text."""
-    found = (moment_of(match[0]) for match in _ANY_DATE.finditer(text))
+    found = (parse_time(match[0]) for match in _ANY_DATE.finditer(text))
     return tuple(when for when in found if when is not None)
 
 
-def moment_of(written: str) -> datetime | None:
+def parse_time(written: str) -> datetime | None:
     """Read a date as pages, JSON-LD and headers write it, as a time in UTC; None for no date, or one that could be
     two (03/04/2026)."""
     text = " ".join(written.split()).strip()
@@ -411,7 +396,7 @@ def _visible_dates(visible: str, times: Sequence[tuple[str, str]]) -> Iterator[D
         kind: Literal["published", "modified"] = "published" if found[1] else "modified"
         if kind not in seen:
             seen.add(kind)
-            yield Dated(place="visible", kind=kind, written=found[3], when=moment_of(found[3]))
+            yield Dated(place="visible", kind=kind, written=found[3], when=parse_time(found[3]))
     for written, before in times:
         if re.search(rf"(?:{_MODIFIED})\W*(?:on)?\W*$", before, re.I):
             kind = "modified"
@@ -421,17 +406,17 @@ def _visible_dates(visible: str, times: Sequence[tuple[str, str]]) -> Iterator[D
             continue
         if kind not in seen:
             seen.add(kind)
-            yield Dated(place="visible", kind=kind, written=" ".join(written.split()), when=moment_of(written))
+            yield Dated(place="visible", kind=kind, written=" ".join(written.split()), when=parse_time(written))
 
 
 def _stated_dates(objects: Sequence[Mapping[str, Any]], named: Mapping[str, str]) -> Iterator[Dated]:
     for key, kind in (("datePublished", "published"), ("dateModified", "modified")):
         written = next((one[key] for one in objects if isinstance(one.get(key), str)), None)
         if written is not None:
-            yield Dated(place="json-ld", kind=kind, written=written, when=moment_of(written))  # type: ignore[arg-type]
+            yield Dated(place="json-ld", kind=kind, written=written, when=parse_time(written))  # type: ignore[arg-type]
     for name, kind in _META_DATES.items():
         if written := named.get(name):
-            yield Dated(place="meta", kind=kind, written=written, when=moment_of(written))
+            yield Dated(place="meta", kind=kind, written=written, when=parse_time(written))
 
 
 _META_DATES: Mapping[str, Literal["published", "modified"]] = {
@@ -445,4 +430,4 @@ _META_DATES: Mapping[str, Literal["published", "modified"]] = {
 
 def _header_date(fetched: Fetched) -> Iterator[Dated]:
     if written := fetched.headers.get("last-modified"):
-        yield Dated(place="last-modified", kind="modified", written=written, when=moment_of(written))
+        yield Dated(place="last-modified", kind="modified", written=written, when=parse_time(written))

@@ -143,7 +143,7 @@ def drawn_questions(
     return tuple(questions[place] for place in sorted(order[:most]))
 
 
-def grouped(
+def group_questions(
     texts: Sequence[str], vectors_ND: NDArray[np.float32], *, distance: float = DISTANCE, seed: int = 0
 ) -> tuple[QuestionGroup, ...]:
     """Group questions by average linkage of cosine distances (Sokal and Michener 1958), joined up to `distance`; the

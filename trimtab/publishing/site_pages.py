@@ -1,19 +1,19 @@
-"""The pages of a crawled site with the look-ups that checks share, and the type of a check."""
+"""The pages of a crawled site with the look-ups that checks share, and the type of what a check finds."""
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 
 from trimtab.data.duplicates import DuplicatePair, ellipsize, find_duplicates
-from trimtab.publishing.pages import moment_of
-from trimtab.publishing.records import ElementKind, Severity, Site, SitePage, SurfaceFinding
+from trimtab.publishing.pages import parse_time
+from trimtab.publishing.records import ElementKind, Site, SitePage
 
-Found = tuple[str, str, int | None]
+Fact = tuple[str, str, int | None]
 """One fact that a check finds: the page's address, the evidence as it stands there, the line or None."""
 
 MOST_EVIDENCE = 160  # characters
@@ -41,23 +41,23 @@ class CrawledPages:
     @cached_property
     def by_address(self) -> Mapping[str, SitePage]:
         """Map every address that leads to a page to that page."""
-        found = {plain_address(page.url): page for page in reversed(self.pages)}
+        pages = {plain_address(page.url): page for page in reversed(self.pages)}
         for asked, url in self.redirected.items():
-            page = found.get(plain_address(url))
+            page = pages.get(plain_address(url))
             if page is not None:
-                found.setdefault(asked, page)
-        return found
+                pages.setdefault(asked, page)
+        return pages
 
     @cached_property
     def links_to(self) -> Mapping[str, tuple[str, ...]]:
         """Map the address of each page to the other pages that link to it."""
-        found: dict[str, dict[str, None]] = defaultdict(dict)
+        sources_of: dict[str, dict[str, None]] = defaultdict(dict)
         for source, targets in self.site.links.items():
             for target in targets:
                 page = self.page(target)
                 if page is not None and not self.same(source, page.url):
-                    found[page.url][source] = None
-        return {url: tuple(sources) for url, sources in found.items()}
+                    sources_of[page.url][source] = None
+        return {url: tuple(sources) for url, sources in sources_of.items()}
 
     @cached_property
     def in_sitemap(self) -> frozenset[str]:
@@ -67,18 +67,20 @@ class CrawledPages:
     @cached_property
     def entry_dates(self) -> Mapping[str, tuple[str, str, datetime]]:
         """Map the address of a page to the date of change that a sitemap gives: its place, as written, as a time."""
-        found = {}
+        dates = {}
         for entry in self.site.entries:
-            page, when = self.page(entry.url), moment_of(entry.lastmod or "")
-            if page is not None and entry.lastmod is not None and when is not None:
-                found[page.url] = ("sitemap", entry.lastmod, when)
-        return found
+            page, written = self.page(entry.url), entry.lastmod or ""
+            when = parse_time(written)
+            if page is not None and when is not None:
+                dates[page.url] = ("sitemap", written, when)
+        return dates
 
     @cached_property
     def redirected(self) -> Mapping[str, str]:
         """Map the addresses that redirect to where they lead."""
-        asked = {one.asked: one.url for one in self.site.pages if one.redirects} | dict(self.site.redirects)
-        return {plain_address(one): url for one, url in asked.items() if plain_address(one) != plain_address(url)}
+        asked = {answer.asked: answer.url for answer in self.site.pages if answer.redirects} | dict(self.site.redirects)
+        plain = ((plain_address(address), url) for address, url in asked.items())
+        return {address: url for address, url in plain if address != plain_address(url)}
 
     @cached_property
     def alike(self) -> tuple[tuple[SitePage, SitePage, DuplicatePair], ...]:
@@ -96,35 +98,15 @@ class CrawledPages:
         """Return the page at an address; None without one."""
         return self.by_address.get(plain_address(address))
 
-    def same(self, one: str, other: str) -> bool:
+    def same(self, address: str, other: str) -> bool:
         """Return True if two addresses lead to one page."""
-        left, right = self.page(one), self.page(other)
-        return plain_address(one) == plain_address(other) or (
-            left is not None and right is not None and left.url == right.url
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Check:
-    """A check. `says`: in one sentence what it finds; `remedy`: what to do about it."""
-
-    name: str
-    severity: Severity
-    says: str
-    remedy: str
-    find: Callable[[CrawledPages], Iterator[Found]]
-
-    def findings(self, pages: CrawledPages) -> Iterator[SurfaceFinding]:
-        """Run the check on a site."""
-        for page, evidence, line in self.find(pages):
-            yield SurfaceFinding(
-                page=page, check=self.name, severity=self.severity, evidence=evidence, remedy=self.remedy, line=line
-            )
+        page = self.page(address)
+        return plain_address(address) == plain_address(other) or (page is not None and page is self.page(other))
 
 
 def line_of(page: SitePage, kind: ElementKind) -> int | None:
     """Return the line of the first element of a kind; None without one."""
-    return next((one.line for one in page.elements if one.kind == kind), None)
+    return next((element.line for element in page.elements if element.kind == kind), None)
 
 
 def forbids_listing(page: SitePage) -> bool:
@@ -143,8 +125,7 @@ def words_of(text: str) -> int:
 
 
 def plain_address(address: str) -> str:
-    """Return an address without its fragment and without the endings that static hosts add (`/index.html`, `.html`,
-    `/`)."""
+    """Return an address without fragment and without endings that static hosts add (`/index.html`, `.html`, `/`)."""
     address = address.partition("#")[0]
     head, query, rest = address.partition("?")
     for ending in ("/index.html", "/index.htm", ".html", ".htm", "/"):

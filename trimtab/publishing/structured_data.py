@@ -9,55 +9,56 @@ from dataclasses import dataclass
 from typing import Any
 
 from trimtab.data.duplicates import normalise_text
-from trimtab.publishing.pages import byline_of, dates_in, moment_of, name_of, types_of
+from trimtab.publishing.pages import byline_of, dates_in, name_of, parse_time, types_of
 from trimtab.publishing.records import SitePage
-from trimtab.publishing.site_pages import CrawledPages, Found, line_of, quoted
+from trimtab.publishing.site_pages import CrawledPages, Fact, line_of, quoted
 
 _NUMBER = re.compile(r"\d[\d.,'\u2019\u00a0\u202f ]*\d|\d")
 _MOST_OBJECTS = 2000  # of one page, those within others counted
 
 
-def broken(pages: CrawledPages) -> Iterator[Found]:
+def broken(pages: CrawledPages) -> Iterator[Fact]:
     """Find JSON-LD that is no JSON or no object."""
     for page in pages.read:
+        scripts = [element for element in page.elements if element.kind == "json-ld"]
         for block in page.broken_json_ld:
-            line = next(
-                (one.line for one in page.elements if one.kind == "json-ld" and block.startswith(one.text)), None
+            yield (
+                page.url,
+                quoted(block),
+                next((script.line for script in scripts if block.startswith(script.text)), None),
             )
-            yield page.url, quoted(block), line
 
 
-def invalid(pages: CrawledPages) -> Iterator[Found]:
+def invalid(pages: CrawledPages) -> Iterator[Fact]:
     """Find objects without a property that their type needs, or with a value of the wrong kind."""
     for page in pages.read:
         for item in _objects(page):
-            kinds = types_of(item)
-            for kind in kinds:
+            for kind in types_of(item):
                 for rule in _RULES.get(kind, ()):
-                    problem = rule.problem(item)
-                    if problem:
+                    if problem := rule.problem(item):
                         yield page.url, f"{kind}: {problem}", _line(page)
-        for one in page.json_ld:
-            if not types_of(one) and "@id" not in one:
-                yield page.url, f"an object without @type: {quoted(', '.join(one))}", _line(page)
+        for item in page.json_ld:
+            if not types_of(item) and "@id" not in item:
+                yield page.url, f"an object without @type: {quoted(', '.join(item))}", _line(page)
 
 
-def disagreeing(pages: CrawledPages) -> Iterator[Found]:
+def disagreeing(pages: CrawledPages) -> Iterator[Fact]:
     """Find what JSON-LD says and the visible text does not."""
     for page in pages.read:
         shown = f" {normalise_text(f'{page.title} {page.visible}')} "
         for item in _objects(page):
-            kinds = set(types_of(item))
-            for said in _differences(page, item, kinds, shown):
-                yield page.url, said, _line(page)
+            for difference in _differences(page, item, shown):
+                yield page.url, difference, _line(page)
 
 
 def types_on(pages: CrawledPages) -> Counter[str]:
     """Count the pages on which each type stands, within other objects too."""
-    return Counter(name for page in pages.read for name in {kind for item in _objects(page) for kind in types_of(item)})
+    kinds_of = (dict.fromkeys(kind for item in _objects(page) for kind in types_of(item)) for page in pages.read)
+    return Counter(kind for kinds in kinds_of for kind in kinds)
 
 
-def _differences(page: SitePage, item: Mapping[str, Any], kinds: set[str], shown: str) -> Iterator[str]:
+def _differences(page: SitePage, item: Mapping[str, Any], shown: str) -> Iterator[str]:
+    kinds = set(types_of(item))
     if kinds & _ARTICLES:
         yield from _article_differences(page, item, shown)
     if kinds & {"Product", "Event", "Course", "Recipe", "HowTo", "SoftwareApplication"}:
@@ -92,8 +93,8 @@ def _price_differences(page: SitePage, item: Mapping[str, Any]) -> Iterator[str]
 
 
 def _date_differences(page: SitePage, item: Mapping[str, Any]) -> Iterator[str]:
-    start = moment_of(item["startDate"]) if isinstance(item.get("startDate"), str) else None
-    days = {found.date() for found in dates_in(page.visible)}
+    start = parse_time(item["startDate"]) if isinstance(item.get("startDate"), str) else None
+    days = {day.date() for day in dates_in(page.visible)}
     if start is not None and days and start.date() not in days:
         yield f"startDate {item['startDate']}, and the page names {', '.join(sorted(map(str, days))[:3])}"
 
@@ -104,16 +105,16 @@ def _stands_in(words: str, shown: str) -> bool:
 
 def _mostly_in(words: str, shown: str) -> bool:
     """Return True if four fifths of the words stand in the text, whatever their order."""
-    own = normalise_text(words).split()
+    expected = normalise_text(words).split()
     known = set(shown.split())
-    return sum(word in known for word in own) >= 0.8 * len(own)
+    return sum(word in known for word in expected) >= 0.8 * len(expected)
 
 
 def _amounts(text: str) -> set[float]:
     return {
         amount
-        for found in _NUMBER.findall(text)
-        for part in (found, *found.split())
+        for number in _NUMBER.findall(text)
+        for part in (number, *number.split())
         if (amount := _amount(part)) is not None
     }
 
@@ -123,12 +124,8 @@ def _amount(written: str) -> float | None:
     digits = re.sub(r"[^\d.,]", "", written).strip(".,")
     if not digits:
         return None
-    if re.search(r"[.,]\d{1,2}$", digits):
-        whole, cents = re.split(r"[.,](?=\d{1,2}$)", digits)
-        digits = f"{re.sub(r'[.,]', '', whole)}.{cents}"
-    else:
-        digits = re.sub(r"[.,]", "", digits)
-    return float(digits)
+    whole, *cents = re.split(r"[.,](?=\d{1,2}$)", digits)
+    return float(".".join((re.sub(r"[.,]", "", whole), *cents)))
 
 
 def _objects(page: SitePage) -> Iterator[Mapping[str, Any]]:
@@ -147,9 +144,8 @@ def _objects(page: SitePage) -> Iterator[Mapping[str, Any]]:
 
 
 def _line(page: SitePage) -> int | None:
-    """Return the line of the page's JSON-LD; None where it has several blocks, as objects do not say which they are
-    of."""
-    several = sum(one.kind == "json-ld" for one in page.elements) > 1
+    """Return the line of the page's JSON-LD; None for several blocks, as objects do not say which they are of."""
+    several = sum(element.kind == "json-ld" for element in page.elements) > 1
     return None if several else line_of(page, "json-ld")
 
 
@@ -159,7 +155,7 @@ class _Rule:
 
     key: str
     is_right: Callable[[Any], bool]
-    wanted: str
+    expected: str
     needed: bool = True
 
     def problem(self, item: Mapping[str, Any]) -> str | None:
@@ -167,7 +163,7 @@ class _Rule:
         if self.key not in item:
             return f"{self.key} is missing" if self.needed else None
         value = item[self.key]
-        return None if self.is_right(value) else f"{self.key} {quoted(str(value))} is no {self.wanted}"
+        return None if self.is_right(value) else f"{self.key} {quoted(str(value))} is no {self.expected}"
 
 
 def _is_text(value: Any) -> bool:
@@ -175,7 +171,8 @@ def _is_text(value: Any) -> bool:
 
 
 def _is_date(value: Any) -> bool:
-    return isinstance(value, str) and bool(re.match(r"\d{4}-\d\d(-\d\d)?(T|$)", value)) and moment_of(value) is not None
+    is_iso = isinstance(value, str) and bool(re.match(r"\d{4}-\d\d(-\d\d)?(T|$)", value))
+    return is_iso and parse_time(value) is not None
 
 
 def _is_price(value: Any) -> bool:

@@ -1,10 +1,9 @@
-"""`surface try`: an edited page against the present one, paired by question, with a placebo and competitors who
-follow."""
+"""`surface try`: an edited page against the present one, paired by question, with a placebo and adopting rivals."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,21 +19,21 @@ from trimtab.base.task import Task
 from trimtab.measurement.contains import sentences
 from trimtab.measurement.power import observed, smallest_difference
 from trimtab.measurement.statistics import LEVEL, compare_paired, holm, p_noninferior
+from trimtab.publishing import CACHE
 from trimtab.publishing.assistant import SOURCES, CachingEncoder, SentenceJudge, SimulatedAssistant, open_index
-from trimtab.publishing.content import CACHE, OWN, competitors_of, content_of, owned, owner_and_page
+from trimtab.publishing.content import OWN, content_of, owner_and_page, with_owner
 from trimtab.publishing.coverage import (
     EMBEDDING,
     EXTRACT,
     AssistantSession,
     CoverageQuestions,
-    all_questions,
     encoder_of,
     engine_named,
-    left_out,
     limits,
+    read_input,
 )
 from trimtab.publishing.coverage_page import render_trial, trial_markdown
-from trimtab.publishing.questions import drawn_questions, grouped
+from trimtab.publishing.questions import group_questions
 from trimtab.publishing.records import SurfaceQuestion, SurfaceTrial, TrialOutcome, TrialVerdict
 from trimtab.retrieval.chunk import WORDS
 from trimtab.retrieval.search import EQUAL_WEIGHT
@@ -87,8 +86,7 @@ def surface_try(
     embedding: str = EMBEDDING,
     progress: Progress | None = None,
 ) -> SurfaceTrial:
-    """Put an edited page (a file, or a folder of them) in the place of the present one, and ask the same questions
-    of both states.
+    """Ask the same questions with the present pages and with edited ones (a file or a folder) in their place.
 
     An edited file takes the place of the page with its path or name; without one it is a new page. `seeds`:
     simulated assistants, which differ in how they cut pages, weigh their two searches and order passages; each
@@ -98,36 +96,30 @@ def surface_try(
     """
     if seeds < 1:
         raise InputError(f"{seeds} seeds", "give one or more", field="--seeds")
-    given = all_questions(questions)
-    asked = drawn_questions(given, most)
-    own = content_of(source, cache=cache, progress=progress)
-    others = competitors_of(competitors, cache=cache, progress=progress)
-    edited, names = with_edits(own.documents, content_of(edit).documents)
-    theirs = [one for other in others for one in other.documents]
-    name, remembered = encoder_of(task, embedding)
-    groups = grouped([one.text for one in asked], remembered.encode([one.text for one in asked]))
-    group_of = {place: group.name for group in groups for place in group.members}
+    given = read_input(source, questions, competitors, most=most, cache=cache, progress=progress)
+    own, *others = given.contents
+    edited, edits = with_edits(own.documents, content_of(edit).documents)
+    theirs = [document for other in others for document in other.documents]
+    embedding, encoder = encoder_of(task, embedding)
+    texts = [question.text for question in given.questions]
+    group_of = {
+        member: group.name for group in group_questions(texts, encoder.encode(texts)) for member in group.members
+    }
+    groups = [group_of[number] for number in range(len(texts))]
     with tempfile.TemporaryDirectory() as folder:
-        bench = _Bench(asked, remembered, engine, task, name, Path(folder), progress)
-        result = run_trial(
-            bench.ask,
-            own.documents,
-            edited,
-            theirs,
-            [group_of[place] for place in range(len(asked))],
-            edits=names,
-            seeds=seeds,
-            margin=margin,
+        bench = _Bench(
+            questions=given.questions, encoder=encoder, engine=engine, task=task, folder=Path(folder), progress=progress
         )
-        date = datetime.now(UTC).date().isoformat()
-        result = replace(
-            result,
-            source=own.source,
-            engine=bench.engine_name,
-            date=date,
-            limits=limits(bench.engine_name, name, date),
-            notes=(*result.notes, *left_out((own, *others), given, asked)),
-        )
+        result = run_trial(bench.ask, own.documents, edited, theirs, groups, edits=edits, seeds=seeds, margin=margin)
+    date = datetime.now(UTC).date().isoformat()
+    result = replace(
+        result,
+        source=own.source,
+        engine=bench.engine_name,
+        date=date,
+        limits=limits(bench.engine_name, embedding, date),
+        notes=(*result.notes, *given.notes),
+    )
     if markdown is not None:
         write_atomic(markdown, trial_markdown(result))
     if page is not None:
@@ -138,8 +130,7 @@ def surface_try(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StateFigures:
-    """The figures of one state of the pages under one seed: OUTCOMES by question [O, Q], and the documents retrieved
-    for each question."""
+    """One state of the pages under one seed: OUTCOMES by question [O, Q], and the documents retrieved for each."""
 
     figures_OQ: Array
     documents: tuple[frozenset[str], ...]
@@ -159,22 +150,24 @@ def run_trial(
     seeds: int,
     margin: float,
 ) -> SurfaceTrial:
-    """Run the trial. `ask` asks the questions of a state of all pages under a seed; `groups` has the group of each
-    question."""
-    drawn_seeds, others = range(seeds), range(seeds, 2 * seeds)
-    first = [ask([*present, *theirs], seed) for seed in drawn_seeds]
-    second = [ask([*edited, *theirs], seed) for seed in drawn_seeds]
-    again = [ask([*present, *theirs], seed) for seed in others]
+    """Run the trial. `ask` asks the questions of a state of all pages under a seed; `groups`: that of each question."""
+    before = [ask([*present, *theirs], seed) for seed in range(seeds)]
+    after = [ask([*edited, *theirs], seed) for seed in range(seeds)]
+    placebo_figures = [ask([*present, *theirs], seed) for seed in range(seeds, 2 * seeds)]
     pages = {f"{OWN}/{name}" for name in edits}
     touched_Q = np.zeros(len(groups), dtype=bool)
-    for one in (*first, *second):
-        touched_Q |= np.array([bool(found & pages) for found in one.documents])
-    pairs: list[tuple[float, Array, Array]] = [(0.0, _mean(first), _mean(second))]
+    for state in (*before, *after):
+        touched_Q |= np.array([not pages.isdisjoint(documents) for documents in state.documents])
+    pairs: list[tuple[float, Array, Array]] = [(0.0, _mean(before), _mean(after))]
     added = added_text(present, edited)
-    rivals = sorted(
-        {name for one in first for found, near in zip(one.documents, touched_Q, strict=True) if near for name in found}
-        & {one.id for one in theirs}
-    )
+    near = {
+        name
+        for state in before
+        for documents, is_touched in zip(state.documents, touched_Q, strict=True)
+        if is_touched
+        for name in documents
+    }
+    rivals = sorted(near & {document.id for document in theirs})
     notes = []
     if not theirs:
         notes.append("no competitors are given, so that nobody else could adopt the edit")
@@ -184,12 +177,12 @@ def run_trial(
         )
     else:
         for share in ADOPTIONS[1:]:
-            states = [adopting(theirs, rivals, added, share, seed) for seed in drawn_seeds]
-            there = [ask([*present, *state], seed) for seed, state in zip(drawn_seeds, states, strict=True)]
-            here = [ask([*edited, *state], seed) for seed, state in zip(drawn_seeds, states, strict=True)]
-            pairs.append((share, _mean(there), _mean(here)))
+            adopted = [with_adopters(theirs, rivals, added, share, seed) for seed in range(seeds)]
+            before_adopted = [ask([*present, *documents], seed) for seed, documents in enumerate(adopted)]
+            after_adopted = [ask([*edited, *documents], seed) for seed, documents in enumerate(adopted)]
+            pairs.append((share, _mean(before_adopted), _mean(after_adopted)))
     outcomes = outcomes_of(pairs, groups, margin)
-    placebo = outcomes_of([(0.0, _mean(again), _mean(first))], groups, margin)
+    placebo = outcomes_of([(0.0, _mean(placebo_figures), _mean(before))], groups, margin)
     verdict: TrialVerdict = outcomes[0].verdict
     if placebo[0].p < LEVEL:
         verdict = "not shown"
@@ -217,23 +210,26 @@ def run_trial(
 def outcomes_of(
     pairs: Sequence[tuple[float, Array, Array]], groups: Sequence[str], margin: float
 ) -> tuple[TrialOutcome, ...]:
-    """Test each outcome at each adoption: differences clustered by group, Holm over all of them. Pairs: adoption,
-    present and edited [O, Q]."""
+    """Test each outcome at each adoption: differences clustered by group, Holm over all of them.
+
+    `pairs`: adoption, present and edited [O, Q].
+    """
     tested = [
-        (adoption, place, present_OQ[place], edited_OQ[place])
+        (adoption, name, present_Q, edited_Q)
         for adoption, present_OQ, edited_OQ in pairs
-        for place in range(len(OUTCOMES))
+        for name, present_Q, edited_Q in zip(OUTCOMES, present_OQ, edited_OQ, strict=True)
     ]
     gaps = [compare_paired(edited, present, groups) for _, _, present, edited in tested]
-    found = []
-    for (adoption, place, present, edited), gap, p in zip(tested, gaps, holm([gap.p for gap in gaps]), strict=True):
+    outcomes = []
+    for (adoption, name, present, edited), gap, p in zip(tested, gaps, holm([gap.p for gap in gaps]), strict=True):
         p_not_worse = p_noninferior(edited, present, margin, groups)
         verdict: TrialVerdict = "not worse" if p_not_worse < LEVEL else "not shown"
         if p < LEVEL:
             verdict = "better" if gap.difference > 0 else "worse"
-        found.append(
+        power = observed([edited, present], groups, "test answers")
+        outcomes.append(
             TrialOutcome(
-                outcome=OUTCOMES[place],
+                outcome=name,
                 adoption=adoption,
                 present=float(present.mean()),
                 edited=float(edited.mean()),
@@ -242,26 +238,23 @@ def outcomes_of(
                 high=gap.high,
                 p=p,
                 p_not_worse=p_not_worse,
-                smallest=smallest_difference(
-                    len(groups), observed([edited, present], groups, "test answers"), len(tested), groups
-                ),
+                smallest=smallest_difference(len(groups), power, len(tested), groups),
                 verdict=verdict,
             )
         )
-    return tuple(found)
+    return tuple(outcomes)
 
 
 def with_edits(present: Sequence[Document], edits: Sequence[Document]) -> tuple[tuple[Document, ...], tuple[str, ...]]:
-    """Put each edited page in the place of the page with its path, else its name; return all pages, and the names of
-    those edited.
+    """Put each edited page in the place of the page with its path, else its name; return all, and the edited names.
 
     Raises InputError where several pages have the name, or nothing differs.
     """
-    pages = {owner_and_page(one.id)[1]: one for one in present}
+    pages = {owner_and_page(document.id)[1]: document for document in present}
     names: list[str] = []
     state = dict(pages)
-    for one in edits:
-        name = owner_and_page(one.id)[1]
+    for document in edits:
+        name = owner_and_page(document.id)[1]
         if name not in pages:
             tails = [page for page in pages if page.rstrip("/").endswith("/" + name)]
             if len(tails) > 1:
@@ -269,7 +262,7 @@ def with_edits(present: Sequence[Document], edits: Sequence[Document]) -> tuple[
                     f"{', '.join(sorted(tails)[:4])} have this name", "give a folder with the page's path", file=name
                 )
             name = tails[0] if tails else name
-        new = owned(replace(one, id=name), OWN)
+        new = with_owner(replace(document, id=name), OWN)
         if name not in pages or new.sections != pages[name].sections or new.title != pages[name].title:
             names.append(name)
         state[name] = new
@@ -280,68 +273,75 @@ def with_edits(present: Sequence[Document], edits: Sequence[Document]) -> tuple[
 
 def added_text(present: Sequence[Document], edited: Sequence[Document]) -> str:
     """Return the sentences that the edited pages have and none of the present ones has."""
-    before = {" ".join(line.split()) for one in present for part in one.sections for line in sentences(part.text)}
-    now = (" ".join(line.split()) for one in edited for part in one.sections for line in sentences(part.text))
-    return "\n".join(dict.fromkeys(line for line in now if line not in before))
+    before = set(_sentences(present))
+    return "\n".join(dict.fromkeys(sentence for sentence in _sentences(edited) if sentence not in before))
 
 
-def adopting(
+def _sentences(documents: Sequence[Document]) -> Iterator[str]:
+    for document in documents:
+        for section in document.sections:
+            yield from (" ".join(sentence.split()) for sentence in sentences(section.text))
+
+
+def with_adopters(
     theirs: Sequence[Document], rivals: Sequence[str], added: str, share: float, seed: int
 ) -> tuple[Document, ...]:
-    """Return the competitors' pages; a share of `rivals`, drawn by the seed, has the added text in a section at the
-    end."""
+    """Return the competitors' pages; a seeded share of `rivals` has the added text in a section at the end."""
     order = np.random.default_rng(seed).permutation(len(rivals))
-    chosen = {rivals[place] for place in order[: round(share * len(rivals))]}
+    adopters = {rivals[number] for number in order[: round(share * len(rivals))]}
+    section = Section(path=(), text=added)
     return tuple(
-        replace(one, sections=(*one.sections, Section(path=(), text=added)), digest=f"{one.digest}+")
-        if one.id in chosen
-        else one
-        for one in theirs
+        replace(document, sections=(*document.sections, section), digest=f"{document.digest}+")
+        if document.id in adopters
+        else document
+        for document in theirs
     )
 
 
-def _mean(asked: Sequence[StateFigures]) -> Array:
-    return np.asarray(np.mean([one.figures_OQ for one in asked], axis=0), dtype=np.float64)
+def _mean(states: Sequence[StateFigures]) -> Array:
+    return np.asarray(np.mean([state.figures_OQ for state in states], axis=0), dtype=np.float64)
 
 
+@dataclass(kw_only=True)
 class _Bench:
     """Asks the questions of a state of all pages, in an index of its own; vectors are kept over all states."""
 
-    def __init__(
-        self,
-        questions: Sequence[SurfaceQuestion],
-        encoder: CachingEncoder,
-        engine: str,
-        task: Task | None,
-        embedding: str,
-        folder: Path,
-        progress: Progress | None,
-    ) -> None:
-        self._questions, self._encoder, self._engine, self._task = questions, encoder, engine, task
-        self._embedding, self._folder, self._progress = embedding, folder, progress
-        self._states = 0
-        self.engine_name = engine
+    questions: Sequence[SurfaceQuestion]
+    encoder: CachingEncoder
+    engine: str
+    task: Task | None
+    folder: Path
+    progress: Progress | None
+    states: int = 0
+    engine_name: str = ""
 
     def ask(self, documents: Sequence[Document], seed: int) -> StateFigures:
         """Ask all questions under the settings of a seed."""
         settings = settings_of(seed)
-        self._states += 1
-        if self._progress is not None:
-            self._progress.emit("answer", step=self._states)
-        index = open_index(self._folder / str(self._states), self._encoder, documents, words=settings.words)
-        judge = SentenceJudge(index.passages, self._encoder)
-        texts = [one.text for one in self._questions]
-        with engine_named(self._engine, judge, self._task) as engine:
+        self.states += 1
+        if self.progress is not None:
+            self.progress.emit("answer", step=self.states)
+        index = open_index(self.folder / str(self.states), self.encoder, documents, words=settings.words)
+        judge = SentenceJudge(index.passages, self.encoder)
+        with engine_named(self.engine, judge, self.task) as engine:
             self.engine_name = engine.name
             assistant = SimulatedAssistant(index, engine, k=SOURCES, vector_weight=settings.vector_weight)
             session = AssistantSession(
-                contents=(), assistant=assistant, judge=judge, encoder=self._encoder, embedding=self._embedding, date=""
+                contents=(), assistant=assistant, judge=judge, encoder=self.encoder, embedding="", date=""
             )
+            texts = [question.text for question in self.questions]
             answers = assistant.ask(texts, shuffle=settings.shuffle if engine.reads_in_order else None)
-        covered = [session.covered(one, answer, "") for one, answer in zip(self._questions, answers, strict=True)]
+        covered = [
+            session.covered(question, answer, "") for question, answer in zip(self.questions, answers, strict=True)
+        ]
         rows = [
-            (one.adjusted_share, float(one.cited), float(one.rank is not None), 1 / one.rank if one.rank else 0.0)
-            for one in covered
+            (
+                question.adjusted_share,
+                question.cited,
+                question.rank is not None,
+                1 / question.rank if question.rank else 0.0,
+            )
+            for question in covered
         ]
         documents_of = tuple(frozenset(hit.passage.document for hit in answer.hits) for answer in answers)
         return StateFigures(figures_OQ=np.array(rows, dtype=np.float64).T, documents=documents_of)

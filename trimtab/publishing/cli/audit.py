@@ -12,14 +12,13 @@ import typer
 from trimtab.base.errors import EXIT_NO
 from trimtab.cli.options import JsonOption
 from trimtab.cli.output import Output
+from trimtab.publishing import CACHE
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from trimtab.base.progress import Progress
     from trimtab.publishing.records import SurfaceAudit
-
-DEFAULT_CACHE = Path(".trimtab") / "surface"
 
 
 def audit_site(
@@ -67,9 +66,7 @@ def audit_site(
         Path | None,
         typer.Option("--against", metavar="FILE", help="An earlier result of --json, to list changes."),
     ] = None,
-    cache: Annotated[
-        Path, typer.Option("--cache", metavar="FOLDER", help="The folder for fetched pages.")
-    ] = DEFAULT_CACHE,
+    cache: Annotated[Path, typer.Option("--cache", metavar="FOLDER", help="The folder for fetched pages.")] = CACHE,
     page: Annotated[
         Path | None, typer.Option("--page", metavar="FILE", help="Also write an HTML page to this file.")
     ] = None,

@@ -10,7 +10,8 @@ import typer
 from trimtab.base.errors import EXIT_NO
 from trimtab.cli.options import JsonOption
 from trimtab.cli.output import Output
-from trimtab.publishing.cli.audit import DEFAULT_CACHE, print_plain, progress_display
+from trimtab.publishing import CACHE
+from trimtab.publishing.cli.audit import print_plain, progress_display
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -92,7 +93,7 @@ def coverage(
         Path | None, typer.Option("--against", metavar="FILE", help="An earlier result (JSON), to list changes.")
     ] = None,
     task: TaskFileOption = None,
-    cache: CacheOption = DEFAULT_CACHE,
+    cache: CacheOption = CACHE,
     page: PageOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -145,7 +146,7 @@ def plan(
     csv: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Also write a table to this file.")] = None,
     markdown: MarkdownOption = None,
     task: TaskFileOption = None,
-    cache: CacheOption = DEFAULT_CACHE,
+    cache: CacheOption = CACHE,
     page: PageOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -205,7 +206,7 @@ def try_edit(
     most: MaxQuestionsOption = 300,
     markdown: MarkdownOption = None,
     task: TaskFileOption = None,
-    cache: CacheOption = DEFAULT_CACHE,
+    cache: CacheOption = CACHE,
     page: PageOption = None,
     as_json: JsonOption = False,
 ) -> None:
