@@ -222,5 +222,5 @@ def test_a_table_that_is_missing_or_something_else(tmp_path) -> None:
     with pytest.raises(InputError, match="not a table of answers"):
         load_answers(tmp_path / "x.parquet")
     pq.write_table(pa.table({"a": [1]}), tmp_path / "y.parquet")
-    with pytest.raises(InputError, match="not a table of answers"):
+    with pytest.raises(InputError, match="no form number"):
         load_answers(tmp_path / "y.parquet")

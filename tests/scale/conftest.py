@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hashing_encoder import encoder, make_document
 from patience import no_patience, timed_once
 from ray_nodes import ray_nodes
 
 from trimtab.scale.cluster import Cluster, open_cluster
 
-__all__ = ["no_patience", "timed_once"]
+__all__ = ["encoder", "make_document", "no_patience", "timed_once"]
 
 
 @pytest.fixture(scope="module")

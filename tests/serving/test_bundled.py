@@ -208,18 +208,6 @@ def test_a_signed_bundle_is_not_opened_on_another_base(
         assert "bundle.json: was made with another chat_template.jinja of the base model than this machine has" in line
 
 
-def test_a_bundle_of_an_earlier_version_is_asked_and_said_to_be_unchecked(written: Path, tmp_path: Path) -> None:
-    bundle = moved(written, "prompt", tmp_path)
-    plain = json.loads((bundle / "bundle.json").read_text())
-    del plain["files"]
-    (bundle / "bundle.json").write_text(json.dumps(plain))
-    heard: list[dict[str, Any]] = []
-    assert ask("Bonn?", bundle=bundle, listeners=[heard.append]).answer
-    assert any("without the hashes of its models' files" in event.get("note", "") for event in heard)
-    with serving_here(tmp_path / "no-task.toml", bundle=bundle) as here:
-        assert here.parts.limiter.is_ready
-
-
 def keys(folder: Path) -> tuple[Path, Path]:
     """A private key and its public one."""
     folder.mkdir()

@@ -288,7 +288,7 @@ def test_answers_that_fail_take_the_candidate_back(task: Path, monkeypatch: pyte
         def fails(*_: object) -> None:
             raise RuntimeError("a fault of the candidate")
 
-        live: OnlineArm = active.served.worker._arms[active.served.arm]
+        live: OnlineArm = active.served.worker.arms[active.served.arm]
         monkeypatch.setattr(live, "ask", fails)
         failed = 0
         for user in drawn(canary):
