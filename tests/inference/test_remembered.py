@@ -29,7 +29,7 @@ def asked(number: int, beginning: tuple[int, ...], passages: tuple[int, ...], qu
     """A question of so many tokens behind passages, which are public with all that stands before them."""
     before = (*beginning, *(token for passage in passages for token in PASSAGES[passage]))
     tail = tuple(1 + (7 * number + place) % (EOS - 1) for place in range(question))
-    return Request(id=str(number), ids=(*before, *tail), max_new=5, logprobs=True, public=len(before))
+    return Request(id=str(number), ids=(*before, *tail), max_new=5, logprobs=True, public_tokens=len(before))
 
 
 def drain(engine: Engine) -> dict[str, Completion]:
@@ -75,7 +75,7 @@ def test_nothing_of_what_was_asked_is_kept_and_nothing_once_the_weights_have_cha
     engine.reset_prefix_cache()
     engine.submit(asked(8, FIRST, (0,)))
     assert drain(engine)["8"].cached_tokens == 0
-    engine.submit(replace(asked(9, SECOND, (0,)), public=0))
+    engine.submit(replace(asked(9, SECOND, (0,)), public_tokens=0))
     drain(engine)
     engine.submit(asked(10, SECOND, (0,)))
     assert drain(engine)["10"].cached_tokens == 0

@@ -221,7 +221,7 @@ class _PreparedQuestion:
     source: tuple[Message, ...] | str | tuple[int, ...]
     prompt: Prompt | None  # None for a raw one
     ids: tuple[int, ...] = ()
-    public: int = 0
+    public_tokens: int = 0
 
 
 class WritingArm:
@@ -269,7 +269,7 @@ class WritingArm:
             prompt_logprobs=question.echo and (question.logprobs or not max_new),
             constraint=self._session.quote(prompt) if prompt and self._quotes else question.constraint,
             stream=True,
-            public=self._prepared.public,
+            public_tokens=self._prepared.public_tokens,
             cache_salt=question.cache_salt,
         )
         self._engine.submit(request)
@@ -319,8 +319,8 @@ class WritingArm:
         self._session.retriever.forget_hits()  # a server's questions are unlimited, so this must not grow
         ids = self._encoded(question, prompt.messages)
         require_room(question.id, len(ids), max_new, self._session.context_tokens)
-        public = self._shared_tokens(question, prompt, ids)
-        return _PreparedQuestion(source=question.messages, prompt=prompt, ids=ids, public=public)
+        public_tokens = self._shared_tokens(question, prompt, ids)
+        return _PreparedQuestion(source=question.messages, prompt=prompt, ids=ids, public_tokens=public_tokens)
 
     def _encoded(self, question: OnlineQuestion, messages: tuple[Message, ...]) -> tuple[int, ...]:
         """Return the ids of a prompt, with functions as the template shows them, or else in words of ours."""

@@ -213,7 +213,7 @@ class _WeightTrainer:
         """Attach the newly initialised trainable parts to the base model."""
         prepare_base(self.session, plan, self.begin)
         self.head = new_head(self.session, self.arm, plan.seed)
-        self._on, self._start = plan.rank, snapshot({})
+        self._attached_rank, self._stage_start = plan.rank, snapshot({})
 
     def can_search(self, stage: Stage) -> bool:
         """Return True if dev can compare settings of a stage."""
@@ -290,7 +290,7 @@ class _WeightTrainer:
 
     def begin_search(self, number: int) -> TrainingSetting:
         """Give a stage the schedule of trials, and return its usual setting, around which settings are searched."""
-        self._start = snapshot({})
+        self._stage_start = snapshot({})
         self.plan = self._with_stage(replace(self.plan.stages[number], schedule="constant"))
         stage, free = self.plan.stages[number], open_settings(self.arm, self.plan, number, self.context)
         return TrainingSetting(
@@ -305,14 +305,14 @@ class _WeightTrainer:
 
         `until`: the number of its last dev evaluation; None for its end.
         """
-        if setting.rank != self._on:
+        if setting.rank != self._attached_rank:
             self._begin(replace(self.plan, rank=setting.rank))
             if self.plan.stages[number].name != DISTILL:  # with a new head; the teacher's answers are reused
                 self._stage = None
         objective, _ = self._objectives(self.plan.stages[number], setting.mix)
         moving = objective.parameters(self.session.base)
-        self._start = self._start or snapshot(moving)
-        restore(moving, self._start)
+        self._stage_start = self._stage_start or snapshot(moving)
+        restore(moving, self._stage_start)
         stage = self.with_setting(number, setting).stages[number]
         name = f"{stage.name}-{setting.learning_rate:.3g}"
         name += "" if setting.rank in (None, self.plan.rank) else f"-rank-{setting.rank}"

@@ -219,8 +219,8 @@ class Engine:
         virtual_prefix = self._prefix_cache.virtual_prefix
         if not virtual_prefix or not request.ids:
             return request
-        public = virtual_prefix.length + request.public
-        return replace(request, ids=with_virtual_ids(self.base, request.ids), public=public)
+        public_tokens = virtual_prefix.length + request.public_tokens
+        return replace(request, ids=with_virtual_ids(self.base, request.ids), public_tokens=public_tokens)
 
     def _check(self, request: Request) -> None:
         context = int(self.base.model.config.max_position_embeddings)

@@ -163,7 +163,7 @@ class PrefixCache:
 
     def add_public(self, cache: KVCache, slot: int, sequence: ActiveSequence) -> None:
         """Cache the public part of a prefilled prompt, if it is longer than what was cached."""
-        new = sequence.request.public - sequence.start
+        new = sequence.request.public_tokens - sequence.start
         if new - sequence.cached >= self.min_shared_tokens:
             self._public.put(_segment_of(cache, slot, sequence, new))
 

@@ -22,8 +22,9 @@ class Request:
     The answer ends with the token that completes one of the `stops`. `logprobs` requests log-probabilities,
     `top_logprobs` those of the likeliest tokens too, `stream` text with each token. `prompt_logprobs` requests the same
     for the prompt's tokens; the whole prompt is then computed, and `max_new` may be 0. `constraint`: what the answer
-    must match; if no token matches, because the tokenizer cannot spell it, the answer is cut. `public`: how many of its
-    first tokens may be cached for any later request; hits show in `cached_tokens`, so these must hold nothing private.
+    must match; if no token matches, because the tokenizer cannot spell it, the answer is cut. `public_tokens`: how many
+    of its first tokens may be cached for any later request; hits show in `cached_tokens`, so these must hold nothing
+    private.
     `cache_salt`: prompt and answer are cached for later requests with the same salt; nothing is cached if it is empty.
     """
 
@@ -37,7 +38,7 @@ class Request:
     prompt_logprobs: bool = False
     constraint: Constraint | QuoteConstraint | None = None
     stream: bool = False
-    public: int = 0
+    public_tokens: int = 0
     cache_salt: str = ""
 
 

@@ -145,7 +145,7 @@ class PolicyGradient:
         self.loss_name = loss
         self.batch = batch
         self.seed = seed
-        self._base, self._start = base, snapshot(trainable_parameters(base.model))
+        self._base, self._initial = base, snapshot(trainable_parameters(base.model))
         self.value = _zero_value_head(base) if loss == "ppo" else None
 
     @property
@@ -245,7 +245,7 @@ class PolicyGradient:
         """Context manager: the model has its reference weights."""
         moving = trainable_parameters(self._base.model)
         now = snapshot(moving)
-        restore(moving, self._start)
+        restore(moving, self._initial)
         try:
             yield
         finally:
