@@ -15,6 +15,7 @@ def test_sft_loop_teaches_the_words_and_what_was_saved_answers_alike():
     assert after >= 2
 
 
+@pytest.mark.stress
 def test_dpo_loop_turns_the_preference_of_the_base_model_on_questions_that_it_never_saw():
     before, after = runpy.run_path(str(EXAMPLES / "dpo_loop.py"))["main"]()
     assert max(before) < 0  # nats: the worse answer of every held-out pair is the likelier one

@@ -65,7 +65,7 @@ PluginTable = TypeVar("PluginTable", bound=Settings)
 AT_RUN_TIME = ("file", "rows")  # fields of a task that are in no file
 
 
-class Task(Settings):
+class Task(Settings, defer_build=True):  # built once the tables of plugins are added
     """A validated task file. `folder`: where the file lies; paths in it are relative to that.
 
     Tables that plugins add (`base/plugins.py`) are fields too, None where the file has none; `table` returns one.
