@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from trimtab.publishing.records import AgentAccess, SurfaceAudit, SurfaceChanges, SurfaceFinding
-from trimtab.reports.components import Column, Grid
+from trimtab.publishing.records import AgentAccess, SurfaceAudit, SurfaceFinding
+from trimtab.reports.components import Cell, Column, Grid
 from trimtab.reports.formatting import DASH
 from trimtab.reports.page import render_page
 
@@ -60,113 +60,95 @@ def render_audit(audit: SurfaceAudit, meanings: Mapping[str, str]) -> str:
         changes=changed,
         new=_finding_grid(changed.new, audit.origin, "New findings") if changed else None,
         gone=_finding_grid(changed.gone, audit.origin, "Findings that are gone") if changed else None,
-        since=f"{changed.since:%Y-%m-%d}" if isinstance(changed, SurfaceChanges) else "",
+        since=f"{changed.since:%Y-%m-%d}" if changed else "",
         when=f"{audit.when:%Y-%m-%d %H:%M} UTC",
     )
 
 
 def _severity(audit: SurfaceAudit, severity: str, meanings: Mapping[str, str]) -> SeverityView:
     by_check: dict[str, list[SurfaceFinding]] = {}
-    for one in audit.findings:
-        if one.severity == severity:
-            by_check.setdefault(one.check, []).append(one)
+    for finding in audit.findings:
+        if finding.severity == severity:
+            by_check.setdefault(finding.check, []).append(finding)
     title, lead = _TITLES[severity]
-    checks = tuple(_check(name, found, audit.origin, meanings.get(name, "")) for name, found in by_check.items())
+    checks = tuple(_check(name, part, audit.origin, meanings.get(name, "")) for name, part in by_check.items())
     return SeverityView(id=severity, title=title, lead=lead, count=sum(map(len, by_check.values())), checks=checks)
 
 
-def _check(name: str, found: Sequence[SurfaceFinding], origin: str, says: str) -> CheckView:
-    remedies = list(dict.fromkeys(one.remedy for one in found))
-    one_remedy = len(remedies) == 1
-    columns = [Column(title="Page"), Column(title="As it stands there", text=True)]
-    has_lines = any(one.line is not None for one in found)
-    if has_lines:
-        columns.append(Column(title="Line"))
-    if not one_remedy:
-        columns.append(Column(title="What to do", text=True))
-    rows = []
-    for one in found[:MOST_SHOWN]:
-        row = [_place(one.page, origin), one.evidence]
-        if has_lines:
-            row.append(DASH if one.line is None else str(one.line))
-        if not one_remedy:
-            row.append(one.remedy)
-        rows.append(tuple(row))
+def _check(name: str, findings: Sequence[SurfaceFinding], origin: str, says: str) -> CheckView:
+    remedies = list(dict.fromkeys(finding.remedy for finding in findings))
+    shown = findings[:MOST_SHOWN]
+    columns = {
+        "Page": [_page_name(finding.page, origin) for finding in shown],
+        "As it stands there": [finding.evidence for finding in shown],
+    }
+    if any(finding.line is not None for finding in findings):
+        columns["Line"] = [DASH if finding.line is None else str(finding.line) for finding in shown]
+    if len(remedies) > 1:
+        columns["What to do"] = [finding.remedy for finding in shown]
     return CheckView(
         name=name,
         says=says,
-        count=len(found),
-        pages=len({one.page for one in found}),
-        remedy=remedies[0] if one_remedy else "",
-        grid=Grid(label=name, columns=tuple(columns), rows=tuple(rows)),
-        more=max(0, len(found) - MOST_SHOWN),
+        count=len(findings),
+        pages=len({finding.page for finding in findings}),
+        remedy=remedies[0] if len(remedies) == 1 else "",
+        grid=grid(name, columns, zip(*columns.values(), strict=True), figures=("Line",)),
+        more=max(0, len(findings) - MOST_SHOWN),
     )
 
 
-def _place(page: str, origin: str) -> str:
+def grid(label: str, titles: Iterable[str], rows: Iterable[tuple[Cell, ...]], *, figures: Collection[str] = ()) -> Grid:
+    """Make a table whose columns hold text, but for those of `figures`."""
+    columns = [Column(title=title, text=number > 0 and title not in figures) for number, title in enumerate(titles)]
+    return Grid(label=label, columns=tuple(columns), rows=tuple(rows))
+
+
+def _page_name(page: str, origin: str) -> str:
     return "the whole site" if page == origin else page.removeprefix(origin) or page
 
 
 def _agents(agents: Iterable[AgentAccess]) -> Grid:
-    rows = tuple(
+    rows = (
         (
-            one.agent,
-            one.vendor,
-            _ROLES[one.role],
-            "yes" if one.obeys else "no",
-            f"{one.allowed:,} of {one.pages:,}",
-            "; ".join(f"{line} ({count:,})" for line, count in one.decided_by.items()) or DASH,
+            access.agent,
+            access.vendor,
+            _ROLES[access.role],
+            "yes" if access.obeys else "no",
+            f"{access.allowed:,} of {access.pages:,}",
+            "; ".join(f"{line} ({count:,})" for line, count in access.decided_by.items()) or DASH,
         )
-        for one in agents
+        for access in agents
     )
-    columns = (
-        Column(title="Agent"),
-        Column(title="Vendor", text=True),
-        Column(title="For", text=True),
-        Column(title="Obeys robots.txt", text=True),
-        Column(title="May read"),
-        Column(title="Lines that forbid (pages)", text=True),
-    )
-    return Grid(label="Agents", columns=columns, rows=rows)
+    titles = ("Agent", "Vendor", "For", "Obeys robots.txt", "May read", "Lines that forbid (pages)")
+    return grid("Agents", titles, rows, figures=("May read",))
 
 
 def _sources(agents: Iterable[AgentAccess]) -> Grid:
-    columns = (Column(title="Agent"), Column(title="The vendor's page", text=True), Column(title="Seen on"))
-    rows = tuple((one.agent, one.source or DASH, one.checked) for one in agents)
-    return Grid(label="Sources", columns=columns, rows=rows)
+    rows = ((access.agent, access.source or DASH, access.checked) for access in agents)
+    return grid("Sources", ("Agent", "The vendor's page", "Seen on"), rows, figures=("Seen on",))
 
 
 def _logs(audit: SurfaceAudit) -> Grid | None:
     if audit.logs is None:
         return None
-    rows = tuple(
+    rows = (
         (
-            one.agent,
-            f"{one.requests:,}",
-            DASH if one.verified is None else f"{one.verified:,}",
-            f"{one.pages:,}",
-            ", ".join(f"{status}: {count:,}" for status, count in sorted(one.statuses.items())),
-            f"{one.first:%Y-%m-%d} to {one.last:%Y-%m-%d}",
+            visits.agent,
+            f"{visits.requests:,}",
+            DASH if visits.verified is None else f"{visits.verified:,}",
+            f"{visits.pages:,}",
+            ", ".join(f"{status}: {count:,}" for status, count in sorted(visits.statuses.items())),
+            f"{visits.first:%Y-%m-%d} to {visits.last:%Y-%m-%d}",
         )
-        for one in audit.logs.agents
+        for visits in audit.logs.agents
     )
-    columns = (
-        Column(title="Agent"),
-        Column(title="Requests"),
-        Column(title="Verified"),
-        Column(title="Pages"),
-        Column(title="By status", text=True),
-        Column(title="When", text=True),
-    )
-    return Grid(label="Visits", columns=columns, rows=rows)
+    titles = ("Agent", "Requests", "Verified", "Pages", "By status", "When")
+    return grid("Visits", titles, rows, figures=("Requests", "Verified", "Pages"))
 
 
-def _finding_grid(found: Sequence[SurfaceFinding], origin: str, label: str) -> Grid:
-    rows = tuple((_place(one.page, origin), one.severity, one.check, one.evidence) for one in found[:MOST_SHOWN])
-    columns = (
-        Column(title="Page"),
-        Column(title="Severity", text=True),
-        Column(title="Check", text=True),
-        Column(title="As it stands there", text=True),
+def _finding_grid(findings: Sequence[SurfaceFinding], origin: str, label: str) -> Grid:
+    rows = (
+        (_page_name(finding.page, origin), finding.severity, finding.check, finding.evidence)
+        for finding in findings[:MOST_SHOWN]
     )
-    return Grid(label=label, columns=columns, rows=rows)
+    return grid(label, ("Page", "Severity", "Check", "As it stands there"), rows)
