@@ -19,14 +19,15 @@ OF_ROOM = $(if $(ROOM),$$($(PYTHON) tests/helpers/tests_of_room.py $(ROOM) || ec
 # The rooms whose results hang on the processor and its kernels.
 KERNEL_ROOMS := tests/model tests/training tests/inference
 
-.PHONY: help demo serve test test-stress test-cluster test-fast test-processors check docs tutorials package env models clean
+.PHONY: help demo serve test test-stress test-core test-cluster test-fast test-processors check docs tutorials package env models clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make demo    the main job on a bundled example, within minutes: verdict and report"
 	@echo "make serve   the example behind an API, with a page to talk to; ARMS=all for every arm that make demo measured"
 	@echo "make test    every test, the real small model included; ROOM=decision for a room and what depends on it"
-	@echo "make test-stress  kills, soaks, long fuzzing and the cluster, apart; its time stands in CONTRIBUTING.md"
+	@echo "make test-stress  kills, soaks, long fuzzing and the cluster, apart"
+	@echo "make test-core  the core's tests without the four rooms that can be taken away"
 	@echo "make test-cluster  studies on a cluster whose processes and machines are killed; some minutes"
 	@echo "make test-fast  tests without a model, quick ones: data, measurement, decision, reports, command line"
 	@echo "make test-processors  tests of model, training and inference again: without a C compiler, with AVX2 alone, without AMX"
@@ -52,6 +53,13 @@ test: env models
 test-stress: env models
 	@TRIMTAB_FUZZ=20000 $(PYTEST) -m "(stress or fuzz or hypothesis) and not cluster" --hypothesis-profile many $(OF_ROOM) $(PYTEST_ARGS)
 	@$(MAKE) --no-print-directory test-cluster
+
+# The core and its tests in a folder of their own, without the four rooms that stand on it.
+test-core: env models
+	@folder=$$(mktemp -d) && trap 'rm -rf "$$folder"' EXIT && \
+		git ls-files | grep -vE '^(trimtab|tests)/(serving|upkeep|publishing|scale)/' | tar -cf - -T - | tar -xf - -C "$$folder" && \
+		cd "$$folder" && OMP_NUM_THREADS=1 PYTHONPATH="$$folder" $(abspath $(BIN))/python -m pytest --dist worksteal -n $(WORKERS) \
+		-m "not cluster and not stress and not other_processor" $(PYTEST_ARGS)
 
 # A Ray cluster on this machine, whose processes and nodes are killed: some minutes, one test at a time.
 test-cluster: env
