@@ -102,8 +102,8 @@ def _models(app: FastAPI, parts: AppParts) -> None:
     @app.get("/v1/models")
     async def models() -> dict[str, Any]:
         """List the arms that are served. The first is the one that the task's name stands for."""
-        found = [model_entry(one) for one in parts.dispatcher.models.values()]
-        return {"object": "list", "data": [*found, embedding]}
+        entries = [model_entry(served) for served in parts.dispatcher.models.values()]
+        return {"object": "list", "data": [*entries, embedding]}
 
     @app.get("/v1/models/{name:path}")  # an embedding model's name may hold slashes
     async def model(name: str) -> dict[str, Any]:
@@ -174,7 +174,7 @@ def _to_base64(vector: Sequence[float]) -> str:
 
 def _has_crashed(parts: AppParts) -> bool:
     """True once the thread of a served model has ended, so that its questions cannot be answered."""
-    return any(not one.worker.is_alive for one in parts.dispatcher.models.values())
+    return any(not model.worker.is_alive for model in parts.dispatcher.models.values())
 
 
 def _health(app: FastAPI, parts: AppParts) -> None:

@@ -139,41 +139,41 @@ def serve(
     if follow is not None:
         _refuse_beside_alias(arms, run, bundle, signed_by, eight_bit=eight_bit)
     bundled = _open_bundle(bundle, signed_by, arms, run, eight_bit=eight_bit)
-    own_task = bundled.session.task if bundled else resolve_task(task)
-    picks = [] if bundled or follow else _select_arms(arms, own_task)
-    chosen = [bundled.arm] if bundled else [picked_arm(pick, own_task) for pick in picks]
+    served_task = bundled.session.task if bundled else resolve_task(task)
+    picks = [] if bundled or follow else _select_arms(arms, served_task)
+    chosen = [bundled.arm] if bundled else [picked_arm(pick, served_task) for pick in picks]
     for arm in chosen:
-        require_answers(arm, own_task)
-    with run_context(own_task, chosen, listeners=listeners, allow=allow, scores=False) as context, ExitStack() as stack:
+        require_answers(arm, served_task)
+    with run_context(served_task, chosen, listeners=listeners, allow=allow, scores=False) as context, ExitStack() as stack:
         threads = stack.enter_context(single_thread())
         listening_socket = stack.enter_context(bind_socket(host, port))
         port = listening_socket.getsockname()[1]
         end_refusing = stack.enter_context(refuse_while_loading(listening_socket, certificate))
-        feedback_store = stack.enter_context(open_feedback_store(own_task, store))
-        record = _traffic_recorder(own_task, store, stack, context)
+        feedback_store = stack.enter_context(open_feedback_store(served_task, store))
+        record = _traffic_recorder(served_task, store, stack, context)
         for line in bundled.notes if bundled else ():
             context.note(line)
         eight_bit_losses: dict[str, EightBit] = {}
         follower: Follower | None = None
         if follow is not None:
             context.note("Loading the version that the alias names")
-            load = partial(_load_release, near=own_task.folder, threads=threads, unequal=unequal)
+            load = partial(_load_release, near=served_task.folder, threads=threads, unequal=unequal)
             follower = Follower(follow, load, canaries)
             stack.callback(follower.close)
-            own_task, served = follower.first()
+            served_task, served = follower.first()
             self_check = follower.self_check
         else:
             context.note(f"Loading {', '.join(arm.name for arm in chosen)}")
             source = (
                 _source_of_bundle(bundled)
                 if bundled
-                else _source_of_task(own_task, chosen, picks, run, eight_bit=eight_bit)
+                else _source_of_task(served_task, chosen, picks, run, eight_bit=eight_bit)
             )
-            eight_bit_losses = eight_bit_costs(source.measured, math.inf if unequal else own_task.target.margin)
+            eight_bit_losses = eight_bit_costs(source.measured, math.inf if unequal else served_task.target.margin)
             served = stack.enter_context(_serve_arms(source, chosen, threads))
             self_check = partial(_self_check, served=served, source=source, unequal=unequal)
         parts = _app_parts(
-            own_task,
+            served_task,
             served,
             AllowedHosts(host, port, names),
             api_keys,
@@ -306,12 +306,12 @@ def _source_of_task(
     pairs = zip(arms, picks, strict=True)
     saved = {arm.name: require_weights(find_saved(task, arm, run or pick.study), arm, task) for arm, pick in pairs}
     measured = {arm.name: _measurement(saved[arm.name], arm, task, eight_bit=eight_bit) for arm in arms}
-    precision = next(filter(None, (measured_precision(one, task) for one in saved.values())), None)
+    precision = next(filter(None, (measured_precision(arm, task) for arm in saved.values())), None)
     stamps = document_stamps(task)
-    one = next(filter(None, saved.values()), None)  # a server has one set of rows: that of its first measured arm
-    session = Session(open_for_answering(with_measured_rows(task, one), rows=bool(task.data.examples)), precision)
+    first = next(filter(None, saved.values()), None)  # a server has one set of rows: that of its first measured arm
+    session = Session(open_for_answering(with_measured_rows(task, first), rows=bool(task.data.examples)), precision)
     session.eight_bit = eight_bit
-    stored = {name: stored_answers(session.workspace, one.answers) for name, one in measured.items()}
+    stored = {name: stored_answers(session.workspace, arm.answers) for name, arm in measured.items()}
     named = {arm.name: arm for arm in arms}
     return _ArmSource(session=session, arms=named, saved=saved, measured=measured, stored=stored, stamps=stamps)
 
@@ -344,8 +344,8 @@ def _load_release(release: Release, *, near: Path, threads: int, unequal: bool) 
     bundled = open_bundle(release.folder, near=near)
     require_answers(bundled.arm, bundled.session.task)
     source = _source_of_bundle(bundled)
-    with _serve_arms(source, [bundled.arm], threads) as (one,):
-        served = replace(one, release=release)
+    with _serve_arms(source, [bundled.arm], threads) as (model,):
+        served = replace(model, release=release)
         self_check = partial(_self_check, served=[served], source=source, unequal=unequal)
         yield LoadedRelease(served=served, task=bundled.session.task, self_check=self_check)
 
@@ -382,14 +382,14 @@ def _app_parts(
 def _select_arms(arms: Sequence[str], task: Task) -> list[Pick]:
     """Return the arms to serve, each once."""
     if list(arms) == [ALL]:
-        found = measured_arms(task)
-        if not found:
+        picks = measured_arms(task)
+        if not picks:
             raise InputError(
                 "no study has finished, so there are no arms to serve",
                 f"run {task.command('study')} first, or name an arm",
             )
         winner = latest_winner(task)
-        return sorted(found, key=lambda pick: pick != winner)
+        return sorted(picks, key=lambda pick: pick != winner)
     return [Pick(name) for name in dict.fromkeys(arms)] or [usual_arm(task)]
 
 
@@ -403,18 +403,18 @@ def _serve_arms(source: _ArmSource, chosen: Sequence[Arm], threads: int) -> Iter
         endpoints: dict[str, tuple[Session, OnlineArm]] = {}
         for arm in chosen:
             session = _session_for(arm, first)
-            one = stack.enter_context(open_online(session, arm, saved[arm.name]))
+            online_arm = stack.enter_context(open_online(session, arm, saved[arm.name]))
             if arm.endpoint:
-                endpoints[arm.name] = session, one
+                endpoints[arm.name] = session, online_arm
             else:
-                local[arm.name] = one
+                local[arm.name] = online_arm
         refresher = DocumentRefresher(
             task, [*([first] if local else []), *(session for session, _ in endpoints.values())], source.stamps
         )
         stack.callback(refresher.close)
         workers = {
-            name: ModelWorker({name: one}, partial(refresher.apply, session), is_remote=True)
-            for name, (session, one) in endpoints.items()
+            name: ModelWorker({name: online_arm}, partial(refresher.apply, session), is_remote=True)
+            for name, (session, online_arm) in endpoints.items()
         }
         if local:
             shared = ModelWorker(local, partial(refresher.apply, first), threads=threads)
@@ -515,13 +515,13 @@ def _embed_function(task: Task) -> Embed:
     time."""
     # A lock around a thread would be released by a client that disconnects while the thread still runs.
     one_at_a_time = ThreadPoolExecutor(1, thread_name_prefix="embedding")
-    found: list[Embedder] = []
+    loaded: list[Embedder] = []
 
     def vectors(texts: Sequence[str]) -> tuple[list[list[float]], int]:
         with single_thread():
-            if not found:
-                found.append(Embedder(resolve(task.base.embedding, near=task.folder)))
-            return found[0].encode(texts).tolist(), found[0].tokens(texts)
+            if not loaded:
+                loaded.append(Embedder(resolve(task.base.embedding, near=task.folder)))
+            return loaded[0].encode(texts).tolist(), loaded[0].tokens(texts)
 
     async def embed(texts: Sequence[str]) -> tuple[list[list[float]], int]:
         return await asyncio.get_running_loop().run_in_executor(one_at_a_time, vectors, texts)
@@ -574,7 +574,7 @@ def require_alike(checks: Mapping[str, SelfCheck | None]) -> None:
 
 def eight_bit_costs(measured: Mapping[str, _Measurement], margin: float) -> dict[str, EightBit]:
     """Return, by arm, the loss with 8-bit weights; raises InputError if it is shown to exceed the margin."""
-    costs = {name: one.eight_bit for name, one in measured.items() if one.eight_bit}
+    costs = {name: arm.eight_bit for name, arm in measured.items() if arm.eight_bit}
     high = {arm: cost for arm, cost in costs.items() if cost.low > margin}
     if high:
         words = "; ".join(f"{arm} {cost.sentence}" for arm, cost in high.items())
