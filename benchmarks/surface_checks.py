@@ -31,7 +31,7 @@ from trimtab.publishing.rendering import with_rendered
 from trimtab.publishing.site_pages import CrawledPages
 
 RESULT = Path(__file__).with_name("results") / "surface_checks.json"
-EXAMPLE = Path(str(files("trimtab.demos") / "surface"))
+EXAMPLE = Path(str(files("trimtab.publishing") / "example"))
 Fault = tuple[str, tuple[str, ...]]
 """A check, and the pages on which its fault may be told."""
 

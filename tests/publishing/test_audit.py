@@ -11,7 +11,7 @@ import pytest
 from made_pages import article, site
 from typer.testing import CliRunner
 
-import trimtab.demos
+import trimtab.publishing
 from trimtab.base.codec import write_record
 from trimtab.base.errors import InputError
 from trimtab.base.files import write_own
@@ -21,7 +21,7 @@ from trimtab.publishing.checks import CHECKS, language_of, missing_share
 from trimtab.publishing.records import SurfaceAudit
 from trimtab.publishing.structured_data import disagreeing
 
-EXAMPLE = Path(trimtab.demos.__file__).parent / "surface"
+EXAMPLE = Path(trimtab.publishing.__file__).parent / "example"
 TRUTH = json.loads((EXAMPLE / "truth.json").read_text(encoding="utf-8"))
 OWN = {check.name for check in CHECKS}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from importlib.resources import as_file, files
 from pathlib import Path
 
 from trimtab.base.progress import Progress
@@ -39,7 +40,8 @@ def demo_surface(folder: str | Path | None = None, *, progress: Progress | None 
     fetched.
     """
     place = Path("trimtab-demo-surface" if folder is None else folder)
-    copy_example("surface", place, "truth.json")
+    with as_file(files("trimtab.publishing") / "example") as source:
+        copy_example(source, place)
     site, questions = place / "site", place / "questions.txt"
     fetch_model(EMBEDDING, place)
     sys.stderr.write(

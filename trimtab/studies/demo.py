@@ -78,31 +78,33 @@ def copy_demo(name: str, place: Path, *, cut: bool) -> Path:
     """Copy an example to `place` and return its task file. An earlier copy of the same example is reused. Raises as
     `demo`.
     """
-    copy_example(name, place, "trimtab.toml")
+    with as_file(files("trimtab.demos") / name) as source:
+        if not (source / "trimtab.toml").is_file():
+            raise MissingError(f"no bundled example {name!r}; use one of: handbook, spam, style")
+        copy_example(source, place)
     return place / (CUT if cut else "trimtab.toml")
 
 
-def copy_example(name: str, place: Path, holds: str) -> None:
-    """Copy a bundled example that contains the file `holds` to `place`; an earlier copy is reused. Raises as `demo`."""
-    with as_file(files("trimtab.demos") / name) as source:
-        if not (source / holds).is_file():
-            raise MissingError(f"no bundled example {name!r}; use one of: handbook, spam, style")
-        wanted = {
-            item.relative_to(source): item
-            for item in source.rglob("*")
-            if item.is_file() and not LEFT_BEHIND & set(item.relative_to(source).parts)
-        }
-        for relative, item in wanted.items():
-            own = place / relative
-            if own.exists() and own.read_bytes() != item.read_bytes():
-                raise InputError(
-                    "is there already and is not the example's", "choose another place with --folder", file=own
-                )
-        for relative, item in wanted.items():
-            own = place / relative
-            own.parent.mkdir(parents=True, exist_ok=True)
-            if not own.exists():
-                shutil.copyfile(item, own)
+def copy_example(source: Path, folder: Path) -> None:
+    """Copy the folder of a bundled example to `folder`; an earlier copy is reused. Raises InputError for a file there
+    that is not the example's.
+    """
+    items = {
+        item.relative_to(source): item
+        for item in source.rglob("*")
+        if item.is_file() and not LEFT_BEHIND & set(item.relative_to(source).parts)
+    }
+    for relative, item in items.items():
+        copy = folder / relative
+        if copy.exists() and copy.read_bytes() != item.read_bytes():
+            raise InputError(
+                "is there already and is not the example's", "choose another place with --folder", file=copy
+            )
+    for relative, item in items.items():
+        copy = folder / relative
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        if not copy.exists():
+            shutil.copyfile(item, copy)
 
 
 def update_demo(name: str, place: Path) -> tuple[str, ...]:
