@@ -283,23 +283,23 @@ def _shorten_pair(one: str, two: str) -> tuple[str, str]:
 
 
 def _invisible(data: _CheckInput) -> Iterator[Remark]:
-    found = _matches(data, data.audit.invisible)
-    if len(found):
-        row, character = data.rows[found[0]], data.audit.invisible[int(data.numbers[found[0]])]
+    matches = _matches(data, data.audit.invisible)
+    if len(matches):
+        row, character = data.rows[matches[0]], data.audit.invisible[int(data.numbers[matches[0]])]
         name = unicodedata.name(character, "").lower() or "tag"
         text = (
-            f"{_rows_have(len(found))} invisible characters (U+{ord(character):04X}, {name}, at "
+            f"{_rows_have(len(matches))} invisible characters (U+{ord(character):04X}, {name}, at "
             f"{row_location(row)}), which can hide instructions or split words; remove them unless they are meant."
         )
         yield Remark("warn", text)
 
 
 def _special(data: _CheckInput) -> Iterator[Remark]:
-    found = _matches(data, data.audit.special)
-    if len(found):
-        row, token = data.rows[found[0]], data.audit.special[int(data.numbers[found[0]])]
+    matches = _matches(data, data.audit.special)
+    if len(matches):
+        row, token = data.rows[matches[0]], data.audit.special[int(data.numbers[matches[0]])]
         text = (
-            f"{_rows_have(len(found))} text that looks like a special token ({token!r} at {row_location(row)}); "
+            f"{_rows_have(len(matches))} text that looks like a special token ({token!r} at {row_location(row)}); "
             "it is read as plain text and cannot end or begin a turn; remove it unless it is meant."
         )
         yield Remark("warn", text)
@@ -347,10 +347,10 @@ def _bursts(data: _CheckInput) -> Iterator[Remark]:
     components = data.audit.rows.components[data.numbers]
     _, label, sizes = np.unique(components, return_inverse=True, return_counts=True)
     in_order, ends = np.argsort(label, kind="stable"), np.cumsum(sizes)
-    for one in np.flatnonzero(sizes >= BURST).tolist():
-        found = read_rows(data.rows, in_order[ends[one] - sizes[one] : ends[one]])
-        if len({normalise_text(row.references[0]) for row in found}) == 1:
-            bursts, rows = bursts + 1, max(rows, found, key=len)
+    for cluster in np.flatnonzero(sizes >= BURST).tolist():
+        burst_rows = read_rows(data.rows, in_order[ends[cluster] - sizes[cluster] : ends[cluster]])
+        if len({normalise_text(row.references[0]) for row in burst_rows}) == 1:
+            bursts, rows = bursts + 1, max(rows, burst_rows, key=len)
     if bursts:
         count = f"{bursts} burst{'s' * (bursts > 1)} of at least {BURST} nearly identical rows with one answer"
         text = (
@@ -367,12 +367,12 @@ def _quotes(data: _CheckInput) -> Iterator[Remark]:
         return
     train = len(data.rows_of("train"))
     held_out = {number: n for n, number in enumerate(data.numbers[train:].tolist(), start=train)}
-    found = sorted((quote.at, held_out[quote.row], quote) for quote in data.audit.quotes if quote.row in held_out)
-    if found:
-        _, row, first = found[0]
+    quotes = sorted((quote.at, held_out[quote.row], quote) for quote in data.audit.quotes if quote.row in held_out)
+    if quotes:
+        _, row, first = quotes[0]
         count = (
-            f"{len(found)} question{'s' if len(found) > 1 else ''} of dev and test "
-            f"stand{'s' if len(found) == 1 else ''}"
+            f"{len(quotes)} question{'s' if len(quotes) > 1 else ''} of dev and test "
+            f"stand{'s' if len(quotes) == 1 else ''}"
         )
         text = (
             f"{count} word for word in the documents ({row_location(data.rows[row])} in {first.document}), which "

@@ -131,9 +131,9 @@ class ColumnsError(InputError):
 
 def _extra_columns(names: Sequence[str], requested: Mapping[str, str]) -> dict[str, str]:
     """Return the columns beside question and answer, by their role: those requested, else those of a known name."""
-    found = {role: next((name for name in known if name in names), "") for role, known in EXTRAS.items()}
-    found |= {role: column for role, column in requested.items() if role in EXTRAS}
-    return {role: column for role, column in found.items() if column}
+    extras = {role: next((name for name in known if name in names), "") for role, known in EXTRAS.items()}
+    extras |= {role: column for role, column in requested.items() if role in EXTRAS}
+    return {role: column for role, column in extras.items() if column}
 
 
 def _with_context(source: tuple[str, ...], context: str | None, layout: str) -> tuple[tuple[str, ...], str | None]:
@@ -269,8 +269,10 @@ def _guess(
     labels = [name for name in candidates if values[name].groups]
     guessed = False
     if target is None:
-        wanted = {"classify": _LABEL_NAMES, None: _LABEL_NAMES + _OUTPUT_NAMES}.get(kind, _OUTPUT_NAMES + _LABEL_NAMES)
-        target = _match_name(wanted, candidates)
+        known_names = {"classify": _LABEL_NAMES, None: _LABEL_NAMES + _OUTPUT_NAMES}.get(
+            kind, _OUTPUT_NAMES + _LABEL_NAMES
+        )
+        target = _match_name(known_names, candidates)
     if not source:
         input_column = _match_name(_INPUT_NAMES, [name for name in candidates if name != target])
         texts = [name for name in candidates if name != target and values[name].is_text]

@@ -130,7 +130,7 @@ def read_examples(task: Task, patterns: Sequence[str]) -> ReadRows:
     refused one by one. Raises InputError for everything misleading: unreadable files, malformed conversations,
     duplicate ids, bad weights, labels outside `task.labels`, fewer than two usable rows.
     """
-    found = _RowCollector(task)
+    collector = _RowCollector(task)
     is_test = bool(task.data.test) and patterns is task.data.test
     splits: tuple[Split, ...] = ("test",) if is_test else ("train", "dev") if task.data.test else SPLITS
     request = ColumnRequest(
@@ -142,17 +142,17 @@ def read_examples(task: Task, patterns: Sequence[str]) -> ReadRows:
     )
     for name, path in _files(task, patterns):
         if path is None:
-            _read_file(read_hub(name, splits[0]), name, request, found)
+            _read_file(read_hub(name, splits[0]), name, request, collector)
         elif request.layout == "squad" or (not request.layout and looks_like_squad(path)):
-            _read_squad(path, task, found)
+            _read_squad(path, task, collector)
         else:
-            _read_file(read_raw_rows(path, task.data.encoding), str(path), request, found)
-    examples = found.finish()
+            _read_file(read_raw_rows(path, task.data.encoding), str(path), request, collector)
+    examples = collector.finish()
     _check_labels(examples, task)
     _check_times(examples, task)
-    _check_enough(examples, found.refusals, patterns, task)
+    _check_enough(examples, collector.refusals, patterns, task)
     return ReadRows(
-        examples=examples, refusals=tuple(found.refusals), notes=tuple(found.notes), has_test=found.has_test
+        examples=examples, refusals=tuple(collector.refusals), notes=tuple(collector.notes), has_test=collector.has_test
     )
 
 
@@ -276,11 +276,11 @@ def _files(task: Task, patterns: Sequence[str]) -> Iterator[tuple[str, Path | No
                 yield str(path), path
 
 
-def _read_file(rows: RawRows, name: str, request: ColumnRequest, found: _RowCollector) -> None:
+def _read_file(rows: RawRows, name: str, request: ColumnRequest, collector: _RowCollector) -> None:
     first_rows = list(itertools.islice(rows, SAMPLE))
     sample = [row for row in first_rows if isinstance(row, RawRow)]
     if not sample:
-        found.refusals += [row for row in first_rows if isinstance(row, Refusal)]
+        collector.refusals += [row for row in first_rows if isinstance(row, Refusal)]
         raise InputError("no row that can be read", "put rows in it, or leave it out", file=name, line=1)
     columns = find_columns(sample, request)
     reader = RowReader(columns, request.kind)
@@ -288,7 +288,7 @@ def _read_file(rows: RawRows, name: str, request: ColumnRequest, found: _RowColl
     unused, parts = Counter[str](), Counter[str]()
     for row in itertools.chain(first_rows, rows):
         if isinstance(row, Refusal):
-            found.refusals.append(row)
+            collector.refusals.append(row)
             continue
         if row.part and split_of(row.part) not in request.splits:
             left_out.append(row.part)
@@ -297,19 +297,19 @@ def _read_file(rows: RawRows, name: str, request: ColumnRequest, found: _RowColl
         try:
             content = reader.content(row)
         except SkipRow as skip:
-            found.refusals.append(row.refusal(skip.reason, skip.remedy))
+            collector.refusals.append(row.refusal(skip.reason, skip.remedy))
             continue
         own_id = reader.text_of(row, "id")
-        found.add(_example(row, content, reader, own_id), has_own_id=bool(own_id))
+        collector.add(_example(row, content, reader, own_id), has_own_id=bool(own_id))
         parts[row.part] += 1
         if request.kind == "classify":
             labels.add(content.references[0])
-    found.notes.append(columns_note(Path(name).name, columns, request.kind, parts.total(), labels))
+    collector.notes.append(columns_note(Path(name).name, columns, request.kind, parts.total(), labels))
     if set(parts) - {""}:
-        found.notes.append(parts_note(Path(name).name, parts, left_out))
+        collector.notes.append(parts_note(Path(name).name, parts, left_out))
     if unused:
         listed = ", ".join(sorted(unused)[:20])
-        found.notes.append(printable(f"{Path(name).name}: fields that are not used: {listed}"))
+        collector.notes.append(printable(f"{Path(name).name}: fields that are not used: {listed}"))
 
 
 def _content_id(messages: Sequence[Message], references: Sequence[str]) -> str:
@@ -337,17 +337,17 @@ def _example(row: RawRow, content: RowContent, reader: RowReader, own_id: str | 
     )
 
 
-def _read_squad(path: Path, task: Task, found: _RowCollector) -> None:
-    already_read, articles = len(found), set()
+def _read_squad(path: Path, task: Task, collector: _RowCollector) -> None:
+    already_read, articles = len(collector), set()
     for paragraph in read_paragraphs(path, task.data.encoding):
         articles.add(paragraph.article)
         for row in paragraph.questions:
             if has_lone_surrogate(row.fields):
-                found.refusals.append(row.refusal(*LONE_SURROGATE))
+                collector.refusals.append(row.refusal(*LONE_SURROGATE))
                 continue
             question = row.fields.get("question")
             if not isinstance(question, str) or not question.strip():
-                found.refusals.append(row.refusal("no text in question", "fill it, or leave the question out"))
+                collector.refusals.append(row.refusal("no text in question", "fill it, or leave the question out"))
                 continue
             own_id = str(row.fields.get("id") or "")
             messages, references = (Message(role="user", content=question),), answers_of(row, task.task.unknown)
@@ -360,9 +360,9 @@ def _read_squad(path: Path, task: Task, found: _RowCollector) -> None:
                 file=row.file,
                 line=row.line,
             )
-            found.add(example, has_own_id=bool(own_id))
-    count = len(found) - already_read
-    found.notes.append(squad_note(path, count, len(articles)))
+            collector.add(example, has_own_id=bool(own_id))
+    count = len(collector) - already_read
+    collector.notes.append(squad_note(path, count, len(articles)))
 
 
 def _numbered_ids(rows: Sequence[Example], numbers: RowNumbers, has_own: Sequence[int]) -> dict[int, str]:

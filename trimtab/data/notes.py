@@ -48,10 +48,10 @@ def parts_note(name: str, parts: Mapping[str, int], left_out: Sequence[str] = ()
     for part in parts:
         parts_by_split.setdefault(split_of(part) or "", []).append(part)
     phrases = (
-        f"{split} {sum(parts[part] for part in own):,} ({', '.join(own)})"
-        if own != [split]
+        f"{split} {sum(parts[part] for part in parts_of_split):,} ({', '.join(parts_of_split)})"
+        if parts_of_split != [split]
         else f"{split} {parts[split]:,}"
-        for split, own in parts_by_split.items()
+        for split, parts_of_split in parts_by_split.items()
     )
     left_out_text = f" ({', '.join(dict.fromkeys(left_out))} left out, as data.test is given)" if left_out else ""
     return printable(f"{name}: its parts are the splits: {'; '.join(phrases)}{left_out_text}")

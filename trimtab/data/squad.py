@@ -87,9 +87,9 @@ def read_paragraphs(path: Path, encoding: str) -> Iterator[Paragraph]:
 def _id_positions(text: str) -> dict[str, deque[int]]:
     """Return the positions of each id in the text, found in one pass; searching id by id could take quadratic time."""
     positions: dict[str, deque[int]] = defaultdict(deque)
-    for found in _ID.finditer(text):
+    for id_match in _ID.finditer(text):
         with suppress(ValueError):
-            positions[str(json.loads(found[1]))].append(found.start())
+            positions[str(json.loads(id_match[1]))].append(id_match.start())
     return positions
 
 

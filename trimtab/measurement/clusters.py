@@ -53,12 +53,12 @@ def degrees_of_freedom(codes: Indices, weights: Array | None = None) -> float:
     # The covariance of the shifts in `clustered_error` is that of their weights times
     # diag(v) - p v' - v p' + sum(v) p p'.
     p, v, each = sizes / sizes.sum(), sizes**2, (sizes.sum() - sizes) ** -2.0
-    own = -2 * p * v + v.sum() * p**2
+    diagonal = -2 * p * v + v.sum() * p**2
     pp, pv, vv = float(each @ p**2), float(each @ (p * v)), float(each @ v**2)
     whole = float(v.sum())
     squares = 2 * pp * vv + 2 * pv**2 + (whole * pp) ** 2 - 4 * whole * pp * pv
-    squares += float(each**2 @ (v**2 + 2 * v * own))
-    satterthwaite = float(each @ (v + own)) ** 2 / squares
+    squares += float(each**2 @ (v**2 + 2 * v * diagonal))
+    satterthwaite = float(each @ (v + diagonal)) ** 2 / squares
     return 2 / (1 / (effective_groups(codes, weights) - 1) + 1 / satterthwaite)
 
 

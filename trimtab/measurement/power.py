@@ -59,8 +59,8 @@ def observed(scores: Sequence[Array], groups: ItemGroups, source: PowerSource) -
     pairs = list(combinations(scores, 2))
     if not pairs or (codes is not None and codes.max() < 1):
         return assumed(groups)
-    found = [(discordance(a, b) or 1 / len(groups), _design_effect(a - b, codes)) for a, b in pairs]
-    most, effect = max(found, key=lambda one: one[0] * one[1])
+    pair_variations = [(discordance(a, b) or 1 / len(groups), _design_effect(a - b, codes)) for a, b in pairs]
+    most, effect = max(pair_variations, key=lambda pair: pair[0] * pair[1])
     return Variation(discordance=most, effect=effect, source=source)
 
 

@@ -46,8 +46,8 @@ class StudyScores:
 
     def __init__(self, answers: Mapping[str, Sequence[Answer]], task: Task, audited: Audited | None = None) -> None:
         self.audited, self.plain_mean = audited, not find_metric(task.metric).by_class
-        by_arm = {arm: scores_of(own) for arm, own in answers.items()}
-        names = sorted(set.intersection(*(set(own.items) for own in by_arm.values())))
+        by_arm = {arm: scores_of(arm_answers) for arm, arm_answers in answers.items()}
+        names = sorted(set.intersection(*(set(arm_scores.items) for arm_scores in by_arm.values())))
         shared, first = set(names), next(iter(by_arm.values()))
         groups = dict(zip(first.items, first.groups, strict=True))
         self.items = len(names)
@@ -64,16 +64,16 @@ class StudyScores:
         self._scores: dict[str, Array] = {}
         self._ends: dict[Assumed | None, Array] = {}
         self._labels: dict[str, list[tuple[NDArray[np.int64], NDArray[np.int64]]]] = {}
-        for arm, own in by_arm.items():
-            runs = [[answer for answer in run if answer.item_id in shared] for run in own.runs]
+        for arm, arm_scores in by_arm.items():
+            runs = [[answer for answer in run if answer.item_id in shared] for run in arm_scores.runs]
             if not self.plain_mean:
                 self._labels[arm] = [
-                    label_codes([one.answer for one in run], [one.reference for one in run]) for run in runs
+                    label_codes([answer.answer for answer in run], [answer.reference for answer in run]) for run in runs
                 ]
             elif all(len(run) == self.items for run in runs):
-                self._scores[arm] = np.array([[one.score for one in run] for run in runs])
+                self._scores[arm] = np.array([[answer.score for answer in run] for run in runs])
             else:  # runs of different items: their mean alone
-                self._scores[arm] = own.values_N[None, [item in shared for item in own.items]]
+                self._scores[arm] = arm_scores.values_N[None, [item in shared for item in arm_scores.items]]
 
     def drawn(self, size: int, draw: int, assumed: Assumed | None = None) -> Replicate:
         """Return the `draw`-th replicate of about `size` items; a larger one with the same number begins with the same
@@ -118,8 +118,8 @@ class StudyScores:
         sums, above = self._by_unit(assumed)
 
         def weights(lean: float) -> Array:
-            found: Array = self._weights_U * np.exp(lean * (above - above.max()))
-            return found
+            tilted: Array = self._weights_U * np.exp(lean * (above - above.max()))
+            return tilted
 
         steepest = LEAN / float(np.ptp(above))
         lean: float = optimize.brentq(lambda lean: float(weights(lean) @ sums), -steepest, steepest)

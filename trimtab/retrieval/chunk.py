@@ -122,9 +122,9 @@ def _continues(text: str, end: int, start: int) -> bool:
 
 def _word_runs(text: str, span: Span, words: int) -> Iterator[Span]:
     """Split a span into runs of at most `words` words."""
-    found = list(_WORD.finditer(text, *span))
-    for index in range(0, len(found), words):
-        run = found[index : index + words]
+    word_matches = list(_WORD.finditer(text, *span))
+    for index in range(0, len(word_matches), words):
+        run = word_matches[index : index + words]
         yield run[0].start(), run[-1].end()
 
 

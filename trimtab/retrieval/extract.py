@@ -76,7 +76,9 @@ class SentenceScorer:
     def __init__(self, passages: Mapping[str, Passage]) -> None:
         self.passages = passages
         # The number of sentences with each stem.
-        self._counts = Counter(word for one in passages.values() for word in stems(one.text) | stems(_headings(one)))
+        self._counts = Counter(
+            word for passage in passages.values() for word in stems(passage.text) | stems(_headings(passage))
+        )
 
     def best(self, question: str, cosines: Mapping[str, float], k: int) -> tuple[Hit, ...]:
         """Return the `k` sentences of `cosines` that most likely answer, best first; the score of a hit is that
