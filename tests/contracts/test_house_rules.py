@@ -14,7 +14,9 @@ from trimtab.base.grammar import PARTS
 from trimtab.base.metrics import METRICS
 
 PACKAGE = Path(trimtab.__file__).parent
-FILES = sorted(path for path in PACKAGE.rglob("*.py") if "demos" not in path.relative_to(PACKAGE).parts)
+FILES = sorted(
+    path for path in PACKAGE.rglob("*.py") if not {"demos", "example"}.intersection(path.relative_to(PACKAGE).parts)
+)
 FORBIDDEN_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal", "joblib"}
 FORBIDDEN_CALLS = {"torch.load", "torch.save", "eval", "exec", "os.system", "os.popen"}
 
