@@ -189,7 +189,7 @@ def files_of(room: str) -> str:
     home = ROOT / "trimtab" / room
     for file in sorted((*home.rglob("*.py"), *home.rglob("*.c")), key=lambda one: (len(one.parts), one)):
         text = file.read_text(encoding="utf-8")
-        if file.name == "__init__.py":
+        if file.name == "__init__.py" or "example" in file.relative_to(home).parts:
             continue
         if file.suffix == ".c":
             said = re.sub(r"(?m)^// ?", "", re.match(r"(?:// ?.+\n)+", text)[0])  # type: ignore[index]
