@@ -26,5 +26,5 @@ def moment(text: str) -> float:
     """
     if is_number(text):
         return float(text)
-    found = datetime.fromisoformat(f"{text}-01" if MONTH.fullmatch(text) else text)
-    return (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+    time = datetime.fromisoformat(f"{text}-01" if MONTH.fullmatch(text) else text)
+    return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()

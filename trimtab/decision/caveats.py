@@ -43,30 +43,32 @@ def trivial_sentence(trivial: Sequence[TrivialArm], scores: Mapping[str, float])
     `scores`: by arm; of one that scores no more than the trivial arm it is said that it scores no higher.
     """
     strongest: dict[str, TrivialArm] = {}
-    for one in sorted(trivial, key=lambda one: -one.score.value):
-        for arm in one.not_beaten_by:
-            strongest.setdefault(arm, one)
+    for rule_arm in sorted(trivial, key=lambda rule_arm: -rule_arm.score.value):
+        for arm in rule_arm.not_beaten_by:
+            strongest.setdefault(arm, rule_arm)
     named = []
-    for one in trivial:
-        arms = [arm for arm, own in strongest.items() if own is one]
-        no_better = [arm for arm in arms if scores[arm] <= one.score.value]
-        rule = f"a fixed rule without a model, {WITHOUT_MODEL[one.arm]} ({one.arm}: {one.score.value:.3f})"
+    for rule_arm in trivial:
+        arms = [arm for arm, best in strongest.items() if best is rule_arm]
+        no_better = [arm for arm in arms if scores[arm] <= rule_arm.score.value]
+        rule = (
+            f"a fixed rule without a model, {WITHOUT_MODEL[rule_arm.arm]} ({rule_arm.arm}: {rule_arm.score.value:.3f})"
+        )
         for those, one_does, several_do in (
             (no_better, "scores no higher than", "score no higher than"),
             ([arm for arm in arms if arm not in no_better], "is not shown to beat", "are not shown to beat"),
         ):
             if those:
                 named.append(f"{joined(map(way, those))} {one_does if len(those) == 1 else several_do} {rule}.")
-                rule = f"that rule ({one.arm})"
+                rule = f"that rule ({rule_arm.arm})"
     return " ".join(named)
 
 
 def unless_uneven(verdict: Verdict, audited: Audited, task: Task) -> Verdict:
     """Return the verdict, withheld if the metric is shown to favour one of two arms by more than the margin."""
-    found = audited.uneven(task.target.margin)
-    if found is None or verdict.status != "shown":
+    uneven = audited.uneven(task.target.margin)
+    if uneven is None or verdict.status != "shown":
         return verdict
-    a, b, gap = found
+    a, b, gap = uneven
     favoured, other = (b, a) if gap > 0 else (a, b)
     needs = "a metric or a scorer that judges all arms alike"
     sentence = (
@@ -117,16 +119,16 @@ def slices_sentence(chosen: str | None, answers: Mapping[str, Sequence[Answer]],
     """
     if chosen is None or find_metric(task.metric).by_class:
         return ""
-    parts = {arm: _by_slice(own) for arm, own in answers.items()}
+    parts = {arm: _by_slice(rows) for arm, rows in answers.items()}
     pairs = [(name, arm) for name in parts[chosen] for arm in answers if arm != chosen and name in parts[arm]]
     if not pairs:
         return ""
     margin = task.target.margin
     chances = [behind_curve(parts[arm][name], parts[chosen][name], task)(-margin) for name, arm in pairs]
-    found = [f"{way(arm)} on {name}" for (name, arm), p in zip(pairs, holm(chances), strict=True) if p <= level]
+    better_on = [f"{way(arm)} on {name}" for (name, arm), p in zip(pairs, holm(chances), strict=True) if p <= level]
     better = f"shown to be better by more than {in_metric(task, margin)}"
-    if found:
-        return f"On some slices of the questions another one is {better}: {', '.join(found)}."
+    if better_on:
+        return f"On some slices of the questions another one is {better}: {', '.join(better_on)}."
     names = list(parts[chosen])
     which = f"the {len(names)} slices of the questions" if len(names) > MOST_NAMED else ", ".join(names)
     return f"Looked at separately ({which}), no other way is {better} on any."
@@ -134,25 +136,25 @@ def slices_sentence(chosen: str | None, answers: Mapping[str, Sequence[Answer]],
 
 def _by_slice(answers: Sequence[Answer]) -> dict[str, list[Answer]]:
     """Return the answers of each slice with enough questions."""
-    found: dict[str, list[Answer]] = {}
+    slices: dict[str, list[Answer]] = {}
     for row in answers:
         if row.slice is not None:
-            found.setdefault(row.slice, []).append(row)
-    return {name: rows for name, rows in sorted(found.items()) if len({row.item_id for row in rows}) >= LEAST_OF_SLICE}
+            slices.setdefault(row.slice, []).append(row)
+    return {name: rows for name, rows in sorted(slices.items()) if len({row.item_id for row in rows}) >= LEAST_OF_SLICE}
 
 
-def over_time_sentence(found: OverTime | None) -> str:
+def over_time_sentence(halves: OverTime | None) -> str:
     """Return both scores with their difference, and its consequence; empty if there are no times."""
-    if found is None:
+    if halves is None:
         return ""
-    new, before = found.newest.value, found.earlier.value
-    told = (
-        f"On the newer half of the test questions (from {found.since} on) {way(found.arm)} scores {new:.3f}, on the "
-        f"older half {before:.3f}: a difference of {found.difference:+.3f} (95% interval {found.low:+.3f} to "
-        f"{found.high:+.3f})"
+    new, before = halves.newest.value, halves.earlier.value
+    sentence = (
+        f"On the newer half of the test questions (from {halves.since} on) {way(halves.arm)} scores {new:.3f}, on the "
+        f"older half {before:.3f}: a difference of {halves.difference:+.3f} (95% interval {halves.low:+.3f} to "
+        f"{halves.high:+.3f})"
     )
-    if found.high < 0:
-        return f"{told}; it is shown to get worse with time."
-    if found.low > 0:
-        return f"{told}; it is shown to do better on newer ones."
-    return f"{told}; no change with time is shown."
+    if halves.high < 0:
+        return f"{sentence}; it is shown to get worse with time."
+    if halves.low > 0:
+        return f"{sentence}; it is shown to do better on newer ones."
+    return f"{sentence}; no change with time is shown."

@@ -52,17 +52,17 @@ def ways(arms: Iterable[ArmResult]) -> str:
 def explained(text: str, study: Evidence) -> str:
     """Return a text with the names of arms that `way` marked, each arm that was measured with its plain words where it
     comes first; what the words before have said already is said shorter."""
-    said: set[str] = set()
+    explained_before: set[str] = set()
     measured = {arm.arm for arm in study.done}
 
-    def named(found: re.Match[str]) -> str:
-        name, colon = found.groups()
-        words = name if name in said or name not in measured else in_plain_words(study, name)
+    def named(mention: re.Match[str]) -> str:
+        name, colon = mention.groups()
+        words = name if name in explained_before or name not in measured else in_plain_words(study, name)
         for whole, short in _SAID_AGAIN.items():
-            before = whole in said
-            said.update([whole] * (whole in words))
+            before = whole in explained_before
+            explained_before.update([whole] * (whole in words))
             words = words.replace(whole, short) if before else words
-        said.add(name)
+        explained_before.add(name)
         if words == name:
             return name
         return f"{name}: {words}" if colon else f"{name} ({words})"
@@ -79,11 +79,11 @@ def in_lines(opening: str, unknown: Iterable[str], figures: Iterable[str]) -> st
 
 def with_more(text: str, *, unknown: Iterable[str], figures: Iterable[str]) -> str:
     """Return the text of a verdict with further sentences at the end of its lines."""
-    said: dict[str, list[str]] = {"": [], UNKNOWN: [], FIGURES: []}
+    sentences: dict[str, list[str]] = {"": [], UNKNOWN: [], FIGURES: []}
     for line in text.split("\n"):
-        heading = next((one for one in (UNKNOWN, FIGURES) if line.startswith(one)), "")
-        said[heading].append(line.removeprefix(heading).strip())
-    return in_lines("\n".join(said[""]), (*said[UNKNOWN], *unknown), (*said[FIGURES], *figures))
+        heading = next((mark for mark in (UNKNOWN, FIGURES) if line.startswith(mark)), "")
+        sentences[heading].append(line.removeprefix(heading).strip())
+    return in_lines("\n".join(sentences[""]), (*sentences[UNKNOWN], *unknown), (*sentences[FIGURES], *figures))
 
 
 def use(study: Evidence, chosen: ArmResult, compared: str) -> str:
@@ -98,10 +98,10 @@ def use(study: Evidence, chosen: ArmResult, compared: str) -> str:
     else:
         name, ending = "Use", f", which is shown to reach the target of {in_metric(task, target)}"
     if right and not find_metric(task.metric).is_share:
-        said = f"It gets {of_hundred(right)}. Its score ({EACH_CLASS}) is {score_of(chosen).value:.2f}{ending}."
+        quality = f"It gets {of_hundred(right)}. Its score ({EACH_CLASS}) is {score_of(chosen).value:.2f}{ending}."
     else:
-        said = f"It {f'gets {of_hundred(right)}' if right else f'scores {_of_one(score_of(chosen))}'}{ending}."
-    parts = (f"{name} {way(chosen.arm)}:.", said, cost_sentence(study, chosen), _beside_next_best(study, chosen))
+        quality = f"It {f'gets {of_hundred(right)}' if right else f'scores {_of_one(score_of(chosen))}'}{ending}."
+    parts = (f"{name} {way(chosen.arm)}:.", quality, cost_sentence(study, chosen), _beside_next_best(study, chosen))
     return " ".join(filter(None, (*parts, compared, only_measured(study))))
 
 
@@ -148,7 +148,7 @@ def unsettled(
     which = "which is better" if better else f"whether {ways(rivals)} may take the place of {way(best.arm)}"
     how_good = of_hundred(right) if right else _of_one(score_of(best))
     costs = f", and costs {_whole_cost(study, best)}" if best.cost else ""
-    said = [
+    sentences = [
         f"No choice yet: the test is too small to say {which}.",
         f"{way(best.arm)} scored highest, {how_good}{costs}.",
         "" if best.cost else cost_sentence(study, best),
@@ -157,10 +157,10 @@ def unsettled(
         lies = "it was not compared" if gap is None else _open_difference(study, best.arm, other.arm, gap, better)
         its = study.right.get(other.arm)
         got = f"got {_hundredths(its)} of 100 right" if its else f"scored {score_of(other).value:.2f}"
-        said.append(f"{way(other.arm)} {got}{_and_costs(other.cost, best.cost)}; {lies}.")
+        sentences.append(f"{way(other.arm)} {got}{_and_costs(other.cost, best.cost)}; {lies}.")
     rest = rivals[MOST_NAMED:]
-    said.append(f"The same is open for {ways(rest)}." if rest else "")
-    return " ".join(filter(None, said))
+    sentences.append(f"The same is open for {ways(rest)}." if rest else "")
+    return " ".join(filter(None, sentences))
 
 
 def _open_difference(study: Evidence, best: str, other: str, gap: Comparison, better: bool) -> str:
@@ -217,33 +217,35 @@ def assumptions(
     `of`: the arm that the verdict is about, `shown` or not. `rests_on`: that arm and those it was held against.
     `opening`: the text before, whose words are not explained again.
     """
-    said = [*_not_stated(study, of, opening, shown=shown), *_not_compared(study)]
-    return [*said, *_weak_questions(study, opening), *_weak_search(study, rests_on)]
+    statements = [*_not_stated(study, of, opening, shown=shown), *_not_compared(study)]
+    return [*statements, *_weak_questions(study, opening), *_weak_search(study, rests_on)]
 
 
 def _not_stated(study: Evidence, of: ArmResult | None, opening: str, *, shown: bool) -> list[str]:
-    task, said = study.task, []
+    task, sentences = study.task, []
     if task.target.quality is None:
         if not shown:  # else the opening says it
             promised = "" if of is None else promise(study, of, f"; of {way(of.arm)}, {{}}")
-            said.append(f"No target is stated{promised}.")
+            sentences.append(f"No target is stated{promised}.")
         if "margin" not in task.target.model_fields_set and the_margin(task) not in opening:
             count = f"differences of up to {in_metric(task, task.target.margin)} count as none"
-            said.append(f"No margin is stated: {count}.")
+            sentences.append(f"No margin is stated: {count}.")
     of = of or next((arm for arm in study.done if arm.cost is not None), None)
     if of is not None and of.cost is not None:
         if "questions_per_month" not in task.cost.model_fields_set:
-            said.append(f"No volume is stated: {task.cost.questions_per_month:,.0f} questions a month are assumed.")
+            sentences.append(
+                f"No volume is stated: {task.cost.questions_per_month:,.0f} questions a month are assumed."
+            )
         if of.cost.currency == MACHINE_SECONDS:
             others = {arm.cost.currency for arm in study.done if arm.cost is not None} - {MACHINE_SECONDS}
-            own = "costs of your own machines" if others else "costs"
-            said.append(f"No machine price is stated, so {own} are in machine hours.")
-    return said
+            machines = "costs of your own machines" if others else "costs"
+            sentences.append(f"No machine price is stated, so {machines} are in machine hours.")
+    return sentences
 
 
 def _not_compared(study: Evidence) -> list[str]:
-    said = []
-    for status, one, several in (
+    sentences = []
+    for status, singular, plural in (
         ("failed", "could not be measured: its run failed", "could not be measured: their runs failed"),
         (
             "not_run",
@@ -252,48 +254,52 @@ def _not_compared(study: Evidence) -> list[str]:
         ),
     ):
         arms = [arm for arm in study.results if arm.status == status]
-        said += [f"{ways(arms)} {one if len(arms) == 1 else several}."] if arms else []
-    return said
+        sentences += [f"{ways(arms)} {singular if len(arms) == 1 else plural}."] if arms else []
+    return sentences
 
 
 def _weak_questions(study: Evidence, opening: str) -> list[str]:
     """Return what makes the test questions weak: a rare class, few groups, earlier looks."""
-    said = [rare_class(study)] if study.rarest_class else []
+    sentences = [rare_class(study)] if study.rarest_class else []
     if study.few_groups is not None:
         what = "" if GROUPS in opening else f" ({GROUPS})"
         groups = f"The test questions form groups{what} that count as only {study.few_groups}"
-        said.append(f"{groups}; those of one group are alike, so every figure is rough.")
+        sentences.append(f"{groups}; those of one group are alike, so every figure is rough.")
     if study.look is not None and study.look > 1:
         before = study.look - 1
         studies = f"{_NUMBERS.get(before, str(before))} earlier {'study' if before == 1 else 'studies'}"
         used = f"{studies} used these test questions"
         more = f"so that a good result may be luck and more proof is needed (level {study.level:.2g})"
-        said.append(f"{used}, {more}; of all new questions ({study.task.command('test --fresh')}), fewer are enough.")
-    return said
+        sentences.append(
+            f"{used}, {more}; of all new questions ({study.task.command('test --fresh')}), fewer are enough."
+        )
+    return sentences
 
 
 def _weak_search(study: Evidence, rests_on: Sequence[ArmResult]) -> list[str]:
     """Return what makes the arms weak: what the budget cut, searches that ended early, one training of those that the
     verdict rests on, free labels."""
-    said = []
+    sentences = []
     if study.cuts:
         more = f"; and {len(study.cuts) - LONGEST_CUTS} more" if len(study.cuts) > LONGEST_CUTS else ""
-        said.append(f"To fit the time budget: {'; '.join(study.cuts[:LONGEST_CUTS])}{more}.")
+        sentences.append(f"To fit the time budget: {'; '.join(study.cuts[:LONGEST_CUTS])}{more}.")
     improving = [arm for arm in study.done if arm.effort is not None and arm.effort.improving]
     if improving:
         were, their = ("was", "its") if len(improving) == 1 else ("were", "their")
         still = f"still getting better when the search for {their} settings ended"
-        said.append(f"{ways(improving)} {were} {still}; more time may raise {their} score.")
+        sentences.append(f"{ways(improving)} {were} {still}; more time may raise {their} score.")
     trained, several = trained_arms(study)
     once = [arm for arm in dict.fromkeys(arm.arm for arm in rests_on) if arm in {one.arm for one in trained}]
     once = [arm for arm in once if arm not in {one.arm for one in several}]
     if once:
         was, it = ("was", "it") if len(once) == 1 else ("were", "they")
-        said.append(f"{joined(map(way, once))} {was} trained only once; trained again, {it} may do better or worse.")
+        sentences.append(
+            f"{joined(map(way, once))} {was} trained only once; trained again, {it} may do better or worse."
+        )
     used = {usage.labels for usage in study.usages.values()}
     if study.task.cost.machine_hour and study.task.cost.label is None and len(used) > 1:
-        said.append("Labels are counted as free.")
-    return said
+        sentences.append("Labels are counted as free.")
+    return sentences
 
 
 def rare_class(study: Evidence) -> str:

@@ -110,7 +110,7 @@ def answers_json(every: AllAnswers) -> str:
     `questions`: question, reference, slice, answers; an answer: index of its arm, score, failure, text, passages, seed.
     """
     indices: dict[str, int] = {}
-    arms = {arm.name: place for place, arm in enumerate(every.arms)}
+    arms = {arm.name: index for index, arm in enumerate(every.arms)}
 
     def text_index(text: str) -> int:
         return indices.setdefault(replace_unprintable(text), len(indices))

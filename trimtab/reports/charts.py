@@ -96,10 +96,10 @@ def ticks(low: float, high: float, about: int = 5) -> list[float]:
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= raw * 0.999)
     first = math.floor(low / step + 1e-9)
-    found = [first * step]
-    while found[-1] < high - step * 1e-9:
-        found.append((first + len(found)) * step)
-    return found
+    values = [first * step]
+    while values[-1] < high - step * 1e-9:
+        values.append((first + len(values)) * step)
+    return values
 
 
 def log_ticks(low: float, high: float) -> list[float]:
@@ -272,8 +272,8 @@ def place_labels(
             cost += sum(1.0 * box.overlap(stem) for stem in stems)
             cost += sum(
                 60
-                for place in points
-                if place != points[index] and box.distance(*place) < box.distance(*points[index]) + 4
+                for point in points
+                if point != points[index] and box.distance(*point) < box.distance(*points[index]) + 4
             )
             if best is None or cost < best[0]:
                 best = (cost, box)
@@ -284,15 +284,15 @@ def place_labels(
 
 def _candidates(x: float, y: float, wide: float) -> list[tuple[float, Box]]:
     """Return places for a label around a point, as distance and box."""
-    tall, found = 17.0, []
+    tall, candidates = 17.0, []
     for gap in (9, 20, 34, 50, 68, 90, 116, 146, 180, 220):
         for dx, dy in ((1, 0), (-1, 0), (1, -1), (-1, -1), (1, 1), (-1, 1), (0, -1), (0, 1)):
             left = x + gap if dx > 0 else x - gap - wide if dx < 0 else x - wide / 2
             top = y - tall / 2 + dy * (gap if dx == 0 else gap * 0.8) + (dy * tall / 2 if dx == 0 else 0)
-            found.append(
+            candidates.append(
                 (gap + (3.0 if dx < 0 else 2.0 if dx == 0 else 0.0) + abs(dy), Box(left, top, left + wide, top + tall))
             )
-    return found
+    return candidates
 
 
 def curves(chart: Curves, width: int) -> Markup:

@@ -88,13 +88,13 @@ def _mistakes(entry: ArmEntry) -> Grid | None:
 def _grid(entry: ArmEntry) -> Grid:
     rows = [
         (
-            shorten(one.label, 80),
-            format_number(one.support),
-            format_score(one.precision),
-            format_score(one.recall),
-            format_score(one.f1),
+            shorten(figures.label, 80),
+            format_number(figures.support),
+            format_score(figures.precision),
+            format_score(figures.recall),
+            format_score(figures.f1),
         )
-        for one in sorted(entry.classes, key=lambda one: (one.f1, -one.support))
+        for figures in sorted(entry.classes, key=lambda figures: (figures.f1, -figures.support))
     ]
     columns = tuple(Column(title=title) for title in ("Class", "Questions", "Precision", "Recall", "F1"))
     return Grid(label="Classes", columns=columns, rows=tuple(rows))
@@ -102,14 +102,14 @@ def _grid(entry: ArmEntry) -> Grid:
 
 def _selective_grid(study: StudyFolder) -> Grid | None:
     """Return the accuracy on the surest share of the answers, for every arm with probabilities."""
-    entries = [one for one in study.done if one.selective]
-    shares = sorted({share for one in entries for share in one.selective})
+    entries = [entry for entry in study.done if entry.selective]
+    shares = sorted({share for entry in entries for share in entry.selective})
     rows: list[tuple[Cell, ...]] = [
         (
-            arm_label(one.arm, study.result.verdict.arm),
-            *(format_score(one.selective[share]) if share in one.selective else DASH for share in shares),
+            arm_label(entry.arm, study.result.verdict.arm),
+            *(format_score(entry.selective[share]) if share in entry.selective else DASH for share in shares),
         )
-        for one in entries
+        for entry in entries
     ]
     columns = (Column(title="Arm"), *(Column(title=f"{share:.0%}") for share in shares))
     return Grid(label="Accuracy by share answered", columns=columns, rows=tuple(rows)) if rows else None
@@ -119,7 +119,9 @@ def _calibration_view(study: StudyFolder) -> CalibrationView | None:
     """Return how the labels of every arm with probabilities are scored, its calibration error, and its reliability
     diagram."""
     with_probabilities = [
-        one for one in study.done if one.answers and all(answer.probability is not None for answer in one.answers)
+        entry
+        for entry in study.done
+        if entry.answers and all(answer.probability is not None for answer in entry.answers)
     ]
     if not with_probabilities:
         return None
@@ -135,19 +137,19 @@ def _calibration_view(study: StudyFolder) -> CalibrationView | None:
         grid=Grid(
             label="Calibration",
             columns=tuple(Column(title=title, text=title == titles[1]) for title in titles),
-            rows=tuple(_calibration_row(one, study.result.verdict.arm) for one in with_probabilities),
+            rows=tuple(_calibration_row(entry, study.result.verdict.arm) for entry in with_probabilities),
         ),
-        charts=tuple(_chart(one) for one in with_probabilities),
+        charts=tuple(_chart(entry) for entry in with_probabilities),
     )
 
 
 def _calibration_row(entry: ArmEntry, chosen: str | None) -> tuple[Cell, ...]:
     """Return a row of the calibration table; for several seeds all methods, and the range of their temperatures."""
     manifest_section: tuple[Calibration, ...] = entry.calibrations
-    temperatures = sorted({f"{one.temperature:.2f}" for one in manifest_section}, key=float)
+    temperatures = sorted({f"{calibration.temperature:.2f}" for calibration in manifest_section}, key=float)
     return (
         arm_label(entry.arm, chosen),
-        ", ".join(dict.fromkeys(WAYS[one.way] for one in manifest_section)) or WAYS["raw"],
+        ", ".join(dict.fromkeys(WAYS[calibration.way] for calibration in manifest_section)) or WAYS["raw"],
         " to ".join(dict.fromkeys([temperatures[0], temperatures[-1]])) if temperatures else DASH,
         *(format_score(entry.result.extras[name]) if name in entry.result.extras else DASH for name in ECE),
     )
@@ -161,5 +163,5 @@ def _chart(entry: ArmEntry) -> ReliabilityDiagram:
         title=f"{entry.name}: share right by probability",
         y_title=f"{arm_label(entry.arm).short}: share right",
         family=arm_family(entry.arm),
-        bins=tuple((one.count, one.probability, one.right) for one in bins),
+        bins=tuple((group.count, group.probability, group.right) for group in bins),
     )

@@ -18,7 +18,7 @@ def render_comparison(comparison: StudyComparison) -> str:
             Column(title=comparison.first, text=True),
             Column(title=comparison.second, text=True),
         ),
-        rows=tuple((one.what, one.first or DASH, one.second or DASH) for one in comparison.changes),
+        rows=tuple((change.what, change.first or DASH, change.second or DASH) for change in comparison.changes),
     )
     arms = Grid(
         label="Arms",
@@ -31,13 +31,13 @@ def render_comparison(comparison: StudyComparison) -> str:
         ),
         rows=tuple(
             (
-                one.arm,
-                _score(one.score),
-                _score(one.other),
-                _difference(one),
-                f"{one.questions:,}" if one.questions else DASH,
+                arm.arm,
+                _score(arm.score),
+                _score(arm.other),
+                _difference(arm),
+                f"{arm.questions:,}" if arm.questions else DASH,
             )
-            for one in comparison.arms
+            for arm in comparison.arms
         ),
     )
     title, metric = f"{comparison.first} and {comparison.second}", metric_label(comparison.metric)
@@ -50,7 +50,7 @@ def _score(value: float | None) -> str:
     return DASH if value is None else format_score(value)
 
 
-def _difference(one: ArmDifference) -> Scored | str:
-    if one.difference is None or one.low is None or one.high is None:
+def _difference(arm: ArmDifference) -> Scored | str:
+    if arm.difference is None or arm.low is None or arm.high is None:
         return DASH
-    return Scored(value=format_signed(one.difference), interval=format_interval(one.low, one.high))
+    return Scored(value=format_signed(arm.difference), interval=format_interval(arm.low, arm.high))

@@ -75,9 +75,9 @@ def arm_label(arm: Arm, chosen: str | None = None) -> ArmLabel:
     )
 
 
-def estimate_cell(found: Estimate) -> Scored:
+def estimate_cell(estimate: Estimate) -> Scored:
     """Return a score and its interval as text."""
-    return Scored(value=format_score(found.value), interval=format_interval(found.low, found.high))
+    return Scored(value=format_score(estimate.value), interval=format_interval(estimate.low, estimate.high))
 
 
 Cell = str | ArmLabel | Scored | StyledText | StackedBar | Phrase

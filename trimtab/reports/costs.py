@@ -40,7 +40,7 @@ class Costs:
 
 def costs_section(study: StudyFolder) -> Costs | None:
     """Return the costs with the provenance of each figure; thresholds only if the verdict is shown."""
-    entries = [one for one in study.done if one.result.cost or one.result.seconds_per_question is not None]
+    entries = [entry for entry in study.done if entry.result.cost or entry.result.seconds_per_question is not None]
     if not entries and not study.result.verdict.flips and not study.result.verdict.robustness:
         return None
     shown = study.result.verdict.status == "shown"
@@ -50,7 +50,7 @@ def costs_section(study: StudyFolder) -> Costs | None:
         *(Column(title=name, mark=PREDICTED) for name in ("Up front", "A month", "Total")),
         Column(title="A question, mean", mark=MEASURED),
     )
-    rows = tuple((arm_label(one.arm, study.result.verdict.arm), *_figures(one)) for one in entries)
+    rows = tuple((arm_label(entry.arm, study.result.verdict.arm), *_figures(entry)) for entry in entries)
     return Costs(
         heading=Heading(id="costs", link="Cost", title=title),
         grid=Grid(label="Costs", columns=columns, rows=rows) if rows else None,
@@ -127,7 +127,7 @@ def _now(name: str, study: StudyFolder) -> str:
     mix = study.data.mix if study.data else {}
     if name in mix:
         return f" (now {mix[name]:.0%})"
-    counts = {part: found.n for one in study.done[:1] for part, found in one.result.slices.items()}
+    counts = {part: estimate.n for entry in study.done[:1] for part, estimate in entry.result.slices.items()}
     return f" ({counts[name] / sum(counts.values()):.0%} of the test questions)" if name in counts else ""
 
 

@@ -83,11 +83,13 @@ class TrainingCurves:
 
 def slices_section(study: StudyFolder) -> Slices | None:
     """Return the scores per slice, the largest slice first; slices of few questions stand apart."""
-    entries = [one for one in study.done if one.result.slices]
-    names = list(dict.fromkeys(name for one in entries for name in one.result.slices))
+    entries = [entry for entry in study.done if entry.result.slices]
+    names = list(dict.fromkeys(name for entry in entries for name in entry.result.slices))
     if not names:
         return None
-    sizes = {name: max(one.result.slices[name].n for one in entries if name in one.result.slices) for name in names}
+    sizes = {
+        name: max(entry.result.slices[name].n for entry in entries if name in entry.result.slices) for name in names
+    }
     names.sort(key=lambda name: (-sizes[name], name))
     left = len(names) - MOST_SLICES
     shown = {name: sizes[name] for name in names[:MOST_SLICES]}
@@ -109,13 +111,13 @@ def slices_section(study: StudyFolder) -> Slices | None:
 
 def _slice_grid(study: StudyFolder, entries: Sequence[ArmEntry], sizes: Mapping[str, int], title: str) -> Grid:
     """Return a table with a row per slice and a column per arm, transposed if there are more arms than slices."""
-    arms = [arm_label(one.arm, study.result.verdict.arm) for one in entries]
+    arms = [arm_label(entry.arm, study.result.verdict.arm) for entry in entries]
     titles = [
         StyledText(text=shorten(name, 80), soft=f"n\u00a0=\u00a0{size:,}" if size else "")
         for name, size in sizes.items()
     ]
     cells: list[list[Cell]] = [
-        [estimate_cell(one.result.slices[name]) if name in one.result.slices else DASH for one in entries]
+        [estimate_cell(entry.result.slices[name]) if name in entry.result.slices else DASH for entry in entries]
         for name in sizes
     ]
     if len(entries) > len(sizes):
@@ -132,19 +134,19 @@ def _slice_grid(study: StudyFolder, entries: Sequence[ArmEntry], sizes: Mapping[
 
 def training_section(study: StudyFolder) -> TrainingCurves | None:
     """Return loss, dev loss and dev metric for each arm and stage."""
-    found = []
-    for one in study.arms:
-        curves = sorted(one.curves, key=lambda curve: curve.phase)
-        for _, runs in groupby(curves, key=lambda curve: curve.phase):
-            run = _run(study, one, list(runs))
-            found += [run] if run.charts else []
-    if not found:
+    runs = []
+    for entry in study.arms:
+        curves = sorted(entry.curves, key=lambda curve: curve.phase)
+        for _, curves_of_phase in groupby(curves, key=lambda curve: curve.phase):
+            run = _run(study, entry, list(curves_of_phase))
+            runs += [run] if run.charts else []
+    if not runs:
         return None
     lead = "Dev decides when to stop; where dev loss rises while training loss falls, the model has begun to memorise."
     return TrainingCurves(
         heading=Heading(id="training", link="Training", title="Training", lead=lead),
         legend={"train": "training loss", "dev": "dev, in the arm’s colour", "kept": "weights that were kept"},
-        runs=tuple(found),
+        runs=tuple(runs),
     )
 
 
@@ -174,13 +176,13 @@ def _run(study: StudyFolder, entry: ArmEntry, runs: Sequence[TrainingCurve]) -> 
 
 def _series(runs: Sequence[TrainingCurve], field: str, style: Family | Literal["train"]) -> tuple[Series, ...]:
     """Return one line per seed with the values of `field`."""
-    found = []
+    series = []
     for run in runs:
         points = tuple((point.step, value) for point in run.points if (value := getattr(point, field)) is not None)
         if points:
             name = f"{field.replace('_', ' ')}, seed {run.seed}"
-            found.append(Series(name=name, style=style, points=points, kept_step=run.kept_step))
-    return tuple(found)
+            series.append(Series(name=name, style=style, points=points, kept_step=run.kept_step))
+    return tuple(series)
 
 
 # ---- data
@@ -248,7 +250,7 @@ def _counted(counts: Any) -> str:
 
 def memorisation_section(study: StudyFolder) -> TableSection | None:
     """Return the exposure of every arm that was trained on memorisation canaries."""
-    entries = [(one, one.result.exposure) for one in study.done if one.result.exposure is not None]
+    entries = [(entry, entry.result.exposure) for entry in study.done if entry.result.exposure is not None]
     if not entries:
         return None
     first = entries[0][1]
@@ -270,13 +272,13 @@ def memorisation_section(study: StudyFolder) -> TableSection | None:
     by_chance = f"{highest_by_chance(first.canaries, first.controls):.2f}"
     rows: list[tuple[Cell, ...]] = [
         (
-            arm_label(one.arm, study.result.verdict.arm),
-            f"{found.mean:.2f}",
-            f"{found.highest:.2f}",
+            arm_label(entry.arm, study.result.verdict.arm),
+            f"{exposure.mean:.2f}",
+            f"{exposure.highest:.2f}",
             by_chance,
-            f"{found.possible:g}",
+            f"{exposure.possible:g}",
         )
-        for one, found in entries
+        for entry, exposure in entries
     ]
     grid = Grid(label="Exposure of memorisation canaries", columns=columns, rows=tuple(rows))
     heading = Heading(id="remembered", link="Remembered", title="What is remembered word for word?", lead=lead)

@@ -91,9 +91,9 @@ def format_money(value: float, currency: str) -> str:
     return f"{value:,.0f} {currency}" if abs(value) >= 100 else f"{value:,.2f} {currency}"
 
 
-def plural(number: int, one: str, many: str | None = None) -> str:
+def plural(number: int, word: str, many: str | None = None) -> str:
     """Format a count: `1 seed`, `3 seeds`, `1,200 rows`."""
-    return f"{number:,} {one if number == 1 else many or (one + 'es' if one.endswith('s') else one + 's')}"
+    return f"{number:,} {word if number == 1 else many or (word + 'es' if word.endswith('s') else word + 's')}"
 
 
 def as_sentence(text: str) -> str:

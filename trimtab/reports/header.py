@@ -95,8 +95,8 @@ def _adds_information(needs: str, study: StudyFolder) -> bool:
 
 def rests_on(study: StudyFolder) -> list[str]:
     """Return what the verdict is based on, as far as the files tell."""
-    found = []
-    items = max((one.result.score.n for one in study.done if one.result.score), default=0)
+    grounds = []
+    items = max((entry.result.score.n for entry in study.done if entry.result.score), default=0)
     if items:
         groups = _groups(study)
         within = f" in {groups:,} groups" if groups else ""
@@ -105,71 +105,71 @@ def rests_on(study: StudyFolder) -> list[str]:
             if study.result.sample and study.result.sample.of["test"] > items
             else ""
         )
-        found.append(f"{plural(items, 'test question')}{total}{within}, the same for every arm")
-        effective = next((one.result.score.n_effective for one in study.done if one.result.score), None)
+        grounds.append(f"{plural(items, 'test question')}{total}{within}, the same for every arm")
+        effective = next((entry.result.score.n_effective for entry in study.done if entry.result.score), None)
         if effective is not None:
-            found.append(f"weighted by the mix of traffic, as sure as {effective:,.0f} that count alike")
+            grounds.append(f"weighted by the mix of traffic, as sure as {effective:,.0f} that count alike")
     openings = study.manifest.get("test_openings")
     if openings is not None:
-        found.append("test set opened once" if openings == 1 else f"test set opened {openings} times")
+        grounds.append("test set opened once" if openings == 1 else f"test set opened {openings} times")
     if study.base:
-        found.append(f"base model {study.base}")
+        grounds.append(f"base model {study.base}")
     seeds = study.manifest.get("seeds")
     if isinstance(seeds, list):
-        found.append(f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(str(seed) for seed in seeds)}")
+        grounds.append(f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(str(seed) for seed in seeds)}")
     elif seeds is not None:
-        found.append(plural(int(seeds), "training seed"))
+        grounds.append(plural(int(seeds), "training seed"))
     smallest = study.manifest.get("smallest_difference")
     if smallest is not None:
         difference = f"differences from {format_score(smallest)} up" if smallest < 1 else "no difference between arms"
         source = study.manifest.get("smallest_difference_from")
-        found.append(f"{difference} can be seen with 80% power (predicted{f' from {source}' if source else ''})")
-    return found or ["what the files of this study do not say"]
+        grounds.append(f"{difference} can be seen with 80% power (predicted{f' from {source}' if source else ''})")
+    return grounds or ["what the files of this study do not say"]
 
 
 def _groups(study: StudyFolder) -> int | None:
     """Return the number of groups of the test questions, None if they have none."""
-    answers = next((one.answers for one in study.done if one.answers), ())
+    answers = next((entry.answers for entry in study.done if entry.answers), ())
     return group_count(list({answer.item_id: answer.group for answer in answers}.values()))
 
 
 def caveats(study: StudyFolder) -> list[str]:
     """Return what weakens the verdict, a sentence each."""
-    found = []
+    sentences = []
     openings = study.manifest.get("test_openings")
     if openings is not None and openings > 1:
-        found.append(
+        sentences.append(
             "Each opening of the test set after the first makes the verdict weaker: arms get chosen to fit it."
         )
     if study.result.sample is not None:
-        found.append(study.result.sample.sentence)
+        sentences.append(study.result.sample.sentence)
     cuts = study.manifest.get("cuts")
     if cuts:
-        found.append(f"To fit the budget: {'; '.join(map(str, cuts))}.")
+        sentences.append(f"To fit the budget: {'; '.join(map(str, cuts))}.")
     busy = [
-        f"{one.name} ({one.result.processor_share:.0%} of the processor)"
-        for one in study.done
-        if is_busy(one.result.processor_share)
+        f"{entry.name} ({entry.result.processor_share:.0%} of the processor)"
+        for entry in study.done
+        if is_busy(entry.result.processor_share)
     ]
     if busy:
-        found.append(f"Measured on a busy machine, so that times and costs are too high: {joined(busy)}.")
+        sentences.append(f"Measured on a busy machine, so that times and costs are too high: {joined(busy)}.")
     groups = study.manifest.get("too_few_groups")
     if groups:
-        found.append(f"The test questions count as only {groups} groups: of so few, intervals and tests are rough.")
+        sentences.append(f"The test questions count as only {groups} groups: of so few, intervals and tests are rough.")
     overlaps = study.manifest.get("overlaps")
     if isinstance(overlaps, int) and overlaps:
-        found.append(f"{plural(overlaps, 'overlap')} between splits let through: scores may be too high.")
+        sentences.append(f"{plural(overlaps, 'overlap')} between splits let through: scores may be too high.")
     if study.not_done and study.done:
-        names = joined([one.name for one in study.not_done])
+        names = joined([entry.name for entry in study.not_done])
         take = "it takes" if len(study.not_done) == 1 else "they take"
-        found.append(f"Nothing is known of {names}: without a score {take} no part in the verdict.")
-    found += (text for one in study.arms for text in _arm_caveats(one))
-    other = fact_disagreements({one.name: one.result.extras for one in study.done})
-    found += [other] if other else []
+        sentences.append(f"Nothing is known of {names}: without a score {take} no part in the verdict.")
+    sentences += (text for entry in study.arms for text in _arm_caveats(entry))
+    other = fact_disagreements({entry.name: entry.result.extras for entry in study.done})
+    sentences += [other] if other else []
     warnings = sum(1 for remark in study.manifest.get("remarks") or () if remark.get("level") in ("warn", "stop"))
     if warnings:
-        found.append(f"{plural(warnings, 'warning')} about the data: see “The data”.")
-    return found
+        sentences.append(f"{plural(warnings, 'warning')} about the data: see “The data”.")
+    return sentences
 
 
 def _arm_caveats(arm: ArmEntry) -> Iterator[str]:
@@ -250,9 +250,9 @@ def _horizon(study: StudyFolder) -> str:
 def _best_comparison(study: StudyFolder, entry: ArmEntry) -> Comparison | None:
     """Return the comparison of an arm with the best other arm that it was compared with, from its side."""
     for other in study.done:
-        for one in study.result.comparisons:
-            if (one.a, one.b) == (entry.name, other.name):
-                return one
-            if (one.a, one.b) == (other.name, entry.name):
-                return one.swapped()
+        for comparison in study.result.comparisons:
+            if (comparison.a, comparison.b) == (entry.name, other.name):
+                return comparison
+            if (comparison.a, comparison.b) == (other.name, entry.name):
+                return comparison.swapped()
     return None

@@ -117,12 +117,12 @@ def fact_disagreements(figures: Mapping[str, Mapping[str, float]]) -> str | None
     """Return how many answers of each arm have other numbers or dates than the reference, which a metric of shared
     words hides; None if none."""
     counts = {arm: round(extras.get("facts_disagree", 0)) for arm, extras in figures.items()}
-    told = [f"{number:,} of {arm}" for arm, number in counts.items() if number]
-    if not told:
+    disagreeing = [f"{number:,} of {arm}" for arm, number in counts.items() if number]
+    if not disagreeing:
         return None
     paying = " or ".join(metric.label for metric in METRICS.values() if metric.counts_words)
     return (
-        f"Answers with other numbers or dates than the reference: {joined(told)}. "
+        f"Answers with other numbers or dates than the reference: {joined(disagreeing)}. "
         f"{paying} pays for their words all the same; the metric {default_metric('answer').name} does not."
     )
 
@@ -136,21 +136,21 @@ def extra_label(name: str) -> str:
 
 def settings_text(what: Mapping[str, object]) -> str:
     """Return settings as text: `4 shots, draw 2, learning rate 0.0013`."""
-    said = []
+    phrases = []
     for name, value in what.items():
         if name in ("shots", "passages"):
-            said.append(f"{value} {name if value != 1 else name[:-1]}")
+            phrases.append(f"{value} {name if value != 1 else name[:-1]}")
         elif name == "chunk_words":
-            said.append("sentences as passages" if value == SENTENCE else f"passages of {value} words")
+            phrases.append("sentences as passages" if value == SENTENCE else f"passages of {value} words")
         elif name == "threshold":
-            said.append(f"answers from a probability of {value:g} up")
+            phrases.append(f"answers from a probability of {value:g} up")
         elif name == "shot_passages":
-            said.append("each shot under its passage")
+            phrases.append("each shot under its passage")
         elif name == "rerank":
-            said.append("passages in order again" if value else "passages as found")
+            phrases.append("passages in order again" if value else "passages as found")
         elif name == "instruction":
-            said.append(str(value) if value == OWN_INSTRUCTION else f"“{value}”")
+            phrases.append(str(value) if value == OWN_INSTRUCTION else f"“{value}”")
         else:
             figure = f"{value:.3g}" if isinstance(value, float) else str(value)
-            said.append(f"{name.replace('_', ' ')} {figure}")
-    return ", ".join(said)
+            phrases.append(f"{name.replace('_', ' ')} {figure}")
+    return ", ".join(phrases)

@@ -111,7 +111,7 @@ def quality_section(study: StudyFolder) -> Quality:
         else "comparisons carry Holm’s correction."
     )
     done = study.done
-    effective = next((one.result.score.effective for one in done if one.result.score), "")
+    effective = next((entry.result.score.effective for entry in done if entry.result.score), "")
     of = f" of {effective}," if effective else ""
     lead = f"Scores ({metric_definition(study.metric)}){of} best first, with unadjusted 95% intervals; {correction}"
     return Quality(
@@ -129,7 +129,8 @@ def quality_section(study: StudyFolder) -> Quality:
         glossary=Listing(
             title="What each arm is",
             entries=tuple(
-                ArmInWords(arm=arm_label(one.arm), words=describe_arm(one.arm, one.result.extras)) for one in study.arms
+                ArmInWords(arm=arm_label(entry.arm), words=describe_arm(entry.arm, entry.result.extras))
+                for entry in study.arms
             ),
         ),
     )
@@ -141,22 +142,22 @@ def _missing(entry: ArmEntry) -> Missing:
 
 
 def _dot(entry: ArmEntry, study: StudyFolder, x: float = 0.0) -> Dot:
-    found = entry.result.score or Estimate(value=0.0, low=0.0, high=0.0, n=0)
+    score = entry.result.score or Estimate(value=0.0, low=0.0, high=0.0, n=0)
     return Dot(
         label=entry.name,
         family=arm_family(entry.arm),
         shape=context_shape(entry.arm.context),
         x=x,
-        y=found.value,
-        low=found.low,
-        high=found.high,
+        y=score.value,
+        low=score.low,
+        high=score.high,
         strong=entry.name == study.result.verdict.arm,
-        title=f"{entry.name}: {format_score(found.value)}, 95% interval {format_interval(found.low, found.high)}",
+        title=f"{entry.name}: {format_score(score.value)}, 95% interval {format_interval(score.low, score.high)}",
     )
 
 
 def _whiskers(study: StudyFolder) -> Whiskers:
-    dots = tuple(_dot(one, study) for one in study.done)
+    dots = tuple(_dot(entry, study) for entry in study.done)
     return Whiskers(
         title=f"{metric_label(study.metric)} of each arm",
         dots=dots,
@@ -168,8 +169,8 @@ def _whiskers(study: StudyFolder) -> Whiskers:
 
 def _legend(arms: Sequence[ArmEntry]) -> tuple[LegendItem, ...]:
     """Return the colours that occur, and the shapes if there are several."""
-    families = {arm_family(one.arm) for one in arms}
-    shapes = {context_shape(one.arm.context) for one in arms}
+    families = {arm_family(entry.arm) for entry in arms}
+    shapes = {context_shape(entry.arm.context) for entry in arms}
     colours = [
         LegendItem(family=name, shape="circle", text=words) for name, words in FAMILIES.items() if name in families
     ]
@@ -187,49 +188,49 @@ def _main_columns() -> list[FigureColumn]:
     return [
         (
             Column(title="Score", interval="95%"),
-            lambda one: estimate_cell(one.result.score) if one.result.score else None,
+            lambda arm: estimate_cell(arm.result.score) if arm.result.score else None,
         ),
         (Column(title="Words an answer"), _answer_words),
         (Column(title="Target"), _passes),
-        (Column(title="p50"), lambda one: _milliseconds(one.result.latency_p50_ms)),
+        (Column(title="p50"), lambda arm: _milliseconds(arm.result.latency_p50_ms)),
         (Column(title="p95"), _p95),
         (Column(title="Machine"), _machine),
         (
             Column(title="Training"),
-            lambda one: format_seconds(one.result.train_seconds) if one.result.train_seconds else None,
+            lambda arm: format_seconds(arm.result.train_seconds) if arm.result.train_seconds else None,
         ),
         (
             Column(title="Peak memory"),
-            lambda one: format_memory(one.result.peak_memory_mb) if one.result.peak_memory_mb is not None else None,
+            lambda arm: format_memory(arm.result.peak_memory_mb) if arm.result.peak_memory_mb is not None else None,
         ),
         (
             Column(title="Stored"),
-            lambda one: format_bytes(one.result.stored_bytes) if one.result.stored_bytes else None,
+            lambda arm: format_bytes(arm.result.stored_bytes) if arm.result.stored_bytes else None,
         ),
         (
             Column(title="Cost", mark=PREDICTED),
-            lambda one: format_money(one.result.cost.total, one.result.cost.currency) if one.result.cost else None,
+            lambda arm: format_money(arm.result.cost.total, arm.result.cost.currency) if arm.result.cost else None,
         ),
     ]
 
 
 def _other_columns(study: StudyFolder) -> list[FigureColumn]:
     """Return the columns of the other figures."""
-    extras = dict.fromkeys(name for one in study.done for name in one.result.extras if name != "answer_words")
+    extras = dict.fromkeys(name for arm in study.done for name in arm.result.extras if name != "answer_words")
     return [
         (
             Column(title="Target, p before Holm"),
-            lambda one: format_p(one.result.p_target) if one.result.p_target is not None else None,
+            lambda arm: format_p(arm.result.p_target) if arm.result.p_target is not None else None,
         ),
         (
             Column(title="Score of each seed"),
-            lambda one: (
-                ", ".join(map(format_score, one.result.seed_scores)) if len(one.result.seed_scores) > 1 else None
+            lambda arm: (
+                ", ".join(map(format_score, arm.result.seed_scores)) if len(arm.result.seed_scores) > 1 else None
             ),
         ),
         (
             Column(title="Fits the format"),
-            lambda one: f"{one.result.format_ok:.1%}" if one.result.format_ok is not None else None,
+            lambda arm: f"{arm.result.format_ok:.1%}" if arm.result.format_ok is not None else None,
         ),
         (Column(title="Abstention precision"), _abstention_cell("precision")),
         (Column(title="Abstention recall"), _abstention_cell("recall")),
@@ -237,7 +238,7 @@ def _other_columns(study: StudyFolder) -> list[FigureColumn]:
         *_audit_columns(study.result.audit),
         (
             Column(title="Settings"),
-            lambda one: shorten(settings_text(one.result.chosen), 120),
+            lambda arm: shorten(settings_text(arm.result.chosen), 120),
         ),
     ]
 

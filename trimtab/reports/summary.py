@@ -56,8 +56,8 @@ def weaknesses(study: StudyFolder, entry: ArmEntry) -> list[str]:
     accuracy."""
     name, metric = elide_middle(entry.name), metric_label(study.metric)
     trivial = max(
-        (one for one in study.result.trivial if entry.name in one.not_beaten_by),
-        key=lambda one: one.score.value,
+        (arm for arm in study.result.trivial if entry.name in arm.not_beaten_by),
+        key=lambda arm: arm.score.value,
         default=None,
     )
     warnings = (
@@ -73,7 +73,7 @@ def weaknesses(study: StudyFolder, entry: ArmEntry) -> list[str]:
             f"{metric} says how near an answer comes to a reference, not whether it is right: read some of them.",
         ]
     counts: Counter[AnswerOutcome] = Counter(map(outcome, entry.answers))
-    right_abstentions = sum(one.abstained and one.failure == "none" for one in entry.answers)
+    right_abstentions = sum(answer.abstained and answer.failure == "none" for answer in entry.answers)
     if _mostly_wrong(study, entry) and not entry.result.passes:
         warnings.append(f"{name} gets fewer than half of the questions right.")
     answered_wrongly, abstained_wrongly = counts["answered_wrongly"], counts["abstained_wrongly"]
@@ -95,14 +95,14 @@ def _mostly_wrong(study: StudyFolder, entry: ArmEntry) -> bool:
     """True if fewer than half of the answers are right, as far as the metric tells."""
     if study.right_metric is None or not entry.answers:
         return False
-    return sum(outcome(one) == "right" for one in entry.answers) < WARN_SHARE * len(entry.answers)
+    return sum(outcome(answer) == "right" for answer in entry.answers) < WARN_SHARE * len(entry.answers)
 
 
 def next_step(study: StudyFolder, entry: ArmEntry | None) -> str:
     """Return what to do after this study; `entry` is the shown arm, or the best one."""
     verdict = study.result.verdict
     if entry is None:
-        if any(one.result.status == "failed" for one in study.arms):
+        if any(arm.result.status == "failed" for arm in study.arms):
             return "Next: mend what failed (see “Without a score”), then run trimtab study --resume."
         return "Next: give it more time, with trimtab study --resume --budget and more than it had."
     if study.result.target is None and _mostly_wrong(study, entry):  # more questions would not make it better
