@@ -30,6 +30,7 @@ CASES = (
     *("lora:sft:llama", "full:weighted:tied llama", "full:sft:qwen2", "freeze:sft:llama"),
     *("lora:head:llama", "full:reward:llama", "lora:dpo:llama"),
 )
+BY_FOUR = ("lora:sft:llama", "full:sft:qwen2", "full:reward:llama")  # the rest of CASES in `make test-stress`
 OTHERS = (  # with two processes only
     *("dora:sft:qwen2", "pissa:sft:llama", "vera:sft:llama", "ia3:sft:llama", "bitfit:sft:llama", "oft:sft:llama"),
     *("loha:sft:llama", "rslora:sft:phi3", "soft-prompt:sft:llama", "prefix:sft:gemma3"),
@@ -56,12 +57,10 @@ def assert_equal(found, expected, within=1e-5):
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """All cases with 1, 2 and 4 processes."""
+    """All cases with 1 and 2 processes, three of them with 4 too."""
     home = tmp_path_factory.mktemp("equal")
-    groups = {
-        size: Group(folder=str(home / str(size)), size=size, cases=CASES + (OTHERS if size < 4 else ()))
-        for size in (1, 2, 4)
-    }
+    cases = {1: CASES + OTHERS, 2: CASES + OTHERS, 4: BY_FOUR}
+    groups = {size: Group(folder=str(home / str(size)), size=size, cases=cases[size]) for size in cases}
     assert launched(*groups.values()) == [done(group) for group in groups.values()]
     return groups
 
@@ -71,15 +70,27 @@ def test_several_processes_train_as_one(trained, case):
     alone = result_of(trained[1], case)
     assert alone["steps"] == STEPS
     assert len(alone["losses"]) == STEPS
-    for size in (2, 4) if case in CASES else (2,):
+    for size in (2, 4) if case in BY_FOUR else (2,):
         together = [result_of(trained[size], case, rank) for rank in range(size)]
         assert_equal(together[0], alone)
         assert all(one == together[0] for one in together)  # to the bit
 
 
+@pytest.mark.stress
+def test_four_processes_train_as_one(trained, tmp_path):
+    cases = tuple(case for case in CASES if case not in BY_FOUR)
+    group = Group(folder=str(tmp_path), size=4, cases=cases)
+    assert launched(group) == [done(group)]
+    for case in cases:
+        together = [result_of(group, case, rank) for rank in range(4)]
+        assert_equal(together[0], result_of(trained[1], case))
+        assert all(other == together[0] for other in together)  # to the bit
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_what_is_saved_is_whole_and_without_the_base(trained, case):
-    expected, found = (Path(trained[size].folder) / name_of(case) / "adapter" for size in (1, 4))
+    most = 4 if case in BY_FOUR else 2
+    expected, found = (Path(trained[size].folder) / name_of(case) / "adapter" for size in (1, most))
     assert sorted(path.name for path in found.iterdir()) == sorted(path.name for path in expected.iterdir())
     for path in expected.glob("*.safetensors"):
         ours, theirs = load_file(found / path.name), load_file(path)
