@@ -75,8 +75,7 @@ def described(task: Task, name: str | None, run: str | None) -> Version:
         sources=manifest.get("counts", {}).get("source", {}),
         score=_score(saved, study),
         verdict=study.verdict.sentence if study else None,
-        # Without `trivial`: programs of forms 1 and 2 refuse a field that they do not know.
-        flips=tuple(replace(flip, trivial=None) for flip in study.verdict.flips) if study else (),
+        flips=study.verdict.flips if study else (),
         machine=manifest.get("machine") or describe_machine(),
     )
 
