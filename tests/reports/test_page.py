@@ -330,3 +330,10 @@ def test_refuses_what_is_no_study(tmp_path: Path) -> None:
         (tmp_path / "study.json").write_text(content)
         with pytest.raises(InputError, match=r"study\.json"):
             write_report(tmp_path)
+
+
+def test_no_name_of_a_class_stands_on_the_page(make_study: Callable[..., Path], tmp_path: Path) -> None:
+    html = write_report(make_study(tmp_path)).read_text(encoding="utf-8")
+    page = re.sub(r"<(style|script)\b.*?</\1>", " ", html, flags=re.S)
+    assert ">Comparisons<" in page
+    assert not re.findall(r"\b(?:[A-Z][a-z]+){2,}\b", re.sub(r"<[^>]*>", " ", page))

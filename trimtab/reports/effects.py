@@ -182,8 +182,8 @@ def comparisons_section(study: StudyFolder) -> TableSection | None:
     ]
     columns = tuple(Column(title=title) for title in ("Outcome", "Difference", "95% interval", "p after Holm"))
     return TableSection(
-        heading=Heading(id="comparisons", link="TableSection", title="TableSection", lead=lead),
-        grid=Grid(label="TableSection", columns=columns, rows=tuple(rows)),
+        heading=Heading(id="comparisons", link="Comparisons", title="Comparisons", lead=lead),
+        grid=Grid(label="Comparisons", columns=columns, rows=tuple(rows)),
     )
 
 
