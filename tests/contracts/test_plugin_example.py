@@ -61,6 +61,7 @@ def test_a_plugin_that_fails_is_one_line_and_stops_nothing_else(tmp_path: Path) 
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1.0\n")
     (metadata / "entry_points.txt").write_text(
         "[trimtab.commands]\nbroken = broken:command\nabsent = no_such_module:command\nlist = broken_list:value\n"
+        "study = raising:add\n"
         "[trimtab.tables]\nbroken = broken:Table\n[trimtab.records]\nraising = raising:add\n"
     )
     (tmp_path / "broken.py").write_text("raise RuntimeError('first\\nsecond')\n")
@@ -70,9 +71,13 @@ def test_a_plugin_that_fails_is_one_line_and_stops_nothing_else(tmp_path: Path) 
     assert shown.returncode == 0
     assert "study" in shown.stdout
     assert shown.stderr.splitlines() == [
-        "trimtab: the plugin broken (trimtab.commands) does not load: RuntimeError: first second",
+        "trimtab: the plugin broken (trimtab.commands) does not load: RuntimeError: first second; "
+        "correct or remove the package that has it",
         "trimtab: the plugin list (trimtab.commands) does not load: "
-        "TypeError: broken_list:value is a list, which is no plugin of this kind",
+        "TypeError: broken_list:value is a list, which is no plugin of this kind; "
+        "correct or remove the package that has it",
+        "trimtab: the plugin study (trimtab.commands) does not load: the core has a command of this name; "
+        "correct or remove the package that has it",
     ]
     checked = trimtab(tmp_path, "check", folder=tmp_path)
     assert checked.returncode == 2  # there is no task file

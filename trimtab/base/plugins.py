@@ -14,7 +14,7 @@ A group of entry points is a kind of plugin, and a name is what the user types o
     trimtab.records         a function that adds records to tables: metrics, contexts, methods, stages, kinds of files
 
 Modules are imported when a plugin of their kind is first needed. One that cannot be imported is left out, and one line
-says why.
+says why and what to do.
 """
 
 from __future__ import annotations
@@ -36,17 +36,28 @@ PREFIX = "trimtab."
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailedPlugin:
-    """A plugin that could not be imported. `is_absent`: its module was removed, rather than being wrong."""
+    """A plugin that cannot be used. `is_absent`: its module was taken away, rather than being wrong."""
 
     kind: str
     name: str
     why: str
-    is_absent: bool
+    is_absent: bool = False
+
+    @property
+    def problem(self) -> str:
+        """Return what failed and why."""
+        return f"the plugin {self.name} ({PREFIX}{self.kind}) does not load: {self.why}"
 
     @property
     def line(self) -> str:
-        """Return what failed and why, in one line."""
-        return f"the plugin {self.name} ({PREFIX}{self.kind}) does not load: {self.why}"
+        """Return what failed, why, and what to do, in one line."""
+        remedy = (
+            "install the package that has it" if self.is_absent else "correct the package that has it, or remove it"
+        )
+        return f"{self.problem}; {remedy}"
+
+
+_LOADED: dict[tuple[str, str], Any] = {}  # a plugin, or what is wrong with it, by kind and name
 
 
 def plugin_names(kind: str) -> Sequence[str]:
@@ -61,46 +72,50 @@ def plugins(kind: str) -> Mapping[str, Any]:
 
 
 def failed_plugins(kind: str) -> Mapping[str, FailedPlugin]:
-    """Return the plugins of a kind that cannot be imported or called, by name."""
-    loaded = {name: _FAILED_CALLS.get((kind, name)) or _load(kind, name) for name in plugin_names(kind)}
+    """Return the plugins of a kind that cannot be used, by name."""
+    loaded = {name: _load(kind, name) for name in plugin_names(kind)}
     return {name: value for name, value in loaded.items() if isinstance(value, FailedPlugin)}
 
 
 def plugin(kind: str, name: str, what: str) -> Any:
     """Import one plugin and return it. Raises MissingError, with the reason, if that fails; `what` needs it."""
-    found = _load(kind, name) if name in plugin_names(kind) else None
-    if isinstance(found, FailedPlugin) or found is None:
-        why = found.line if found else f"no installed package has the plugin {name} ({PREFIX}{kind})"
-        others = f" (there is {', '.join(plugin_names(kind))})" if found is None and plugin_names(kind) else ""
-        raise MissingError(f"{what}: {why}{others}; install it, or leave this out")
-    return found
+    if name not in plugin_names(kind):
+        raise MissingError(
+            f"{what}: no installed package has the plugin {name} ({PREFIX}{kind}); install one, or leave it out"
+        )
+    loaded = _load(kind, name)
+    if isinstance(loaded, FailedPlugin):
+        raise MissingError(f"{what}: {loaded.line}")
+    return loaded
 
 
 def call_plugins(kind: str) -> None:
-    """Call every plugin of a kind, without arguments; one that raises is then one that failed."""
+    """Call every plugin of a kind, without arguments; one that raises is refused."""
     for name, function in plugins(kind).items():
         try:
             function()
         except Exception as error:  # noqa: BLE001  (as in `_load`)
-            _FAILED_CALLS[kind, name] = FailedPlugin(kind=kind, name=name, why=_in_words(error), is_absent=False)
+            refuse_plugin(kind, name, _in_words(error))
 
 
-_FAILED_CALLS: dict[tuple[str, str], FailedPlugin] = {}
+def refuse_plugin(kind: str, name: str, why: str) -> None:
+    """Count a plugin among those that failed."""
+    _LOADED[kind, name] = FailedPlugin(kind=kind, name=name, why=why)
 
 
-@cache
 def _load(kind: str, name: str) -> Any:
-    """Return a plugin, or what is wrong with it."""
-    entry = _entries(kind)[name]
-    try:
-        loaded = resolve(entry)
-        if not _FITS.get(kind, callable)(loaded):
-            raise TypeError(f"{entry} is a {type(loaded).__name__}, which is no plugin of this kind")
-    except Exception as error:  # noqa: BLE001  (a plugin is anybody's code, and may raise anything)
-        return FailedPlugin(
-            kind=kind, name=name, why=_in_words(error), is_absent=_is_absent(entry.partition(":")[0], error)
-        )
-    return loaded
+    """Return a plugin, imported once, or what is wrong with it."""
+    if (kind, name) not in _LOADED:
+        entry = _entries(kind)[name]
+        try:
+            loaded = resolve(entry)
+            if not _FITS.get(kind, callable)(loaded):
+                raise TypeError(f"{entry} is a {type(loaded).__name__}, which is no plugin of this kind")
+        except Exception as error:  # noqa: BLE001  (a plugin is anybody's code, and may raise anything)
+            absent = _is_absent(entry.partition(":")[0], error)
+            loaded = FailedPlugin(kind=kind, name=name, why=_in_words(error), is_absent=absent)
+        _LOADED[kind, name] = loaded
+    return _LOADED[kind, name]
 
 
 _FITS: Mapping[str, Callable[[object], bool]] = {
@@ -121,8 +136,7 @@ def _installed() -> Mapping[str, Mapping[str, str]]:
     `importlib.metadata` does the same, and takes 40 ms to import, a quarter of `trimtab --help`.
     """
     groups: dict[str, dict[str, str]] = {}
-    for file in _metadata_files():
-        text = file.read_text(encoding="utf-8") if file.is_file() else ""
+    for text in _metadata():
         group = ""
         for line in text.splitlines() if f"[{PREFIX}" in text else ():
             name, equals, value = (part.strip() for part in line.partition("="))
@@ -133,12 +147,14 @@ def _installed() -> Mapping[str, Mapping[str, str]]:
     return groups
 
 
-def _metadata_files() -> Iterator[Path]:
+def _metadata() -> Iterator[str]:
+    """Yield the entry points of each installed package that has some, as they are written."""
     for folder in dict.fromkeys(sys.path):
         with suppress(OSError):  # an entry of the path may be no folder
             for entry in sorted(os.listdir(folder or ".")):
                 if entry.endswith((".dist-info", ".egg-info")):
-                    yield Path(folder, entry, "entry_points.txt")
+                    with suppress(OSError):  # most packages have none
+                        yield Path(folder, entry, "entry_points.txt").read_text(encoding="utf-8", errors="replace")
 
 
 def _in_words(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""Tables of records that others can add to: metrics, contexts, methods, stages and kinds of files."""
+"""Tables of records that others can add to: metrics, contexts, methods, stages, kinds of files and endpoints."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ from trimtab.base.grammar import (
     shots_of,
 )
 from trimtab.base.metrics import default_metric, find_metric, metrics_of
-from trimtab.base.plugins import call_plugins, failed_plugins, plugins
+from trimtab.base.plugins import call_plugins, failed_plugins, plugins, refuse_plugin
 from trimtab.base.records import Arm
 from trimtab.base.sanitize import printable
 from trimtab.base.validation_errors import as_input_error
@@ -307,7 +307,7 @@ def load_task(path: Path | str = TASK_FILE, *, copy_of: Path | None = None, need
         raise InputError("unknown key", "take it out", file=file, field=reserved)
     failed = next((failed_plugins("tables")[key] for key in raw if key in failed_plugins("tables")), None)
     if failed is not None:
-        raise InputError(failed.line, "install it, or take the table out", file=file, field=failed.name)
+        raise InputError(failed.problem, "install it, or take the table out", file=file, field=failed.name)
     _check_names(raw, file)
     try:
         task = Task(**{**raw, "file": copy_of or file})
@@ -552,7 +552,9 @@ def _check_path(task: Task, key: str, pattern: str) -> None:
 def _add_plugin_tables() -> None:
     """Add the tables of plugins to the fields of a task."""
     for name, table in plugins("tables").items():
-        if name not in Task.model_fields:
+        if name in Task.model_fields:
+            refuse_plugin("tables", name, "the task file has a table of this name")
+        else:
             Task.model_fields[name] = FieldInfo(annotation=table | None, default=None)
     Task.model_rebuild(force=True)
 

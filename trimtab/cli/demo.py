@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from trimtab.base.errors import EXIT_NO
-from trimtab.base.plugins import plugin
+from trimtab.base.errors import EXIT_NO, InputError
+from trimtab.base.plugins import plugin, plugin_names
 from trimtab.cli.options import JsonOption, say_loading
 from trimtab.cli.output import Output
 
@@ -18,7 +18,7 @@ STUDIES = ("handbook", "spam", "style")
 def command(
     name: Annotated[
         str,
-        typer.Argument(metavar="[NAME]", help="handbook, spam, style; upkeep or surface, where these are installed."),
+        typer.Argument(metavar="[NAME]", help="handbook, spam, style, upkeep or surface."),
     ] = "handbook",
     cut: Annotated[bool, typer.Option("--cut", help="A smaller part of the example, done within minutes.")] = False,
     folder: Annotated[
@@ -40,11 +40,14 @@ def command(
       trimtab demo spam --folder /tmp/spam
       trimtab demo surface
     """
+    if name not in (*STUDIES, *plugin_names("demos")):
+        examples = ", ".join((*STUDIES, *plugin_names("demos")))
+        raise InputError(f"no bundled example {name[:80]!r}", f"use one of: {examples}")
     with Output(as_json) as output:
         say_loading()
         if name not in STUDIES:
-            is_as_it_should = plugin("demos", name, f"trimtab demo {name}")(output, folder, cut=cut)
-            if not is_as_it_should:
+            ended_well = plugin("demos", name, f"trimtab demo {name}")(output, folder, cut=cut)
+            if not ended_well:
                 raise typer.Exit(EXIT_NO)
             return
         from trimtab.studies.demo import demo

@@ -27,7 +27,7 @@ from trimtab.base.errors import (
     is_write_failure,
     os_error_message,
 )
-from trimtab.base.plugins import failed_plugins, plugins
+from trimtab.base.plugins import failed_plugins, plugins, refuse_plugin
 from trimtab.base.progress import STOP_SIGNALS, stop_asked
 from trimtab.base.sanitize import visible
 from trimtab.base.version import __version__
@@ -180,7 +180,9 @@ def _with_resume_value(arguments: list[str]) -> list[str]:
 for _verb in (init, pull, check, study, audit, test, train, eval, ask, export, runs, compare, demo, doctor):
     app.command(_verb.__name__.rpartition(".")[2])(_guarded(_verb.command))
 for _name, _plugin in plugins("commands").items():
-    if isinstance(_plugin, typer.Typer):
+    if _name in {_command.name for _command in app.registered_commands}:
+        refuse_plugin("commands", _name, "the core has a command of this name")
+    elif isinstance(_plugin, typer.Typer):
         for _command in _plugin.registered_commands:
             _command.callback = _command.callback and _guarded(_command.callback)
         app.add_typer(_plugin, name=_name)
