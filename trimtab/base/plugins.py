@@ -51,10 +51,8 @@ class FailedPlugin:
     @property
     def line(self) -> str:
         """Return what failed, why, and what to do, in one line."""
-        remedy = (
-            "install the package that has it" if self.is_absent else "correct the package that has it, or remove it"
-        )
-        return f"{self.problem}; {remedy}"
+        remedy = "install" if self.is_absent else "correct or remove"
+        return f"{self.problem}; {remedy} the package that has it"
 
 
 _LOADED: dict[tuple[str, str], Any] = {}  # a plugin, or what is wrong with it, by kind and name
