@@ -40,7 +40,7 @@ def canary_start(
     for `registry`; `store`: of traffic, labels and feedback, as for `serve`. A running `serve` that follows production
     loads the candidate within seconds.
 
-    Returns the canary with its forecast. Raises InputError without `[upkeep] traffic`, if another canary is open, and
+    Returns the canary with its forecast. Raises InputError without a table `[traffic]`, if another canary is open, and
     for a version that is in production or has damaged files; MissingError without a registry, or without a version in
     production.
     """
