@@ -99,7 +99,7 @@ def test_the_core_and_its_tests_name_no_room_above() -> None:
     ]
     assert len(core) > 300
     for path in (*core, *tests):
-        imported = [
-            node.module or "" for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)
-        ]
-        assert not [name for name in imported if re.match(rf"trimtab\.({'|'.join(ROOMS)})\b", name)], path
+        nodes = list(ast.walk(ast.parse(path.read_text())))
+        names = [node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)]
+        names += [alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names]
+        assert not [name for name in names if re.match(rf"trimtab\.({'|'.join(ROOMS)})\b", name)], path
