@@ -117,3 +117,11 @@ def test_linear_layers_are_those_of_the_blocks():
     names = linear_layers(base_of("tied llama").model)
     assert len(names) == 2 * 7
     assert all(".layers." in name for name in names)
+
+
+def test_loading_a_model_does_not_recommend_other_kernels():
+    """bitsandbytes does, where it is installed and transformers imports it."""
+    pytest.importorskip("bitsandbytes")
+    code = "import trimtab.model.load, bitsandbytes"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr == ""

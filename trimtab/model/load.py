@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -37,6 +38,8 @@ from trimtab.model.prompt_tuning import virtual_tokens_of
 from trimtab.model.threads import limit_threads_to_quota
 
 transformers_logging.disable_progress_bar()
+# transformers imports bitsandbytes where it is installed, which then recommends kernels from the hub; none are used.
+logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 _TOKENIZER_FILES = (

@@ -5,7 +5,6 @@ Source: Dettmers et al. 2023 (arXiv 2305.14314), NF4 with double quantisation.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any, final
@@ -29,9 +28,6 @@ from trimtab.model.adapters.saved_adapter import SavedAdapter
 QUANTIZED_FILE = "quantization.json"
 # Arguments of transformers' BitsAndBytesConfig to load the base with, for PEFT to attach the adapter.
 SETTINGS = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True}
-
-# On import it recommends kernels from the hub, which are not used here: weights are dequantised.
-logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 
 def require_bitsandbytes() -> None:
