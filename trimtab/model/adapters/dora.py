@@ -6,60 +6,27 @@ in the backward pass (its section 4.3). Shapes: I inputs, O outputs, R rank.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, final
+from typing import final
 
 import torch
 from torch import Tensor, nn
 
-from trimtab.model.adapters.base import (
-    AdapterInit,
-    AdapterLayer,
-    LayerMaker,
-    MethodDefaults,
-    PeftFormat,
-    frozen_bias,
-)
-from trimtab.model.adapters.lora import (
-    ALPHA_PER_RANK,
-    LORA_PARTS,
-    lora_config,
-    lora_sizes,
-    lora_tensors,
-    low_rank_forward,
-    low_rank_saved,
-    new_factors,
-)
-from trimtab.model.adapters.saved_adapter import SavedAdapter
-
-_MAGNITUDE = "lora_magnitude_vector"
+from trimtab.model.adapters.base import MethodDefaults, PeftFormat, frozen_bias
+from trimtab.model.adapters.lora import LORA_PARTS, LoraVariant, low_rank_forward, low_rank_saved
 
 
 @final
-class DoraLinear(AdapterLayer):
+class DoraLinear(LoraVariant):
     """LoRA with a trained magnitude, initialised to the norm of each row of the weight."""
 
     defaults = MethodDefaults(rank=16, learning_rate=4e-4, by_width=True)
-    saved_as = PeftFormat(peft_type="LORA", parts=(*LORA_PARTS, _MAGNITUDE), flags=frozenset({"use_dora"}))
+    saved_as = PeftFormat(peft_type="LORA", parts=(*LORA_PARTS, "lora_magnitude_vector"), flags=frozenset({"use_dora"}))
 
     def __init__(self, base: nn.Linear, rank: int, alpha: float, generator: torch.Generator | None = None) -> None:
-        super().__init__(base)
-        self.alpha, self.scale = alpha, alpha / rank
-        self.lora_a, self.lora_b = new_factors(base, rank, generator)
+        super().__init__(base, rank, alpha, generator)
         self.register_buffer("squares_O", self.frozen_weight().float().square().sum(1), persistent=False)
         self.squares_O: Tensor
         self.magnitude = nn.Parameter(self.squares_O.sqrt())
-
-    @classmethod
-    def maker(cls, init: AdapterInit) -> LayerMaker:
-        """Return the maker of layers with LoRA's alpha."""
-        return lambda _, layer: cls(layer, init.rank, float(ALPHA_PER_RANK * init.rank), init.generator)
-
-    @classmethod
-    def maker_as_saved(cls, saved: SavedAdapter) -> LayerMaker:
-        """Return the maker of layers of the saved rank and alpha."""
-        rank, alpha = lora_sizes(saved)
-        return lambda _, layer: cls(layer, rank, alpha)
 
     def saved_for_backward(self, tokens: int) -> int:
         """Return what LoRA keeps for the backward pass, plus every output before scaling."""
@@ -87,11 +54,3 @@ class DoraLinear(AdapterLayer):
         adapted_OI = self.frozen_weight().float() + delta_OI
         scale_O1 = (self.magnitude.detach() / adapted_OI.norm(dim=1))[:, None]
         return adapted_OI * scale_O1, frozen_bias(self.base)
-
-    def peft_config(self, names: Sequence[str]) -> dict[str, Any]:  # noqa: ARG002
-        """Return rank and alpha."""
-        return lora_config(len(self.lora_a), self.alpha, "use_dora")
-
-    def peft_tensors(self) -> dict[str, Tensor]:
-        """Return LoRA's factors and the magnitude."""
-        return {**lora_tensors(self.lora_a, self.lora_b), _MAGNITUDE: self.magnitude.detach()}

@@ -32,8 +32,8 @@ class LohaLinear(LowRankLayer):
     saved_as = PeftFormat(peft_type="LOHA", parts=_PARTS)
 
     def __init__(self, base: nn.Linear, rank: int, alpha: float, generator: torch.Generator | None = None) -> None:
-        super().__init__(base, alpha / rank)
-        self.alpha, device = alpha, base.weight.device
+        super().__init__(base)
+        self.alpha, self.scale, device = alpha, alpha / rank, base.weight.device
 
         def drawn(rows: int, columns: int, std: float) -> nn.Parameter:
             return nn.Parameter((torch.randn(rows, columns, generator=generator) * std).to(device))

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import torch
 from torch import Tensor, nn
@@ -91,9 +91,7 @@ def _split_ranks(low_NS: Tensor, bs: Sequence[Tensor]) -> Sequence[Tensor]:
 class LowRankLayer(AdapterLayer):
     """An adapter that adds `scale * B A` to the weight; subclasses define A and B."""
 
-    def __init__(self, base: nn.Linear, scale: float = 1.0) -> None:
-        super().__init__(base)
-        self.scale = scale
+    scale: float = 1.0
 
     @abstractmethod
     def factors(self) -> tuple[Tensor, Tensor]:
@@ -154,10 +152,10 @@ def new_factors(base: nn.Linear, rank: int, generator: torch.Generator | None) -
     return nn.Parameter(a_RI.to(device)), nn.Parameter(torch.zeros(base.out_features, rank, device=device))
 
 
-def lora_config(rank: int, alpha: float, *flags: str) -> dict[str, Any]:
+def lora_config(rank: int, alpha: float, flags: Iterable[str] = ()) -> dict[str, Any]:
     """Return PEFT's options of a LoRA; `flags`: the options of its kin that are on."""
-    own = {"r": rank, "lora_alpha": alpha, "lora_dropout": 0.0, "bias": "none"}
-    return {**own, **dict.fromkeys(flags, True)}
+    options = {"r": rank, "lora_alpha": alpha, "lora_dropout": 0.0, "bias": "none"}
+    return {**options, **dict.fromkeys(flags, True)}
 
 
 def lora_tensors(a_RI: Tensor, b_OR: Tensor) -> dict[str, Tensor]:
@@ -165,32 +163,31 @@ def lora_tensors(a_RI: Tensor, b_OR: Tensor) -> dict[str, Tensor]:
     return dict(zip(LORA_PARTS, (a_RI.detach(), b_OR.detach()), strict=True))
 
 
-def lora_sizes(saved: SavedAdapter) -> tuple[int, float]:
-    """Return rank and alpha of a saved LoRA; raises InputError if they are not those of its tensors."""
-    return saved.rank(".lora_A."), saved.alpha("lora_alpha")
+class LoraVariant(AdapterLayer):
+    """An adapter that trains LoRA's two factors, in float32, and is saved as PEFT's type LORA.
 
+    `new_alpha`: alpha of a new adapter, None for ALPHA_PER_RANK times the rank. `root_scaled`: the scale is alpha over
+    the root of the rank, not over the rank. Its own parameters come in the order of `saved_as.parts`.
+    """
 
-@final
-class LoraLinear(LowRankLayer):
-    """LoRA with trained factors in float32."""
-
-    defaults = MethodDefaults(rank=16, learning_rate=5e-4, by_width=True)
-    saved_as = PeftFormat(peft_type="LORA", parts=LORA_PARTS)
+    new_alpha: ClassVar[float | None] = None
+    root_scaled: ClassVar[bool] = False
 
     def __init__(self, base: nn.Linear, rank: int, alpha: float, generator: torch.Generator | None = None) -> None:
-        super().__init__(base, alpha / rank)
-        self.alpha = alpha
+        super().__init__(base)
+        self.alpha, self.scale = alpha, alpha / (math.sqrt(rank) if self.root_scaled else rank)
         self.lora_a, self.lora_b = new_factors(base, rank, generator)
 
     @classmethod
     def maker(cls, init: AdapterInit) -> LayerMaker:
-        """Return the maker of layers with ALPHA_PER_RANK."""
-        return lambda _, layer: cls(layer, init.rank, float(ALPHA_PER_RANK * init.rank), init.generator)
+        """Return the maker of layers with the alpha of new ones."""
+        alpha = float(ALPHA_PER_RANK * init.rank) if cls.new_alpha is None else cls.new_alpha
+        return lambda _, layer: cls(layer, init.rank, alpha, init.generator)
 
     @classmethod
     def maker_as_saved(cls, saved: SavedAdapter) -> LayerMaker:
         """Return the maker of layers of the saved rank and alpha."""
-        rank, alpha = lora_sizes(saved)
+        rank, alpha = saved.rank(".lora_A."), saved.alpha("lora_alpha")
         return lambda _, layer: cls(layer, rank, alpha)
 
     def factors(self) -> tuple[Tensor, Tensor]:
@@ -198,9 +195,18 @@ class LoraLinear(LowRankLayer):
         return self.lora_a, self.lora_b
 
     def peft_config(self, names: Sequence[str]) -> dict[str, Any]:  # noqa: ARG002
-        """Return rank and alpha."""
-        return lora_config(len(self.lora_a), self.alpha)
+        """Return rank, alpha, and the options of this variant."""
+        return lora_config(len(self.lora_a), self.alpha, self.saved_as.flags)
 
     def peft_tensors(self) -> dict[str, Tensor]:
-        """Return both factors."""
-        return lora_tensors(*self.factors())
+        """Return the trained parameters."""
+        trained = (parameter.detach() for parameter in self.parameters(recurse=False))
+        return dict(zip(self.saved_as.parts, trained, strict=True))
+
+
+@final
+class LoraLinear(LoraVariant, LowRankLayer):
+    """A layer with a trained low-rank update."""
+
+    defaults = MethodDefaults(rank=16, learning_rate=5e-4, by_width=True)
+    saved_as = PeftFormat(peft_type="LORA", parts=LORA_PARTS)
