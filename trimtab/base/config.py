@@ -451,6 +451,10 @@ class TokenPrice(Settings):
     as_of: Day = Field(description="Date of the price.")
     source: str = Field(description="Where the price comes from.")
 
+    def fee(self, prompt_tokens: float, new_tokens: float) -> float:
+        """Return the price of so many tokens sent and received."""
+        return (prompt_tokens * self.input + new_tokens * self.output) / 1e6
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndpointKind:

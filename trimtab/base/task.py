@@ -317,6 +317,11 @@ def load_task(path: Path | str = TASK_FILE, *, copy_of: Path | None = None, need
     return task
 
 
+def as_task(task: Task | Path | str) -> Task:
+    """Return a task as it is, or read it from its file or folder (`load_task`)."""
+    return task if isinstance(task, Task) else load_task(task)
+
+
 def task_file_for(source: str | Path) -> Path:
     """Return the location of the task file for a folder, a data file or a Hugging Face dataset. Raises MissingError for
     anything else.

@@ -192,8 +192,7 @@ class _Profiler:
         price = session.task.api[arm.endpoint or ""].price_per_million
         if price is None or not session.task.seconds_of(1.0):
             return 0.0
-        read, written = prompt_tokens(session, context_for(arm)), answer_tokens(session)
-        fee = (read * price.input + written * price.output) / 1e6
+        fee = price.fee(prompt_tokens(session, context_for(arm)), answer_tokens(session))
         return session.task.seconds_of(fee * (tests + len(session.workspace.timed_questions("test")) + 2))
 
     def _dev_evaluation_seconds(self, stage: Stage, dev_tokens: int, speed: TrainingRate, rate: AnsweringRate) -> float:

@@ -108,7 +108,7 @@ def propose(workspace: Workspace, arms: Sequence[Arm], kept: Path, progress: Pro
         texts += [text for text in read_proposals(answer.text) if text != task.task.instruction.strip()]
         price = table.price_per_million
         if price is not None:
-            fee += (answer.prompt_tokens * price.input + answer.new_tokens * price.output) / 1e6
+            fee += price.fee(answer.prompt_tokens, answer.new_tokens)
     return Proposals(texts=tuple(dict.fromkeys(texts)), fee=fee)
 
 
