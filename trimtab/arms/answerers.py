@@ -13,7 +13,7 @@ from trimtab.arms.contexts import Context, PromptBuilder
 from trimtab.arms.extract import extract_answerer
 from trimtab.arms.linear import Answerer, linear_answerer
 from trimtab.arms.session import Session
-from trimtab.base.codec import read_record
+from trimtab.base.codec import read_record_if_any
 from trimtab.base.errors import InputError
 from trimtab.base.grammar import HEAD, imitates_teacher, is_trained, method_of
 from trimtab.base.records import Arm, Calibration, Example, Generation, Prompt
@@ -153,12 +153,11 @@ def _head_alone(session: Session, head: ClassificationHead, sample: Sequence[Pro
 def read_calibration(run: Path) -> Calibration | None:
     """Return the label calibration of a run; None if none was saved, as for text."""
     file = run / CALIBRATION_FILE
-    if not file.is_file():
-        return None
-    found = read_record(file, Calibration)
-    if not (0 < found.temperature < math.inf and all(map(math.isfinite, found.offsets.values()))):
+    calibration = read_record_if_any(file, Calibration)
+    numbers = (calibration.temperature, *calibration.offsets.values()) if calibration else (1.0,)
+    if not (numbers[0] > 0 and all(map(math.isfinite, numbers))):
         raise InputError("is damaged (a temperature or an offset is out of range)", "train it again", file=file)
-    return found
+    return calibration
 
 
 def _calibrated(answer: Answerer, calibration: Calibration | None) -> Answerer:

@@ -23,6 +23,7 @@ from trimtab.base.machine import versions
 from trimtab.base.plugins import plugins
 from trimtab.base.records import Arm
 from trimtab.base.task import Task
+from trimtab.data.ledger import SPLITS
 from trimtab.model.catalog import resolve
 from trimtab.model.model_files import changed_files, file_hashes, inside, weight_files
 
@@ -138,7 +139,7 @@ def fingerprint_rows(workspace: Workspace) -> dict[str, str]:
     """Return hashes of the rows by aspect, of their splits, and of the documents."""
     hashes = {what: TextHash() for what in (*_ASPECTS, "split of the rows", "tests of rows", "times of rows")}
     has_tests = has_times = False
-    for split in ("train", "dev", "test"):
+    for split in SPLITS:
         for example in workspace.splits[split]:
             plain = asdict(example)
             for what, names in _ASPECTS.items():
@@ -150,7 +151,7 @@ def fingerprint_rows(workspace: Workspace) -> dict[str, str]:
             has_tests, has_times = has_tests or bool(example.tests), has_times or example.time is not None
     absent = {"tests of rows": not has_tests, "times of rows": not has_times}
     found = {what: digest.hexdigest() for what, digest in hashes.items() if not absent.get(what)}
-    judged = [(split, one) for split in ("train", "dev", "test") for one in workspace.preferences[split]]
+    judged = [(split, one) for split in SPLITS for one in workspace.preferences[split]]
     if judged:
         found["judged answers"] = sha256_text(
             *(f"{split}:{json.dumps(asdict(one), ensure_ascii=False)}" for split, one in judged)

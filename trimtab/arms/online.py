@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Protocol
 
 from trimtab.arms.answerers import ReadyArm, ready_arm
 from trimtab.arms.contexts import context_for
@@ -136,31 +135,6 @@ class FailedQuestion:
 
 
 OnlineEvent = AnswerPiece | OnlineReply | FailedQuestion
-
-
-class OnlineArm(Protocol):
-    """An arm that answers questions as they come. Single-threaded, except that `is_prepared` and `prepare` may be
-    called from any thread.
-    """
-
-    def is_prepared(self, question: OnlineQuestion) -> bool:
-        """True if a question needs no preparation before it can be added or refused."""
-
-    def prepare(self, question: OnlineQuestion) -> None:
-        """Do the slow preparation of a question. Raises InputError if it cannot be answered."""
-
-    def ask(self, question: OnlineQuestion) -> None:
-        """Add a question. Raises InputError if it cannot be answered."""
-
-    def step(self) -> list[OnlineEvent]:
-        """Run one forward pass and return the new events."""
-
-    def cancel(self, question_id: str) -> None:
-        """Cancel a question, known or not."""
-
-    @property
-    def pending_count(self) -> int:
-        """Return the number of unanswered questions."""
 
 
 @contextmanager
@@ -483,6 +457,12 @@ class ChoosingArm:
     def cancel(self, question_id: str) -> None:
         """Remove the question from the queue."""
         self._asked.pop(question_id, None)
+
+
+OnlineArm = WritingArm | ChoosingArm
+"""An arm that answers questions as they come. Single-threaded, except that `is_prepared` and `prepare` may be called
+from any thread.
+"""
 
 
 def unsupported_options(question: OnlineQuestion, room: int | None) -> Iterator[str]:

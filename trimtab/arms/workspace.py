@@ -6,7 +6,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,7 @@ from trimtab.data.documents import read_documents, unread_files
 from trimtab.data.draw import sample_groups, sample_rows
 from trimtab.data.formats import ReadRows, read_examples
 from trimtab.data.leakage import Overlap, drop_repeats, dropped_counts, dropped_refusal, find_overlaps, refuse_overlaps
+from trimtab.data.ledger import SPLITS
 from trimtab.data.preferences import read_preferences, split_preferences
 from trimtab.data.privacy import Finding, count_private
 from trimtab.data.row_store import are_stored, join_rows, split_off_test
@@ -37,7 +38,7 @@ FOLDER = ".trimtab"
 
 @dataclass(frozen=True, kw_only=True)
 class Workspace:
-    """The data of a task. `folder`: `.trimtab/` beside the task file.
+    """The data of a task; what no rows were read for is empty. `folder`: `.trimtab/` beside the task file.
 
     `unsampled`: the splits before a sample was taken of them; None where all rows are used.
     """
@@ -45,14 +46,14 @@ class Workspace:
     task: Task
     folder: Path
     splits: Mapping[Split, Sequence[Example]]
-    preferences: Mapping[Split, tuple[Preference, ...]]
     documents: tuple[Document, ...]
-    refusals: tuple[Refusal, ...]
-    notes: tuple[str, ...]
-    audit: Audit
-    overlaps: tuple[Overlap, ...]
-    findings: tuple[Finding, ...]
-    remarks: tuple[Remark, ...]
+    preferences: Mapping[Split, tuple[Preference, ...]] = field(default_factory=lambda: dict.fromkeys(SPLITS, ()))
+    refusals: tuple[Refusal, ...] = ()
+    notes: tuple[str, ...] = ()
+    audit: Audit = field(default_factory=lambda: audit_rows((), (), ()))
+    overlaps: tuple[Overlap, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    remarks: tuple[Remark, ...] = ()
     sample: Sample | None = None
     unsampled: Mapping[Split, Sequence[Example]] | None = None
 
@@ -192,7 +193,7 @@ def sampled_splits(
 
 def open_for_answering(task: Task, *, rows: bool) -> Workspace:
     """Return the workspace of a task for answering: its documents, and its split rows if `rows`. Nothing is audited."""
-    splits: Mapping[Split, Sequence[Example]] = {"train": (), "dev": (), "test": ()}
+    splits: Mapping[Split, Sequence[Example]] = dict.fromkeys(SPLITS, ())
     if rows:
         examples, fixed_test, _ = _read_rows(task)
         if task.data.leakage == "drop":  # an arm's shots come from the rows it was measured with
@@ -201,19 +202,7 @@ def open_for_answering(task: Task, *, rows: bool) -> Workspace:
         else:
             splits = _split_rows(task, examples, fixed_test)
         splits, _ = sampled_splits(splits, task)
-    return Workspace(
-        task=task,
-        folder=task.folder / FOLDER,
-        splits=splits,
-        preferences={"train": (), "dev": (), "test": ()},
-        documents=read_documents(task),
-        refusals=(),
-        notes=(),
-        audit=audit_rows((), (), ()),
-        overlaps=(),
-        findings=(),
-        remarks=(),
-    )
+    return Workspace(task=task, folder=task.folder / FOLDER, splits=splits, documents=read_documents(task))
 
 
 def _split_rows(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from trimtab.base.machine import is_busy
 from trimtab.base.records import Arm, Setting
@@ -24,6 +24,7 @@ class Estimate:
     high: float
     n: int
     n_effective: float | None = None
+    WITHOUT_NONE: ClassVar = ("n_effective",)
 
     @property
     def effective(self) -> str:
@@ -33,9 +34,7 @@ class Estimate:
         return f"{self.n:,} test questions weighted by data.mix, as sure as {self.n_effective:,.0f} that count alike"
 
     def shaped(self, plain: dict[str, Any]) -> dict[str, Any]:
-        """Return the on-disk form, without `n_effective` if all items weigh the same."""
-        if plain["n_effective"] is None:
-            del plain["n_effective"]
+        """Return the on-disk form."""
         return {"score": plain.pop("value"), **plain}
 
     @classmethod
@@ -180,10 +179,7 @@ class Flip:
     below: float | None = None
     above: float | None = None
     trivial: str | None = None
-
-    def shaped(self, plain: dict[str, Any]) -> dict[str, Any]:
-        """Return the on-disk form, without the bound that is not set."""
-        return {key: value for key, value in plain.items() if value is not None}
+    WITHOUT_NONE: ClassVar = ("below", "above", "trivial")
 
 
 OWN_INSTRUCTION = "as in the task file"  # a trial's instruction: the task's own
@@ -206,10 +202,7 @@ class Trial:
     kept: bool
     found: float | None = None
     at_end: float | None = None
-
-    def shaped(self, plain: dict[str, Any]) -> dict[str, Any]:
-        """Return the form of `study.json`, without fields that do not apply."""
-        return {key: value for key, value in plain.items() if key not in ("found", "at_end") or value is not None}
+    WITHOUT_NONE: ClassVar = ("found", "at_end")
 
 
 Stopped = Literal["no trial was better", "budget", "edge of the ladder"]
@@ -342,6 +335,7 @@ class ArmResult(Shown):
     exposure: Exposure | None = None
     eight_bit: EightBit | None = None
     processor_share: float | None = None
+    WITHOUT_NONE: ClassVar = ("why", "exposure", "eight_bit", "processor_share")
 
     @property
     def busy_machine(self) -> bool:
@@ -349,12 +343,9 @@ class ArmResult(Shown):
         return is_busy(self.processor_share)
 
     def shaped(self, plain: dict[str, Any]) -> dict[str, Any]:
-        """Return the form of `study.json`, without optional parts that were not requested (exposure, int8)."""
+        """Return the form of `study.json`."""
         if self.status != "done":
-            return {key: plain[key] for key in ("arm", "status", "why")}
-        for name in ("why", "exposure", "eight_bit", "processor_share"):
-            if plain[name] is None:
-                del plain[name]
+            return {key: plain.get(key) for key in ("arm", "status", "why")}
         busy = {"busy_machine": True} if self.busy_machine else {}
         return {**plain, **busy, **(plain["score"] or {})}
 
@@ -488,12 +479,7 @@ class HumanAudit:
     arms: tuple[AuditedArm, ...]
     why_not: str | None
     n_effective: float | None = None
-
-    def shaped(self, plain: dict[str, Any]) -> dict[str, Any]:
-        """Return the on-disk form, without `n_effective` if all questions weigh the same."""
-        if plain["n_effective"] is None:
-            del plain["n_effective"]
-        return plain
+    WITHOUT_NONE: ClassVar = ("n_effective",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -545,11 +531,7 @@ class StudyResult(Shown):
     sample: Sample | None = None
     audit: HumanAudit | None = None
     over_time: OverTime | None = None
-
-    def shaped(self, plain: dict[str, Any]) -> dict[str, Any]:
-        """Return the form of `study.json`, without parts that do not apply: sample, audit, time."""
-        optional = ("sample", "audit", "over_time")
-        return {key: value for key, value in plain.items() if key not in optional or value is not None}
+    WITHOUT_NONE: ClassVar = ("sample", "audit", "over_time")
 
     @property
     def ran(self) -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 from trimtab.arms.artifacts import Allowance
 from trimtab.arms.recipe import evaluations
 from trimtab.arms.search.context_search import TrialPlan
-from trimtab.base.codec import read_record
+from trimtab.base.codec import read_record_if_any
 
 PLANNING = 0.1  # largest share of the budget for planning
 RESERVED = 0.05  # share of the budget reserved for the verdict, the report, and wrong predictions
@@ -513,4 +513,4 @@ def _minutes(seconds: float) -> str:
 
 def load_plan(path: Path) -> Plan | None:
     """Return the plan of a study that was begun; None without one. Raises InputError if it cannot be read."""
-    return read_record(path, Plan) if path.is_file() else None
+    return read_record_if_any(path, Plan)
