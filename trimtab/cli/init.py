@@ -52,7 +52,7 @@ def command(
             )
             out.show(
                 {"file": file, "text": text},
-                lambda console: console.print(message, markup=False, highlight=False, soft_wrap=True),
+                lambda console: console.print(message, soft_wrap=True),
             )
 
 
