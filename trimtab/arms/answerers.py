@@ -37,8 +37,7 @@ CALIBRATION_FILE = "calibration.json"
 
 @dataclass(frozen=True, kw_only=True)
 class ReadyArm:
-    """An arm whose weights are attached. `answer_batch` answers prompts together; `answer_one` answers one prompt as a
-    server would, with the common prefix of all prompts precomputed.
+    """An arm whose weights are attached. `answer_batch` answers prompts together, `answer_one` one as a server would.
 
     `engine`: the text generator of `answer_one`; None if answers are chosen labels or come from an endpoint.
     """
@@ -59,8 +58,7 @@ def ready_arm(
     *,
     replies: Path | None = None,
 ) -> Iterator[ReadyArm]:
-    """Context manager: yields the arm ready to answer. Weights and calibration are loaded from `run`, so that the saved
-    ones are measured.
+    """Context manager: yields the arm ready to answer, with the weights and the calibration that are saved in `run`.
 
     `sample`: questions whose prompts show the common prefix of this arm's prompts. Answers of an endpoint cost
     money: with `replies`, those of `answer_batch` are kept in this file and not requested again; `answer_one`, which
@@ -117,8 +115,7 @@ def score_on_dev(
 
 
 def head_answerer(session: Session, head: ClassificationHead, prefix: Prefix | None = None) -> Answerer:
-    """Return an answerer that uses a classification head on the attached weights: one forward pass over each prompt,
-    its seconds shared by tokens.
+    """Return an answerer that uses a classification head on the attached weights: one forward pass over each prompt.
 
     `prefix`: a precomputed beginning of the prompts.
     """

@@ -46,8 +46,7 @@ QUESTION, PASSAGE = "{question}", "{passage}"
 
 @dataclass(frozen=True, kw_only=True)
 class Bundle:
-    """`bundle.json`: how a question becomes a prompt. `prompt`: its turns, with placeholders for the question and the
-    passages.
+    """`bundle.json`: how a question becomes a prompt. `prompt`: its turns, with placeholders.
 
     `id`: the run or study that made the arm. `result`: its measurement by a study. `volume`: the number of questions
     its cost is for. `precision`: as measured. `files`: the hash of every file of its models (`base`, `embedding`,
@@ -98,9 +97,7 @@ class StoredQuestions:
 
 @dataclass(frozen=True, kw_only=True)
 class BundledArm:
-    """An arm loaded from its bundle, with its session, the folder of its weights, and stored questions to verify it
-    with.
-    """
+    """An arm loaded from its bundle. `stored`: questions to verify it with."""
 
     arm: Arm
     session: Session
@@ -245,9 +242,7 @@ def _require_sound(bundle: Bundle, file: Path) -> None:
 
 
 def _require_figures(result: ArmResult, arm: str) -> None:
-    """Raise ValueError for measured figures that no study writes: of another arm, beyond every measure, below 0, or
-    a score that is none or outside of its interval.
-    """
+    """Raise ValueError for measured figures that no study writes, such as a score outside of its interval."""
     if result.arm != arm:
         raise ValueError(f"result is that of {result.arm[:40]!r}")
     plain = to_plain(result)
@@ -319,9 +314,7 @@ def _workspace(bundle: Bundle, folder: Path, stored: Sequence[StoredQuestion], n
 
 
 def _task(bundle: Bundle, near: Path) -> Task:
-    """Return the task of a bundle, as far as answering needs it. Raises ValidationError for values that no task file
-    may have.
-    """
+    """Return the task of a bundle. Raises ValidationError for values that no task file may have."""
     return Task(
         task=TaskTable(
             name=bundle.task,
@@ -340,9 +333,7 @@ def _task(bundle: Bundle, near: Path) -> Task:
 
 
 def prompt_shape(instruction: str, shots: Sequence[Shot], context: Context) -> tuple[Message, ...]:
-    """Return the turns of a prompt with placeholders for the question and each passage; with shots only if they are
-    fixed.
-    """
+    """Return the turns of a prompt with placeholders for question and passages; with shots only if they are fixed."""
     passages = [
         Passage(id="", document="", title=f"{{title {rank}}}", path=(), text=f"{PASSAGE[:-1]} {rank}}}", source="")
         for rank in range(1, context.passages + 1)

@@ -41,9 +41,7 @@ CONTENT_FREE = "N/A"  # a content-free question
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrationTrial:
-    """One calibration method on dev: scores, indices of the right labels, and the fitted temperature, 1 if none can be
-    fitted.
-    """
+    """One calibration method on dev, with the indices of the right labels."""
 
     way: CalibrationMethod
     scores_NL: Floats
@@ -82,8 +80,7 @@ class CalibrationTrial:
 
 
 def calibrate(session: Session, arm: Arm, context: Context, run: Path, progress: Progress) -> float:
-    """Choose the calibration of an arm's labels on dev, with the weights in `run`, and fit its temperature. Return the
-    seconds.
+    """Choose the calibration of an arm's labels on dev, with the weights in `run`. Return the seconds.
 
     It is saved as `calibration.json` in `run`, where `ready_arm` finds it. Text, endpoints (whose answers cost
     money) and arms that score answers are not calibrated.
@@ -153,8 +150,7 @@ def _calibrate_text(session: Session, ready: ReadyArm, dev: Sequence[Example]) -
 
 
 def best_calibration(tried: Sequence[CalibrationTrial], metric: str, labels: Sequence[str]) -> CalibrationTrial:
-    """Return the trial with the smallest log loss among those within one paired standard error of the best metric; the
-    first of equals.
+    """Return the trial with the smallest log loss within one paired standard error of the best metric.
 
     One or two dev questions are weaker evidence than the log loss, which every question changes.
     """

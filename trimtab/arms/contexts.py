@@ -44,9 +44,7 @@ NUMBERS = ("passages", "shots", "draw", "shot_passages", "chunk_words")
 
 @dataclass(frozen=True, kw_only=True)
 class PassageMix:
-    """Shares for passages in training prompts: the share of prompts without their right passage, and the share of
-    distractors that are kept.
-    """
+    """Passages in training prompts: the share of prompts without the right one, and of distractors that are kept."""
 
     gold_missing: float = 0.1
     distractors: float = 1.0
@@ -101,9 +99,7 @@ class Context:
 
 
 def require_chosen(chosen: Mapping[str, object]) -> None:
-    """Raise ValueError for settings that no search or task file can have produced: an unknown name, or a value out of
-    range.
-    """
+    """Raise ValueError for an unknown setting, or a value out of range."""
     for name, value in chosen.items():
         if name == "instruction" and isinstance(value, str):
             continue
@@ -171,8 +167,7 @@ class PromptBuilder:
         self._shown: dict[str, Shot] = {}
 
     def prompts(self, examples: Sequence[Example]) -> list[Prompt]:
-        """Return the prompts for questions. Passages that do not fit the model's context are dropped, the least similar
-        first.
+        """Return the prompts for questions. Passages that do not fit are dropped, the least similar first.
 
         For the arm `extract` the sentences are in `hits` alone: no model reads them.
         """
@@ -193,14 +188,11 @@ class PromptBuilder:
             yield from self.prompts(some)
 
     def answer(self, prompts: Sequence[Prompt], *, engine: Engine | None = None) -> list[Generation]:
-        """Answer with the attached weights, text with `engine` if given; if the context quotes, only with words of the
-        passages.
-        """
+        """Answer with the attached weights, text with `engine` if given; quotes if the context does."""
         return self.session.answer(prompts, engine=engine, quote=self.context.quote)
 
     def require_room(self, example: Example, answer_tokens: int) -> None:
-        """Raise InputError if a question does not fit the model even without shots and passages, before any are
-        retrieved.
+        """Raise InputError if a question does not fit the model even without shots and passages; nothing is retrieved.
 
         Uses word and byte counts where they suffice: a far too long text is not tokenized either.
         """
@@ -254,9 +246,7 @@ class PromptBuilder:
     def stream_training_prompts(
         self, examples: Sequence[Example], seed: int, mix: PassageMix = USUAL_MIX
     ) -> Iterator[tuple[Example, Prompt, str]]:
-        """Yield each example with its prompt and answer of `training_prompts`; some thousand are composed, and their
-        passages retrieved, at a time.
-        """
+        """Yield each example with its prompt and answer of `training_prompts`, composed some thousand at a time."""
         abstains = bool(self.context.passages) and any(is_unknown(example, self.session) for example in examples)
         for start in range(0, len(examples), BLOCK):
             some = tuple(examples[start : start + BLOCK])
@@ -285,9 +275,7 @@ class PromptBuilder:
             yield self._fit_to_context(example, own, picked), answer
 
     def gold_retrieved(self, examples: Sequence[Example]) -> list[bool]:
-        """Return, for each example, True if its prompt has a passage with the answer, of the documents that the row
-        names, if any.
-        """
+        """Return, for each example, True if its prompt has a passage with the answer."""
         prompts = self.prompts(examples)
         return [
             any(_is_gold(hit, example) for hit in prompt.hits)
@@ -295,9 +283,7 @@ class PromptBuilder:
         ]
 
     def with_gold_passage(self, examples: Sequence[Example]) -> list[tuple[Example, Prompt]]:
-        """Return the questions whose prompts lack a right passage that the documents contain, with prompts that have it
-        first.
-        """
+        """Return the questions whose prompts lack a right passage that exists, with prompts that have it first."""
         put_right = []
         for example, own, prompt in zip(examples, self._shots(examples), self.prompts(examples), strict=True):
             right = self._gold_passages(example, prompt.hits)
@@ -307,9 +293,7 @@ class PromptBuilder:
         return put_right
 
     def _gold_passages(self, example: Example, found: Sequence[Hit]) -> list[Hit]:
-        """Return the passages with the answer: of the retrieved ones, else of all passages in the documents that the
-        row names.
-        """
+        """Return the passages with the answer: retrieved ones, else of the documents that the row names."""
         if is_unknown(example, self.session):
             return []
         right = [hit for hit in found if _is_gold(hit, example)]
@@ -321,9 +305,7 @@ class PromptBuilder:
         return [hit for hit in unranked if _is_gold(hit, example)]
 
     def _fit_to_context(self, example: Example, shots: Sequence[Shot], hits: Sequence[Hit]) -> Prompt:
-        """Return the prompt with as much of the context as fits the model: passages are dropped before shots, the least
-        similar first.
-        """
+        """Return the prompt with as much context as fits: the least similar passages go first, then shots."""
         shots, hits = list(shots), list(hits)
         while True:
             prompt = build_prompt(example, self.instruction, shots, hits)
@@ -365,9 +347,7 @@ def is_unknown(example: Example, session: Session) -> bool:
 
 
 def draw_fixed_shots(pool: Sequence[Example], count: int, draw: int = 0) -> list[Example]:
-    """Return the same examples for every question: a random draw of short ones, no answer or group twice while there is
-    a choice.
-    """
+    """Return the same examples for every question: drawn among short ones, each answer and group once if possible."""
     seed = ("shots", str(draw)) if draw else ("shots",)
     if not (count and pool):
         return []
@@ -390,9 +370,7 @@ def draw_fixed_shots(pool: Sequence[Example], count: int, draw: int = 0) -> list
 
 
 class NearestShots:
-    """Chooses the training examples most similar to the question by embedding, the most similar last; never the
-    question itself.
-    """
+    """Chooses the training examples most similar to the question, the most similar last; never the question itself."""
 
     def __init__(self, session: Session, pool: Sequence[Example]) -> None:
         self.session, self.pool = session, pool

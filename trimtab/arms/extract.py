@@ -28,9 +28,7 @@ SCORING_SECONDS = 0.01  # seconds per question for scoring its sentences
 
 
 def extract_answerer(unknown: str, threshold: float) -> Callable[[Sequence[Prompt]], list[Generation]]:
-    """Return an answerer that gives the first sentence of a prompt if its probability is at least `threshold`, else
-    `unknown`.
-    """
+    """Return an answerer that gives a prompt's first sentence if its probability is at least `threshold`."""
 
     def answer(prompts: Sequence[Prompt]) -> list[Generation]:
         return [

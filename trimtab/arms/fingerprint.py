@@ -66,8 +66,7 @@ _SHOWN = 3  # maximum number of differences in a message
 
 
 def fingerprint_of(session: Session, arms: Sequence[Arm], tables: Sequence[str] = ()) -> dict[str, str]:
-    """Return the fingerprint of the results of these arms: of the task file these `tables` or all; rewards and teacher
-    if an arm learns from them.
+    """Return the fingerprint of the results of these arms, with these `tables` of the task file, or all.
 
     Models that none of the arms uses are not read.
     """
@@ -96,9 +95,7 @@ def fingerprint_of(session: Session, arms: Sequence[Arm], tables: Sequence[str] 
 
 
 def model_files(session: Session, arms: Sequence[Arm]) -> dict[str, dict[str, str]]:
-    """Return the hashes of the files of the models that these arms use: by `base`, `embedding` and `reranker`, then by
-    file name.
-    """
+    """Return the hashes of the files of the models that these arms use: by model, then by file name."""
     is_used = {
         "base": any(method_of(arm).uses_base for arm in arms),
         "embedding": any(uses_embedding(arm) for arm in arms),
@@ -108,9 +105,7 @@ def model_files(session: Session, arms: Sequence[Arm]) -> dict[str, dict[str, st
 
 
 def hashes_of(session: Session, model: str) -> dict[str, str]:
-    """Return the file hashes of a session's `base`, `embedding` or `reranker`; empty for a model that it does not
-    have.
-    """
+    """Return the file hashes of `base`, `embedding` or `reranker`; empty for a model that a session has not."""
     if model == "base":
         return file_hashes(session.base_folder)
     if model == "embedding":
@@ -161,9 +156,7 @@ def fingerprint_rows(workspace: Workspace) -> dict[str, str]:
 
 
 def task_settings(task: Task, tables: Sequence[str] = ()) -> dict[str, str]:
-    """Return the settings of these tables of the task file, or of all, as JSON by dotted keys; comments and order do
-    not count.
-    """
+    """Return the settings of these tables of the task file, or of all, as JSON by dotted keys."""
     plain = task.model_dump(mode="json", exclude={**_NOT_SETTINGS, **dict.fromkeys(plugins("tables"), True)})
     flat = _flat("", {name: plain[name] for name in tables or plain})
     return {name: value for name, value in flat if _AS_IF_NOT_SET.get(name) != value}
@@ -199,9 +192,7 @@ def _files_json(files: Mapping[str, str]) -> str:
 
 
 def require_unchanged(folder: Path, then: Fingerprint, now: Fingerprint, restart_command: str) -> None:
-    """Raise InputError, with the differences, if work in `folder` cannot be resumed. `restart_command`: the command
-    that starts over.
-    """
+    """Raise InputError, with the differences, if work in `folder` cannot be resumed."""
     changed = differences(then, now)
     if changed:
         more = len(changed) - _SHOWN
@@ -225,8 +216,7 @@ def uses_embedding(arm: Arm) -> bool:
 
 
 def weights_digest(folder: Path) -> str:
-    """Return the SHA-256 of a model's weights file; of the list of hashes if there are several files. Files are hashed
-    once.
+    """Return the SHA-256 of a model's weights file; of the list of hashes if there are several files.
 
     Raises InputError for files outside the folder.
     """

@@ -51,9 +51,7 @@ class StageSetup:
 
 @dataclass(frozen=True, kw_only=True)
 class StageObjectives:
-    """The objective of a stage over the training rows, over dev and over test (None if not evaluated there), and the
-    number of rows that were too long.
-    """
+    """The objectives of a stage over train, dev and test (None if not evaluated there). `skipped`: rows too long."""
 
     train: Objective
     dev: Objective | None = None
@@ -111,9 +109,7 @@ def training_rows(
 def head_rows(
     session: Session, context: Context, examples: Sequence[Example], seed: int, mix: PassageMix = USUAL_MIX
 ) -> tuple[EncodedRows, int]:
-    """Return the rows of the `head` stage (a prompt and the index of its label), and the number left out for their
-    length.
-    """
+    """Return the rows of the `head` stage, and the number left out for their length."""
     labels, fitting = session.workspace.labels, 0
 
     def encoded() -> Iterator[tuple[Sequence[int], int, float]]:
@@ -130,9 +126,7 @@ def head_rows(
 
 
 def judged_answers(session: Session, context: Context, split: Split) -> tuple[JudgedRows, int]:
-    """Return the judged answers of a split after their prompts in this context, and the number left out for their
-    length.
-    """
+    """Return the judged answers of a split after their prompts, and the number left out for their length."""
     judgements = session.workspace.preferences[split]
     prompts = PromptBuilder(session, context).stream_prompts(one.as_example for one in judgements)
 

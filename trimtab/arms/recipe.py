@@ -34,9 +34,7 @@ class Stage:
 
     @property
     def rereads(self) -> bool:
-        """True if rows are read more than once: in several epochs, or in the trials of a search, which keeps the rate
-        constant.
-        """
+        """True if rows are read more than once: in several epochs, or in the trials of a search."""
         return self.epochs > 1 or self.schedule == "constant"
 
 

@@ -46,9 +46,7 @@ def reward_for(session: Session, arm: Arm, *, scorer: Scorer | None = None, prog
 
 
 class RewardModel:
-    """Scores answers with a trained reward model on a base model of its own: the session's has other weights
-    attached.
-    """
+    """Scores answers with a trained reward model on a base model of its own, as the session's has other weights."""
 
     def __init__(self, session: Session, run: str) -> None:
         """Load the reward model of the finished run `run`. Raises MissingError if it is absent or scores nothing."""
@@ -61,9 +59,7 @@ class RewardModel:
 
     @torch.inference_mode()
     def __call__(self, items: Sequence[Answered]) -> list[float]:
-        """Return a score for each answer after its row's prompt, as in the reward model's training; long texts are
-        truncated.
-        """
+        """Return a score for each answer after its row's prompt; long texts are truncated."""
         prompts = self._builder.prompts([item.example for item in items])
         whole = [
             self._encoder.conversation(prompt.messages, item.text).ids[: self._most]

@@ -110,9 +110,7 @@ def _mean_seconds(latencies: Sequence[float]) -> dict[str, Any]:
 
 
 def _latencies(latencies: Sequence[float], arms: int) -> dict[str, Any]:
-    """Return the 50th and 95th percentile of the seconds of single questions, and the upper bound of the latter, in
-    milliseconds.
-    """
+    """Return the percentiles of the seconds of single questions, and the upper bound of the 95th, in milliseconds."""
     p50, p95 = latency_percentiles(latencies)
     return {"latency_p50_ms": p50, "latency_p95_ms": p95, "latency_p95_high_ms": latency_bound(latencies, arms)}
 
@@ -215,9 +213,7 @@ class ArmRunner:
         return choose(self.session, arm, scores, self.task.study.effort, seconds)
 
     def choose_passages(self, arm: Arm, allowance: Allowance) -> None:
-        """Choose the passages in a trained arm's prompts, for `train_trial` and `make_first`: they read the scores of
-        this search from its file, and choose the same.
-        """
+        """Choose the passages in a trained arm's prompts, which `train_trial` and `make_first` read from the file."""
         self.progress.arm, self.progress.seed = arm.name, 0
         self._detach_weights(arm)
         self._choose_context(arm, allowance)
@@ -233,9 +229,7 @@ class ArmRunner:
         )
 
     def with_seeds(self, arm: Arm, artifact: ArmArtifact, folder: Path, allowance: Allowance) -> ArmArtifact:
-        """Return the arm with as many runs as its allowance has seeds; the later ones use the settings found for the
-        first.
-        """
+        """Return the arm with as many runs as its allowance has seeds; later ones use the first one's settings."""
         seeds = range(len(artifact.trained), allowance.seeds)
         return artifact.with_runs([self.make_later(arm, artifact, folder, allowance, seed) for seed in seeds])
 
@@ -273,9 +267,7 @@ class ArmRunner:
     def measure(
         self, arm: Arm, artifact: ArmArtifact, split: Split, answered: Mapping[int, AnsweredRun] | None = None
     ) -> ArmMeasurement:
-        """Answer the split with every run of an arm, and return the measurement. `answered`: by seed, the runs whose
-        answers are there already, and are not given again.
-        """
+        """Answer the split with every run of an arm, but those of `answered` (by seed), and return the measurement."""
         self._detach_weights(arm)
         found, given = _RunAnswers(context=artifact.context), answered or {}
         with MemoryPeak() as memory:
@@ -343,9 +335,7 @@ class ArmRunner:
         return self._timed_again(arm, artifact, None)[0]
 
     def _timed_again(self, arm: Arm, artifact: ArmArtifact, number: int | None) -> tuple[list[float], float | None]:
-        """Return the seconds of test questions asked alone, of one pass or all, and the share of the processor that
-        other programs left.
-        """
+        """Return the seconds of test questions asked alone, of one pass or all, and the free processor share."""
         self.progress.arm, self.progress.seed = arm.name, 0
         self._detach_weights(arm)
         with (
@@ -358,9 +348,7 @@ class ArmRunner:
         return seconds, processor.share
 
     def time_again(self, arm: Arm, artifact: ArmArtifact, usage: Usage, result: ArmResult) -> tuple[Usage, ArmResult]:
-        """Time single test questions again. Return the new usage and result if other programs now leave more of the
-        processor, else the old ones.
-        """
+        """Time single test questions again; keep the old usage and result unless the processor is less busy now."""
         latencies, share = self._timed_again(arm, artifact, None)
         if share is not None and share <= (usage.answering_share or 0.0):
             return usage, result
@@ -408,8 +396,7 @@ class ArmRunner:
         return scores, time.perf_counter() - began
 
     def _calibrated_hits(self, context: Context, builder: PromptBuilder, rows: Sequence[Example]) -> dict[str, float]:
-        """Return, by question, whether it gets its right label (1 or 0) in a context: by plain label scores, or by
-        scores less their means over these questions, whichever is better.
+        """Return, by question, 1 if it gets its right label in a context, by plain or by centred label scores.
 
         The arm's labels will be calibrated alike once its prompts are chosen, so shots that favour a few labels are
         not rejected for it. Questions of an earlier process are answered again, as their label scores were not
@@ -476,9 +463,7 @@ class ArmRunner:
         )
 
     def _answer_run(self, context: Context, ready: ReadyArm, split: Split, seed: int) -> AnsweredRun:
-        """Return the answers of one run; for the first also what retrieval lost, by answers with the right passage
-        added.
-        """
+        """Return the answers of one run; of the first also the score that retrieval lost."""
         examples = self.session.workspace.splits[split]
         began = time.perf_counter()
         answers = self._answers(examples, ready, split, seed)
@@ -534,9 +519,7 @@ class ArmRunner:
     def _time_questions(
         self, split: Split, ready: ReadyArm, number: int | None
     ) -> tuple[list[float], list[Generation]]:
-        """Return the seconds and answers of single questions, of one pass or all, retrieval included; two warm-up
-        questions come first.
-        """
+        """Return the seconds and answers of single questions, of one pass or all, after two for warming up."""
         seconds, generations = [], []
         asked = self.session.workspace.timed_questions(split)[
             slice(None if number is None else number % self.passes, None, None if number is None else self.passes)
@@ -569,9 +552,7 @@ class ArmRunner:
         )
 
     def _labels(self, arm: Arm, context: Context) -> int:
-        """Return the number of labelled training rows and judged answers that the arm learns from or shows; dev and
-        test rows are common to all arms.
-        """
+        """Return the number of labelled training rows and judged answers that the arm learns from or shows."""
         workspace, learned = self.session.workspace, set(arm.stages) - {"docs", DISTILL}
         rows = len(workspace.splits["train"]) if arm.weights == "linear" or learned - set(JUDGED) else 0
         if not rows and context.shots:

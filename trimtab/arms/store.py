@@ -120,9 +120,7 @@ def write_built(run: Path, digest: str, artifact: ArmArtifact) -> None:
 
 
 def read_built(folder: Path, digest: str, seeds: int) -> ArmArtifact | None:
-    """Return the arm with the first of at most `seeds` runs that `write_built` kept for this digest; None without the
-    first one.
-    """
+    """Return the arm with the first runs, at most `seeds`, that `write_built` kept for a digest; None without one."""
     runs: list[ArmArtifact] = []
     for seed in range(seeds):
         run = folder / f"run-{seed}"
@@ -222,8 +220,7 @@ def _newest_study(task: Task) -> tuple[Path, StudyResult] | None:
 
 
 def find_saved(task: Task, arm: Arm, source: str | None = None) -> SavedArm | None:
-    """Return the arm as saved by `source`, the ID of a run or a study; else as trained or measured last. The same rule
-    for all commands.
+    """Return the arm as saved by `source`, the ID of a run or a study; else as trained or measured last.
 
     Last means the newest of the finished runs of this arm and of the studies that finished it, by the times in their
     names: a study after a run trained again, and its figures are those of its own weights. For an arm that a study
@@ -284,9 +281,7 @@ def measured_precision(saved: SavedArm | None, task: Task) -> str | None:
 
 
 def with_measured_rows(task: Task, saved: SavedArm | None) -> Task:
-    """Return the task with the sample of rows that an arm was measured on: shots, labels and the answer length come
-    from these rows.
-    """
+    """Return the task with the sample of rows that an arm was measured on, which gives shots and labels."""
     return with_rows(task, saved.rows) if saved else task
 
 
@@ -368,9 +363,7 @@ def _other_weights(arm: Arm, other: str, task: Task) -> str:
 
 
 def _other_base(record: RunRecord | ArmRecord, task: Task) -> str | None:
-    """Return the model that an arm was made on if the task now names another: the base model, or the embedding model of
-    an arm without one.
-    """
+    """Return the model that an arm was made on if the task now names another, else None."""
     if method_of(record.arm).answers_alone:
         return None if record.embedding == task.base.embedding else record.embedding
     if not method_of(record.arm).uses_base or (record.model, record.revision) == (task.base.model, task.base.revision):
@@ -389,9 +382,7 @@ def eight_bit_folder(home: Path, name: str, split: str) -> Path:
 
 
 def require_eight_bit(saved: SavedArm | None, arm: Arm, task: Task) -> tuple[Path, ArmResult]:
-    """Return the folder of an arm's int8 answers on the test questions, and the result. Raises InputError if it was not
-    evaluated.
-    """
+    """Return the folder of an arm's int8 answers and the result. Raises InputError if it was not evaluated."""
     folder = eight_bit_folder(task.folder / FOLDER, saved_name(saved, arm), "test")
     if not (folder / EIGHT_BIT).is_file():
         weights = f" --run {saved.id}" if saved else ""

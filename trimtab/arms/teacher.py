@@ -68,9 +68,7 @@ class Teacher:
 
     @property
     def model_session(self) -> Session | None:
-        """Return the teacher model as a session of its own over the same rows, loaded at first use; None for an
-        endpoint.
-        """
+        """Return the teacher model as a session of its own, loaded at first use; None for an endpoint."""
         if self._model_session is None and self._endpoint is None:
             session = self._session
             base = session.task.base.model_copy(update={"model": str(self._folder), "revision": None})
@@ -111,9 +109,7 @@ class Teacher:
         return generations
 
     def _ask_model(self, prompts: Sequence[Prompt]) -> list[Generation]:
-        """Return greedy answers. A batch that was not saved completely is answered again, so that each prompt has the
-        same neighbours.
-        """
+        """Return greedy answers. A batch with one that is not saved is answered whole, with the same neighbours."""
         kept = {line["request"]: line for line in read_own_lines(self._kept, "request")}
         keys = [self._key(prompt) for prompt in prompts]
         self._kept.parent.mkdir(parents=True, exist_ok=True)
@@ -132,9 +128,7 @@ class Teacher:
         ]
 
     def _key(self, prompt: Prompt) -> str:
-        """Return the key of a saved answer: what it depends on besides the teacher and the labels, without which
-        nothing is resumed.
-        """
+        """Return the key of a saved answer: what it depends on besides the teacher and the labels."""
         turns = (text for turn in prompt.messages for text in (turn.role, turn.content))
         return sha256_text(str(self._session.output_tokens), *turns)
 
@@ -156,9 +150,7 @@ class Teacher:
 
 @dataclass(frozen=True, kw_only=True)
 class TeacherCost:
-    """Predicted cost of a teacher: seconds of answering and of reading its answers, bytes in memory, and tokens of the
-    training rows with them.
-    """
+    """Predicted seconds and bytes of a teacher, and the tokens of the training rows with its answers."""
 
     seconds: float = 0.0
     bytes: int = 0
@@ -166,8 +158,7 @@ class TeacherCost:
 
 
 def predict_teacher_cost(session: Session, questions: int, each: float, new_tokens: float) -> TeacherCost:
-    """Predict the cost of a local teacher from its size relative to the base model, which takes `each` seconds to
-    answer a question and read that again.
+    """Predict the cost of a local teacher from its size; the base model takes `each` seconds a question.
 
     `new_tokens`: of an answer. Raises MissingError for an absent model.
     """

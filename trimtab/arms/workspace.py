@@ -74,15 +74,11 @@ class Workspace:
 
     @property
     def timed_count(self) -> int:
-        """Return the number of questions each arm is timed on alone; with a latency limit, as many as its bound needs
-        for that many arms.
-        """
+        """Return the number of questions each arm is timed on; with a latency limit, as many as its bound needs."""
         return MIN_LATENCIES if self.task.target.latency_p95_ms is None else latencies_needed(len(self.task.arms))
 
     def timed_questions(self, split: Split) -> Sequence[Example]:
-        """Return the questions that are timed alone: of the split; with a latency limit also of dev if the split has
-        too few.
-        """
+        """Return the questions that are timed alone; with a latency limit also of dev if the split has too few."""
         asked = self.subset(split, self.timed_count)
         if split == "dev" or self.task.target.latency_p95_ms is None:
             return asked
@@ -164,8 +160,7 @@ def _release_freed(rows: Sequence[Example]) -> None:
 def sampled_splits(
     splits: Mapping[Split, Sequence[Example]], task: Task, tests: int | None = None
 ) -> tuple[Mapping[Split, Sequence[Example]], Sample | None]:
-    """Return the splits, or the sample that the task requests: of all rows (`task.rows`), of the test questions
-    (`study.test_rows`).
+    """Return the splits, or the sample that the task requests: `task.rows` of all, `study.test_rows` of test.
 
     `tests`: the number of test questions from a plan. Raises InputError for a sample with fewer training rows than
     labels.
@@ -260,9 +255,7 @@ def _groups(
 
 
 def _read_rows(task: Task) -> tuple[Sequence[Example], Sequence[Example], tuple[ReadRows, ...]]:
-    """Return the examples, the separate test set (files of its own, or a part of the examples), and the reading
-    reports.
-    """
+    """Return the examples, the separate test set, and the reading reports."""
     reads = [read_examples(task, patterns) for patterns in (task.data.examples, task.data.test) if patterns]
     first = reads[0].examples
     examples, fixed_test = split_off_test(first) if reads[0].has_test else (first, ())
@@ -285,9 +278,7 @@ def require_sound(workspace: Workspace) -> None:
 
 
 def _without_labels(workspace: Workspace) -> InputError:
-    """Return the error for a study without labelled rows; its notes state what works with documents alone, and how to
-    label.
-    """
+    """Return the error for a study without labelled rows; its notes say what works now, and how to label."""
     task, file, ask = workspace.task, "questions.jsonl", workspace.task.command('ask "…"')
     counted = len(workspace.documents)
     error = InputError(

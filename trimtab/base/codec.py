@@ -28,9 +28,7 @@ Record = TypeVar("Record")
 
 
 def to_plain(value: Any) -> Any:
-    """Return `value` as JSON values: records as objects, paths and dates as text, numbers that are not finite as
-    null.
-    """
+    """Return `value` as JSON values: records as objects, paths and dates as text, infinite numbers as null."""
     if value is None or isinstance(value, str | bool):
         return str(value) if isinstance(value, str) else value
     if isinstance(value, numbers.Integral):
@@ -87,9 +85,7 @@ def _is_record(kind: Any) -> bool:
 
 
 def _unshaped(hint: Any, plain: Any) -> Any:
-    """Return `plain` with the on-disk shapes turned back into fields, at any depth. Raises ValueError for a key that no
-    field has.
-    """
+    """Return `plain` with the on-disk shapes turned back into fields. Raises ValueError for an unknown key."""
     arguments = get_args(hint)
     if _is_record(hint) and isinstance(plain, Mapping):
         plain = hint.unshaped(plain) if hasattr(hint, "unshaped") else plain

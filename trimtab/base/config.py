@@ -574,9 +574,7 @@ class ChangeTable(Settings):
         return ((self.share or 0.0, self.per_month or 0.0),)
 
     def changed(self, months: float) -> float:
-        """Return the expected share of questions whose fact has changed after some months: the sum of w (1 -
-        exp(-lambda t)) over the kinds.
-        """
+        """Return the expected share of questions whose fact has changed after some months: Σ w (1 - exp(-λt))."""
         return math.fsum(share * -math.expm1(-rate * months) for share, rate in self.rates)
 
     def at_pace(self, factor: float) -> ChangeTable:

@@ -13,8 +13,7 @@ from trimtab.base.show import Shown, ShownRow
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """An estimate with its two-sided 95% interval (unadjusted) and the number of items; on disk `value` is called
-    `score`.
+    """An estimate with its two-sided 95% interval (unadjusted) and the number of items.
 
     `n_effective`: the number of equally weighted items with the same precision, if items are weighted by `data.mix`.
     """
@@ -52,9 +51,7 @@ def _with_score(plain: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """The rows of each split that are used, and how many there are. `rows`: the requested number of all rows, None if
-    only the test set is sampled.
-    """
+    """The rows of each split that are used, of how many. `rows`: requested of all; None for a sample of test alone."""
 
     rows: int | None
     used: Mapping[str, int]
@@ -84,9 +81,7 @@ class ClassRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Classes:
-    """Results of a classifier by class, and its accuracy on the most confident share of its answers; empty without
-    probabilities.
-    """
+    """Results of a classifier by class, and its accuracy on the most confident shares of its answers."""
 
     rows: tuple[ClassRow, ...]
     selective: Mapping[float, float]
@@ -94,9 +89,7 @@ class Classes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """Two arms on the same items: a minus b, its 95% interval, the p-value, and p after Holm's correction over the
-    planned family.
-    """
+    """Two arms on the same items: a minus b, its 95% interval, the p-value, and p after Holm's correction."""
 
     a: str
     b: str
@@ -467,8 +460,7 @@ class AuditedArm:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HumanAudit:
-    """Human judgements of a study's answers. `answers`: the number judged. `questions`: those where every arm's answer
-    was judged.
+    """Human judgements of a study's answers. `answers`: their number. `questions`: those judged for every arm.
 
     `why_not`: why the verdict does not use it; None where scores and differences are the corrected ones. `n_effective`:
     the number of equally weighted judged questions with the same precision, if questions are weighted by `data.mix`.
@@ -484,9 +476,7 @@ class HumanAudit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OverTime:
-    """An arm's score on the newer half of the test questions (from `since` on) minus that on the older half, with its
-    95% interval.
-    """
+    """An arm's score on the newer half of the test questions (from `since` on) minus that on the older half."""
 
     arm: str
     since: str
@@ -513,9 +503,7 @@ class Volume:
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class StudyResult(Shown):
-    """A whole study; `study.json` is this record as JSON. `level`: the significance level of its tests after
-    correction.
-    """
+    """A whole study, as in `study.json`. `level`: the significance level of its tests after correction."""
 
     study: str
     task: str
@@ -550,8 +538,7 @@ class StudyResult(Shown):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArmDifference:
-    """An arm in two studies: its scores, and the mean difference (this minus the other) on the questions of both, with
-    its 95% interval.
+    """An arm in two studies: its scores, and the difference (this minus the other), with its 95% interval.
 
     `questions`: the number of common questions; without any, and for macro-F1, which is no mean over questions,
     there is no difference.
@@ -568,9 +555,7 @@ class ArmDifference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Changed:
-    """A difference between two studies: a key of the task file, or an entry of the manifest; empty where one side does
-    not state it.
-    """
+    """A difference between two studies: a key of the task file, or an entry of the manifest."""
 
     what: str
     first: str
@@ -579,9 +564,7 @@ class Changed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudyComparison(Shown):
-    """The comparison of two studies with the same metric. `arms`: first minus second, paired on the questions of
-    both.
-    """
+    """The comparison of two studies with the same metric. `arms`: first minus second, paired by question."""
 
     first: str
     second: str

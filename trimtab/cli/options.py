@@ -246,8 +246,7 @@ def _print_note(line: str) -> None:
 
 
 def _ask_columns(error: ColumnsError) -> dict[str, str]:
-    """Ask for the columns on the terminal; raises InputError with the options that name them if there is no
-    terminal."""
+    """Ask for the columns on the terminal; raises InputError with the options that name them without one."""
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         options = f"--input {shlex.quote(error.input or 'COLUMN')} --label {shlex.quote(error.output or 'COLUMN')}"
         remedy = f"name them, as in {options} (--output in place of --label where answers are no closed set)"

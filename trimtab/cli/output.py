@@ -78,8 +78,7 @@ class Output:
 
     @contextlib.contextmanager
     def _guard_writes(self) -> Iterator[None]:
-        """Context manager: ignores a closed reader; after another error of standard output nothing more is written
-        there."""
+        """Context manager: ignores a closed reader; after another error nothing more is written."""
         try:
             yield
             self._stdout.flush()
@@ -182,8 +181,7 @@ def _show_sources(console: Console, result: Any) -> None:
 
 
 def _console(stdout: TextIO) -> Console:
-    """Return a console that prints foreign text as it is, without rich's markup, with control characters made
-    visible: no file, answer or error controls the terminal."""
+    """Return a console that prints foreign text as it is: without markup, with control characters visible."""
     from rich.console import Console, ConsoleOptions, RenderHook
     from rich.segment import Segment
 
@@ -223,8 +221,7 @@ def _table(*columns: str) -> Table:
 
 
 def _show_arms(console: Console, arms: Sequence[ArmResult], trivial: Sequence[TrivialArm] = ()) -> None:
-    """Print a line for each finished arm, without empty columns, dim lines for trivial arms, warnings, and why others
-    did not run."""
+    """Print a line for each finished arm, without empty columns, then warnings, and why others did not run."""
     from rich.text import Text
 
     from trimtab.reports.labels import fact_disagreements

@@ -53,8 +53,7 @@ def gold_retrieved(session: Session, context: Context, rows: Sequence[Example]) 
 def choose_passages(
     session: Session, arm: Arm, scores: ContextScores, effort: Effort, seconds: float
 ) -> tuple[Context, ArmEffort | None]:
-    """Return the context with the selected passages, and the effort, in at most `seconds`. `scores`: those of
-    `gold_retrieved`.
+    """Return the context with the selected passages, and the effort. `scores`: those of `gold_retrieved`.
 
     One choice after the other; a round that runs out of time changes nothing. The effort is None if there was
     nothing to try.
@@ -68,9 +67,7 @@ def choose_passages(
 
 
 def _rows(session: Session, effort: Effort) -> tuple[Example, ...]:
-    """Return training and dev rows whose answer a text can contain: no labels of a closed set, and no unknown
-    answers.
-    """
+    """Return training and dev rows whose answer a text can contain."""
     space = SEARCH_SPACES.get(effort)
     if space is None or session.task.task.kind == "classify":
         return ()
