@@ -70,11 +70,8 @@ def fingerprint_of(session: Session, arms: Sequence[Arm], tables: Sequence[str] 
 
     Models that none of the arms uses are not read.
     """
-    workspace, rewarded, taught = (
-        session.workspace,
-        any(map(learns_from_rewards, arms)),
-        any(map(imitates_teacher, arms)),
-    )
+    workspace = session.workspace
+    rewarded, taught = any(map(learns_from_rewards, arms)), any(map(imitates_teacher, arms))
     more = [name for name, learnt_from in (("reward", rewarded), ("teacher", taught)) if learnt_from]
     named = (*tables, *more) if tables else tables
     found = {**fingerprint_rows(workspace), **task_settings(workspace.task, named)}

@@ -84,7 +84,6 @@ class ArmMeasurement:
 class _RunAnswers:
     """Accumulates the measurements of an arm; seconds are means over its seeds."""
 
-    context: Context
     answers: list[Answer] = field(default_factory=list)
     latencies: list[float] = field(default_factory=list)
     processor_share: float | None = None  # during these measurements
@@ -174,8 +173,7 @@ class ArmRunner:
 
     def make_first(self, arm: Arm, folder: Path, allowance: Allowance) -> ArmArtifact:
         """Return the arm with its first run alone, whose search the later ones use."""
-        self.progress.arm, self.progress.seed = arm.name, 0
-        self._detach_weights(arm)
+        self._begin_run(arm)
         with MemoryPeak() as memory, ProcessorShare() as processor:
             context, context_effort = self._choose_context(arm, allowance)
             seconds, level = allowance.search_seconds, self.task.study.effort
@@ -184,18 +182,14 @@ class ArmRunner:
             first = self._train(arm, context, folder / "run-0", 0, allowance.epochs, search=search)
             weighing = self._calibrate(arm, context, folder / "run-0", allowance)
             effort = combine_efforts(context_effort, first.effort)
+            tries_instructions = context_effort and method_of(arm).uses_base and not is_trained(arm)
             artifact = ArmArtifact(
                 context=context,
                 trained=(first,),
                 folders=(folder / "run-0",),
                 effort=effort,
                 choose_seconds=search_overhead(context_effort, first.effort) + weighing,
-                choose_fee=first.fee
-                + (
-                    self.session.proposals.fee
-                    if context_effort and method_of(arm).uses_base and not is_trained(arm)
-                    else 0.0
-                ),
+                choose_fee=first.fee + (self.session.proposals.fee if tries_instructions else 0.0),
                 index_seconds=self._index_seconds(context),
                 dev_scores=self._dev_scores(arm, context, first, folder / "run-0"),
             )
@@ -214,14 +208,12 @@ class ArmRunner:
 
     def choose_passages(self, arm: Arm, allowance: Allowance) -> None:
         """Choose the passages in a trained arm's prompts, which `train_trial` and `make_first` read from the file."""
-        self.progress.arm, self.progress.seed = arm.name, 0
-        self._detach_weights(arm)
+        self._begin_run(arm)
         self._choose_context(arm, allowance)
 
     def train_trial(self, arm: Arm, folder: Path, allowance: Allowance, step: int) -> None:
         """Train one rate of the ladder of an arm's first stage up to the first dev evaluation, for `make_first`."""
-        self.progress.arm, self.progress.seed = arm.name, 0
-        self._detach_weights(arm)
+        self._begin_run(arm)
         train_trial(
             *(self.session, arm, self._choose_context(arm, allowance)[0], folder / "run-0", self.progress, step),
             epochs=allowance.epochs,
@@ -235,9 +227,8 @@ class ArmRunner:
 
     def make_later(self, arm: Arm, first: ArmArtifact, folder: Path, allowance: Allowance, seed: int) -> ArmArtifact:
         """Return the run of a later seed alone, with the settings found for the first."""
-        self.progress.arm, self.progress.seed = arm.name, seed
+        self._begin_run(arm, seed)
         run = folder / f"run-{seed}"
-        self._detach_weights(arm)
         with MemoryPeak() as memory:
             found, like = first.trained[0].recipe, first.folders[0]
             weights = self._train(arm, first.context, run, seed, allowance.epochs, found=found, like=like)
@@ -269,7 +260,7 @@ class ArmRunner:
     ) -> ArmMeasurement:
         """Answer the split with every run of an arm, but those of `answered` (by seed), and return the measurement."""
         self._detach_weights(arm)
-        found, given = _RunAnswers(context=artifact.context), answered or {}
+        found, given = _RunAnswers(), answered or {}
         with MemoryPeak() as memory:
             for seed, run in enumerate(artifact.folders):
                 self.progress.arm, self.progress.seed = arm.name, seed
@@ -300,8 +291,7 @@ class ArmRunner:
 
     def answer(self, arm: Arm, artifact: ArmArtifact, split: Split, seed: int) -> AnsweredRun:
         """Answer the split with one run of an arm, for `measure`."""
-        self.progress.arm, self.progress.seed = arm.name, seed
-        self._detach_weights(arm)
+        self._begin_run(arm, seed)
         with MemoryPeak() as memory, self._ready(arm, artifact, split, seed) as ready:
             found = self._answer_run(artifact.context, ready, split, seed)
         return replace(found, peak_mb=memory.megabytes)
@@ -336,12 +326,10 @@ class ArmRunner:
 
     def _timed_again(self, arm: Arm, artifact: ArmArtifact, number: int | None) -> tuple[list[float], float | None]:
         """Return the seconds of test questions asked alone, of one pass or all, and the free processor share."""
-        self.progress.arm, self.progress.seed = arm.name, 0
-        self._detach_weights(arm)
+        self._begin_run(arm)
+        sample = self.session.workspace.subset("test", SAMPLE)
         with (
-            ready_arm(
-                self.session, arm, artifact.context, artifact.folders[0], self.session.workspace.subset("test", SAMPLE)
-            ) as ready,
+            ready_arm(self.session, arm, artifact.context, artifact.folders[0], sample) as ready,
             ProcessorShare() as processor,
         ):
             seconds, _ = self._time_questions("test", ready, number)
@@ -367,6 +355,11 @@ class ArmRunner:
             processor_share=usage.processor_share,
             cost=cost_of(usage, self.task.cost, retrainings=retrainings),
         )
+
+    def _begin_run(self, arm: Arm, seed: int = 0) -> None:
+        """Mark the progress events as those of a run, and remove what the previous arm left on the base model."""
+        self.progress.arm, self.progress.seed = arm.name, seed
+        self._detach_weights(arm)
 
     def _detach_weights(self, arm: Arm) -> None:
         """Remove what the previous arm left on the base model."""

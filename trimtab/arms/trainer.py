@@ -16,13 +16,7 @@ from trimtab.arms.dev_eval import DEV_QUESTIONS, evaluate_on_dev, scores_at_best
 from trimtab.arms.fingerprint import TRAINED_BY, digest_of, fingerprint_of
 from trimtab.arms.linear import fit_linear
 from trimtab.arms.memorisation import exposure
-from trimtab.arms.objectives import (
-    JudgedObjective,
-    Objective,
-    StageObjectives,
-    StageSetup,
-    new_head,
-)
+from trimtab.arms.objectives import JudgedObjective, Objective, StageObjectives, StageSetup, new_head
 from trimtab.arms.recipe import Recipe, Stage, evaluations, recipe_for
 from trimtab.arms.rewards import reward_for
 from trimtab.arms.search.context_search import SearchSpace
@@ -258,15 +252,11 @@ class _WeightTrainer:
     def _fingerprint(self, stage: Stage, name: str) -> str:
         """Return the fingerprint that a resumed run must match; a searched run may be extended."""
         plan = self._with_stage(replace(stage, epochs=0.0)) if name else self.plan
-        begun = (
-            []
-            if self.begin is None
-            else [sha256_cached(file) for file in sorted(self.begin.iterdir()) if file.is_file()]
-        )
+        begin_files = sorted(self.begin.iterdir()) if self.begin else ()
         return digest_of(
             self.depends,
             *(repr(self.arm.identity), repr(asdict(plan)), repr(self.context), stage.name, name),
-            *begun,
+            *(sha256_cached(file) for file in begin_files if file.is_file()),
         )
 
     def search(self, number: int, search: TrainingSearch, *, may_grow: bool) -> tuple[TrainResult, ArmEffort]:

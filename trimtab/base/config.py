@@ -29,7 +29,17 @@ from trimtab.base.records import Kind
 
 BASE_MODEL, EMBEDDING = "smollm2-135m-q4", "minilm-l6"  # from the catalogue, which needs no model hub
 COLUMNS = (
-    *("input", "output", "label", "id", "group", "slice", "weight", "source", "licence", "passage", "tests"),
+    "input",
+    "output",
+    "label",
+    "id",
+    "group",
+    "slice",
+    "weight",
+    "source",
+    "licence",
+    "passage",
+    "tests",
     "time",
 )
 

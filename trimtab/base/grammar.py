@@ -52,7 +52,16 @@ class Method:
 
 _BEHIND_VIRTUAL = "a head reads one token, and what virtual tokens do to it no folder of PEFT or transformers can keep"
 _LAYERS = "trimtab.model.adapters"
-_ADAPTERS: Mapping[str, Method] = {
+METHODS: dict[str, Method] = {  # `add_row` adds to it
+    "base": Method(words="the model as it is"),
+    "lora": Method(
+        words="the model tuned by a small adapter (LoRA)",
+        staged=True,
+        trained_by=f"{_LAYERS}.lora:LoraLinear",
+        options=("rank",),
+    ),
+    "freeze": Method(words="the model with its last layers tuned", staged=True, options=("layers",)),
+    "full": Method(words="the model with all its weights tuned", staged=True),
     "dora": Method(
         words="the model tuned by a small adapter that also sets the length of each row of weights (DoRA)",
         staged=True,
@@ -119,22 +128,6 @@ _ADAPTERS: Mapping[str, Method] = {
         trained_by=f"{_LAYERS}.qlora:QloraLinear",
         options=("rank",),
     ),
-}
-METHODS: dict[str, Method] = {  # `add_row` adds to it
-    "base": Method(words="the model as it is"),
-    "lora": Method(
-        words="the model tuned by a small adapter (LoRA)",
-        staged=True,
-        trained_by=f"{_LAYERS}.lora:LoraLinear",
-        options=("rank",),
-    ),
-    "freeze": Method(
-        words="the model with its last layers tuned",
-        staged=True,
-        options=("layers",),
-    ),
-    "full": Method(words="the model with all its weights tuned", staged=True),
-    **_ADAPTERS,
     "linear": Method(
         words="no language model: a linear classifier over words or embeddings of the text",
         uses_base=False,
@@ -266,7 +259,7 @@ STAGES: dict[str, TrainingStage] = {
             words=f"on judged answers ({words})",
             learned_from="judged answers",
             objective=f"{_OBJECTIVES}:build_preference",
-            later_rate=0.01,
+            later_rate=0.01,  # with a tenth, pairs are ranked right after ten steps and the answers are ruined
         )
         for name, words in PREFERENCES.items()
     },

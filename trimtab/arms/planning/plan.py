@@ -21,18 +21,7 @@ MOST_SEEDS = 3  # seeds of an arm that dev leaves among the best, if the task fi
 LEAST_EPOCHS = 0.25  # smallest number of epochs before an arm is left out
 GAINS_FROM = 1.25  # factor by which epochs or search seconds must grow for an arm to be trained again
 LEAST_PREDICTED = 5.0  # smallest predicted seconds from which a pace is computed
-SAMPLE_SHARES = (
-    0.9,
-    0.75,
-    0.5,
-    0.35,
-    0.25,
-    0.15,
-    0.1,
-    0.05,
-    0.02,
-    0.01,
-)  # shares of the rows that are tried for a budget
+SAMPLE_SHARES = (0.9, 0.75, 0.5, 0.35, 0.25, 0.15, 0.1, 0.05, 0.02, 0.01)  # of the rows, tried for a budget
 LEAST_TESTS = 100  # smallest number of test questions
 
 
@@ -346,12 +335,8 @@ def _largest_allowance(
         return whole
     least = LEAST_SHARE * whole.search_seconds
     if least and fits(replace(whole, search_seconds=least)):
-        return replace(
-            whole,
-            search_seconds=_largest(
-                lambda share: total(replace(whole, search_seconds=share)) <= left, least, whole.search_seconds
-            ),
-        )
+        seconds = _largest(lambda most: total(replace(whole, search_seconds=most)) <= left, least, whole.search_seconds)
+        return replace(whole, search_seconds=seconds)
     without = replace(whole, search_seconds=0.0, weighs=False)
     if fits(without):
         return without

@@ -243,11 +243,8 @@ def choose_context(
     if space is None or not rows:
         return context, None
     # a smaller draw is part of a larger one, so that no question is answered twice
-    tried, rungs, bettered = (
-        ContextTrials(scores, seconds),
-        [session.workspace.subset("dev", size) for size in _sizes(len(rows))],
-        False,
-    )
+    rungs = [session.workspace.subset("dev", size) for size in _sizes(len(rows))]
+    tried, bettered = ContextTrials(scores, seconds), False
     for options in rounds(session, arm, context, space):
         if tried.out_of_time:
             break
