@@ -108,10 +108,10 @@ def score_on_dev(
 ) -> tuple[float, dict[str, float]]:
     """Return the task's metric over dev questions under the attached weights, and the score of each question by id."""
     task, prompts = session.task, builder.prompts(examples)
-    answers = evaluate_prompts(examples, prompts, answer, task, split="dev", seed=0, scorer=scorer)
-    predicted, right = [one.answer for one in answers], [one.reference for one in answers]
-    value = aggregate(task.metric, predicted, right, [one.score for one in answers])
-    return value, {one.item_id: one.score for one in answers}
+    scored = evaluate_prompts(examples, prompts, answer, task, split="dev", seed=0, scorer=scorer)
+    predicted, right = [row.answer for row in scored], [row.reference for row in scored]
+    value = aggregate(task.metric, predicted, right, [row.score for row in scored])
+    return value, {row.item_id: row.score for row in scored}
 
 
 def head_answerer(session: Session, head: ClassificationHead, prefix: Prefix | None = None) -> Answerer:
@@ -163,17 +163,17 @@ def _calibrated(answer: Answerer, calibration: Calibration | None) -> Answerer:
         return answer
     temperature = calibration.temperature
 
-    def recalibrated(one: Generation) -> Generation:
-        chances = tempered(one.probabilities, temperature)
+    def recalibrated(generation: Generation) -> Generation:
+        chances = tempered(generation.probabilities, temperature)
         return replace(
-            one,
-            probability=chances[one.text],
+            generation,
+            probability=chances[generation.text],
             probabilities=chances,
-            plain_text=one.text,
-            plain_probability=one.probability,
+            plain_text=generation.text,
+            plain_probability=generation.probability,
         )
 
-    return lambda prompts: [recalibrated(one) for one in answer(prompts)]
+    return lambda prompts: [recalibrated(generation) for generation in answer(prompts)]
 
 
 def missing_api_keys(task: Task) -> dict[str, str]:

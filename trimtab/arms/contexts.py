@@ -300,7 +300,7 @@ class PromptBuilder:
         if right or not example.passages:
             return right
         index = self.session.retriever.index_of(self.context.words)
-        named = [one for one in index.documents if any(may_hold(one, name) for name in example.passages)]
+        named = [document for document in index.documents if any(may_hold(document, name) for name in example.passages)]
         unranked = (Hit(passage=passage, rank=1, score=0.0) for passage in index.in_documents(named))
         return [hit for hit in unranked if _is_gold(hit, example)]
 
@@ -332,12 +332,12 @@ def _is_gold(hit: Hit, example: Example) -> bool:
 def _shortened(hit: Hit, references: Sequence[str]) -> Hit:
     """Return a passage cut to the sentence with an answer and its neighbours: shots must be short."""
     text_sentences = sentences(hit.passage.text)
-    places = [
-        n for n, one in enumerate(text_sentences) if any(right.casefold() in one.casefold() for right in references)
-    ]
-    if not places:
+    answers = [reference.casefold() for reference in references]
+    folded = [sentence.casefold() for sentence in text_sentences]
+    place = next((n for n, text in enumerate(folded) if any(answer in text for answer in answers)), None)
+    if place is None:
         return hit
-    text = " ".join(text_sentences[max(0, places[0] - 1) : places[0] + 2])
+    text = " ".join(text_sentences[max(0, place - 1) : place + 2])
     return replace(hit, rank=1, passage=replace(hit.passage, text=text))
 
 

@@ -74,7 +74,7 @@ def evaluate_on_dev(
         dev_scores.append(scores)
         release_memory()
         if by_choice:
-            losses = label_losses(generations, [one.references[0] for one in dev], labels)
+            losses = label_losses(generations, [example.references[0] for example in dev], labels)
             return DevEvaluation(dev_loss=fmean(losses) if losses else None, dev_metric=value, rows=losses)
         if seen and (stage not in PREFERENCES or not dev):
             return replace(seen, dev_metric=value)
@@ -90,10 +90,10 @@ def label_losses(generations: Sequence[Generation], right: Sequence[str], labels
     So overconfident weights are not rated worse than they will be once calibrated. Questions whose label is outside
     the closed set are left out: no arm can predict it.
     """
-    known = [(one, label) for one, label in zip(generations, right, strict=True) if label in labels]
+    known = [(generation, label) for generation, label in zip(generations, right, strict=True) if label in labels]
     if not known:
         return ()
-    scores_NL = logarithms(np.array([[one.probabilities[label] for label in labels] for one, _ in known]))
+    scores_NL = logarithms(np.array([[generation.probabilities[label] for label in labels] for generation, _ in known]))
     right_N = np.array([labels.index(label) for _, label in known])
     return tuple(log_losses(scores_NL, right_N, suiting_temperature(scores_NL, right_N)).tolist())
 

@@ -311,7 +311,7 @@ class ArmRunner:
         """Time the questions of a later pass. Return the updated usage and result, and all latencies."""
         more, share = self._timed_again(arm, artifact, number)
         latencies = (*latencies, *more)
-        shares = [one for one in (usage.answering_share, share) if one is not None]
+        shares = [known for known in (usage.answering_share, share) if known is not None]
         return *self._with_latencies(usage, result, latencies, min(shares, default=None)), latencies
 
     def answers_to(self, arm: Arm, artifact: ArmArtifact, examples: Sequence[Example]) -> list[Answer]:

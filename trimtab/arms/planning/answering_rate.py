@@ -42,7 +42,8 @@ def passage_tokens(session: Session, words: int) -> float:
     documents = session.workspace.documents
     some = documents[:: max(1, len(documents) // PASSAGES)]
     cut = [passage for document in some for passage in chunk_document(document, words=words)]
-    texts = [passages_text([Hit(passage=one, rank=1, score=0.0)]) for one in cut[:: max(1, len(cut) // PASSAGES)]]
+    sample = cut[:: max(1, len(cut) // PASSAGES)]
+    texts = [passages_text([Hit(passage=passage, rank=1, score=0.0)]) for passage in sample]
     return sum(len(session.encoder.answer(text)) for text in texts) / max(1, len(texts))
 
 
@@ -104,10 +105,10 @@ def shared_seconds(few: int, few_seconds: float, several: int, several_seconds: 
 
 def decoding_share(generations: Sequence[Generation]) -> float:
     """Return the share of the answers' seconds spent on new tokens; 0 for labels."""
-    reading = sum(one.prefill_seconds or 0.0 for one in generations)
-    return 1 - reading / max(sum(one.seconds for one in generations), 1e-9)
+    reading = sum(generation.prefill_seconds or 0.0 for generation in generations)
+    return 1 - reading / max(sum(generation.seconds for generation in generations), 1e-9)
 
 
 def mean_tokens(generations: Sequence[Generation]) -> float:
     """Return the mean number of new tokens of an answer."""
-    return sum(one.new_tokens for one in generations) / len(generations)
+    return sum(generation.new_tokens for generation in generations) / len(generations)

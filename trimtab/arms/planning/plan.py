@@ -343,14 +343,14 @@ def _largest_allowance(
     longest = max((stage.epochs for arm in arms for stage in arm.stages), default=0.0)
     longest = min(longest, math.inf if whole.epochs is None else whole.epochs)
     if longest <= LEAST_EPOCHS:
-        return next((one for one in _fewer_seeds(without) if fits(one)), replace(without, seeds=1))
+        return next((allowance for allowance in _fewer_seeds(without) if fits(allowance)), replace(without, seeds=1))
     fewest = replace(without, epochs=LEAST_EPOCHS)
-    kept = next((one for one in _fewer_seeds(fewest) if fits(one)), replace(fewest, seeds=1))
+    kept = next((allowance for allowance in _fewer_seeds(fewest) if fits(allowance)), replace(fewest, seeds=1))
     if not fits(kept):
         return kept
     epochs = _largest(lambda epochs: total(replace(kept, epochs=epochs)) <= left, LEAST_EPOCHS, longest)
     digits = (math.floor(100 * epochs + shift) / 100 for shift in (1e-6, 0.0))
-    return next((one for one in (replace(kept, epochs=value) for value in digits) if fits(one)), kept)
+    return next((allowance for allowance in (replace(kept, epochs=value) for value in digits) if fits(allowance)), kept)
 
 
 def _fewer_seeds(allowance: Allowance) -> list[Allowance]:
@@ -405,9 +405,15 @@ def _cuts(arm: ArmPlan, allowance: Allowance, whole: Allowance) -> list[tuple[st
 def remaining_seconds(plan: Plan, standings: Mapping[str, TrainedStanding]) -> dict[str, float]:
     """Return the predicted seconds that each arm still takes at the pace so far, by name."""
     pace, found = _pace(plan, standings), dict[str, float]()
-    asked = [(arm, one) for arm in plan.arms if (one := standings.get(arm.arm)) and one.answer_seconds and one.seconds]
-    taken = sum((one.seconds or 0.0) + one.allowance.seeds * (one.answer_seconds or 0.0) for _, one in asked)
-    predicted = sum(arm.seconds(one.allowance, trained=one.trained) for arm, one in asked)
+    asked = [
+        (arm, standing)
+        for arm in plan.arms
+        if (standing := standings.get(arm.arm)) and standing.answer_seconds and standing.seconds
+    ]
+    taken = sum(
+        (standing.seconds or 0.0) + standing.allowance.seeds * (standing.answer_seconds or 0.0) for _, standing in asked
+    )
+    predicted = sum(arm.seconds(standing.allowance, trained=standing.trained) for arm, standing in asked)
     answering = taken / predicted if predicted >= LEAST_PREDICTED else 1.0
     for arm in plan.included:
         allowance, standing = plan.allowance_of(arm.arm), standings.get(arm.arm)

@@ -325,7 +325,7 @@ class _Profiler:
         """Return a batch of questions from dev and then train; the first ones represent all."""
         dev, train = (self.session.workspace.subset(name, BATCH_ITEMS) for name in ("dev", "train"))
         first = self.session.workspace.subset("dev" if dev else "train", SAMPLE)
-        return list({one.id: one for one in (*first, *dev, *train)}.values())[:BATCH_ITEMS]
+        return list({example.id: example for example in (*first, *dev, *train)}.values())[:BATCH_ITEMS]
 
     def _was_cold(self, seconds: float) -> bool:
         """True if work this short must be timed again: a first run is cold, which longer work does not notice."""
@@ -351,10 +351,10 @@ class _Profiler:
         taken = time.perf_counter() - began
         if most is None or self.session.task.task.kind == "classify":
             return taken, generations
-        decoding = [one.seconds - (one.prefill_seconds or 0.0) for one in generations]
+        decoding = [generation.seconds - (generation.prefill_seconds or 0.0) for generation in generations]
         whole = [
-            seconds * (self.session.output_tokens / one.new_tokens if one.new_tokens >= most else 1.0)
-            for seconds, one in zip(decoding, generations, strict=True)
+            seconds * (self.session.output_tokens / generation.new_tokens if generation.new_tokens >= most else 1.0)
+            for seconds, generation in zip(decoding, generations, strict=True)
         ]
         return taken + (sum(whole) - sum(decoding)), generations
 

@@ -130,7 +130,7 @@ def number_options(setting: str, tried: Sequence[int], draws: int = 1) -> Callab
             others = [replace(now, passages=count) for count in tried]
         else:
             others = [replace(now, shots=count, draw=draw) for count in tried for draw in range(draws)]
-        return setting, (now, *(one for one in others if one != now))
+        return setting, (now, *(context for context in others if context != now))
 
     return options
 
@@ -147,7 +147,7 @@ def _searches(now: Context) -> Options:
     """Return the retrieval options: single sentences, shorter and longer passages, and other search weights."""
     sizes = [replace(now, chunk_words=words) for words in PASSAGE_WORDS]
     weights = [replace(now, vector_weight=weight) for weight in VECTOR_WEIGHTS]
-    return "search", (now, *(one for one in (*sizes, *weights) if one != now))
+    return "search", (now, *(context for context in (*sizes, *weights) if context != now))
 
 
 class ContextScores:

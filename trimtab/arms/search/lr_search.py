@@ -235,7 +235,7 @@ class _LearningRateSearch:
         known = {setting: reading for setting, result in self.results.items() if (reading := _reading(result, 1))}
         ranked = sorted(known, key=lambda setting: loss_or_negated_metric(known[setting]))
         first, rivals = ranked[0], ranked[1:2]
-        near = [one for one in rivals if not _improves(known[one], known[first])]
+        near = [rival for rival in rivals if not _improves(known[rival], known[first])]
         if not (final and near and self._has_time(self.each, beside=self._usual_left)):
             return first
         again: dict[TrainingSetting, EvalRecord] = {}

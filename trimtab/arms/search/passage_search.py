@@ -35,10 +35,11 @@ SECONDS = 0.02  # seconds of retrieval for one question; with a reranker it take
 def plan_passage_search(session: Session, arm: Arm, effort: Effort, each: float) -> tuple[TrialPlan, ...]:
     """Return the planned trials of an arm's passages, where one dev question takes `each` seconds."""
     rows, context = len(_rows(session, effort)), context_for(arm)
-    one = each if session.task.base.reranker else SECONDS
+    seconds = each if session.task.base.reranker else SECONDS
     tried = [options(context) for options in _rounds(session, arm, context)] if rows else []
     return tuple(
-        TrialPlan(what=WORDS[what], count=len(contexts), seconds=one * rows * len(contexts)) for what, contexts in tried
+        TrialPlan(what=WORDS[what], count=len(contexts), seconds=seconds * rows * len(contexts))
+        for what, contexts in tried
     )
 
 
