@@ -119,14 +119,9 @@ def context_for(arm: Arm, chosen: Mapping[str, object] | None = None) -> Context
             rerank=0,
             threshold=_fraction(known.get("threshold"), USUAL_THRESHOLD),
         )
-    numbers: dict[str, int] = {}
-    for name in ("draw", "shot_passages", "chunk_words"):
-        value = known.get(name)
-        numbers[name] = value if isinstance(value, int) else 0
-    for part in (PARTS[name] for name in arm.parts):
-        if part.setting:
-            fixed = known.get(part.setting)
-            numbers[part.setting] = fixed if isinstance(fixed, int) else part.usual
+    usual = {"draw": 0, "shot_passages": 0, "chunk_words": 0}
+    usual |= {part.setting: part.usual for part in (PARTS[name] for name in arm.parts) if part.setting}
+    numbers = {name: value if isinstance(value := known.get(name), int) else number for name, number in usual.items()}
     instruction = known.get("instruction")
     return Context(
         **numbers,
