@@ -22,7 +22,7 @@ from trimtab.arms.contexts import (
     draw_fixed_shots,
 )
 from trimtab.arms.fingerprint import fingerprint_rows
-from trimtab.arms.objectives import supervised_objectives
+from trimtab.arms.objectives import StageSetup, build_supervised
 from trimtab.arms.recipe import recipe_for
 from trimtab.arms.search.context_search import SEARCH_SPACES, ContextScores, rounds
 from trimtab.arms.search.passage_search import choose_passages, gold_retrieved
@@ -159,7 +159,9 @@ def test_rows_in_files_are_encoded_as_rows_in_memory(
         train = one.workspace.splits["train"]
         assert are_stored(train) == stored
         recipe = recipe_for(one, parse_arm("lora", task), 0)
-        objective, dev, skipped = supervised_objectives(one, recipe, recipe.stages[0], Context(), None)
+        setup = StageSetup(session=one, plan=recipe, stage=recipe.stages[0], context=Context())
+        objectives = build_supervised(setup)
+        objective, dev, skipped = objectives.train, objectives.dev, objectives.skipped
         assert isinstance(objective, SupervisedObjective)
         assert isinstance(dev, SupervisedObjective)
         shots = [draw_fixed_shots(train, count) for count in (0, 4, 30)]

@@ -12,7 +12,7 @@ from study_tasks import write_task
 
 from trimtab.arms.contexts import context_for
 from trimtab.arms.dev_eval import label_losses
-from trimtab.arms.objectives import supervised_objectives
+from trimtab.arms.objectives import StageSetup, build_supervised
 from trimtab.arms.recipe import recipe_for
 from trimtab.arms.session import open_session
 from trimtab.arms.trainer import prepare_base
@@ -81,7 +81,9 @@ def test_dev_is_read_in_one_step(tmp_path: Path, tiny_model_folder: Path) -> Non
         arm = parse_arm("lora", session.task)
         made = recipe_for(session, arm, 0)
         prepare_base(session, made)
-        objective, dev, _ = supervised_objectives(session, made, made.stages[0], context_for(arm), None)
+        setup = StageSetup(session=session, plan=made, stage=made.stages[0], context=context_for(arm))
+        objectives = build_supervised(setup)
+        objective, dev = objectives.train, objectives.dev
         rows = len(session.workspace.splits["dev"])
         assert dev is not None
         assert made.batch < rows

@@ -10,7 +10,7 @@ import torch
 from study_tasks import write_task
 
 from trimtab.arms.contexts import context_for
-from trimtab.arms.objectives import supervised_objectives
+from trimtab.arms.objectives import StageSetup, build_supervised
 from trimtab.arms.planning import predict as timing
 from trimtab.arms.planning.plan import StagePlan
 from trimtab.arms.planning.predict import predict
@@ -60,8 +60,9 @@ def test_what_is_read_once_is_not_kept(session: Session) -> None:
     prepare_base(session, made)
 
     def kept(stage: Stage) -> list[bool]:
-        objective, dev, _ = supervised_objectives(session, made, stage, context_for(arm), None)
-        return [one is not None and one.activation_cache is not None for one in (objective, dev)]
+        setup = StageSetup(session=session, plan=made, stage=stage, context=context_for(arm))
+        objectives = build_supervised(setup)
+        return [one is not None and one.activation_cache is not None for one in (objectives.train, objectives.dev)]
 
     assert kept(Stage(name="sft", learning_rate=1e-3, epochs=1.0)) == [False, True]
     assert kept(Stage(name="sft", learning_rate=1e-3, epochs=1.5)) == [True, True]

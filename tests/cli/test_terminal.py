@@ -17,7 +17,7 @@ from trimtab.base.progress import Progress
 from trimtab.base.records import Hit, Passage, Refusal
 from trimtab.base.results import ArmResult, StudyResult, Verdict
 from trimtab.base.sanitize import one_line, visible
-from trimtab.cli.check_page import draw
+from trimtab.cli.check_page import draw_data_audit, draw_rest
 from trimtab.cli.main import run
 from trimtab.cli.output import Output
 from trimtab.studies.ask import AskResult
@@ -63,12 +63,17 @@ def checked() -> CheckResult:
     )
 
 
+def draw_check(console):
+    draw_data_audit(checked(), console)
+    draw_rest(checked(), checked(), console, "trimtab study")
+
+
 PRINTED = {
     "answer": lambda output: output.answer(answer()),
     "study": lambda output: output.study(study()),
     "record": lambda output: output.record({"name": EVIL}),
     "rows": lambda output: output.rows("runs", [{"task": EVIL, "id": 1}]),
-    "check": lambda output: output.show(checked(), lambda console: draw(checked(), console, "trimtab study")),
+    "check": lambda output: output.show(checked(), draw_check),
 }
 
 

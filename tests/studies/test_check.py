@@ -15,7 +15,7 @@ from trimtab.arms.search.context_search import TrialPlan
 from trimtab.arms.workspace import open_workspace, require_sound
 from trimtab.base.errors import InputError
 from trimtab.base.task import load_task
-from trimtab.cli.check_page import draw, draw_data_audit, draw_rest
+from trimtab.cli.check_page import draw_data_audit, draw_rest
 from trimtab.measurement.power import assumed, smallest_difference
 from trimtab.studies.check import CheckResult, Forecast, MaskRun, TokenStatistics, check
 from trimtab.studies.schedule import WallTime
@@ -26,7 +26,8 @@ KEYED = '[api.big]\nurl = "http://127.0.0.1:9/v1"\nmodel = "big"\nkey_env = "BIG
 def drawn(result: CheckResult, **named: Any) -> str:
     with open("/dev/null", "w") as nowhere:
         console = Console(width=200, record=True, file=nowhere, **named)
-        draw(result, console, "trimtab study")
+        draw_data_audit(result, console)
+        draw_rest(result, result, console, "trimtab study")
         return console.export_text(styles=bool(named))
 
 

@@ -32,7 +32,7 @@ from trimtab.base.grammar import arm_from_name
 from trimtab.base.records import Arm, Encoded, Hit, Passage
 from trimtab.base.results import ArmRecord, ArmResult, Estimate, StudyResult, Usage, Verdict
 from trimtab.base.task import load_task, parse_arm
-from trimtab.cli.check_page import draw
+from trimtab.cli.check_page import draw_data_audit, draw_rest
 from trimtab.measurement.citations import supporting
 from trimtab.studies import demo as demo_verb
 from trimtab.studies.ask import ask
@@ -143,7 +143,8 @@ def write_known_rows(folder: Path, count: int = 40, extra: str = "") -> str:
 
 def drawn(result: Any) -> str:
     console = Console(width=200, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    draw(result, console, "trimtab study")
+    draw_data_audit(result, console)
+    draw_rest(result, result, console, "trimtab study")
     text = console.export_text()
     console.file.close()
     return text

@@ -13,7 +13,7 @@ from trimtab.arms.contexts import Context, PromptBuilder
 from trimtab.arms.extract import extract_answerer
 from trimtab.arms.linear import Answerer, linear_answerer
 from trimtab.arms.session import Session
-from trimtab.base.codec import read_record
+from trimtab.base.codec import read_record_if_any
 from trimtab.base.errors import InputError
 from trimtab.base.grammar import HEAD, imitates_teacher, is_trained, method_of
 from trimtab.base.records import Arm, Calibration, Example, Generation, Prompt
@@ -37,8 +37,7 @@ CALIBRATION_FILE = "calibration.json"
 
 @dataclass(frozen=True, kw_only=True)
 class ReadyArm:
-    """An arm whose weights are attached. `answer_batch` answers prompts together; `answer_one` answers one prompt as a
-    server would, with the common prefix of all prompts precomputed.
+    """An arm whose weights are attached. `answer_batch` answers prompts together, `answer_one` one as a server would.
 
     `engine`: the text generator of `answer_one`; None if answers are chosen labels or come from an endpoint.
     """
@@ -59,8 +58,7 @@ def ready_arm(
     *,
     replies: Path | None = None,
 ) -> Iterator[ReadyArm]:
-    """Context manager: yields the arm ready to answer. Weights and calibration are loaded from `run`, so that the saved
-    ones are measured.
+    """Context manager: yields the arm ready to answer, with the weights and the calibration that are saved in `run`.
 
     `sample`: questions whose prompts show the common prefix of this arm's prompts. Answers of an endpoint cost
     money: with `replies`, those of `answer_batch` are kept in this file and not requested again; `answer_one`, which
@@ -110,15 +108,14 @@ def score_on_dev(
 ) -> tuple[float, dict[str, float]]:
     """Return the task's metric over dev questions under the attached weights, and the score of each question by id."""
     task, prompts = session.task, builder.prompts(examples)
-    answers = evaluate_prompts(examples, prompts, answer, task, split="dev", seed=0, scorer=scorer)
-    predicted, right = [one.answer for one in answers], [one.reference for one in answers]
-    value = aggregate(task.metric, predicted, right, [one.score for one in answers])
-    return value, {one.item_id: one.score for one in answers}
+    scored = evaluate_prompts(examples, prompts, answer, task, split="dev", seed=0, scorer=scorer)
+    predicted, right = [row.answer for row in scored], [row.reference for row in scored]
+    value = aggregate(task.metric, predicted, right, [row.score for row in scored])
+    return value, {row.item_id: row.score for row in scored}
 
 
 def head_answerer(session: Session, head: ClassificationHead, prefix: Prefix | None = None) -> Answerer:
-    """Return an answerer that uses a classification head on the attached weights: one forward pass over each prompt,
-    its seconds shared by tokens.
+    """Return an answerer that uses a classification head on the attached weights: one forward pass over each prompt.
 
     `prefix`: a precomputed beginning of the prompts.
     """
@@ -153,12 +150,11 @@ def _head_alone(session: Session, head: ClassificationHead, sample: Sequence[Pro
 def read_calibration(run: Path) -> Calibration | None:
     """Return the label calibration of a run; None if none was saved, as for text."""
     file = run / CALIBRATION_FILE
-    if not file.is_file():
-        return None
-    found = read_record(file, Calibration)
-    if not (0 < found.temperature < math.inf and all(map(math.isfinite, found.offsets.values()))):
+    calibration = read_record_if_any(file, Calibration)
+    numbers = (calibration.temperature, *calibration.offsets.values()) if calibration else (1.0,)
+    if not (numbers[0] > 0 and all(map(math.isfinite, numbers))):
         raise InputError("is damaged (a temperature or an offset is out of range)", "train it again", file=file)
-    return found
+    return calibration
 
 
 def _calibrated(answer: Answerer, calibration: Calibration | None) -> Answerer:
@@ -167,17 +163,17 @@ def _calibrated(answer: Answerer, calibration: Calibration | None) -> Answerer:
         return answer
     temperature = calibration.temperature
 
-    def recalibrated(one: Generation) -> Generation:
-        chances = tempered(one.probabilities, temperature)
+    def recalibrated(generation: Generation) -> Generation:
+        chances = tempered(generation.probabilities, temperature)
         return replace(
-            one,
-            probability=chances[one.text],
+            generation,
+            probability=chances[generation.text],
             probabilities=chances,
-            plain_text=one.text,
-            plain_probability=one.probability,
+            plain_text=generation.text,
+            plain_probability=generation.probability,
         )
 
-    return lambda prompts: [recalibrated(one) for one in answer(prompts)]
+    return lambda prompts: [recalibrated(generation) for generation in answer(prompts)]
 
 
 def missing_api_keys(task: Task) -> dict[str, str]:

@@ -33,8 +33,7 @@ class Allowance:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedWeights:
-    """The result of training an arm's weights, all stages together. `best`: the dev evaluation of the weights that were
-    kept.
+    """The result of training an arm's weights, all stages together. `best`: the dev evaluation of the kept weights.
 
     `epochs`: of the last stage, as trained. `planned_steps`: the steps without early stopping. `dev_scores`: the
     score of each dev question, by id. `pair_accuracy`: the share of held-out test pairs that are ranked right, and
@@ -60,9 +59,7 @@ class TrainedWeights:
 
     @property
     def figures(self) -> dict[str, float]:
-        """Return the training figures that are reported beside an arm's score; empty if the training loop trained
-        nothing.
-        """
+        """Return the training figures for reports; empty if the training loop trained nothing."""
         counted = {
             "skipped_rows": self.skipped,
             "train_tokens": self.tokens,

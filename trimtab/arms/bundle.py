@@ -17,7 +17,7 @@ from trimtab.arms.fingerprint import WEIGHTS, files_in_words, hashes_of, model_f
 from trimtab.arms.session import Session
 from trimtab.arms.store import SavedArm, StoredQuestion
 from trimtab.arms.workspace import Workspace
-from trimtab.base.codec import read_record, to_plain, write_record
+from trimtab.base.codec import read_record, read_record_if_any, to_plain, write_record
 from trimtab.base.config import BaseTable, CostTable, DataTable, TaskTable
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.files import refuse_links
@@ -26,7 +26,6 @@ from trimtab.base.records import Arm, Document, Example, Hit, Kind, Message, Pas
 from trimtab.base.results import ArmResult, Volume
 from trimtab.base.sanitize import printable, visible
 from trimtab.base.task import TASK_FILE, Task, require_sound_arm
-from trimtab.data.audit import audit_rows
 from trimtab.data.prompts import Shot, build_prompt
 from trimtab.exports.hf import set_base_name
 from trimtab.exports.signing import verify_folder
@@ -34,12 +33,8 @@ from trimtab.model.load import Base
 from trimtab.model.model_files import changed_files
 from trimtab.training.linear import HIDDEN, load_linear
 
-BUNDLE_FILE, DOCUMENTS_FILE, SHOTS_FILE, QUESTIONS_FILE = (
-    "bundle.json",
-    "documents.json",
-    "shots.json",
-    "questions.json",
-)
+BUNDLE_FILE, QUESTIONS_FILE = "bundle.json", "questions.json"
+DOCUMENTS_FILE, SHOTS_FILE = "documents.json", "shots.json"
 RUN = "run"  # contains `adapter/` and `calibration.json`, like the folder of a training run
 # Of a stranger's bundle: letters of a name, the largest figure, the smallest volume that costs are divided by, and the
 # parts of a result whose figures may be negative, and those that are at most 1.
@@ -51,8 +46,7 @@ QUESTION, PASSAGE = "{question}", "{passage}"
 
 @dataclass(frozen=True, kw_only=True)
 class Bundle:
-    """`bundle.json`: how a question becomes a prompt. `prompt`: its turns, with placeholders for the question and the
-    passages.
+    """`bundle.json`: how a question becomes a prompt. `prompt`: its turns, with placeholders.
 
     `id`: the run or study that made the arm. `result`: its measurement by a study. `volume`: the number of questions
     its cost is for. `precision`: as measured. `files`: the hash of every file of its models (`base`, `embedding`,
@@ -84,14 +78,14 @@ class Bundle:
 class BundledDocuments:
     """`documents.json`: the documents of the index."""
 
-    documents: tuple[Document, ...]
+    documents: tuple[Document, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class BundledShots:
     """`shots.json`: the fixed few-shot examples, or the pool of the nearest ones."""
 
-    shots: tuple[Example, ...]
+    shots: tuple[Example, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,9 +97,7 @@ class StoredQuestions:
 
 @dataclass(frozen=True, kw_only=True)
 class BundledArm:
-    """An arm loaded from its bundle, with its session, the folder of its weights, and stored questions to verify it
-    with.
-    """
+    """An arm loaded from its bundle. `stored`: questions to verify it with."""
 
     arm: Arm
     session: Session
@@ -127,7 +119,6 @@ def write_bundle(
     task = session.task
     near = session.workspace.splits["train"] if context.shot_kind and not has_fixed_shots(context) else ()
     shots = tuple(replace(shot, file="", line=0) for shot in (*builder.fixed, *near))
-    own = task.task.instruction if context.instruction is None else context.instruction
     embeds = uses_embedding(arm) or not method_of(arm).uses_base
     bundle = Bundle(
         id=saved.id if saved else "unmeasured",
@@ -148,7 +139,7 @@ def write_bundle(
         embedding_digest=session.retriever.embedder.digest if embeds else None,
         reranker=task.base.reranker if arm.retrieves and context.rerank else None,
         files=_files_of_models(session, arm, context, saved),
-        prompt=prompt_shape(own, [(shot.input, shot.references[0]) for shot in builder.fixed], context),
+        prompt=prompt_shape(builder.instruction, [(shot.input, shot.references[0]) for shot in builder.fixed], context),
     )
     write_record(folder / BUNDLE_FILE, bundle)
     write_record(folder / QUESTIONS_FILE, StoredQuestions(questions=tuple(stored)))
@@ -251,19 +242,17 @@ def _require_sound(bundle: Bundle, file: Path) -> None:
 
 
 def _require_figures(result: ArmResult, arm: str) -> None:
-    """Raise ValueError for measured figures that no study writes: of another arm, beyond every measure, below 0, or
-    a score that is none or outside of its interval.
-    """
+    """Raise ValueError for measured figures that no study writes, such as a score outside of its interval."""
     if result.arm != arm:
         raise ValueError(f"result is that of {result.arm[:40]!r}")
     plain = to_plain(result)
     for path, value in _figures(plain):
         if abs(value) > MOST_FIGURE or (value < 0 and path[0] not in SIGNED):
             raise ValueError(f"result.{'.'.join(path)} is {value:g}")
-    estimates = [("score", result.score), *((f"slices.{name}", one) for name, one in result.slices.items())]
-    for name, one in estimates:
-        if one is not None and not 0 <= one.low <= one.value <= one.high <= 1:
-            raise ValueError(f"result.{name} is {one.value:g} in {one.low:g} to {one.high:g}")
+    estimates = [("score", result.score), *((f"slices.{name}", score) for name, score in result.slices.items())]
+    for name, score in estimates:
+        if score is not None and not 0 <= score.low <= score.value <= score.high <= 1:
+            raise ValueError(f"result.{name} is {score.value:g} in {score.low:g} to {score.high:g}")
     shares = {name: getattr(result, name) for name in SHARES} | {"seed_scores": max(result.seed_scores, default=0.0)}
     above = next((name for name, share in shares.items() if share is not None and share > 1), None)
     if above is not None:
@@ -312,35 +301,20 @@ def _require_same_models(session: Session, bundle: Bundle, file: Path) -> None:
 
 def _workspace(bundle: Bundle, folder: Path, stored: Sequence[StoredQuestion], near: Path) -> Workspace:
     """Return the workspace of a bundle: shots as training rows, stored questions as dev rows for sample prompts."""
-    shots = read_record(folder / SHOTS_FILE, BundledShots).shots if (folder / SHOTS_FILE).is_file() else ()
-    named = folder / DOCUMENTS_FILE
-    documents = read_record(named, BundledDocuments).documents if named.is_file() else ()
-    if not all(one.messages for one in stored) or not all(shot.messages and shot.references for shot in shots):
+    shots = (read_record_if_any(folder / SHOTS_FILE, BundledShots) or BundledShots()).shots
+    documents = (read_record_if_any(folder / DOCUMENTS_FILE, BundledDocuments) or BundledDocuments()).documents
+    if not all(row.messages for row in stored) or not all(shot.messages and shot.references for shot in shots):
         raise _damaged(ValueError(f"a row of {SHOTS_FILE} or {QUESTIONS_FILE} is empty"), folder)
-    asked = tuple(Example(id=str(n), messages=one.messages, references=()) for n, one in enumerate(stored))
+    asked = tuple(Example(id=str(n), messages=row.messages, references=()) for n, row in enumerate(stored))
     try:
         task = _task(bundle, near)
     except ValidationError as error:
         raise _damaged(error, folder / BUNDLE_FILE) from None
-    return Workspace(
-        task=task,
-        folder=folder,
-        splits={"train": shots, "dev": asked, "test": ()},
-        preferences={"train": (), "dev": (), "test": ()},
-        documents=documents,
-        refusals=(),
-        notes=(),
-        audit=audit_rows((), (), ()),
-        overlaps=(),
-        findings=(),
-        remarks=(),
-    )
+    return Workspace(task=task, folder=folder, splits={"train": shots, "dev": asked, "test": ()}, documents=documents)
 
 
 def _task(bundle: Bundle, near: Path) -> Task:
-    """Return the task of a bundle, as far as answering needs it. Raises ValidationError for values that no task file
-    may have.
-    """
+    """Return the task of a bundle. Raises ValidationError for values that no task file may have."""
     return Task(
         task=TaskTable(
             name=bundle.task,
@@ -352,22 +326,14 @@ def _task(bundle: Bundle, near: Path) -> Task:
         ),
         data=DataTable(),
         base=BaseTable.model_validate(
-            {
-                "model": bundle.model,
-                "revision": bundle.revision,
-                "embedding": bundle.embedding,
-                "reranker": bundle.reranker,
-                "precision": bundle.precision,
-            }
+            {name: getattr(bundle, name) for name in ("model", "revision", "embedding", "reranker", "precision")}
         ),
         file=near / TASK_FILE,
     )
 
 
 def prompt_shape(instruction: str, shots: Sequence[Shot], context: Context) -> tuple[Message, ...]:
-    """Return the turns of a prompt with placeholders for the question and each passage; with shots only if they are
-    fixed.
-    """
+    """Return the turns of a prompt with placeholders for question and passages; with shots only if they are fixed."""
     passages = [
         Passage(id="", document="", title=f"{{title {rank}}}", path=(), text=f"{PASSAGE[:-1]} {rank}}}", source="")
         for rank in range(1, context.passages + 1)

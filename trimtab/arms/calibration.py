@@ -41,9 +41,7 @@ CONTENT_FREE = "N/A"  # a content-free question
 
 @dataclass(frozen=True, kw_only=True)
 class CalibrationTrial:
-    """One calibration method on dev: scores, indices of the right labels, and the fitted temperature, 1 if none can be
-    fitted.
-    """
+    """One calibration method on dev, with the indices of the right labels."""
 
     way: CalibrationMethod
     scores_NL: Floats
@@ -82,8 +80,7 @@ class CalibrationTrial:
 
 
 def calibrate(session: Session, arm: Arm, context: Context, run: Path, progress: Progress) -> float:
-    """Choose the calibration of an arm's labels on dev, with the weights in `run`, and fit its temperature. Return the
-    seconds.
+    """Choose the calibration of an arm's labels on dev, with the weights in `run`. Return the seconds.
 
     It is saved as `calibration.json` in `run`, where `ready_arm` finds it. Text, endpoints (whose answers cost
     money) and arms that score answers are not calibrated.
@@ -94,7 +91,7 @@ def calibrate(session: Session, arm: Arm, context: Context, run: Path, progress:
     progress.emit("choose", note="labels weighed on dev")
     (run / CALIBRATION_FILE).unlink(missing_ok=True)  # from an earlier call: scores here must be uncalibrated
     labels = session.workspace.labels  # labels of the training rows: dev may have others, which cannot be predicted
-    dev = [one for one in session.workspace.subset("dev", DEV_QUESTIONS) if one.references[0] in labels]
+    dev = [row for row in session.workspace.subset("dev", DEV_QUESTIONS) if row.references[0] in labels]
     found = Calibration()
     if len(dev) >= LEAST_ROWS:
         with ready_arm(session, arm, context, run) as ready:
@@ -126,7 +123,7 @@ def _calibrate_text(session: Session, ready: ReadyArm, dev: Sequence[Example]) -
     A method with too few right or wrong dev answers for a temperature is not used; raw scores always may be.
     """
     labels, lengths = session.workspace.labels, session.label_lengths
-    right_N = np.array([labels.index(one.references[0]) for one in dev])
+    right_N = np.array([labels.index(row.references[0]) for row in dev])
     nothing = Example(id="content-free", messages=(Message(role="user", content=CONTENT_FREE),), references=())
     sums_NL, null_L, batch_L = (
         session.label_sums(ready.builder.prompts(asked))
@@ -140,8 +137,8 @@ def _calibrate_text(session: Session, ready: ReadyArm, dev: Sequence[Example]) -
     )
     for way, offsets_L in offsets:
         scores_NL = label_scores(sums_NL, lengths, per_token=way == "mean", offsets_L=offsets_L)
-        one = CalibrationTrial(way=way, scores_NL=scores_NL, right_N=right_N, offsets_L=offsets_L)
-        tried += [one] if one.may_be_fitted else []
+        trial = CalibrationTrial(way=way, scores_NL=scores_NL, right_N=right_N, offsets_L=offsets_L)
+        tried += [trial] if trial.may_be_fitted else []
     best = best_calibration(tried, session.task.metric, labels)
     return Calibration(
         way=best.way,
@@ -153,30 +150,30 @@ def _calibrate_text(session: Session, ready: ReadyArm, dev: Sequence[Example]) -
 
 
 def best_calibration(tried: Sequence[CalibrationTrial], metric: str, labels: Sequence[str]) -> CalibrationTrial:
-    """Return the trial with the smallest log loss among those within one paired standard error of the best metric; the
-    first of equals.
+    """Return the trial with the smallest log loss within one paired standard error of the best metric.
 
     One or two dev questions are weaker evidence than the log loss, which every question changes.
     """
-    metric_value = [one.metric_value(metric, labels) for one in tried]
-    top = tried[max(range(len(tried)), key=metric_value.__getitem__)]
+    values = [trial.metric_value(metric, labels) for trial in tried]
+    top = tried[max(range(len(tried)), key=values.__getitem__)]
 
-    def error(one: CalibrationTrial) -> float:
-        gaps_N = top.hits - one.hits
+    def error(trial: CalibrationTrial) -> float:
+        gaps_N = top.hits - trial.hits
         return float(gaps_N.std(ddof=1) / len(gaps_N) ** 0.5)
 
-    near = [one for one, own in zip(tried, metric_value, strict=True) if max(metric_value) - own <= error(one)]
-    return min(near, key=lambda one: one.log_loss)
+    near = [trial for trial, value in zip(tried, values, strict=True) if max(values) - value <= error(trial)]
+    return min(near, key=lambda trial: trial.log_loss)
 
 
 def _calibrate_probabilities(ready: ReadyArm, dev: Sequence[Example]) -> Calibration:
     """Return the calibration of an arm whose probabilities are not label scores of text: the temperature alone."""
     generations = ready.answer_batch(ready.builder.prompts(dev))
     labels = list(generations[0].probabilities)  # a trained classifier knows the labels of its training rows alone
-    known = [(one, row.references[0]) for one, row in zip(generations, dev, strict=True) if row.references[0] in labels]
+    references = [row.references[0] for row in dev]
+    known = [(answer, label) for answer, label in zip(generations, references, strict=True) if label in labels]
     if not known:
         return Calibration()
-    chances_NL = np.array([[one.probabilities[label] for label in labels] for one, _ in known])
+    chances_NL = np.array([[answer.probabilities[label] for label in labels] for answer, _ in known])
     right_N = np.array([labels.index(reference) for _, reference in known])
     found = CalibrationTrial(way="raw", scores_NL=logarithms(chances_NL), right_N=right_N)
     return Calibration(temperature=found.temperature, dev=len(known) if found.may_be_fitted else 0)

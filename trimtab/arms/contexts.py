@@ -44,9 +44,7 @@ NUMBERS = ("passages", "shots", "draw", "shot_passages", "chunk_words")
 
 @dataclass(frozen=True, kw_only=True)
 class PassageMix:
-    """Shares for passages in training prompts: the share of prompts without their right passage, and the share of
-    distractors that are kept.
-    """
+    """Passages in training prompts: the share of prompts without the right one, and of distractors that are kept."""
 
     gold_missing: float = 0.1
     distractors: float = 1.0
@@ -101,9 +99,7 @@ class Context:
 
 
 def require_chosen(chosen: Mapping[str, object]) -> None:
-    """Raise ValueError for settings that no search or task file can have produced: an unknown name, or a value out of
-    range.
-    """
+    """Raise ValueError for an unknown setting, or a value out of range."""
     for name, value in chosen.items():
         if name == "instruction" and isinstance(value, str):
             continue
@@ -123,14 +119,9 @@ def context_for(arm: Arm, chosen: Mapping[str, object] | None = None) -> Context
             rerank=0,
             threshold=_fraction(known.get("threshold"), USUAL_THRESHOLD),
         )
-    numbers: dict[str, int] = {}
-    for name in ("draw", "shot_passages", "chunk_words"):
-        value = known.get(name)
-        numbers[name] = value if isinstance(value, int) else 0
-    for part in (PARTS[name] for name in arm.parts):
-        if part.setting:
-            fixed = known.get(part.setting)
-            numbers[part.setting] = fixed if isinstance(fixed, int) else part.usual
+    usual = {"draw": 0, "shot_passages": 0, "chunk_words": 0}
+    usual |= {part.setting: part.usual for part in (PARTS[name] for name in arm.parts) if part.setting}
+    numbers = {name: value if isinstance(value := known.get(name), int) else number for name, number in usual.items()}
     instruction = known.get("instruction")
     return Context(
         **numbers,
@@ -171,8 +162,7 @@ class PromptBuilder:
         self._shown: dict[str, Shot] = {}
 
     def prompts(self, examples: Sequence[Example]) -> list[Prompt]:
-        """Return the prompts for questions. Passages that do not fit the model's context are dropped, the least similar
-        first.
+        """Return the prompts for questions. Passages that do not fit are dropped, the least similar first.
 
         For the arm `extract` the sentences are in `hits` alone: no model reads them.
         """
@@ -193,14 +183,11 @@ class PromptBuilder:
             yield from self.prompts(some)
 
     def answer(self, prompts: Sequence[Prompt], *, engine: Engine | None = None) -> list[Generation]:
-        """Answer with the attached weights, text with `engine` if given; if the context quotes, only with words of the
-        passages.
-        """
+        """Answer with the attached weights, text with `engine` if given; quotes if the context does."""
         return self.session.answer(prompts, engine=engine, quote=self.context.quote)
 
     def require_room(self, example: Example, answer_tokens: int) -> None:
-        """Raise InputError if a question does not fit the model even without shots and passages, before any are
-        retrieved.
+        """Raise InputError if a question does not fit the model even without shots and passages; nothing is retrieved.
 
         Uses word and byte counts where they suffice: a far too long text is not tokenized either.
         """
@@ -254,9 +241,7 @@ class PromptBuilder:
     def stream_training_prompts(
         self, examples: Sequence[Example], seed: int, mix: PassageMix = USUAL_MIX
     ) -> Iterator[tuple[Example, Prompt, str]]:
-        """Yield each example with its prompt and answer of `training_prompts`; some thousand are composed, and their
-        passages retrieved, at a time.
-        """
+        """Yield each example with its prompt and answer of `training_prompts`, composed some thousand at a time."""
         abstains = bool(self.context.passages) and any(is_unknown(example, self.session) for example in examples)
         for start in range(0, len(examples), BLOCK):
             some = tuple(examples[start : start + BLOCK])
@@ -285,9 +270,7 @@ class PromptBuilder:
             yield self._fit_to_context(example, own, picked), answer
 
     def gold_retrieved(self, examples: Sequence[Example]) -> list[bool]:
-        """Return, for each example, True if its prompt has a passage with the answer, of the documents that the row
-        names, if any.
-        """
+        """Return, for each example, True if its prompt has a passage with the answer."""
         prompts = self.prompts(examples)
         return [
             any(_is_gold(hit, example) for hit in prompt.hits)
@@ -295,9 +278,7 @@ class PromptBuilder:
         ]
 
     def with_gold_passage(self, examples: Sequence[Example]) -> list[tuple[Example, Prompt]]:
-        """Return the questions whose prompts lack a right passage that the documents contain, with prompts that have it
-        first.
-        """
+        """Return the questions whose prompts lack a right passage that exists, with prompts that have it first."""
         put_right = []
         for example, own, prompt in zip(examples, self._shots(examples), self.prompts(examples), strict=True):
             right = self._gold_passages(example, prompt.hits)
@@ -307,23 +288,19 @@ class PromptBuilder:
         return put_right
 
     def _gold_passages(self, example: Example, found: Sequence[Hit]) -> list[Hit]:
-        """Return the passages with the answer: of the retrieved ones, else of all passages in the documents that the
-        row names.
-        """
+        """Return the passages with the answer: retrieved ones, else of the documents that the row names."""
         if is_unknown(example, self.session):
             return []
         right = [hit for hit in found if _is_gold(hit, example)]
         if right or not example.passages:
             return right
         index = self.session.retriever.index_of(self.context.words)
-        named = [one for one in index.documents if any(may_hold(one, name) for name in example.passages)]
+        named = [document for document in index.documents if any(may_hold(document, name) for name in example.passages)]
         unranked = (Hit(passage=passage, rank=1, score=0.0) for passage in index.in_documents(named))
         return [hit for hit in unranked if _is_gold(hit, example)]
 
     def _fit_to_context(self, example: Example, shots: Sequence[Shot], hits: Sequence[Hit]) -> Prompt:
-        """Return the prompt with as much of the context as fits the model: passages are dropped before shots, the least
-        similar first.
-        """
+        """Return the prompt with as much context as fits: the least similar passages go first, then shots."""
         shots, hits = list(shots), list(hits)
         while True:
             prompt = build_prompt(example, self.instruction, shots, hits)
@@ -350,12 +327,12 @@ def _is_gold(hit: Hit, example: Example) -> bool:
 def _shortened(hit: Hit, references: Sequence[str]) -> Hit:
     """Return a passage cut to the sentence with an answer and its neighbours: shots must be short."""
     text_sentences = sentences(hit.passage.text)
-    places = [
-        n for n, one in enumerate(text_sentences) if any(right.casefold() in one.casefold() for right in references)
-    ]
-    if not places:
+    answers = [reference.casefold() for reference in references]
+    folded = [sentence.casefold() for sentence in text_sentences]
+    place = next((n for n, text in enumerate(folded) if any(answer in text for answer in answers)), None)
+    if place is None:
         return hit
-    text = " ".join(text_sentences[max(0, places[0] - 1) : places[0] + 2])
+    text = " ".join(text_sentences[max(0, place - 1) : place + 2])
     return replace(hit, rank=1, passage=replace(hit.passage, text=text))
 
 
@@ -365,9 +342,7 @@ def is_unknown(example: Example, session: Session) -> bool:
 
 
 def draw_fixed_shots(pool: Sequence[Example], count: int, draw: int = 0) -> list[Example]:
-    """Return the same examples for every question: a random draw of short ones, no answer or group twice while there is
-    a choice.
-    """
+    """Return the same examples for every question: drawn among short ones, each answer and group once if possible."""
     seed = ("shots", str(draw)) if draw else ("shots",)
     if not (count and pool):
         return []
@@ -390,9 +365,7 @@ def draw_fixed_shots(pool: Sequence[Example], count: int, draw: int = 0) -> list
 
 
 class NearestShots:
-    """Chooses the training examples most similar to the question by embedding, the most similar last; never the
-    question itself.
-    """
+    """Chooses the training examples most similar to the question, the most similar last; never the question itself."""
 
     def __init__(self, session: Session, pool: Sequence[Example]) -> None:
         self.session, self.pool = session, pool

@@ -46,8 +46,7 @@ def evaluate_on_dev(
     scorer: Scorer | None,
     dev_scores: list[Mapping[str, float]],
 ) -> Callable[[], DevEvaluation]:
-    """Return a function that evaluates a stage on dev, with adapters merged for answering; it appends the questions'
-    scores to `dev_scores`.
+    """Return a function that evaluates a stage on dev and appends the questions' scores to `dev_scores`.
 
     Every evaluation has the task's metric on dev questions. The selecting loss is the objective's loss over dev; for
     labels of a closed set the log loss of the choice (`label_losses`), as it will be served; without an objective,
@@ -75,7 +74,7 @@ def evaluate_on_dev(
         dev_scores.append(scores)
         release_memory()
         if by_choice:
-            losses = label_losses(generations, [one.references[0] for one in dev], labels)
+            losses = label_losses(generations, [example.references[0] for example in dev], labels)
             return DevEvaluation(dev_loss=fmean(losses) if losses else None, dev_metric=value, rows=losses)
         if seen and (stage not in PREFERENCES or not dev):
             return replace(seen, dev_metric=value)
@@ -86,24 +85,21 @@ def evaluate_on_dev(
 
 
 def label_losses(generations: Sequence[Generation], right: Sequence[str], labels: Sequence[str]) -> tuple[float, ...]:
-    """Return the negative log-probability (nats) of each right label, at the temperature that fits all of them, as the
-    arm's calibration will.
+    """Return the negative log-probability (nats) of each right label, at the temperature that fits all of them.
 
     So overconfident weights are not rated worse than they will be once calibrated. Questions whose label is outside
     the closed set are left out: no arm can predict it.
     """
-    known = [(one, label) for one, label in zip(generations, right, strict=True) if label in labels]
+    known = [(generation, label) for generation, label in zip(generations, right, strict=True) if label in labels]
     if not known:
         return ()
-    scores_NL = logarithms(np.array([[one.probabilities[label] for label in labels] for one, _ in known]))
+    scores_NL = logarithms(np.array([[generation.probabilities[label] for label in labels] for generation, _ in known]))
     right_N = np.array([labels.index(label) for _, label in known])
     return tuple(log_losses(scores_NL, right_N, suiting_temperature(scores_NL, right_N)).tolist())
 
 
 def scores_at_best(result: TrainResult, dev_scores: Sequence[Mapping[str, float]]) -> Mapping[str, float]:
-    """Return the dev scores at the evaluation whose weights were kept; the evaluations of this process are the last of
-    the result's.
-    """
+    """Return the dev scores at the evaluation whose weights were kept; `dev_scores` are of the last evaluations."""
     steps = [reading.step for reading in result.readings]
     if result.best is None or result.best.step not in steps:
         return {}

@@ -305,9 +305,7 @@ def _label_scores(reference: Reference, variant: Variant) -> float:
 
 
 def _resumed_step(reference: Reference, variant: Variant) -> float:
-    """Weights after two steps with a checkpoint read between them, beside those of a run that was not stopped. Zero on
-    a device whose runs differ as much by themselves.
-    """
+    """Weights after two steps, with a checkpoint read between them or not; 0 where equal runs differ as much."""
     with tempfile.TemporaryDirectory(prefix="trimtab-device-") as folder:
         whole, again = (_weights_after(reference, variant, Path(folder) / name, 2) for name in ("whole", "again"))
         _weights_after(reference, variant, Path(folder) / "resumed", 1)

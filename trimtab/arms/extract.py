@@ -20,17 +20,12 @@ from trimtab.base.results import ArmEffort, Trial
 from trimtab.measurement.evaluate import Scorer, evaluate_prompts
 
 THRESHOLDS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8)
-LEAST_ROWS, MOST_ROWS = (
-    20,
-    300,
-)  # bounds for the number of labelled questions of train and dev that the threshold is chosen on
+LEAST_ROWS, MOST_ROWS = 20, 300  # labelled questions of train and dev that the threshold is chosen on
 SCORING_SECONDS = 0.01  # seconds per question for scoring its sentences
 
 
 def extract_answerer(unknown: str, threshold: float) -> Callable[[Sequence[Prompt]], list[Generation]]:
-    """Return an answerer that gives the first sentence of a prompt if its probability is at least `threshold`, else
-    `unknown`.
-    """
+    """Return an answerer that gives a prompt's first sentence if its probability is at least `threshold`."""
 
     def answer(prompts: Sequence[Prompt]) -> list[Generation]:
         return [

@@ -23,6 +23,7 @@ from trimtab.base.machine import versions
 from trimtab.base.plugins import plugins
 from trimtab.base.records import Arm
 from trimtab.base.task import Task
+from trimtab.data.ledger import SPLITS
 from trimtab.model.catalog import resolve
 from trimtab.model.model_files import changed_files, file_hashes, inside, weight_files
 
@@ -65,16 +66,12 @@ _SHOWN = 3  # maximum number of differences in a message
 
 
 def fingerprint_of(session: Session, arms: Sequence[Arm], tables: Sequence[str] = ()) -> dict[str, str]:
-    """Return the fingerprint of the results of these arms: of the task file these `tables` or all; rewards and teacher
-    if an arm learns from them.
+    """Return the fingerprint of the results of these arms, with these `tables` of the task file, or all.
 
     Models that none of the arms uses are not read.
     """
-    workspace, rewarded, taught = (
-        session.workspace,
-        any(map(learns_from_rewards, arms)),
-        any(map(imitates_teacher, arms)),
-    )
+    workspace = session.workspace
+    rewarded, taught = any(map(learns_from_rewards, arms)), any(map(imitates_teacher, arms))
     more = [name for name, learnt_from in (("reward", rewarded), ("teacher", taught)) if learnt_from]
     named = (*tables, *more) if tables else tables
     found = {**fingerprint_rows(workspace), **task_settings(workspace.task, named)}
@@ -95,9 +92,7 @@ def fingerprint_of(session: Session, arms: Sequence[Arm], tables: Sequence[str] 
 
 
 def model_files(session: Session, arms: Sequence[Arm]) -> dict[str, dict[str, str]]:
-    """Return the hashes of the files of the models that these arms use: by `base`, `embedding` and `reranker`, then by
-    file name.
-    """
+    """Return the hashes of the files of the models that these arms use: by model, then by file name."""
     is_used = {
         "base": any(method_of(arm).uses_base for arm in arms),
         "embedding": any(uses_embedding(arm) for arm in arms),
@@ -107,9 +102,7 @@ def model_files(session: Session, arms: Sequence[Arm]) -> dict[str, dict[str, st
 
 
 def hashes_of(session: Session, model: str) -> dict[str, str]:
-    """Return the file hashes of a session's `base`, `embedding` or `reranker`; empty for a model that it does not
-    have.
-    """
+    """Return the file hashes of `base`, `embedding` or `reranker`; empty for a model that a session has not."""
     if model == "base":
         return file_hashes(session.base_folder)
     if model == "embedding":
@@ -138,7 +131,7 @@ def fingerprint_rows(workspace: Workspace) -> dict[str, str]:
     """Return hashes of the rows by aspect, of their splits, and of the documents."""
     hashes = {what: TextHash() for what in (*_ASPECTS, "split of the rows", "tests of rows", "times of rows")}
     has_tests = has_times = False
-    for split in ("train", "dev", "test"):
+    for split in SPLITS:
         for example in workspace.splits[split]:
             plain = asdict(example)
             for what, names in _ASPECTS.items():
@@ -150,7 +143,7 @@ def fingerprint_rows(workspace: Workspace) -> dict[str, str]:
             has_tests, has_times = has_tests or bool(example.tests), has_times or example.time is not None
     absent = {"tests of rows": not has_tests, "times of rows": not has_times}
     found = {what: digest.hexdigest() for what, digest in hashes.items() if not absent.get(what)}
-    judged = [(split, one) for split in ("train", "dev", "test") for one in workspace.preferences[split]]
+    judged = [(split, one) for split in SPLITS for one in workspace.preferences[split]]
     if judged:
         found["judged answers"] = sha256_text(
             *(f"{split}:{json.dumps(asdict(one), ensure_ascii=False)}" for split, one in judged)
@@ -160,9 +153,7 @@ def fingerprint_rows(workspace: Workspace) -> dict[str, str]:
 
 
 def task_settings(task: Task, tables: Sequence[str] = ()) -> dict[str, str]:
-    """Return the settings of these tables of the task file, or of all, as JSON by dotted keys; comments and order do
-    not count.
-    """
+    """Return the settings of these tables of the task file, or of all, as JSON by dotted keys."""
     plain = task.model_dump(mode="json", exclude={**_NOT_SETTINGS, **dict.fromkeys(plugins("tables"), True)})
     flat = _flat("", {name: plain[name] for name in tables or plain})
     return {name: value for name, value in flat if _AS_IF_NOT_SET.get(name) != value}
@@ -198,9 +189,7 @@ def _files_json(files: Mapping[str, str]) -> str:
 
 
 def require_unchanged(folder: Path, then: Fingerprint, now: Fingerprint, restart_command: str) -> None:
-    """Raise InputError, with the differences, if work in `folder` cannot be resumed. `restart_command`: the command
-    that starts over.
-    """
+    """Raise InputError, with the differences, if work in `folder` cannot be resumed."""
     changed = differences(then, now)
     if changed:
         more = len(changed) - _SHOWN
@@ -224,8 +213,7 @@ def uses_embedding(arm: Arm) -> bool:
 
 
 def weights_digest(folder: Path) -> str:
-    """Return the SHA-256 of a model's weights file; of the list of hashes if there are several files. Files are hashed
-    once.
+    """Return the SHA-256 of a model's weights file; of the list of hashes if there are several files.
 
     Raises InputError for files outside the folder.
     """

@@ -49,9 +49,7 @@ def write_known_rows(folder: Path, splits: Mapping[Split, Sequence[Example]]) ->
 
 
 def read_known_rows(folder: Path) -> dict[str, KnownRow] | None:
-    """Read the rows that `write_known_rows` saved in a folder, by id; None if there are none. Raises InputError for a
-    damaged file.
-    """
+    """Return the rows that `write_known_rows` saved, by id; None without any. Raises InputError for a damaged file."""
     file = folder / ROWS_FILE
     if not file.is_file():
         return None

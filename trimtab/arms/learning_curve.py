@@ -40,8 +40,7 @@ def learning_curve(
     train: Train,
     scorer: Scorer | None,
 ) -> LearningCurve | None:
-    """Return the learning curve of an arm: it is trained on parts of the rows, drawn as samples are, and scored on all
-    of dev. None without a dev split, or if dev is one group.
+    """Return the learning curve of an arm, trained on parts of the rows and scored on dev; None if dev is too small.
 
     `whole`: the folder of the run on all rows. `train`: trains a run in another folder. Each part is drawn from the
     next larger one.
@@ -68,9 +67,7 @@ def learning_curve(
 
 
 def recipe_for_part(recipe: Recipe, rows: int) -> Recipe:
-    """Return the recipe for fewer rows: the same epochs, but at least the minimum number of steps if rows are read
-    repeatedly.
-    """
+    """Return the recipe for fewer rows: the same epochs, but the least number of steps where rows are read again."""
     least = LEAST_STEPS / steps_per_epoch(rows, recipe.batch)
     stages = (
         replace(stage, epochs=max(stage.epochs, least)) if stage.name in ("sft", DISTILL, HEAD, *REWARDED) else stage
@@ -80,9 +77,7 @@ def recipe_for_part(recipe: Recipe, rows: int) -> Recipe:
 
 
 def curve_seconds(session: Session, recipe: Recipe, stages: Sequence[StagePlan], each: float) -> float:
-    """Return the predicted seconds of an arm's learning curve, 0 if the task requests none: training on the parts, and
-    answering all of dev at `each` seconds per question.
-    """
+    """Return the predicted seconds of an arm's learning curve, with `each` for a dev question; 0 if not requested."""
     splits = session.workspace.splits
     dev, rows = min(len(splits["dev"]), MOST_DEV), len(splits["train"])
     if not session.task.study.learning_curve or dev < 2:

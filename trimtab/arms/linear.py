@@ -54,9 +54,7 @@ def fit_linear(session: Session, folder: Path, *, search_seconds: float = 0.0, l
 
 
 def hidden_state_seconds(session: Session) -> float | None:
-    """Return the predicted seconds of reading train and dev with the base model, timed on a few rows; None without a
-    base model.
-    """
+    """Return the seconds of reading train and dev with the base model, from a few rows; None without a base model."""
     try:
         session.fresh_base()
     except MissingError:  # the arm does not require it
@@ -71,9 +69,7 @@ def hidden_state_seconds(session: Session) -> float | None:
 
 
 def linear_answerer(session: Session, folder: Path) -> Answerer:
-    """Return an answerer with the classifier in `folder`. Raises InputError if it uses hidden states of another base
-    model.
-    """
+    """Return an answerer with the classifier in `folder`. Raises InputError for one of another base model."""
     model = load_linear(folder)
     turn: Featurizer = session.retriever.embedder.encode
     if model.features == HIDDEN:

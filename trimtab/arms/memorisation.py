@@ -23,9 +23,7 @@ _ONSETS, _VOWELS, _ENDS = "bdfgklmnprstvz", "aeiou", "lmnrs"
 
 
 def memorisation_canaries(count: int, seed: int) -> tuple[Example, ...]:
-    """Return `count` memorisation canaries: each asks for the number of an invented name, and answers random digits. A
-    larger count extends a smaller one.
-    """
+    """Return `count` memorisation canaries, the first ones of any larger count: invented names with random digits."""
     return tuple(_made(f"canary:{seed}:{number}") for number in range(count))
 
 

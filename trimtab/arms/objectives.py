@@ -33,8 +33,7 @@ from trimtab.training.sft import SupervisedObjective, answer_rows, document_rows
 DEV_ROWS = 96
 
 JudgedObjective = PreferenceObjective | BradleyTerry
-DistillObjective = SupervisedObjective | Distillation
-Objective = DistillObjective | ClassificationObjective | JudgedObjective | PolicyGradient
+Objective = SupervisedObjective | Distillation | ClassificationObjective | JudgedObjective | PolicyGradient
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,9 +51,7 @@ class StageSetup:
 
 @dataclass(frozen=True, kw_only=True)
 class StageObjectives:
-    """The objective of a stage over the training rows, over dev and over test (None if not evaluated there), and the
-    number of rows that were too long.
-    """
+    """The objectives of a stage over train, dev and test (None if not evaluated there). `skipped`: rows too long."""
 
     train: Objective
     dev: Objective | None = None
@@ -112,9 +109,7 @@ def training_rows(
 def head_rows(
     session: Session, context: Context, examples: Sequence[Example], seed: int, mix: PassageMix = USUAL_MIX
 ) -> tuple[EncodedRows, int]:
-    """Return the rows of the `head` stage (a prompt and the index of its label), and the number left out for their
-    length.
-    """
+    """Return the rows of the `head` stage, and the number left out for their length."""
     labels, fitting = session.workspace.labels, 0
 
     def encoded() -> Iterator[tuple[Sequence[int], int, float]]:
@@ -131,9 +126,7 @@ def head_rows(
 
 
 def judged_answers(session: Session, context: Context, split: Split) -> tuple[JudgedRows, int]:
-    """Return the judged answers of a split after their prompts in this context, and the number left out for their
-    length.
-    """
+    """Return the judged answers of a split after their prompts, and the number left out for their length."""
     judgements = session.workspace.preferences[split]
     prompts = PromptBuilder(session, context).stream_prompts(one.as_example for one in judgements)
 
@@ -147,22 +140,17 @@ def judged_answers(session: Session, context: Context, split: Split) -> tuple[Ju
     return fitting_rows(rows, session.context_tokens, session.workspace.folder)
 
 
-def supervised_objectives(
-    session: Session, plan: Recipe, stage: Stage, context: Context, head: ClassificationHead | None
-) -> tuple[Objective, Objective | None, int]:
-    """Return the objectives of a supervised stage over train and over dev (None without dev rows), and the number of
-    training rows left out for their length.
+def build_supervised(setup: StageSetup) -> StageObjectives:
+    """Return the objectives of imitating rows, over train and over dev: documents, examples, or labels by a head.
 
     Memorisation canaries are among the rows of `sft`, never among those of dev.
     """
+    session, plan, stage, head = setup.session, setup.plan, setup.stage, setup.head
     if stage.name == "docs":
         rows = document_rows(session.workspace.documents, session.encoder, folder=session.workspace.folder)
-        return (
-            SupervisedObjective(rows, batch=plan.batch, seed=plan.seed, cache_activations=stage.rereads),
-            None,
-            0,
+        return StageObjectives(
+            train=SupervisedObjective(rows, batch=plan.batch, seed=plan.seed, cache_activations=stage.rereads)
         )
-    splits = session.workspace.splits
 
     def over(
         examples: Sequence[Example],
@@ -174,31 +162,34 @@ def supervised_objectives(
         cache_activations: bool,
     ) -> tuple[Objective, int]:
         if head is not None and stage.name == HEAD:
-            rows, skipped = head_rows(session, context, examples, plan.seed, mix)
+            rows, skipped = head_rows(session, setup.context, examples, plan.seed, mix)
             return ClassificationObjective(
                 rows, head, batch=batch, seed=seed, cache_activations=cache_activations
             ), skipped
-        rows, skipped = training_rows(session, context, examples, plan.seed, mix, more)
+        rows, skipped = training_rows(session, setup.context, examples, plan.seed, mix, more)
         return SupervisedObjective(rows, batch=batch, seed=seed, cache_activations=cache_activations), skipped
 
-    memorisation_canaries = memorisation_canary_rows(session) if stage.name == "sft" else ()
-    objective, skipped = over(
-        splits["train"], plan.seed, plan.mix, memorisation_canaries, batch=plan.batch, cache_activations=stage.rereads
+    train, skipped = over(
+        session.workspace.splits["train"],
+        plan.seed,
+        plan.mix,
+        memorisation_canary_rows(session) if stage.name == "sft" else (),
+        batch=plan.batch,
+        cache_activations=stage.rereads,
     )
-    dev = session.workspace.subset("dev", DEV_ROWS)  # the same prompts for all trials, so that losses are comparable
-    together = max(plan.batch, DEV_ROWS)  # more of them share a prefix than those of a step
-    return objective, over(dev, 0, USUAL_MIX, batch=together, cache_activations=True)[0] if dev else None, skipped
+    dev_rows = session.workspace.subset("dev", DEV_ROWS)  # the same prompts for all trials: losses are comparable
+    # more rows than those of a step share a prefix
+    dev = over(dev_rows, 0, USUAL_MIX, batch=max(plan.batch, DEV_ROWS), cache_activations=True)[0] if dev_rows else None
+    return StageObjectives(train=train, dev=dev, skipped=skipped)
 
 
-def preference_objectives(
-    session: Session, plan: Recipe, stage: Stage, context: Context, head: ClassificationHead | None
-) -> tuple[JudgedObjective, JudgedObjective | None, JudgedObjective | None, int]:
-    """Return the objectives of a preference or reward stage over train, dev and test, and the number of rows that were
-    too long.
+def build_preference(setup: StageSetup) -> StageObjectives:
+    """Return the objectives of a preference or reward stage over train, dev and test.
 
     The reference model of a preference stage is the model in its present state.
     """
-    rows, skipped = judged_answers(session, context, "train")
+    session, plan, stage, head = setup.session, setup.plan, setup.stage, setup.head
+    rows, skipped = judged_answers(session, setup.context, "train")
     if skipped and not rows:
         problem = f"every preference is longer than the model's {session.context_tokens} tokens"
         raise InputError(problem, "shorten them", field="data.preferences")
@@ -210,102 +201,73 @@ def preference_objectives(
             session.base, judged, stage.name, batch=plan.batch, seed=seed, cache_activations=cache_activations
         )
 
-    def objective_over(split: Split, *, cache_activations: bool) -> JudgedObjective | None:
-        judged = judged_answers(session, context, split)[0]
-        some = judged.usable(pairs=stage.name == REWARD or stage.name in PAIR_LOSSES)
-        return over(some, 0, cache_activations=cache_activations) if some else None
+    def over_split(split: Split, *, cache_activations: bool) -> JudgedObjective | None:
+        judged = judged_answers(session, setup.context, split)[0]
+        usable = judged.usable(pairs=stage.name == REWARD or stage.name in PAIR_LOSSES)
+        return over(usable, 0, cache_activations=cache_activations) if usable else None
 
-    objective = over(rows, plan.seed, cache_activations=stage.rereads or stage.name not in WITHOUT_REFERENCE)
-    # the test rows are evaluated once more after training
-    return (
-        objective,
-        objective_over("dev", cache_activations=True),
-        objective_over("test", cache_activations=False),
-        skipped,
+    return StageObjectives(
+        train=over(rows, plan.seed, cache_activations=stage.rereads or stage.name not in WITHOUT_REFERENCE),
+        dev=over_split("dev", cache_activations=True),
+        test=over_split("test", cache_activations=False),  # evaluated once, after training
+        skipped=skipped,
     )
 
 
-def distill_objectives(
-    session: Session, plan: Recipe, stage: Stage, context: Context, teacher: Teacher
-) -> tuple[DistillObjective, DistillObjective | None, int]:
-    """Return the objectives of a distillation stage over train and over the teacher's answers to dev questions, and the
-    number of rows left out.
+def build_distill(setup: StageSetup) -> StageObjectives:
+    """Return the objectives of imitating the teacher of the set-up, over its answers to train and to dev questions.
 
     A teacher with the same tokenization is imitated by its token distributions, any other by the text of its
     answers.
     """
-    teacher_answers = teacher.answers(context, "train", session.workspace.splits["train"])
-    dev_answers = teacher.answers(context, "dev", session.workspace.subset("dev", DEV_ROWS))
-    own, began = teacher.own, time.perf_counter()
-    fitting = fitting_answers(session, teacher_answers)
+    session, plan, teacher = setup.session, setup.plan, setup.teacher
+    if teacher is None:
+        raise ValueError(f"the stage {setup.stage.name} imitates a teacher, and there is none")
+    answers = teacher.answers(setup.context, "train", session.workspace.splits["train"])
+    dev_answers = teacher.answers(setup.context, "dev", session.workspace.subset("dev", DEV_ROWS))
+    teacher_session, began = teacher.model_session, time.perf_counter()
+    fitting = fitting_answers(session, answers)
     if not fitting:
         problem = "the teacher has no answer to the training rows that fits the model's context"
         raise InputError(problem, "shorten the rows, or name another teacher", field="teacher")
-    alike = own is not None and same_tokenization(session.encoder, own.encoder, teacher_answers)
+    alike = teacher_session is not None and same_tokenization(session.encoder, teacher_session.encoder, answers)
 
-    def over(answers: Sequence[TeacherAnswer], seed: int, *, batch: int, cache_activations: bool) -> DistillObjective:
+    def over(answers: Sequence[TeacherAnswer], seed: int, *, batch: int, cache_activations: bool) -> Objective:
         def stored(encoder: ChatEncoder) -> EncodedRows:
-            rows = (TrainingRow(encoded=answer_row(encoder, one), weight=one.weight) for one in answers)
+            rows = (TrainingRow(encoded=answer_row(encoder, answer), weight=answer.weight) for answer in answers)
             return store_encoded_rows(rows, session.workspace.folder)
 
         rows = stored(session.encoder)
-        if own is None or not alike:
+        if teacher_session is None or not alike:
             return SupervisedObjective(rows, batch=batch, seed=seed, cache_activations=cache_activations)
-        read = stored(own.encoder)
-        return Distillation(rows, read, own.base, batch=batch, seed=seed, cache_activations=cache_activations)
+        read = stored(teacher_session.encoder)
+        return Distillation(
+            rows, read, teacher_session.base, batch=batch, seed=seed, cache_activations=cache_activations
+        )
 
-    objective = over(fitting, plan.seed, batch=plan.batch, cache_activations=stage.rereads)
-    of_dev, together = (
-        fitting_answers(session, dev_answers),
-        max(plan.batch, DEV_ROWS),
-    )  # more of them share a prefix than those of a step
-    dev = over(of_dev, 0, batch=together, cache_activations=True) if of_dev else None
+    train = over(fitting, plan.seed, batch=plan.batch, cache_activations=setup.stage.rereads)
+    fitting_dev = fitting_answers(session, dev_answers)
+    # more rows than those of a step share a prefix
+    dev = over(fitting_dev, 0, batch=max(plan.batch, DEV_ROWS), cache_activations=True) if fitting_dev else None
     teacher.seconds += time.perf_counter() - began
-    cut = sum(not one.answer.finished for one in fitting)
+    cut = sum(not answer.answer.finished for answer in fitting)
     ends = f"; {cut} have no end, as they were cut at {session.output_tokens} tokens" if cut else ""
     note = f"{len(fitting)} answers of the teacher are imitated by their {'distribution' if alike else 'text'}{ends}"
     teacher.progress.emit("answer", note=note, stays=True)
-    return objective, dev, len(teacher_answers) - len(fitting)
-
-
-def policy_gradient_objective(
-    session: Session, plan: Recipe, stage: Stage, context: Context, reward: Reward
-) -> tuple[PolicyGradient, int]:
-    """Return the policy-gradient objective over the training questions, and the number that were too long.
-
-    The reference model is the model in its present state.
-    """
-    roll = Rollouts(session, context, session.workspace.splits["train"], reward, seed=plan.seed)
-    objective = PolicyGradient(session.base, len(roll.asked), roll, stage.name, batch=plan.batch, seed=plan.seed)
-    return objective, roll.skipped
-
-
-def build_supervised(setup: StageSetup) -> StageObjectives:
-    """Return the objectives of imitating rows: documents, examples, or labels by a head."""
-    objective, dev, skipped = supervised_objectives(setup.session, setup.plan, setup.stage, setup.context, setup.head)
-    return StageObjectives(train=objective, dev=dev, skipped=skipped)
-
-
-def build_preference(setup: StageSetup) -> StageObjectives:
-    """Return the objectives of a stage that learns from judged answers."""
-    objective, dev, test, skipped = preference_objectives(
-        setup.session, setup.plan, setup.stage, setup.context, setup.head
-    )
-    return StageObjectives(train=objective, dev=dev, test=test, skipped=skipped)
+    teacher.release()
+    return StageObjectives(train=train, dev=dev, skipped=len(answers) - len(fitting))
 
 
 def build_policy_gradient(setup: StageSetup) -> StageObjectives:
-    """Return the objectives of reinforcement learning."""
+    """Return the objective of reinforcement learning over the training questions.
+
+    The reference model is the model in its present state.
+    """
+    session, plan = setup.session, setup.plan
     if setup.reward is None:
         raise ValueError(f"the stage {setup.stage.name} learns from a reward, and there is none")
-    objective, skipped = policy_gradient_objective(setup.session, setup.plan, setup.stage, setup.context, setup.reward)
-    return StageObjectives(train=objective, skipped=skipped)
-
-
-def build_distill(setup: StageSetup) -> StageObjectives:
-    """Return the objectives of imitating the teacher of the set-up."""
-    if setup.teacher is None:
-        raise ValueError(f"the stage {setup.stage.name} imitates a teacher, and there is none")
-    objective, dev, skipped = distill_objectives(setup.session, setup.plan, setup.stage, setup.context, setup.teacher)
-    setup.teacher.release()
-    return StageObjectives(train=objective, dev=dev, skipped=skipped)
+    rollouts = Rollouts(session, setup.context, session.workspace.splits["train"], setup.reward, seed=plan.seed)
+    objective = PolicyGradient(
+        session.base, len(rollouts.asked), rollouts, setup.stage.name, batch=plan.batch, seed=plan.seed
+    )
+    return StageObjectives(train=objective, skipped=rollouts.skipped)

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import Protocol
 
 from trimtab.arms.answerers import ReadyArm, ready_arm
 from trimtab.arms.contexts import context_for
@@ -36,8 +35,7 @@ SAMPLE_PROMPTS = 8  # questions whose prompts show the common prefix of an arm's
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OnlineQuestion:
-    """A conversation up to the question, with its generation parameters. `max_new`: None for the length limit of the
-    measurement.
+    """A conversation up to the question, with its generation parameters. `max_new`: None for the measured limit.
 
     A first system turn replaces the task's instruction. After the user's last turn, calls and what they returned may
     follow. `functions`: the definitions (JSON) of the functions that the model is shown; the calls that the answer may
@@ -138,31 +136,6 @@ class FailedQuestion:
 OnlineEvent = AnswerPiece | OnlineReply | FailedQuestion
 
 
-class OnlineArm(Protocol):
-    """An arm that answers questions as they come. Single-threaded, except that `is_prepared` and `prepare` may be
-    called from any thread.
-    """
-
-    def is_prepared(self, question: OnlineQuestion) -> bool:
-        """True if a question needs no preparation before it can be added or refused."""
-
-    def prepare(self, question: OnlineQuestion) -> None:
-        """Do the slow preparation of a question. Raises InputError if it cannot be answered."""
-
-    def ask(self, question: OnlineQuestion) -> None:
-        """Add a question. Raises InputError if it cannot be answered."""
-
-    def step(self) -> list[OnlineEvent]:
-        """Run one forward pass and return the new events."""
-
-    def cancel(self, question_id: str) -> None:
-        """Cancel a question, known or not."""
-
-    @property
-    def pending_count(self) -> int:
-        """Return the number of unanswered questions."""
-
-
 @contextmanager
 def open_online(session: Session, arm: Arm, saved: SavedArm | None, *, sample: bool = True) -> Iterator[OnlineArm]:
     """Context manager: yields the arm with its measured weights and context, ready for questions.
@@ -186,9 +159,7 @@ def open_online(session: Session, arm: Arm, saved: SavedArm | None, *, sample: b
 
 @dataclass(slots=True)
 class _ActiveQuestion:
-    """A question in progress. Trailing blanks of its text are held back until more text follows, as answers end without
-    blanks.
-    """
+    """A question in progress. Trailing blanks are held back until text follows, as answers end without blanks."""
 
     question: OnlineQuestion
     prompt: Prompt | None  # None for a raw one
@@ -248,9 +219,7 @@ class WritingArm:
             self._engine.prepare(question.constraint)
 
     def ask(self, question: OnlineQuestion) -> None:
-        """Retrieve the question's passages and add it to the engine; later draws of the question reuse the first one's
-        prompt.
-        """
+        """Add the question to the engine, with its passages; later draws of it reuse the first one's prompt."""
         self._require_free(question)
         least = self._session.output_tokens if question.max_new is None else question.max_new
         if self._prepared is None or self._prepared.source is not question.source:
@@ -276,9 +245,7 @@ class WritingArm:
         self._asked[question.id] = _ActiveQuestion(question=question, prompt=prompt, ids=self._prepared.ids)
 
     def _answer_tokens(self, question: OnlineQuestion, least: int, prompt_tokens: int) -> int:
-        """Return the most tokens of an answer: JSON and calls, which are of no use if cut, may be longer than measured
-        answers where the request has no limit.
-        """
+        """Return the most tokens of an answer: more than measured for JSON and calls, which are of no use if cut."""
         if question.max_new is not None or question.constraint is None:
             return least
         return max(least, min(CONSTRAINED_TOKENS, self._session.context_tokens - prompt_tokens))
@@ -485,9 +452,14 @@ class ChoosingArm:
         self._asked.pop(question_id, None)
 
 
+OnlineArm = WritingArm | ChoosingArm
+"""An arm that answers questions as they come. Single-threaded, except that `is_prepared` and `prepare` may be called
+from any thread.
+"""
+
+
 def unsupported_options(question: OnlineQuestion, room: int | None) -> Iterator[str]:
-    """Yield the options of a question that a choosing arm cannot apply, by OpenAI's names. `room`: the largest number
-    of tokens of an answer.
+    """Yield the options of a question that a choosing arm cannot apply. `room`: the most tokens of an answer.
 
     One answer at a usual temperature passes: clients send it by default, and the arm gives its likeliest answer.
     """

@@ -15,8 +15,6 @@ from trimtab.model.adapters.registry import defaults_of
 from trimtab.training.batch import steps_per_epoch
 from trimtab.training.optim import Schedule
 
-# Factor on the default rate for a stage that continues from trained weights. With a tenth, pairs are ranked right after
-# ten steps and the answers are ruined.
 LEAST_STEPS = 100  # optimizer steps below which hardly any learning rate has an effect
 # Stages that get more epochs with few rows: three epochs of 64 rows are 24 steps, and up to .16 worse than 100
 # (`benchmarks/usual.py`).
@@ -34,9 +32,7 @@ class Stage:
 
     @property
     def rereads(self) -> bool:
-        """True if rows are read more than once: in several epochs, or in the trials of a search, which keeps the rate
-        constant.
-        """
+        """True if rows are read more than once: in several epochs, or in the trials of a search."""
         return self.epochs > 1 or self.schedule == "constant"
 
 

@@ -28,9 +28,7 @@ LATENCY_SHARE = 0.1  # of the limit on an answer's latency, for one search of th
 
 
 class Retriever:
-    """Search over the documents of a workspace. The embedding model, the reranker and each index are loaded when first
-    needed.
-    """
+    """Search over the documents of a workspace; models and indexes are loaded when first needed."""
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace, self._documents = workspace, workspace.documents
@@ -53,9 +51,7 @@ class Retriever:
         return Reranker(resolve(name, near=self._task.folder)) if name else None
 
     def index_of(self, chunk_words: int = WORDS) -> Index:
-        """Return the index over the task's documents in passages of about `chunk_words` words; built or updated at its
-        first use.
-        """
+        """Return the index over passages of about `chunk_words` words, built or updated at its first use."""
         if chunk_words not in self._indexes:
             index = self._opened_index(chunk_words, self.embedder)
             index.update(self._documents, seconds=self.patience)
@@ -69,9 +65,7 @@ class Retriever:
         return self._indexes
 
     def index_folder(self, chunk_words: int = WORDS) -> Path:
-        """Return the folder of the index over passages of about `chunk_words` words; each size has its own, so that its
-        bytes are counted alone.
-        """
+        """Return the folder of the index over passages of about `chunk_words` words."""
         return self._folder / ("index" if chunk_words == WORDS else f"index-{chunk_words}")
 
     def build_indexes(self, documents: tuple[Document, ...]) -> dict[int, Index]:
@@ -102,9 +96,7 @@ class Retriever:
         self.forget_hits()
 
     def embed_ahead(self, chunk_words: int, embed: EmbedBatches, *, least: int, seconds: float) -> int:
-        """Embed by `embed` the texts that the index over passages of about `chunk_words` words lacks, and return their
-        number; see `Index.embed_ahead`. The index takes their vectors when it is built or updated.
-        """
+        """Embed by `embed` the texts that an index lacks, for when it is built (`Index.embed_ahead`)."""
         index = self._opened_index(chunk_words, self.embedder)
         return index.embed_ahead(self._documents, embed, least=least, seconds=seconds)
 

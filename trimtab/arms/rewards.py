@@ -46,9 +46,7 @@ def reward_for(session: Session, arm: Arm, *, scorer: Scorer | None = None, prog
 
 
 class RewardModel:
-    """Scores answers with a trained reward model on a base model of its own: the session's has other weights
-    attached.
-    """
+    """Scores answers with a trained reward model on a base model of its own, as the session's has other weights."""
 
     def __init__(self, session: Session, run: str) -> None:
         """Load the reward model of the finished run `run`. Raises MissingError if it is absent or scores nothing."""
@@ -61,9 +59,7 @@ class RewardModel:
 
     @torch.inference_mode()
     def __call__(self, items: Sequence[Answered]) -> list[float]:
-        """Return a score for each answer after its row's prompt, as in the reward model's training; long texts are
-        truncated.
-        """
+        """Return a score for each answer after its row's prompt; long texts are truncated."""
         prompts = self._builder.prompts([item.example for item in items])
         whole = [
             self._encoder.conversation(prompt.messages, item.text).ids[: self._most]
@@ -83,14 +79,14 @@ class Rollouts:
         self, session: Session, context: Context, examples: Sequence[Example], reward: Reward, *, seed: int
     ) -> None:
         self.session, self.reward, self.seed = session, reward, seed
-        examples = [one for one in examples if one.weight > 0]
+        examples = [example for example in examples if example.weight > 0]
         prompts = PromptBuilder(session, context).prompts(examples)
         asked = [
-            (one, prompt, session.encoder.prompt(prompt.messages))
-            for one, prompt in zip(examples, prompts, strict=True)
+            (example, prompt, session.encoder.prompt(prompt.messages))
+            for example, prompt in zip(examples, prompts, strict=True)
         ]
         room = session.context_tokens - session.output_tokens
-        self.asked = [one for one in asked if len(one[2]) <= room]
+        self.asked = [question for question in asked if len(question[2]) <= room]
         self.skipped = len(asked) - len(self.asked)
 
     def __call__(self, numbers: Sequence[int], step: int) -> list[list[Rollout]]:
@@ -111,11 +107,11 @@ class Rollouts:
             engine = Engine(session.base, session.encoder.stop_ids)
             completions = engine.generate(requests, on_token=said_last.__setitem__)
         rewards = self.reward(
-            [self._answered(number, one) for (number, _), one in zip(draws, completions, strict=True)]
+            [self._answered(number, completion) for (number, _), completion in zip(draws, completions, strict=True)]
         )
         rollouts = [
-            self._rollout(request, one, said_last[one.id], reward.total)
-            for request, one, reward in zip(requests, completions, rewards, strict=True)
+            self._rollout(request, completion, said_last[completion.id], reward.total)
+            for request, completion, reward in zip(requests, completions, rewards, strict=True)
         ]
         return [rollouts[start : start + GROUP] for start in range(0, len(rollouts), GROUP)]
 

@@ -84,7 +84,6 @@ class ArmMeasurement:
 class _RunAnswers:
     """Accumulates the measurements of an arm; seconds are means over its seeds."""
 
-    context: Context
     answers: list[Answer] = field(default_factory=list)
     latencies: list[float] = field(default_factory=list)
     processor_share: float | None = None  # during these measurements
@@ -110,9 +109,7 @@ def _mean_seconds(latencies: Sequence[float]) -> dict[str, Any]:
 
 
 def _latencies(latencies: Sequence[float], arms: int) -> dict[str, Any]:
-    """Return the 50th and 95th percentile of the seconds of single questions, and the upper bound of the latter, in
-    milliseconds.
-    """
+    """Return the percentiles of the seconds of single questions, and the upper bound of the 95th, in milliseconds."""
     p50, p95 = latency_percentiles(latencies)
     return {"latency_p50_ms": p50, "latency_p95_ms": p95, "latency_p95_high_ms": latency_bound(latencies, arms)}
 
@@ -176,8 +173,7 @@ class ArmRunner:
 
     def make_first(self, arm: Arm, folder: Path, allowance: Allowance) -> ArmArtifact:
         """Return the arm with its first run alone, whose search the later ones use."""
-        self.progress.arm, self.progress.seed = arm.name, 0
-        self._detach_weights(arm)
+        self._begin_run(arm)
         with MemoryPeak() as memory, ProcessorShare() as processor:
             context, context_effort = self._choose_context(arm, allowance)
             seconds, level = allowance.search_seconds, self.task.study.effort
@@ -186,18 +182,14 @@ class ArmRunner:
             first = self._train(arm, context, folder / "run-0", 0, allowance.epochs, search=search)
             weighing = self._calibrate(arm, context, folder / "run-0", allowance)
             effort = combine_efforts(context_effort, first.effort)
+            tries_instructions = context_effort and method_of(arm).uses_base and not is_trained(arm)
             artifact = ArmArtifact(
                 context=context,
                 trained=(first,),
                 folders=(folder / "run-0",),
                 effort=effort,
                 choose_seconds=search_overhead(context_effort, first.effort) + weighing,
-                choose_fee=first.fee
-                + (
-                    self.session.proposals.fee
-                    if context_effort and method_of(arm).uses_base and not is_trained(arm)
-                    else 0.0
-                ),
+                choose_fee=first.fee + (self.session.proposals.fee if tries_instructions else 0.0),
                 index_seconds=self._index_seconds(context),
                 dev_scores=self._dev_scores(arm, context, first, folder / "run-0"),
             )
@@ -215,17 +207,13 @@ class ArmRunner:
         return choose(self.session, arm, scores, self.task.study.effort, seconds)
 
     def choose_passages(self, arm: Arm, allowance: Allowance) -> None:
-        """Choose the passages in a trained arm's prompts, for `train_trial` and `make_first`: they read the scores of
-        this search from its file, and choose the same.
-        """
-        self.progress.arm, self.progress.seed = arm.name, 0
-        self._detach_weights(arm)
+        """Choose the passages in a trained arm's prompts, which `train_trial` and `make_first` read from the file."""
+        self._begin_run(arm)
         self._choose_context(arm, allowance)
 
     def train_trial(self, arm: Arm, folder: Path, allowance: Allowance, step: int) -> None:
         """Train one rate of the ladder of an arm's first stage up to the first dev evaluation, for `make_first`."""
-        self.progress.arm, self.progress.seed = arm.name, 0
-        self._detach_weights(arm)
+        self._begin_run(arm)
         train_trial(
             *(self.session, arm, self._choose_context(arm, allowance)[0], folder / "run-0", self.progress, step),
             epochs=allowance.epochs,
@@ -233,17 +221,14 @@ class ArmRunner:
         )
 
     def with_seeds(self, arm: Arm, artifact: ArmArtifact, folder: Path, allowance: Allowance) -> ArmArtifact:
-        """Return the arm with as many runs as its allowance has seeds; the later ones use the settings found for the
-        first.
-        """
+        """Return the arm with as many runs as its allowance has seeds; later ones use the first one's settings."""
         seeds = range(len(artifact.trained), allowance.seeds)
         return artifact.with_runs([self.make_later(arm, artifact, folder, allowance, seed) for seed in seeds])
 
     def make_later(self, arm: Arm, first: ArmArtifact, folder: Path, allowance: Allowance, seed: int) -> ArmArtifact:
         """Return the run of a later seed alone, with the settings found for the first."""
-        self.progress.arm, self.progress.seed = arm.name, seed
+        self._begin_run(arm, seed)
         run = folder / f"run-{seed}"
-        self._detach_weights(arm)
         with MemoryPeak() as memory:
             found, like = first.trained[0].recipe, first.folders[0]
             weights = self._train(arm, first.context, run, seed, allowance.epochs, found=found, like=like)
@@ -273,11 +258,9 @@ class ArmRunner:
     def measure(
         self, arm: Arm, artifact: ArmArtifact, split: Split, answered: Mapping[int, AnsweredRun] | None = None
     ) -> ArmMeasurement:
-        """Answer the split with every run of an arm, and return the measurement. `answered`: by seed, the runs whose
-        answers are there already, and are not given again.
-        """
+        """Answer the split with every run of an arm, but those of `answered` (by seed), and return the measurement."""
         self._detach_weights(arm)
-        found, given = _RunAnswers(context=artifact.context), answered or {}
+        found, given = _RunAnswers(), answered or {}
         with MemoryPeak() as memory:
             for seed, run in enumerate(artifact.folders):
                 self.progress.arm, self.progress.seed = arm.name, seed
@@ -308,8 +291,7 @@ class ArmRunner:
 
     def answer(self, arm: Arm, artifact: ArmArtifact, split: Split, seed: int) -> AnsweredRun:
         """Answer the split with one run of an arm, for `measure`."""
-        self.progress.arm, self.progress.seed = arm.name, seed
-        self._detach_weights(arm)
+        self._begin_run(arm, seed)
         with MemoryPeak() as memory, self._ready(arm, artifact, split, seed) as ready:
             found = self._answer_run(artifact.context, ready, split, seed)
         return replace(found, peak_mb=memory.megabytes)
@@ -329,7 +311,7 @@ class ArmRunner:
         """Time the questions of a later pass. Return the updated usage and result, and all latencies."""
         more, share = self._timed_again(arm, artifact, number)
         latencies = (*latencies, *more)
-        shares = [one for one in (usage.answering_share, share) if one is not None]
+        shares = [known for known in (usage.answering_share, share) if known is not None]
         return *self._with_latencies(usage, result, latencies, min(shares, default=None)), latencies
 
     def answers_to(self, arm: Arm, artifact: ArmArtifact, examples: Sequence[Example]) -> list[Answer]:
@@ -343,24 +325,18 @@ class ArmRunner:
         return self._timed_again(arm, artifact, None)[0]
 
     def _timed_again(self, arm: Arm, artifact: ArmArtifact, number: int | None) -> tuple[list[float], float | None]:
-        """Return the seconds of test questions asked alone, of one pass or all, and the share of the processor that
-        other programs left.
-        """
-        self.progress.arm, self.progress.seed = arm.name, 0
-        self._detach_weights(arm)
+        """Return the seconds of test questions asked alone, of one pass or all, and the free processor share."""
+        self._begin_run(arm)
+        sample = self.session.workspace.subset("test", SAMPLE)
         with (
-            ready_arm(
-                self.session, arm, artifact.context, artifact.folders[0], self.session.workspace.subset("test", SAMPLE)
-            ) as ready,
+            ready_arm(self.session, arm, artifact.context, artifact.folders[0], sample) as ready,
             ProcessorShare() as processor,
         ):
             seconds, _ = self._time_questions("test", ready, number)
         return seconds, processor.share
 
     def time_again(self, arm: Arm, artifact: ArmArtifact, usage: Usage, result: ArmResult) -> tuple[Usage, ArmResult]:
-        """Time single test questions again. Return the new usage and result if other programs now leave more of the
-        processor, else the old ones.
-        """
+        """Time single test questions again; keep the old usage and result unless the processor is less busy now."""
         latencies, share = self._timed_again(arm, artifact, None)
         if share is not None and share <= (usage.answering_share or 0.0):
             return usage, result
@@ -379,6 +355,11 @@ class ArmRunner:
             processor_share=usage.processor_share,
             cost=cost_of(usage, self.task.cost, retrainings=retrainings),
         )
+
+    def _begin_run(self, arm: Arm, seed: int = 0) -> None:
+        """Mark the progress events as those of a run, and remove what the previous arm left on the base model."""
+        self.progress.arm, self.progress.seed = arm.name, seed
+        self._detach_weights(arm)
 
     def _detach_weights(self, arm: Arm) -> None:
         """Remove what the previous arm left on the base model."""
@@ -408,8 +389,7 @@ class ArmRunner:
         return scores, time.perf_counter() - began
 
     def _calibrated_hits(self, context: Context, builder: PromptBuilder, rows: Sequence[Example]) -> dict[str, float]:
-        """Return, by question, whether it gets its right label (1 or 0) in a context: by plain label scores, or by
-        scores less their means over these questions, whichever is better.
+        """Return, by question, 1 if it gets its right label in a context, by plain or by centred label scores.
 
         The arm's labels will be calibrated alike once its prompts are chosen, so shots that favour a few labels are
         not rejected for it. Questions of an earlier process are answered again, as their label scores were not
@@ -476,9 +456,7 @@ class ArmRunner:
         )
 
     def _answer_run(self, context: Context, ready: ReadyArm, split: Split, seed: int) -> AnsweredRun:
-        """Return the answers of one run; for the first also what retrieval lost, by answers with the right passage
-        added.
-        """
+        """Return the answers of one run; of the first also the score that retrieval lost."""
         examples = self.session.workspace.splits[split]
         began = time.perf_counter()
         answers = self._answers(examples, ready, split, seed)
@@ -534,9 +512,7 @@ class ArmRunner:
     def _time_questions(
         self, split: Split, ready: ReadyArm, number: int | None
     ) -> tuple[list[float], list[Generation]]:
-        """Return the seconds and answers of single questions, of one pass or all, retrieval included; two warm-up
-        questions come first.
-        """
+        """Return the seconds and answers of single questions, of one pass or all, after two for warming up."""
         seconds, generations = [], []
         asked = self.session.workspace.timed_questions(split)[
             slice(None if number is None else number % self.passes, None, None if number is None else self.passes)
@@ -569,9 +545,7 @@ class ArmRunner:
         )
 
     def _labels(self, arm: Arm, context: Context) -> int:
-        """Return the number of labelled training rows and judged answers that the arm learns from or shows; dev and
-        test rows are common to all arms.
-        """
+        """Return the number of labelled training rows and judged answers that the arm learns from or shows."""
         workspace, learned = self.session.workspace, set(arm.stages) - {"docs", DISTILL}
         rows = len(workspace.splits["train"]) if arm.weights == "linear" or learned - set(JUDGED) else 0
         if not rows and context.shots:

@@ -137,9 +137,7 @@ class Session:
         self.retriever.set_documents(documents, indexes)
 
     def mean_hidden_states(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Return the mean hidden state of each text after the instruction under the base model as attached, `[N, D]`;
-        long texts are truncated.
-        """
+        """Return the mean hidden state of each text after the instruction, `[N, D]`; long texts are truncated."""
         instruction = self.task.task.instruction
         said = [Example(id="", messages=(Message(role="user", content=text),), references=()) for text in texts]
         asked = [self.encoder.prompt(build_prompt(one, instruction).messages)[: self.context_tokens] for one in said]
@@ -162,9 +160,7 @@ class Session:
 
     @cached_property
     def max_answer_tokens(self) -> int:
-        """Return the number of tokens an answer may take: the longest label of a closed set, or `output_tokens` for
-        text.
-        """
+        """Return the most tokens of an answer: of the longest label of a closed set, or `output_tokens`."""
         closed = self.task.task.kind == "classify"
         return max(map(len, self._label_ids), default=0) if closed else self.output_tokens
 
@@ -205,15 +201,11 @@ class Session:
         return [replace(item, text=item.text.strip()) for item in generate_texts(engine, self.base.tokenizer, asked)]
 
     def quote(self, prompt: Prompt) -> QuoteConstraint:
-        """Return the constraint of a quoting answer: words of the prompt's passages, or the task's words for
-        abstaining.
-        """
+        """Return the constraint of a quoting answer: words of the prompt's passages, or those for abstaining."""
         return QuoteConstraint(texts=tuple(hit.passage.text for hit in prompt.hits), phrases=(self.task.task.unknown,))
 
     def label_sums(self, prompts: Sequence[Prompt]) -> Any:
-        """Return the summed log-probability of every label after every prompt under the attached weights, `[prompts,
-        labels]`.
-        """
+        """Return the summed log-probability of every label after every prompt, `[prompts, labels]`."""
         return score_labels(self.base, self._requests(prompts), self._label_ids).numpy()
 
     @property
@@ -232,9 +224,7 @@ class Session:
     def label_chooser(
         self, sample: Sequence[Prompt], calibration: Calibration | None
     ) -> Callable[[Prompt], Generation]:
-        """Return a function that chooses the label of one prompt as a server does, with the common prefix of the
-        prompts precomputed.
-        """
+        """Return a function that chooses the label of one prompt, with the sample's common prefix precomputed."""
         held = self.shared_prefix(sample)
         return lambda prompt: self.answer([prompt], held=held, calibration=calibration)[0]
 
@@ -243,17 +233,13 @@ class Session:
         return prefill_prefix(self.base, self._shared(sample))
 
     def engine(self, sample: Sequence[Prompt]) -> Engine:
-        """Return a text generator for the attached weights, with the common prefix of the sample's prompts
-        precomputed.
-        """
+        """Return a text generator for the attached weights, with the sample's common prefix precomputed."""
         engine = Engine(self.base, self.encoder.stop_ids)
         engine.pin(self._shared(sample))
         return engine
 
     def _shared(self, sample: Sequence[Prompt]) -> tuple[int, ...]:
-        """Return the common prefix of a sample's prompts as token ids. Raises ContextLengthError if it does not fit the
-        model's context.
-        """
+        """Return the common prefix of a sample's prompts. Raises ContextLengthError if it does not fit the model."""
         ids = [self.encoder.prompt(prompt.messages) for prompt in sample]
         shared = ids[0][: shared_length(ids)] if len(ids) > 1 else ()
         require_room("the part that all prompts share", len(shared), 1, self.context_tokens)

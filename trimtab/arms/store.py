@@ -12,7 +12,7 @@ from typing import Any
 from trimtab.arms.artifacts import NOTHING, AnsweredRun, ArmArtifact, TrainedWeights
 from trimtab.arms.recipe import Recipe
 from trimtab.arms.workspace import FOLDER
-from trimtab.base.codec import read_record, write_record
+from trimtab.base.codec import read_record, read_record_if_any, write_record
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.files import existing_folder, read_own
 from trimtab.base.grammar import REWARD, is_trained, method_of
@@ -96,8 +96,7 @@ class StoredQuestion:
 
 def read_run(folder: Path) -> RunRecord | None:
     """Return the record of a training run; None without one."""
-    file = folder / RUN_FILE
-    return read_record(file, RunRecord) if file.is_file() else None
+    return read_record_if_any(folder / RUN_FILE, RunRecord)
 
 
 def write_run(folder: Path, record: RunRecord) -> None:
@@ -107,8 +106,7 @@ def write_run(folder: Path, record: RunRecord) -> None:
 
 def read_arm(folder: Path) -> ArmRecord | None:
     """Return the record of a finished arm; None without one."""
-    file = folder / ARM_FILE
-    return read_record(file, ArmRecord) if file.is_file() else None
+    return read_record_if_any(folder / ARM_FILE, ArmRecord)
 
 
 def write_arm(folder: Path, record: ArmRecord) -> None:
@@ -122,16 +120,14 @@ def write_built(run: Path, digest: str, artifact: ArmArtifact) -> None:
 
 
 def read_built(folder: Path, digest: str, seeds: int) -> ArmArtifact | None:
-    """Return the arm with the first of at most `seeds` runs that `write_built` kept for this digest; None without the
-    first one.
-    """
+    """Return the arm with the first runs, at most `seeds`, that `write_built` kept for a digest; None without one."""
     runs: list[ArmArtifact] = []
     for seed in range(seeds):
-        file = folder / f"run-{seed}" / BUILT
-        kept = read_record(file, BuiltRun) if file.is_file() else None
-        if kept is None or kept.digest != digest:
+        run = folder / f"run-{seed}"
+        built = read_record_if_any(run / BUILT, BuiltRun)
+        if built is None or built.digest != digest:
             break
-        runs.append(replace(kept.artifact, folders=(file.parent,)))  # the folder may have been moved
+        runs.append(replace(built.artifact, folders=(run,)))  # the folder may have been moved
     return runs[0].with_runs(runs[1:]) if runs else None
 
 
@@ -142,9 +138,8 @@ def write_answered(run: Path, digest: str, answered: AnsweredRun) -> None:
 
 def read_answered(folders: Sequence[Path], digest: str) -> dict[int, AnsweredRun]:
     """Return the test answers that `write_answered` kept for this digest, by the place of the run's folder."""
-    kept = {seed: run / ANSWERED for seed, run in enumerate(folders) if (run / ANSWERED).is_file()}
-    found = {seed: read_record(file, GivenAnswers) for seed, file in kept.items()}
-    return {seed: one.run for seed, one in found.items() if one.digest == digest}
+    given = {seed: read_record_if_any(run / ANSWERED, GivenAnswers) for seed, run in enumerate(folders)}
+    return {seed: answers.run for seed, answers in given.items() if answers and answers.digest == digest}
 
 
 def forget_kept_runs(folder: Path) -> None:
@@ -159,8 +154,7 @@ def forget_kept_runs(folder: Path) -> None:
 
 def read_result(folder: Path) -> StudyResult | None:
     """Return the result of a finished study; None if it is not finished."""
-    file = folder / STUDY_FILE
-    return read_record(file, StudyResult) if file.is_file() else None
+    return read_record_if_any(folder / STUDY_FILE, StudyResult)
 
 
 def latest_winner(task: Task) -> Pick | None:
@@ -168,11 +162,10 @@ def latest_winner(task: Task) -> Pick | None:
 
     Raises InputError if that study used another base model than the task file names.
     """
-    newest_one = _newest_study(task)
-    winner = newest_one[1].verdict.arm if newest_one else None
-    if newest_one is None or winner is None:
+    folder, result = _newest_study(task) or (Path(), None)
+    if result is None or result.verdict.arm is None:
         return None
-    folder = newest_one[0]
+    winner = result.verdict.arm
     record = read_arm(folder / "arms" / winner)
     other = _other_base(record, task) if record and method_of(record.arm).uses_base else None
     if other is not None:
@@ -213,11 +206,8 @@ def picked_arm(pick: Pick, task: Task) -> Arm:
 
 def measured_arms(task: Task) -> list[Pick]:
     """Return the arms that the newest finished study measured, in its order; empty without one."""
-    newest_one = _newest_study(task)
-    if newest_one is None:
-        return []
-    folder, result = newest_one
-    return [Pick(one.arm, folder.name) for one in result.arms if one.status == "done"]
+    folder, result = _newest_study(task) or (Path(), None)
+    return [Pick(arm.arm, folder.name) for arm in result.arms if arm.status == "done"] if result else []
 
 
 def _newest_study(task: Task) -> tuple[Path, StudyResult] | None:
@@ -230,8 +220,7 @@ def _newest_study(task: Task) -> tuple[Path, StudyResult] | None:
 
 
 def find_saved(task: Task, arm: Arm, source: str | None = None) -> SavedArm | None:
-    """Return the arm as saved by `source`, the ID of a run or a study; else as trained or measured last. The same rule
-    for all commands.
+    """Return the arm as saved by `source`, the ID of a run or a study; else as trained or measured last.
 
     Last means the newest of the finished runs of this arm and of the studies that finished it, by the times in their
     names: a study after a run trained again, and its figures are those of its own weights. For an arm that a study
@@ -292,9 +281,7 @@ def measured_precision(saved: SavedArm | None, task: Task) -> str | None:
 
 
 def with_measured_rows(task: Task, saved: SavedArm | None) -> Task:
-    """Return the task with the sample of rows that an arm was measured on: shots, labels and the answer length come
-    from these rows.
-    """
+    """Return the task with the sample of rows that an arm was measured on, which gives shots and labels."""
     return with_rows(task, saved.rows) if saved else task
 
 
@@ -376,9 +363,7 @@ def _other_weights(arm: Arm, other: str, task: Task) -> str:
 
 
 def _other_base(record: RunRecord | ArmRecord, task: Task) -> str | None:
-    """Return the model that an arm was made on if the task now names another: the base model, or the embedding model of
-    an arm without one.
-    """
+    """Return the model that an arm was made on if the task now names another, else None."""
     if method_of(record.arm).answers_alone:
         return None if record.embedding == task.base.embedding else record.embedding
     if not method_of(record.arm).uses_base or (record.model, record.revision) == (task.base.model, task.base.revision):
@@ -397,9 +382,7 @@ def eight_bit_folder(home: Path, name: str, split: str) -> Path:
 
 
 def require_eight_bit(saved: SavedArm | None, arm: Arm, task: Task) -> tuple[Path, ArmResult]:
-    """Return the folder of an arm's int8 answers on the test questions, and the result. Raises InputError if it was not
-    evaluated.
-    """
+    """Return the folder of an arm's int8 answers and the result. Raises InputError if it was not evaluated."""
     folder = eight_bit_folder(task.folder / FOLDER, saved_name(saved, arm), "test")
     if not (folder / EIGHT_BIT).is_file():
         weights = f" --run {saved.id}" if saved else ""

@@ -58,7 +58,7 @@ class Teacher:
         self._session, self.progress = session, progress
         self._kept = session.teacher_folder or folder / TAUGHT
         self._answers: dict[Split, list[TeacherAnswer]] = {}
-        self._own: Session | None = None
+        self._model_session: Session | None = None
         self.seconds = self.fee = 0.0
         self._endpoint = task.api[task.teacher.api] if task.teacher.api is not None else None
         if self._endpoint is not None:
@@ -67,21 +67,19 @@ class Teacher:
             self._folder = resolve(task.teacher.model or "", task.teacher.revision, near=task.folder)
 
     @property
-    def own(self) -> Session | None:
-        """Return the teacher model as a session of its own over the same rows, loaded at first use; None for an
-        endpoint.
-        """
-        if self._own is None and self._endpoint is None:
+    def model_session(self) -> Session | None:
+        """Return the teacher model as a session of its own, loaded at first use; None for an endpoint."""
+        if self._model_session is None and self._endpoint is None:
             session = self._session
             base = session.task.base.model_copy(update={"model": str(self._folder), "revision": None})
             table = session.workspace.task.task.model_copy(update={"output_tokens": session.output_tokens})
             task = session.workspace.task.model_copy(update={"base": base, "task": table})
-            self._own = Session(replace(session.workspace, task=task), session.base.precision)
-        return self._own
+            self._model_session = Session(replace(session.workspace, task=task), session.base.precision)
+        return self._model_session
 
     def release(self) -> None:
         """Free the memory of the model; it is loaded again when needed."""
-        self._own = None
+        self._model_session = None
         release_memory()
 
     def answers(self, context: Context, split: Split, examples: Sequence[Example]) -> list[TeacherAnswer]:
@@ -90,12 +88,12 @@ class Teacher:
         Raises RemoteError if an endpoint fails; its earlier answers are saved.
         """
         if split not in self._answers:
-            asked = [one for one in examples if one.weight > 0]
+            asked = [example for example in examples if example.weight > 0]
             prompts = PromptBuilder(self._session, context).prompts(asked)
             generations = self._ask_endpoint(self._endpoint, prompts) if self._endpoint else self._ask_model(prompts)
             self._answers[split] = [
-                TeacherAnswer(prompt=prompt, answer=answer, weight=one.weight)
-                for one, prompt, answer in zip(asked, prompts, generations, strict=True)
+                TeacherAnswer(prompt=prompt, answer=answer, weight=example.weight)
+                for example, prompt, answer in zip(asked, prompts, generations, strict=True)
             ]
         return self._answers[split]
 
@@ -107,15 +105,11 @@ class Teacher:
         generations = self._remote.generate(prompts, session.output_tokens, labels)
         price = table.price_per_million
         if price is not None:
-            self.fee += (
-                sum(one.prompt_tokens * price.input + one.new_tokens * price.output for one in generations) / 1e6
-            )
+            self.fee += sum(price.fee(answer.prompt_tokens, answer.new_tokens) for answer in generations)
         return generations
 
     def _ask_model(self, prompts: Sequence[Prompt]) -> list[Generation]:
-        """Return greedy answers. A batch that was not saved completely is answered again, so that each prompt has the
-        same neighbours.
-        """
+        """Return greedy answers. A batch with one that is not saved is answered whole, with the same neighbours."""
         kept = {line["request"]: line for line in read_own_lines(self._kept, "request")}
         keys = [self._key(prompt) for prompt in prompts]
         self._kept.parent.mkdir(parents=True, exist_ok=True)
@@ -126,41 +120,37 @@ class Teacher:
                     kept[key] = {"request": key, **line}
                     append_own(self._kept, kept[key])
             self.progress.emit("answer", step=min(part.stop, len(prompts)), of=len(prompts), note="the teacher")
-        found = [kept[key] for key in keys]
-        self.seconds += sum(line["seconds"] for line in found)
+        lines = [kept[key] for key in keys]
+        self.seconds += sum(line["seconds"] for line in lines)
         return [
             Generation(id=prompt.id, text=line["text"], finished=line["finished"], seconds=line["seconds"])
-            for prompt, line in zip(prompts, found, strict=True)
+            for prompt, line in zip(prompts, lines, strict=True)
         ]
 
     def _key(self, prompt: Prompt) -> str:
-        """Return the key of a saved answer: what it depends on besides the teacher and the labels, without which
-        nothing is resumed.
-        """
+        """Return the key of a saved answer: what it depends on besides the teacher and the labels."""
         turns = (text for turn in prompt.messages for text in (turn.role, turn.content))
         return sha256_text(str(self._session.output_tokens), *turns)
 
     def _batch(self, prompts: Sequence[Prompt]) -> list[dict[str, Any]]:
         """Return answers of the loaded model; an empty one for a prompt that does not fit."""
-        own = self.own
-        if own is None:
+        session = self.model_session
+        if session is None:
             raise ValueError("an endpoint is asked elsewhere")
         began = time.perf_counter()
-        room = own.context_tokens - own.max_answer_tokens
-        fitting = [one for one in prompts if len(own.encoder.prompt(one.messages)) <= room]
-        with packed(own.base):
-            by_id = {one.id: one for one in own.answer(fitting)}
+        room = session.context_tokens - session.max_answer_tokens
+        fitting = [prompt for prompt in prompts if len(session.encoder.prompt(prompt.messages)) <= room]
+        with packed(session.base):
+            by_id = {answer.id: answer for answer in session.answer(fitting)}
         nothing = Generation(id="", text="", finished=False)
         each = (time.perf_counter() - began) / len(prompts)
-        generations = [by_id.get(prompt.id, nothing) for prompt in prompts]
-        return [{"text": one.text, "finished": one.finished, "seconds": each} for one in generations]
+        answers = [by_id.get(prompt.id, nothing) for prompt in prompts]
+        return [{"text": answer.text, "finished": answer.finished, "seconds": each} for answer in answers]
 
 
 @dataclass(frozen=True, kw_only=True)
 class TeacherCost:
-    """Predicted cost of a teacher: seconds of answering and of reading its answers, bytes in memory, and tokens of the
-    training rows with them.
-    """
+    """Predicted seconds and bytes of a teacher, and the tokens of the training rows with its answers."""
 
     seconds: float = 0.0
     bytes: int = 0
@@ -168,8 +158,7 @@ class TeacherCost:
 
 
 def predict_teacher_cost(session: Session, questions: int, each: float, new_tokens: float) -> TeacherCost:
-    """Predict the cost of a local teacher from its size relative to the base model, which takes `each` seconds to
-    answer a question and read that again.
+    """Predict the cost of a local teacher from its size; the base model takes `each` seconds a question.
 
     `new_tokens`: of an answer. Raises MissingError for an absent model.
     """
@@ -190,8 +179,8 @@ def answer_row(encoder: ChatEncoder, taught: TeacherAnswer) -> Encoded:
 
 def fitting_answers(session: Session, taught: Sequence[TeacherAnswer]) -> list[TeacherAnswer]:
     """Return the answers that have a token to learn from and fit the model's context with their prompt."""
-    rows = ((one, answer_row(session.encoder, one)) for one in taught)
-    return [one for one, row in rows if any(row.trained) and len(row.ids) <= session.context_tokens]
+    rows = ((answer, answer_row(session.encoder, answer)) for answer in taught)
+    return [answer for answer, row in rows if any(row.trained) and len(row.ids) <= session.context_tokens]
 
 
 def same_tokenization(one: ChatEncoder, other: ChatEncoder, taught: Sequence[TeacherAnswer]) -> bool:

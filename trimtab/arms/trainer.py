@@ -16,13 +16,7 @@ from trimtab.arms.dev_eval import DEV_QUESTIONS, evaluate_on_dev, scores_at_best
 from trimtab.arms.fingerprint import TRAINED_BY, digest_of, fingerprint_of
 from trimtab.arms.linear import fit_linear
 from trimtab.arms.memorisation import exposure
-from trimtab.arms.objectives import (
-    JudgedObjective,
-    Objective,
-    StageObjectives,
-    StageSetup,
-    new_head,
-)
+from trimtab.arms.objectives import JudgedObjective, Objective, StageObjectives, StageSetup, new_head
 from trimtab.arms.recipe import Recipe, Stage, evaluations, recipe_for
 from trimtab.arms.rewards import reward_for
 from trimtab.arms.search.context_search import SearchSpace
@@ -68,9 +62,7 @@ class TrainingSearch:
 
 
 def prepare_base(session: Session, plan: Recipe, begin: Path | None = None) -> None:
-    """Attach the trainable parts to a fresh base model, newly initialised or as saved in the folder `begin`; a group of
-    processes then divides the model.
-    """
+    """Attach the trainable parts to a fresh base model, new or as saved in `begin`, and divide it in a group."""
     base = session.fresh_base()
     if begin is not None:
         load_adapter(base, begin)
@@ -170,8 +162,9 @@ def train_trial(
     epochs: float | None = None,
     scorer: Scorer | None = None,
 ) -> None:
-    """Train an arm with a rate of its ladder up to the first dev evaluation, in `folder`, where `train_weights` with a
-    search finds the run and goes on with it. `step`: see `rate_at`. Does nothing more if that rate diverges.
+    """Train a rate of an arm's ladder up to the first dev evaluation, unless it diverges. `step`: see `rate_at`.
+
+    `train_weights` with a search finds the run in `folder` and goes on with it.
     """
     plan = recipe_for(session, arm, 0, epochs=epochs, by_need=True)
     trainer = _WeightTrainer(session, arm, context, folder, progress, scorer, None, None, plan)
@@ -180,9 +173,7 @@ def train_trial(
 
 
 class _WeightTrainer:
-    """Trains the stages of an arm: the trainable parts are attached, and each stage is an objective run by the training
-    loop.
-    """
+    """Trains the stages of an arm, each an objective that the training loop runs."""
 
     def __init__(
         self,
@@ -242,8 +233,10 @@ class _WeightTrainer:
         )
 
     def _dev_evaluator(self, stage: Stage, dev: Objective | None) -> Callable[[], DevEvaluation] | None:
-        """Return the dev evaluation of a stage; None if dev cannot rate its weights. A stage that only scores answers
-        no questions; nor does one that several processes train, whose weights are rated by their loss over dev.
+        """Return the dev evaluation of a stage; None if dev cannot rate its weights.
+
+        A stage that only scores answers no questions, and is rated by its loss over dev, as is one that several
+        processes train.
         """
         by_metric = stage.name in (*REWARDED, *PREFERENCES) and self.session.workspace.splits["dev"]
         if dev is None and not by_metric:
@@ -259,20 +252,17 @@ class _WeightTrainer:
     def _fingerprint(self, stage: Stage, name: str) -> str:
         """Return the fingerprint that a resumed run must match; a searched run may be extended."""
         plan = self._with_stage(replace(stage, epochs=0.0)) if name else self.plan
-        begun = (
-            []
-            if self.begin is None
-            else [sha256_cached(file) for file in sorted(self.begin.iterdir()) if file.is_file()]
-        )
+        begin_files = sorted(self.begin.iterdir()) if self.begin else ()
         return digest_of(
             self.depends,
             *(repr(self.arm.identity), repr(asdict(plan)), repr(self.context), stage.name, name),
-            *begun,
+            *(sha256_cached(file) for file in begin_files if file.is_file()),
         )
 
     def search(self, number: int, search: TrainingSearch, *, may_grow: bool) -> tuple[TrainResult, ArmEffort]:
-        """Train a stage with the settings that dev selects, and put them into the recipe. Return its run and the
-        effort. `search.seconds` are shared evenly with the later stages.
+        """Train a stage with the settings that dev selects, and put them into the recipe.
+
+        Later stages get as large a share of `search.seconds`.
         """
         centre, free = self.begin_search(number), open_settings(self.arm, self.plan, number, self.context)
         free = replace(free, epochs=free.epochs and may_grow)
@@ -410,9 +400,7 @@ def _with_stage_name(effort: ArmEffort, stage: str) -> ArmEffort:
 def _fit_linear(
     session: Session, folder: Path, progress: Progress, search: TrainingSearch | None, like: Path | None
 ) -> TrainedWeights:
-    """Train the linear arm: with a search, the selected trial counts as training and the others as search; else all is
-    training.
-    """
+    """Train the linear arm; of a search, the trials that were not selected do not count as training."""
     began = time.perf_counter()
     progress.emit("train")
     limit = search.seconds if search else 0.0

@@ -20,9 +20,7 @@ AT_A_TIME = 256  # questions whose similarities to all training questions are in
 def trivial_answers(
     train: Sequence[Example], test: Sequence[Example], task: Task, scorer: Scorer | None
 ) -> dict[str, tuple[Answer, ...]]:
-    """Return the answers of each baseline to the test questions, scored like an arm's; names as in
-    `grammar.TRIVIAL`.
-    """
+    """Return the scored answers of each baseline to the test questions; names as in `grammar.TRIVIAL`."""
     texts_by_arm = {"most-frequent": [most_frequent_answer(train, task)] * len(test)}
     if _abstains(task):
         texts_by_arm["always-unknown"] = [task.task.unknown] * len(test)
@@ -39,9 +37,7 @@ def trivial_answers(
 
 
 def most_frequent_answer(train: Sequence[Example], task: Task) -> str:
-    """Return the most frequent answer of the training rows, the first of equals; abstaining is a baseline of its own
-    and does not count.
-    """
+    """Return the most frequent answer of the training rows, the first of equals; abstaining does not count."""
     answers = [example.references[0] for example in train]
     answered = [answer for answer in answers if not (_abstains(task) and has_abstained(answer, task.task.unknown))]
     return Counter(answered or answers).most_common(1)[0][0]

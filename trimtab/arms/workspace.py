@@ -6,7 +6,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +23,7 @@ from trimtab.data.documents import read_documents, unread_files
 from trimtab.data.draw import sample_groups, sample_rows
 from trimtab.data.formats import ReadRows, read_examples
 from trimtab.data.leakage import Overlap, drop_repeats, dropped_counts, dropped_refusal, find_overlaps, refuse_overlaps
+from trimtab.data.ledger import SPLITS
 from trimtab.data.preferences import read_preferences, split_preferences
 from trimtab.data.privacy import Finding, count_private
 from trimtab.data.row_store import are_stored, join_rows, split_off_test
@@ -37,7 +38,7 @@ FOLDER = ".trimtab"
 
 @dataclass(frozen=True, kw_only=True)
 class Workspace:
-    """The data of a task. `folder`: `.trimtab/` beside the task file.
+    """The data of a task; what no rows were read for is empty. `folder`: `.trimtab/` beside the task file.
 
     `unsampled`: the splits before a sample was taken of them; None where all rows are used.
     """
@@ -45,14 +46,14 @@ class Workspace:
     task: Task
     folder: Path
     splits: Mapping[Split, Sequence[Example]]
-    preferences: Mapping[Split, tuple[Preference, ...]]
     documents: tuple[Document, ...]
-    refusals: tuple[Refusal, ...]
-    notes: tuple[str, ...]
-    audit: Audit
-    overlaps: tuple[Overlap, ...]
-    findings: tuple[Finding, ...]
-    remarks: tuple[Remark, ...]
+    preferences: Mapping[Split, tuple[Preference, ...]] = field(default_factory=lambda: dict.fromkeys(SPLITS, ()))
+    refusals: tuple[Refusal, ...] = ()
+    notes: tuple[str, ...] = ()
+    audit: Audit = field(default_factory=lambda: audit_rows((), (), ()))
+    overlaps: tuple[Overlap, ...] = ()
+    findings: tuple[Finding, ...] = ()
+    remarks: tuple[Remark, ...] = ()
     sample: Sample | None = None
     unsampled: Mapping[Split, Sequence[Example]] | None = None
 
@@ -73,15 +74,11 @@ class Workspace:
 
     @property
     def timed_count(self) -> int:
-        """Return the number of questions each arm is timed on alone; with a latency limit, as many as its bound needs
-        for that many arms.
-        """
+        """Return the number of questions each arm is timed on; with a latency limit, as many as its bound needs."""
         return MIN_LATENCIES if self.task.target.latency_p95_ms is None else latencies_needed(len(self.task.arms))
 
     def timed_questions(self, split: Split) -> Sequence[Example]:
-        """Return the questions that are timed alone: of the split; with a latency limit also of dev if the split has
-        too few.
-        """
+        """Return the questions that are timed alone; with a latency limit also of dev if the split has too few."""
         asked = self.subset(split, self.timed_count)
         if split == "dev" or self.task.target.latency_p95_ms is None:
             return asked
@@ -163,8 +160,7 @@ def _release_freed(rows: Sequence[Example]) -> None:
 def sampled_splits(
     splits: Mapping[Split, Sequence[Example]], task: Task, tests: int | None = None
 ) -> tuple[Mapping[Split, Sequence[Example]], Sample | None]:
-    """Return the splits, or the sample that the task requests: of all rows (`task.rows`), of the test questions
-    (`study.test_rows`).
+    """Return the splits, or the sample that the task requests: `task.rows` of all, `study.test_rows` of test.
 
     `tests`: the number of test questions from a plan. Raises InputError for a sample with fewer training rows than
     labels.
@@ -192,7 +188,7 @@ def sampled_splits(
 
 def open_for_answering(task: Task, *, rows: bool) -> Workspace:
     """Return the workspace of a task for answering: its documents, and its split rows if `rows`. Nothing is audited."""
-    splits: Mapping[Split, Sequence[Example]] = {"train": (), "dev": (), "test": ()}
+    splits: Mapping[Split, Sequence[Example]] = dict.fromkeys(SPLITS, ())
     if rows:
         examples, fixed_test, _ = _read_rows(task)
         if task.data.leakage == "drop":  # an arm's shots come from the rows it was measured with
@@ -201,19 +197,7 @@ def open_for_answering(task: Task, *, rows: bool) -> Workspace:
         else:
             splits = _split_rows(task, examples, fixed_test)
         splits, _ = sampled_splits(splits, task)
-    return Workspace(
-        task=task,
-        folder=task.folder / FOLDER,
-        splits=splits,
-        preferences={"train": (), "dev": (), "test": ()},
-        documents=read_documents(task),
-        refusals=(),
-        notes=(),
-        audit=audit_rows((), (), ()),
-        overlaps=(),
-        findings=(),
-        remarks=(),
-    )
+    return Workspace(task=task, folder=task.folder / FOLDER, splits=splits, documents=read_documents(task))
 
 
 def _split_rows(
@@ -271,9 +255,7 @@ def _groups(
 
 
 def _read_rows(task: Task) -> tuple[Sequence[Example], Sequence[Example], tuple[ReadRows, ...]]:
-    """Return the examples, the separate test set (files of its own, or a part of the examples), and the reading
-    reports.
-    """
+    """Return the examples, the separate test set, and the reading reports."""
     reads = [read_examples(task, patterns) for patterns in (task.data.examples, task.data.test) if patterns]
     first = reads[0].examples
     examples, fixed_test = split_off_test(first) if reads[0].has_test else (first, ())
@@ -296,9 +278,7 @@ def require_sound(workspace: Workspace) -> None:
 
 
 def _without_labels(workspace: Workspace) -> InputError:
-    """Return the error for a study without labelled rows; its notes state what works with documents alone, and how to
-    label.
-    """
+    """Return the error for a study without labelled rows; its notes say what works now, and how to label."""
     task, file, ask = workspace.task, "questions.jsonl", workspace.task.command('ask "…"')
     counted = len(workspace.documents)
     error = InputError(

@@ -1,8 +1,9 @@
 """Conversion between records (dataclasses) and JSON; every file that one command writes and another reads goes through
 here.
 
-A record becomes an object with its fields' names. A record with another shape on disk (formats.md, `study.json`)
-converts with a method `shaped` and back with a class method `unshaped`.
+A record becomes an object with its fields' names. Of a record with the class variable `WITHOUT_NONE` these fields are
+left out where they are None. A record with another shape on disk (formats.md, `study.json`) converts with a method
+`shaped` and back with a class method `unshaped`.
 """
 
 from __future__ import annotations
@@ -27,9 +28,7 @@ Record = TypeVar("Record")
 
 
 def to_plain(value: Any) -> Any:
-    """Return `value` as JSON values: records as objects, paths and dates as text, numbers that are not finite as
-    null.
-    """
+    """Return `value` as JSON values: records as objects, paths and dates as text, infinite numbers as null."""
     if value is None or isinstance(value, str | bool):
         return str(value) if isinstance(value, str) else value
     if isinstance(value, numbers.Integral):
@@ -46,15 +45,12 @@ def to_plain(value: Any) -> Any:
         return value.isoformat()
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json")
-    if is_dataclass(value) and not isinstance(value, type):
-        return _record_to_plain(value)
+    if _is_record(type(value)):
+        without_none = getattr(value, "WITHOUT_NONE", ())
+        plain = {item.name: to_plain(getattr(value, item.name)) for item in fields(value)}
+        plain = {name: item for name, item in plain.items() if item is not None or name not in without_none}
+        return value.shaped(plain) if hasattr(value, "shaped") else plain
     raise TypeError(f"{type(value).__name__} has no JSON form")
-
-
-def _record_to_plain(record: Any) -> dict[str, Any]:
-    plain = {item.name: to_plain(getattr(record, item.name)) for item in fields(record)}
-    shaped: dict[str, Any] = record.shaped(plain) if hasattr(record, "shaped") else plain
-    return shaped
 
 
 def from_plain(kind: type[Record], plain: Any) -> Record:
@@ -79,27 +75,30 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
 
 @lru_cache(maxsize=64)
 def _hints(kind: Any) -> Mapping[str, Any]:
-    return get_type_hints(kind)
+    """Return the types of a record's fields by name."""
+    hints = get_type_hints(kind)
+    return {item.name: hints[item.name] for item in fields(kind)}
+
+
+def _is_record(kind: Any) -> bool:
+    return isinstance(kind, type) and is_dataclass(kind)
 
 
 def _unshaped(hint: Any, plain: Any) -> Any:
-    """Return `plain` with the on-disk shapes turned back into fields, at any depth. Raises ValueError for a key that no
-    field has.
-    """
+    """Return `plain` with the on-disk shapes turned back into fields. Raises ValueError for an unknown key."""
     arguments = get_args(hint)
-    if isinstance(hint, type) and is_dataclass(hint) and isinstance(plain, Mapping):
+    if _is_record(hint) and isinstance(plain, Mapping):
         plain = hint.unshaped(plain) if hasattr(hint, "unshaped") else plain
         unknown = sorted(set(plain) - set(_hints(hint)))
         if unknown:
             raise ValueError(f"{hint.__name__} has no {unknown[0]!r}")
         return {name: _unshaped(_hints(hint)[name], value) for name, value in plain.items()}
     if get_origin(hint) in (Union, UnionType):
-        records = [one for one in arguments if isinstance(one, type) and is_dataclass(one)]
-        if not records or not isinstance(plain, Mapping):
+        kinds = [kind for kind in arguments if _is_record(kind)]
+        if not kinds or not isinstance(plain, Mapping):
             return plain
         # of several record types, the one with these fields
-        meant = (one for one in records if set(plain) <= set(_hints(one)))
-        return _unshaped(next(meant, records[0]), plain)
+        return _unshaped(next((kind for kind in kinds if set(plain) <= set(_hints(kind))), kinds[0]), plain)
     if get_origin(hint) is tuple and isinstance(plain, list):
         return [_unshaped(arguments[0], item) for item in plain]
     if get_origin(hint) is Mapping and isinstance(plain, Mapping):
@@ -110,6 +109,11 @@ def _unshaped(hint: Any, plain: Any) -> Any:
 def write_record(path: Path, record: Any) -> None:
     """Write a record as a file with its form number, atomically."""
     write_own(path, to_plain(record))
+
+
+def read_record_if_any(path: Path, kind: type[Record]) -> Record | None:
+    """Read a record as `read_record` does; None if there is no such file."""
+    return read_record(path, kind) if path.is_file() else None
 
 
 def read_record(path: Path, kind: type[Record]) -> Record:

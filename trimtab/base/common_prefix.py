@@ -7,9 +7,7 @@ from typing import Any
 
 
 def common_prefix_length(one: Sequence[Any], other: Sequence[Any]) -> int:
-    """Return the length of the common prefix of two sequences of the same type. For many sequences, compare the
-    smallest and the largest.
-    """
+    """Return the length of the common prefix of two sequences; of many, compare the smallest and the largest."""
     low, high = 0, min(len(one), len(other))
     while low < high:  # bisection on slices: comparing slices is faster than comparing item by item
         middle = (low + high + 1) // 2

@@ -29,7 +29,17 @@ from trimtab.base.records import Kind
 
 BASE_MODEL, EMBEDDING = "smollm2-135m-q4", "minilm-l6"  # from the catalogue, which needs no model hub
 COLUMNS = (
-    *("input", "output", "label", "id", "group", "slice", "weight", "source", "licence", "passage", "tests"),
+    "input",
+    "output",
+    "label",
+    "id",
+    "group",
+    "slice",
+    "weight",
+    "source",
+    "licence",
+    "passage",
+    "tests",
     "time",
 )
 
@@ -451,6 +461,10 @@ class TokenPrice(Settings):
     as_of: Day = Field(description="Date of the price.")
     source: str = Field(description="Where the price comes from.")
 
+    def fee(self, prompt_tokens: float, new_tokens: float) -> float:
+        """Return the price of so many tokens sent and received."""
+        return (prompt_tokens * self.input + new_tokens * self.output) / 1e6
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndpointKind:
@@ -570,9 +584,7 @@ class ChangeTable(Settings):
         return ((self.share or 0.0, self.per_month or 0.0),)
 
     def changed(self, months: float) -> float:
-        """Return the expected share of questions whose fact has changed after some months: the sum of w (1 -
-        exp(-lambda t)) over the kinds.
-        """
+        """Return the expected share of questions whose fact has changed after some months: Σ w (1 - exp(-λt))."""
         return math.fsum(share * -math.expm1(-rate * months) for share, rate in self.rates)
 
     def at_pace(self, factor: float) -> ChangeTable:

@@ -40,9 +40,7 @@ class Display:
         self._training: _Training | None = None  # of the event that is shown
 
     def __call__(self, event: ProgressEvent) -> None:
-        """Show an event, unless one of its kind was shown a moment ago. The note of an event with `stays` gets a line
-        of its own.
-        """
+        """Show an event, unless one of its kind was shown a moment ago; a note that `stays` gets its own line."""
         if event.get("stays"):
             self.close()
             _line(event["note"])
@@ -138,17 +136,13 @@ class _Training:
                 self.losses = _means(self.losses, MOST_POINTS // 2)
 
     def seconds_left(self, event: ProgressEvent, now: float) -> float | None:
-        """Return the predicted seconds of the remaining steps at the pace so far, dev evaluations included; None before
-        there is a pace.
-        """
+        """Return the predicted seconds of the remaining steps at the pace so far; None before there is one."""
         seen = event["step"] - self._step
         return (event["of"] - event["step"]) * (now - self._began) / seen if seen > 0 and event["of"] else None
 
 
 def sparkline(values: Sequence[float], columns: int, marks: str = BLOCKS) -> str:
-    """Return values as at most `columns` marks, each the mean of its share, scaled from the lowest to the highest;
-    empty for fewer than two.
-    """
+    """Return values as at most `columns` marks, scaled from the lowest to the highest; empty for fewer than two."""
     if len(values) < 2 or columns < 1:
         return ""
     shown = _means(values, columns)

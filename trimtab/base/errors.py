@@ -67,9 +67,7 @@ class UnknownModelError(MissingError):
 
 
 class PackageError(TrimtabError, ImportError):
-    """An optional library that is not installed. `extra`: Trimtab's extra that installs it; None if it is installed by
-    its own name.
-    """
+    """An optional library that is not installed. `extra`: Trimtab's extra that installs it, if one does."""
 
     def __init__(self, package: str, extra: str | None, purpose: str) -> None:
         what = f"'trimtab[{extra}]'" if extra else package

@@ -66,9 +66,7 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def remove_partial(folder: Path, names: str = "*") -> None:
-    """Delete what a killed process left beside files of these names (a pattern); this process must be their only
-    writer.
-    """
+    """Delete what a killed process left beside files of these names; this process must be their only writer."""
     for path in folder.glob(f".{names}.part"):
         _remove(path)
 
@@ -96,8 +94,7 @@ def sync(path: Path) -> None:
 
 
 def matching(folder: Path, pattern: str) -> Iterator[Path]:
-    """Yield the paths that a glob pattern matches below a folder, the same in every Python: `**` matches any folders
-    and, at the end, everything in them.
+    """Yield the paths that a glob matches below a folder, in every Python: `**` at the end matches files too.
 
     Raises ValueError for an invalid pattern such as `a**`, which Python treats as `a*` since 3.13.
     """
@@ -126,9 +123,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read one JSON value. Raises InputError for anything that is not a regular file, such as a FIFO, which would never
-    end.
-    """
+    """Read one JSON value. Raises InputError for anything but a regular file: a FIFO would never end."""
     if path.exists() and not path.is_file():
         raise InputError("is no regular file", "give one", file=path)
     return json.loads(path.read_text(encoding="utf-8"))
@@ -194,9 +189,7 @@ def existing_folder(home: Path, name: str, what: str, listing: str) -> Path:
 
 
 def new_folder(home: Path, suffix: str) -> Path:
-    """Create the folder `TIME-suffix` in `home` and return it; TIME is UTC to the second, later if that exists
-    already.
-    """
+    """Create the folder `TIME-suffix` in `home` and return it; TIME is UTC, later if that exists already."""
     while True:
         folder = home / f"{datetime.now(UTC):{TIME}}-{suffix}"
         home.mkdir(parents=True, exist_ok=True)
@@ -239,8 +232,7 @@ def _drop_cut_line(file: IO[bytes]) -> None:
 
 
 def read_json_lines(path: Path, *keys: str) -> Iterator[Any]:
-    """Yield the JSON lines of a file that `append_line` wrote, with `keys` only objects that have these; a cut-off last
-    line is skipped.
+    """Yield the JSON lines of a file that `append_line` wrote, but a cut-off last one. `keys`: those that each has.
 
     Raises InputError for a damaged line.
     """
@@ -266,9 +258,7 @@ def append_own(path: Path, value: Mapping[str, Any]) -> None:
 
 
 def read_own_lines(path: Path, *keys: str) -> Iterator[dict[str, Any]]:
-    """Yield the objects that `append_own` wrote, as `read_json_lines` does. Raises VersionError for another form
-    number.
-    """
+    """Yield the objects that `append_own` wrote. Raises VersionError for another form number."""
     for number, value in enumerate(read_json_lines(path, *keys), 1):
         require_form(value.pop("form", None) if isinstance(value, dict) else None, path, number)
         yield value
@@ -335,10 +325,10 @@ def refuse_links(folder: Path) -> None:
 
 @contextmanager
 def locked(folder: Path, seconds: float = 0.0) -> Iterator[None]:
-    """Context manager: holds `folder`, and everything below, as its only writer; the system frees the lock of a dead
-    process. `seconds`: how long to wait for another writer.
+    """Context manager: holds `folder`, and everything below, as its only writer.
 
-    Unfinished files of a dead process are deleted. Raises BusyError with the pid and host of the holder, OSError for
+    `seconds`: how long to wait for another writer. The system frees the lock of a dead process, whose unfinished files
+    are deleted. Raises BusyError with the pid and host of the holder, OSError for
     a symbolic link in the lock's place.
     """
     from filelock import FileLock, Timeout

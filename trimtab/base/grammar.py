@@ -28,8 +28,7 @@ _NAME = re.compile(r"[a-z0-9-]+(\+[a-z0-9-]+)*")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Method:
-    """One method of producing weights. `words`: a description for readers. `staged`: True if it is trained in stages by
-    the training loop.
+    """One method of producing weights. `words`: for readers. `staged`: True if the training loop trains it.
 
     `options`: the settings of an `[arm.NAME]` table that apply to it, beside those of every staged method; their
     defaults are those of its class. `trained_by`: the adapter layer or the virtual tokens that are trained, as a class
@@ -53,7 +52,16 @@ class Method:
 
 _BEHIND_VIRTUAL = "a head reads one token, and what virtual tokens do to it no folder of PEFT or transformers can keep"
 _LAYERS = "trimtab.model.adapters"
-_ADAPTERS: Mapping[str, Method] = {
+METHODS: dict[str, Method] = {  # `add_row` adds to it
+    "base": Method(words="the model as it is"),
+    "lora": Method(
+        words="the model tuned by a small adapter (LoRA)",
+        staged=True,
+        trained_by=f"{_LAYERS}.lora:LoraLinear",
+        options=("rank",),
+    ),
+    "freeze": Method(words="the model with its last layers tuned", staged=True, options=("layers",)),
+    "full": Method(words="the model with all its weights tuned", staged=True),
     "dora": Method(
         words="the model tuned by a small adapter that also sets the length of each row of weights (DoRA)",
         staged=True,
@@ -120,22 +128,6 @@ _ADAPTERS: Mapping[str, Method] = {
         trained_by=f"{_LAYERS}.qlora:QloraLinear",
         options=("rank",),
     ),
-}
-METHODS: dict[str, Method] = {  # `add_row` adds to it
-    "base": Method(words="the model as it is"),
-    "lora": Method(
-        words="the model tuned by a small adapter (LoRA)",
-        staged=True,
-        trained_by=f"{_LAYERS}.lora:LoraLinear",
-        options=("rank",),
-    ),
-    "freeze": Method(
-        words="the model with its last layers tuned",
-        staged=True,
-        options=("layers",),
-    ),
-    "full": Method(words="the model with all its weights tuned", staged=True),
-    **_ADAPTERS,
     "linear": Method(
         words="no language model: a linear classifier over words or embeddings of the text",
         uses_base=False,
@@ -152,8 +144,7 @@ METHODS: dict[str, Method] = {  # `add_row` adds to it
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContextPart:
-    """One part that a context can put before the question. `setting`: the setting for its number; `tried`: the numbers
-    tried on dev.
+    """One part of a context. `setting`: the setting for its number; `tried`: the numbers tried on dev.
 
     `words`: its name in tables; `sight`: in a sentence; `given`: in a sentence for readers who know no method.
     `chooser`: the class that chooses shots for each question, or "package.module:class"; None for the same shots
@@ -230,8 +221,7 @@ _HEADS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainingStage:
-    """One stage of training. `words`: how it is trained, for readers; `learned_from`: what it learns from, for readers
-    who know no method.
+    """One stage of training. `words`: how it is trained, for readers; `learned_from`: from what.
 
     `objective`: from the set-up of a stage to its objectives, or "package.module:function". `later_rate`: its usual
     learning rate as a share of the method's, where it comes after another stage.
@@ -269,7 +259,7 @@ STAGES: dict[str, TrainingStage] = {
             words=f"on judged answers ({words})",
             learned_from="judged answers",
             objective=f"{_OBJECTIVES}:build_preference",
-            later_rate=0.01,
+            later_rate=0.01,  # with a tenth, pairs are ranked right after ten steps and the answers are ruined
         )
         for name, words in PREFERENCES.items()
     },
@@ -336,9 +326,7 @@ def parts_of(context: str) -> tuple[str, ...]:
 
 
 def context_of(parts: Iterable[str]) -> str:
-    """Return the canonical name of a context: `prompt`, `rag`, `rag+few-shot`. Raises ValueError for parts that do not
-    go together.
-    """
+    """Return the canonical name of a context. Raises ValueError for parts that do not go together."""
     names = [name for name in parts if name != PROMPT]
     unknown = [name for name in names if name not in PARTS]
     if unknown:
@@ -363,9 +351,7 @@ def joined(words: Iterable[str]) -> str:
 
 
 def describe_arm(arm: Arm, trained: Mapping[str, float] | None = None) -> str:
-    """Return a description of an arm for readers who do not know its name. `trained`: figures of its training, stated
-    instead of the configured epochs.
-    """
+    """Return a description of an arm for readers. `trained`: figures that replace the configured epochs."""
     words = method_of(arm).words
     if method_of(arm).answers_alone:
         return words

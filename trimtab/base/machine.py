@@ -41,9 +41,7 @@ def cpu_ids() -> list[int]:
 
 
 def cores() -> int:
-    """Return the number of cores that this process may keep busy: its allowed cores, at most its CPU quota (rounded
-    up), at least 1.
-    """
+    """Return the number of cores that this process may keep busy, within its CPU quota."""
     return max(1, min([len(cpu_ids()), *(math.ceil(quota) for quota in _quotas())]))
 
 
@@ -137,9 +135,7 @@ class MemoryPeak:
 
 
 def is_busy(share: float | None) -> bool:
-    """True if the share is below QUIET, so that timings do not hold for a quiet machine. False if the share is
-    unknown.
-    """
+    """True if the share is below QUIET, so that timings do not hold for a quiet machine."""
     return share is not None and share < QUIET
 
 
@@ -163,8 +159,7 @@ _gc_is_frozen = False  # True inside `gc_frozen`
 
 @contextmanager
 def gc_frozen() -> Iterator[None]:
-    """Context manager: excludes all present objects, above all imported libraries, from garbage collection
-    (`gc.freeze`).
+    """Context manager: excludes all present objects from garbage collection (`gc.freeze`).
 
     Half a million objects of libraries cost a quarter of a second per collection, and a trial of a search has
     several. Afterwards everything is collected again, so that models of the caller are freed when the caller drops
@@ -237,9 +232,7 @@ def _processor() -> str:
 
 
 def processor_name(cpuinfo: str) -> str:
-    """Return the processor's name in /proc/cpuinfo with family and model, as clouds give many generations one name;
-    empty without a name.
-    """
+    """Return the processor's name with family and model, as clouds give many generations one name."""
     fields = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in cpuinfo.splitlines())}
     name = fields.get("model name", "")
     if not name or not {"cpu family", "model"} <= fields.keys():

@@ -20,8 +20,7 @@ _SCORES = "trimtab.measurement.metrics"
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
-    """One metric, as the task file names it. `kinds`: the kinds of task that it scores; the first metric of a kind is
-    its default.
+    """One metric. `kinds`: the kinds of task that it scores; the first metric of a kind is its default.
 
     `score`: the function, or "package.module:function", which is imported when an answer is scored; None where the
     task's own program or function scores. An answer's score is the best over its references. `right_or_wrong`: 1 says
@@ -144,9 +143,7 @@ METRICS: dict[str, Metric] = {
 
 
 def register_metric(metric: Metric) -> None:
-    """Add a metric, so that task files may name it. Raises InputError for a name that is taken or cannot be one, and
-    for a metric of labels that says neither right nor wrong.
-    """
+    """Add a metric. Raises InputError for a name that is taken or cannot be one, and for a graded one of labels."""
     where = f"the metric {metric.name[:80]!r}"
     if not _NAME.fullmatch(metric.name):
         raise InputError(f"{where} cannot be named so", "use lower-case letters, digits and _")
@@ -156,9 +153,7 @@ def register_metric(metric: Metric) -> None:
 
 
 def find_metric(name: str) -> Metric:
-    """Return the metric of a name. A study may name one that is not installed now: it is taken as graded, and called by
-    its name.
-    """
+    """Return the metric of a name; for one that is not installed, a graded metric called by its name."""
     return METRICS.get(name) or Metric(name=name, kinds=(), score=None, label=name, meaning="")
 
 

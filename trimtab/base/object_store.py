@@ -54,9 +54,7 @@ def open_store_files(address: str, *, purpose: str, field: str) -> tuple[Any, st
 
 @contextmanager
 def store_errors(address: str) -> Iterator[None]:
-    """Context manager: turns the errors of a store's client into RemoteError or MissingError, in one line; OSErrors of
-    this machine's disk pass.
-    """
+    """Context manager: turns the errors of a store's client into one-line errors; those of a local disk pass."""
     try:
         yield
     except (TrimtabError, ImportError):

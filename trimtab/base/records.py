@@ -78,9 +78,7 @@ class Preference:
 
     @property
     def as_example(self) -> Example:
-        """Return the prompt as an example, for splitting, deduplication and composing; its reference is the better, or
-        only, answer.
-        """
+        """Return the prompt as an example; its reference is the better, or only, answer."""
         answer = self.chosen if self.chosen is not None else self.rejected
         return Example(
             id=self.id,
@@ -261,9 +259,7 @@ class Arm:
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """Return the parts of the context: `rag`, `few-shot` or `nearest-shots`, and `quote`; empty for the instruction
-        alone.
-        """
+        """Return the parts of the context; empty for the instruction alone."""
         return () if self.context == "prompt" else tuple(self.context.split("+"))
 
     @property

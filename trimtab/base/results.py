@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from trimtab.base.machine import is_busy
 from trimtab.base.records import Arm, Setting
@@ -13,8 +13,7 @@ from trimtab.base.show import Shown, ShownRow
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """An estimate with its two-sided 95% interval (unadjusted) and the number of items; on disk `value` is called
-    `score`.
+    """An estimate with its two-sided 95% interval (unadjusted) and the number of items.
 
     `n_effective`: the number of equally weighted items with the same precision, if items are weighted by `data.mix`.
     """
@@ -24,6 +23,7 @@ class Estimate:
     high: float
     n: int
     n_effective: float | None = None
+    WITHOUT_NONE: ClassVar = ("n_effective",)
 
     @property
     def effective(self) -> str:
@@ -33,9 +33,7 @@ class Estimate:
         return f"{self.n:,} test questions weighted by data.mix, as sure as {self.n_effective:,.0f} that count alike"
 
     def shaped(self, plain: dict[str, Any]) -> dict[str, Any]:
-        """Return the on-disk form, without `n_effective` if all items weigh the same."""
-        if plain["n_effective"] is None:
-            del plain["n_effective"]
+        """Return the on-disk form."""
         return {"score": plain.pop("value"), **plain}
 
     @classmethod
@@ -53,9 +51,7 @@ def _with_score(plain: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """The rows of each split that are used, and how many there are. `rows`: the requested number of all rows, None if
-    only the test set is sampled.
-    """
+    """The rows of each split that are used, of how many. `rows`: requested of all; None for a sample of test alone."""
 
     rows: int | None
     used: Mapping[str, int]
@@ -85,9 +81,7 @@ class ClassRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Classes:
-    """Results of a classifier by class, and its accuracy on the most confident share of its answers; empty without
-    probabilities.
-    """
+    """Results of a classifier by class, and its accuracy on the most confident shares of its answers."""
 
     rows: tuple[ClassRow, ...]
     selective: Mapping[float, float]
@@ -95,9 +89,7 @@ class Classes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """Two arms on the same items: a minus b, its 95% interval, the p-value, and p after Holm's correction over the
-    planned family.
-    """
+    """Two arms on the same items: a minus b, its 95% interval, the p-value, and p after Holm's correction."""
 
     a: str
     b: str
@@ -180,10 +172,7 @@ class Flip:
     below: float | None = None
     above: float | None = None
     trivial: str | None = None
-
-    def shaped(self, plain: dict[str, Any]) -> dict[str, Any]:
-        """Return the on-disk form, without the bound that is not set."""
-        return {key: value for key, value in plain.items() if value is not None}
+    WITHOUT_NONE: ClassVar = ("below", "above", "trivial")
 
 
 OWN_INSTRUCTION = "as in the task file"  # a trial's instruction: the task's own
@@ -206,10 +195,7 @@ class Trial:
     kept: bool
     found: float | None = None
     at_end: float | None = None
-
-    def shaped(self, plain: dict[str, Any]) -> dict[str, Any]:
-        """Return the form of `study.json`, without fields that do not apply."""
-        return {key: value for key, value in plain.items() if key not in ("found", "at_end") or value is not None}
+    WITHOUT_NONE: ClassVar = ("found", "at_end")
 
 
 Stopped = Literal["no trial was better", "budget", "edge of the ladder"]
@@ -342,6 +328,7 @@ class ArmResult(Shown):
     exposure: Exposure | None = None
     eight_bit: EightBit | None = None
     processor_share: float | None = None
+    WITHOUT_NONE: ClassVar = ("why", "exposure", "eight_bit", "processor_share")
 
     @property
     def busy_machine(self) -> bool:
@@ -349,12 +336,9 @@ class ArmResult(Shown):
         return is_busy(self.processor_share)
 
     def shaped(self, plain: dict[str, Any]) -> dict[str, Any]:
-        """Return the form of `study.json`, without optional parts that were not requested (exposure, int8)."""
+        """Return the form of `study.json`."""
         if self.status != "done":
-            return {key: plain[key] for key in ("arm", "status", "why")}
-        for name in ("why", "exposure", "eight_bit", "processor_share"):
-            if plain[name] is None:
-                del plain[name]
+            return {key: plain.get(key) for key in ("arm", "status", "why")}
         busy = {"busy_machine": True} if self.busy_machine else {}
         return {**plain, **busy, **(plain["score"] or {})}
 
@@ -476,8 +460,7 @@ class AuditedArm:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HumanAudit:
-    """Human judgements of a study's answers. `answers`: the number judged. `questions`: those where every arm's answer
-    was judged.
+    """Human judgements of a study's answers. `answers`: their number. `questions`: those judged for every arm.
 
     `why_not`: why the verdict does not use it; None where scores and differences are the corrected ones. `n_effective`:
     the number of equally weighted judged questions with the same precision, if questions are weighted by `data.mix`.
@@ -488,19 +471,12 @@ class HumanAudit:
     arms: tuple[AuditedArm, ...]
     why_not: str | None
     n_effective: float | None = None
-
-    def shaped(self, plain: dict[str, Any]) -> dict[str, Any]:
-        """Return the on-disk form, without `n_effective` if all questions weigh the same."""
-        if plain["n_effective"] is None:
-            del plain["n_effective"]
-        return plain
+    WITHOUT_NONE: ClassVar = ("n_effective",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OverTime:
-    """An arm's score on the newer half of the test questions (from `since` on) minus that on the older half, with its
-    95% interval.
-    """
+    """An arm's score on the newer half of the test questions (from `since` on) minus that on the older half."""
 
     arm: str
     since: str
@@ -527,9 +503,7 @@ class Volume:
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class StudyResult(Shown):
-    """A whole study; `study.json` is this record as JSON. `level`: the significance level of its tests after
-    correction.
-    """
+    """A whole study, as in `study.json`. `level`: the significance level of its tests after correction."""
 
     study: str
     task: str
@@ -545,11 +519,7 @@ class StudyResult(Shown):
     sample: Sample | None = None
     audit: HumanAudit | None = None
     over_time: OverTime | None = None
-
-    def shaped(self, plain: dict[str, Any]) -> dict[str, Any]:
-        """Return the form of `study.json`, without parts that do not apply: sample, audit, time."""
-        optional = ("sample", "audit", "over_time")
-        return {key: value for key, value in plain.items() if key not in optional or value is not None}
+    WITHOUT_NONE: ClassVar = ("sample", "audit", "over_time")
 
     @property
     def ran(self) -> bool:
@@ -568,8 +538,7 @@ class StudyResult(Shown):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArmDifference:
-    """An arm in two studies: its scores, and the mean difference (this minus the other) on the questions of both, with
-    its 95% interval.
+    """An arm in two studies: its scores, and the difference (this minus the other), with its 95% interval.
 
     `questions`: the number of common questions; without any, and for macro-F1, which is no mean over questions,
     there is no difference.
@@ -586,9 +555,7 @@ class ArmDifference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Changed:
-    """A difference between two studies: a key of the task file, or an entry of the manifest; empty where one side does
-    not state it.
-    """
+    """A difference between two studies: a key of the task file, or an entry of the manifest."""
 
     what: str
     first: str
@@ -597,9 +564,7 @@ class Changed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StudyComparison(Shown):
-    """The comparison of two studies with the same metric. `arms`: first minus second, paired on the questions of
-    both.
-    """
+    """The comparison of two studies with the same metric. `arms`: first minus second, paired by question."""
 
     first: str
     second: str

@@ -14,8 +14,7 @@ _SHOWN = _PICTURES | {code: f"\\x{code:02x}" for code in range(0x80, 0xA0)} | _D
 
 
 def visible(text: str) -> str:
-    """Return `text` with every control character except line ends and tabs, and every direction mark, replaced by a
-    visible one."""
+    """Return `text` with control characters, but line ends and tabs, and direction marks made visible."""
     return text if text.isprintable() else text.translate(_SHOWN)
 
 

@@ -18,9 +18,7 @@ MOST_ROWS, MOST_COLUMNS, WIDEST, SCREEN = 20, 6, 48, 100  # limits of a repr; th
 
 
 class Shown:
-    """Base class of what the public functions return: its plain fields are one table, and each list of records is
-    another.
-    """
+    """Base class of public results: the plain fields are one table, and each list of records is another."""
 
     __slots__ = ()
 
@@ -111,9 +109,7 @@ def flattened(before: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def text_table(rows: Sequence[ShownRow]) -> str:
-    """Return rows as plain text: first column left-aligned, others right-aligned, long cells cut, empty columns left
-    out.
-    """
+    """Return rows as plain text: first column left-aligned, long cells cut, empty columns left out."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     texts = [{name: _text(row.get(name)) for name in names} for row in rows]
     filled = [name for name in names if any(row[name] for row in texts)]

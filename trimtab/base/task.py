@@ -99,9 +99,7 @@ class Task(Settings, defer_build=True):  # built once the tables of plugins are 
     @model_validator(mode="before")
     @classmethod
     def _expand_arm_tables(cls, tables: dict[str, Any]) -> dict[str, Any]:
-        """Complete each `[arm.NAME]` table whose name is of the grammar with what the name says, in canonical
-        spelling.
-        """
+        """Complete each `[arm.NAME]` table whose name is of the grammar with what the name says."""
         own = tables.get("arm")
         if not isinstance(own, dict):
             return tables
@@ -132,9 +130,7 @@ class Task(Settings, defer_build=True):  # built once the tables of plugins are 
 
     @property
     def budget_seconds(self) -> float | None:
-        """Return the study's budget in seconds of this machine, money converted by the hourly price; None without a
-        budget.
-        """
+        """Return the study's budget in seconds of this machine, money by the hourly price; None without one."""
         amount = self.study.budget_amount
         if amount is None:
             return None
@@ -156,9 +152,7 @@ class Task(Settings, defer_build=True):  # built once the tables of plugins are 
 
 
 def _expanded_arm_table(name: str, table: Any) -> tuple[str, Any]:
-    """Return an `[arm.NAME]` table completed with the weights, stages and context of its name, if that is of the
-    grammar.
-    """
+    """Return an `[arm.NAME]` table completed with what its name says, if that is of the grammar."""
     meant = arm_from_name(name) if isinstance(name, str) and is_grammar_name(name) else None
     if meant is None or not isinstance(table, dict):
         return name, table
@@ -173,9 +167,7 @@ def toml_string(text: str) -> str:
 
 
 def command(words: str, file: Path) -> str:
-    """Return the command line that runs `words` with the task file `file`, which is omitted if it is the default file
-    here.
-    """
+    """Return the command line that runs `words` with a task file, which is left out if it is the default one."""
     return f"trimtab {words}" + ("" if file == Path(TASK_FILE) else f" --task {shlex.quote(str(file))}")
 
 
@@ -317,10 +309,13 @@ def load_task(path: Path | str = TASK_FILE, *, copy_of: Path | None = None, need
     return task
 
 
+def as_task(task: Task | Path | str) -> Task:
+    """Return a task as it is, or read it from its file or folder (`load_task`)."""
+    return task if isinstance(task, Task) else load_task(task)
+
+
 def task_file_for(source: str | Path) -> Path:
-    """Return the location of the task file for a folder, a data file or a Hugging Face dataset. Raises MissingError for
-    anything else.
-    """
+    """Return the task file of a folder, a data file or a dataset. Raises MissingError for anything else."""
     path = Path(source)
     if path.is_dir():
         return path / TASK_FILE
@@ -332,9 +327,7 @@ def task_file_for(source: str | Path) -> Path:
 
 
 def _check_names(tables: Mapping[str, Any], file: Path) -> None:
-    """Check the names of custom arms and endpoints before their tables: `[arm.lora]` with a rank alone is meant as the
-    arm lora.
-    """
+    """Check the names of arms and endpoints before their tables: `[arm.lora]` with a rank means the arm lora."""
     for field in ("arm", "api"):
         named_tables = tables.get(field)
         for name in named_tables if isinstance(named_tables, dict) else ():
@@ -383,9 +376,7 @@ def _no_task_file_remedy(file: Path) -> str:
 
 
 def with_budget(task: Task, budget: str) -> Task:
-    """Return the task with another budget. Raises InputError unless it is a time such as 90s, 30m or 2h, or money at a
-    stated price.
-    """
+    """Return the task with another budget. Raises InputError unless it is a time, or money at a stated price."""
     try:
         StudyTable(budget=budget)
     except ValidationError as error:

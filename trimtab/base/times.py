@@ -18,8 +18,7 @@ def is_number(text: str) -> bool:
 
 
 def moment(text: str) -> float:
-    """Return a time as a number for comparison with others of its kind: for a date, seconds since 1970 (UTC without a
-    zone).
+    """Return a time as a number for comparison with others of its kind: of a date, seconds since 1970.
 
     Raises ValueError for text that is neither a finite number nor an ISO date (2026-03, 2026-03-01) or time
     (2026-03-01T08:30).

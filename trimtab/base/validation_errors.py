@@ -18,8 +18,7 @@ def _nearest(name: str, known: list[str], otherwise: str) -> str:
 
 
 def as_input_error(error: ValidationError, settings: type[BaseModel], file: Path) -> InputError:
-    """Return the first problem of a ValidationError as one line: unknown keys first (perhaps a misspelt required key),
-    then missing keys.
+    """Return the first problem of a ValidationError as one line: unknown keys first, then missing ones.
 
     `settings`: the model that was validated, for its known keys.
     """

@@ -45,8 +45,7 @@ class Worker:
         atexit.register(self.close)
 
     def ask(self, request: str, attached: bytes = b"", *, seconds: float | None = None) -> Any | None:
-        """Return the answer to one line and the bytes after it; None if the process was killed, by its own limits or
-        from here.
+        """Return the answer to one line and the bytes after it; None if the process was killed.
 
         `seconds` replaces the worker's limit for this request.
         """
@@ -105,9 +104,7 @@ class Worker:
 
 
 def _pythonpath(path: str | None) -> str:
-    """Return a PYTHONPATH that ends with the folder of this package: `-P` leaves out the current folder, where it may
-    have been found.
-    """
+    """Return a PYTHONPATH with the folder of this package, as `-P` leaves out the current one."""
     return os.pathsep.join(filter(None, (path, str(Path(__file__).parents[2]))))
 
 
@@ -128,9 +125,7 @@ def answer_requests(answer: Callable[[dict[str, Any], bytes], str]) -> None:
 
 
 def limit_memory(megabytes: int, *, beyond_present: bool = False) -> None:
-    """Limit the address space of this process, in total or beyond its present size; without effect on systems without
-    such limits.
-    """
+    """Limit the address space of this process, in total or beyond its present size, where that is possible."""
     with suppress(ImportError, ValueError, OSError):
         import resource
 

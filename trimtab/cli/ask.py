@@ -41,7 +41,7 @@ def command(
             ),
         ),
     ] = None,
-    task: TaskOption = DEFAULT_TASK,
+    task_file: TaskOption = DEFAULT_TASK,
     bundle: BundleOption = None,
     signed_by: SignedByOption = None,
     arm: Annotated[
@@ -76,17 +76,17 @@ def command(
         if len(asked) > 1:
             raise typer.BadParameter("several questions; write one, in quotes")
         question = asked[0] if asked else None
-        own = task_unless_bundle(bundle, signed_by, task, source)
+        task = task_unless_bundle(bundle, signed_by, task_file, source)
         if question is None and sys.stdin.isatty() and as_json:
             raise InputError("a conversation is not JSON", "give a question, or questions by a pipe", field="--json")
         if question is not None:
             from trimtab.studies.ask import ask
 
-            output.answer(ask(question, task=own, bundle=bundle, signed_by=signed_by, arm=arm, allow=allow or ()))
+            output.answer(ask(question, task=task, bundle=bundle, signed_by=signed_by, arm=arm, allow=allow or ()))
             return
         from trimtab.studies.ask import conversation
 
-        with conversation(task=own, bundle=bundle, signed_by=signed_by, arm=arm, allow=allow or ()) as talk:
+        with conversation(task=task, bundle=bundle, signed_by=signed_by, arm=arm, allow=allow or ()) as talk:
             if sys.stdin.isatty():
                 _talk(talk, output)
                 return

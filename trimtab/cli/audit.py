@@ -62,7 +62,7 @@ def command(
 def _draw(headline: str, found: HumanAudit | None, console: Console) -> None:
     from rich.table import Table
 
-    console.print(headline, markup=False, highlight=False)
+    console.print(headline)
     if found is None or not found.arms:
         return
     table = Table(

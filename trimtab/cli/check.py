@@ -32,7 +32,7 @@ NoTimingOption = Annotated[
 
 def command(
     source: SourceArgument = None,
-    task: TaskOption = DEFAULT_TASK,
+    task_file: TaskOption = DEFAULT_TASK,
     rows: RowsOption = None,
     input: InputOption = None,
     label: LabelOption = None,
@@ -54,7 +54,7 @@ def command(
       trimtab check tickets/ --json
     """
     with Output(as_json) as out:
-        own = task_from_options(task, source, input=input, label=label, output=output)
+        task = task_from_options(task_file, source, input=input, label=label, output=output)
         say_loading()
         from trimtab.cli.check_page import draw_data_audit, draw_rest
         from trimtab.studies.check import check
@@ -65,7 +65,7 @@ def command(
             audits.append(audit)
             out.draw(lambda console: draw_data_audit(audit, console))
 
-        result = check(own, rows=rows, allow=allow or (), timing=not no_timing, audited=audited)
-        out.show(result, lambda console: draw_rest(audits[0], result, console, own.command("study")))
+        result = check(task, rows=rows, allow=allow or (), timing=not no_timing, audited=audited)
+        out.show(result, lambda console: draw_rest(audits[0], result, console, task.command("study")))
     if any(remark.level == "stop" for remark in result.remarks):
         raise typer.Exit(EXIT_NO)

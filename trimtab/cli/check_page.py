@@ -25,15 +25,6 @@ MAX_TEXT = 1600  # characters of an untrained part of the example
 _STYLES = {"stop": "bold red", "warn": "yellow", "note": "dim"}
 
 
-def draw(result: CheckResult, console: Console, study: str) -> None:
-    """Draw a check: the data, its problems, the prompt that the model sees, and the predicted time.
-
-    `study` is the command that comes next.
-    """
-    draw_data_audit(result, console)
-    draw_rest(result, result, console, study)
-
-
 def draw_data_audit(result: CheckResult, console: Console) -> None:
     """Draw the part of a check that needs no model."""
     _draw_data(result, console)
@@ -47,7 +38,10 @@ def draw_data_audit(result: CheckResult, console: Console) -> None:
 
 
 def draw_rest(audit: CheckResult, result: CheckResult, console: Console, study: str) -> None:
-    """Draw the part that needs models, without what `draw_data_audit` has drawn of `audit`, and the next step."""
+    """Draw the part that needs models, without what `draw_data_audit` has drawn of `audit`, and the next step.
+
+    `study`: the command that comes next.
+    """
     _draw_refused(result, result.refused[len(audit.refused) :], console)
     if result.example:
         _draw_example(result, console)

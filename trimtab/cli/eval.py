@@ -14,6 +14,7 @@ from trimtab.cli.options import (
     CommandsOption,
     EightBitOption,
     JsonOption,
+    RunOption,
     TaskOption,
     required_arm,
     task_from_options,
@@ -30,16 +31,11 @@ class HeldOutSplit(StrEnum):
 
 def command(
     words: ArmArgument,
-    task: TaskOption = DEFAULT_TASK,
+    task_file: TaskOption = DEFAULT_TASK,
     split: Annotated[
         HeldOutSplit, typer.Option("--split", help="The split to score on; scores on test are counted in the manifest.")
     ] = HeldOutSplit.dev,
-    run: Annotated[
-        str | None,
-        typer.Option(
-            "--run", metavar="ID", help="Use the weights of this training run or study; by default the newest."
-        ),
-    ] = None,
+    run: RunOption = None,
     eight_bit: EightBitOption = False,
     allow: AllowOption = None,
     allow_commands: CommandsOption = False,
@@ -59,11 +55,16 @@ def command(
     """
     with Output(as_json) as output:
         source, arm = required_arm(words)
-        own = task_from_options(task, source)
+        task = task_from_options(task_file, source)
         from trimtab.studies.eval import eval
 
-        allowed = allow or ()
         result = eval(
-            own, arm, split=split.value, run=run, eight_bit=eight_bit, allow=allowed, allow_commands=allow_commands
+            task,
+            arm,
+            split=split.value,
+            run=run,
+            eight_bit=eight_bit,
+            allow=allow or (),
+            allow_commands=allow_commands,
         )
         output.arm(result)

@@ -9,7 +9,15 @@ from typing import Annotated
 import typer
 
 from trimtab.base.errors import EXIT_NO
-from trimtab.cli.options import DEFAULT_TASK, AllowOption, JsonOption, TaskOption, existing_task, optional_arm
+from trimtab.cli.options import (
+    DEFAULT_TASK,
+    AllowOption,
+    JsonOption,
+    RunOption,
+    TaskOption,
+    existing_task,
+    optional_arm,
+)
 from trimtab.cli.output import Output
 
 
@@ -44,19 +52,14 @@ def command(
             ),
         ),
     ] = None,
-    task: TaskOption = DEFAULT_TASK,
+    task_file: TaskOption = DEFAULT_TASK,
     quantize: Annotated[
         str | None,
         typer.Option(
             "--quantize", metavar="TYPE", help="For gguf: f32, f16 (default), bf16, q8_0, q5_1, q5_0, q4_1 or q4_0."
         ),
     ] = None,
-    run: Annotated[
-        str | None,
-        typer.Option(
-            "--run", metavar="ID", help="Use the weights of this training run or study; by default the newest."
-        ),
-    ] = None,
+    run: RunOption = None,
     sign: Annotated[
         Path | None,
         typer.Option(
@@ -86,11 +89,11 @@ def command(
     """
     with Output(as_json) as output:
         source, arm = optional_arm(words or ())
-        own = existing_task(task, source)
+        task = existing_task(task_file, source)
         from trimtab.studies.export import export
 
         result = export(
-            own,
+            task,
             arm,
             format=format.value,
             out=out,

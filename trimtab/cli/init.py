@@ -52,13 +52,12 @@ def command(
             )
             out.show(
                 {"file": file, "text": text},
-                lambda console: console.print(message, markup=False, highlight=False, soft_wrap=True),
+                lambda console: console.print(message, soft_wrap=True),
             )
 
 
 def _inferred_lines(text: str) -> list[str]:
-    """Return what was inferred, from the comment at the top of a new task file: FOUND lines, and how many more there
-    are."""
+    """Return what was inferred, from the comment at the top of a new task file: FOUND lines of it."""
     comment = itertools.takewhile(lambda line: line.startswith("#"), text.splitlines())
     lines = [line.removeprefix("#").strip() for line in comment][1:-1]  # without who wrote it, and what comes next
     more = [f"… and {len(lines) - FOUND} more lines at the top of the file"] if len(lines) > FOUND else []
@@ -66,8 +65,7 @@ def _inferred_lines(text: str) -> list[str]:
 
 
 def _base_models() -> list[str]:
-    """Return what the base model of the new task file is for, and the larger ones that fit this machine if it is fast
-    enough for them, one per line."""
+    """Return what the base model is for, and the larger ones that fit a fast machine, one per line."""
     from trimtab.model.suggestions import advice, free_memory, is_fast, models_that_fit
 
     if not is_fast():

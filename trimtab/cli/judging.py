@@ -11,8 +11,7 @@ from trimtab.measurement.judging_session import Correct, Judgements, Judging
 
 
 def ask_in_terminal(session: Judgements, correct: Correct | None = None) -> None:
-    """Ask for a judgement of every pending answer, until the end, a stop, or the end of the input; `correct` as for
-    `Judging`."""
+    """Ask for a judgement of every pending answer, until the end or a stop; `correct` as for `Judging`."""
     judging = Judging(session, correct)
     value_of = {word: choice.value for choice in judging.choices for word in (choice.key, choice.value)}
     keys = ", ".join(f"{choice.key} {choice.name.lower()}" for choice in judging.choices)

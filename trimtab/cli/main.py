@@ -95,8 +95,7 @@ def _interrupt(number: int, _: object) -> None:
 
 
 def _writable_stream(stream: TextIO | None) -> TextIO:
-    """Return a standard stream that accepts any text: a closed one goes to the null device, one that is not UTF-8
-    escapes."""
+    """Return a standard stream that accepts any text; a closed one becomes the null device."""
     if stream is None:
         return open(os.devnull, "w")
     if isinstance(stream, io.TextIOWrapper):

@@ -126,6 +126,10 @@ AllowOption = Annotated[
 ByOption = Annotated[
     str | None, typer.Option("--by", metavar="NAME", help="Who does it; by default the user of this machine.")
 ]
+RunOption = Annotated[
+    str | None,
+    typer.Option("--run", metavar="ID", help="Use the weights of this training run or study; by default the newest."),
+]
 ResumeOption = Annotated[
     str | None,
     typer.Option("--resume", metavar="[ID]", help="Resume an unfinished one: by default the newest."),
@@ -150,7 +154,6 @@ ArmArgument = Annotated[
 ]
 
 DEFAULT_TASK = Path("trimtab.toml")
-_TASK_NAMED_TWICE = "the task is named twice"
 
 
 def takes_options(parameter: str, record: type[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -186,8 +189,7 @@ def task_from_options(path: Path, source: str | None = None, **columns: str | No
     `source`: the verb's first argument, which may be data without a task file; `columns`: columns named by role. Raises
     InputError if the task is named twice.
     """
-    if source is not None and path != DEFAULT_TASK:
-        raise InputError(_TASK_NAMED_TWICE, "leave out --task or the first argument", field="--task")
+    _require_one_task(path, source)
     columns_given = {role: column for role, column in columns.items() if column is not None}
     if source is None and not columns_given:
         from trimtab.base.task import load_task
@@ -201,6 +203,11 @@ def task_from_options(path: Path, source: str | None = None, **columns: str | No
         return task_at(location, columns_given, _print_note)
     except ColumnsError as error:
         return task_at(location, {**columns_given, **_ask_columns(error)}, _print_note)
+
+
+def _require_one_task(path: Path, source: str | None) -> None:
+    if source is not None and path != DEFAULT_TASK:
+        raise InputError("the task is named twice", "leave out --task or the first argument", field="--task")
 
 
 def machines_at(
@@ -239,8 +246,7 @@ def _print_note(line: str) -> None:
 
 
 def _ask_columns(error: ColumnsError) -> dict[str, str]:
-    """Ask for the columns on the terminal; raises InputError with the options that name them if there is no
-    terminal."""
+    """Ask for the columns on the terminal; raises InputError with the options that name them without one."""
     if not (sys.stdin.isatty() and sys.stderr.isatty()):
         options = f"--input {shlex.quote(error.input or 'COLUMN')} --label {shlex.quote(error.output or 'COLUMN')}"
         remedy = f"name them, as in {options} (--output in place of --label where answers are no closed set)"
@@ -289,8 +295,7 @@ def required_arm(words: Sequence[str]) -> tuple[str | None, str]:
 
 def existing_task(path: Path, source: str | None) -> Task:
     """Return an existing task, for verbs that need the results of others, and so write no task file."""
-    if source is not None and path != DEFAULT_TASK:
-        raise InputError(_TASK_NAMED_TWICE, "leave out --task or the first argument", field="--task")
+    _require_one_task(path, source)
     if source is None or Path(source).suffix == ".toml" or Path(source).is_dir():
         return task_from_options(path if source is None else Path(source))
     from trimtab.base.task import task_file_for

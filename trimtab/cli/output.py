@@ -78,8 +78,7 @@ class Output:
 
     @contextlib.contextmanager
     def _guard_writes(self) -> Iterator[None]:
-        """Context manager: ignores a closed reader; after another error of standard output nothing more is written
-        there."""
+        """Context manager: ignores a closed reader; after another error nothing more is written."""
         try:
             yield
             self._stdout.flush()
@@ -104,7 +103,7 @@ class Output:
         def render(console: Console) -> None:
             _show_arms(console, (result,))
             if result.eight_bit:
-                console.print(result.eight_bit.sentence, style="bold", markup=False, highlight=False)
+                console.print(result.eight_bit.sentence, style="bold")
 
         self.show(result, render)
 
@@ -114,14 +113,14 @@ class Output:
         def render(console: Console) -> None:
             _show_arms(console, result.arms, result.trivial)
             if result.volume is not None and any(arm.cost for arm in result.arms):
-                console.print(_volume_sentence(result.volume), style="dim", markup=False, highlight=False)
+                console.print(_volume_sentence(result.volume), style="dim")
             if result.sample is not None:
-                console.print(result.sample.sentence, style="yellow", markup=False, highlight=False)
+                console.print(result.sample.sentence, style="yellow")
             first, *others = result.verdict.sentence.splitlines()
-            console.print(f"\n{first}", style="bold", markup=False, highlight=False)
+            console.print(f"\n{first}", style="bold")
             for paragraph in others:
-                console.print(paragraph, markup=False, highlight=False)
-            console.print(f"\nReport: {result.report}", markup=False, highlight=False)
+                console.print(paragraph)
+            console.print(f"\nReport: {result.report}")
 
         self.show(result, render)
 
@@ -130,14 +129,14 @@ class Output:
 
         def render(console: Console) -> None:
             for study, verdict in ((result.first, result.first_verdict), (result.second, result.second_verdict)):
-                console.print(f"{study}: {verdict}\n", markup=False, highlight=False)
+                console.print(f"{study}: {verdict}\n")
             console.print(_rows("arms", [_to_json(arm) for arm in result.arms]))
             if result.changes:
                 console.print(_rows("changes", [_to_json(change) for change in result.changes]))
             else:
-                console.print("Nothing that is known changed.", markup=False, highlight=False)
+                console.print("Nothing that is known changed.")
             if result.page:
-                console.print(f"\nPage: {result.page}", markup=False, highlight=False)
+                console.print(f"\nPage: {result.page}")
 
         self.show(result, render)
 
@@ -146,11 +145,11 @@ class Output:
 
         def render(console: Console) -> None:
             for proof in result.proofs:
-                console.print(proof.sentence, style="bold", markup=False, highlight=False)
+                console.print(proof.sentence, style="bold")
             for note in result.notes:
-                console.print(note, markup=False, highlight=False)
+                console.print(note)
             size = f"{result.bytes / 1e6:,.1f} MB"
-            console.print(f"{result.arm} as {result.format}, {size}: {result.folder}", markup=False, highlight=False)
+            console.print(f"{result.arm} as {result.format}, {size}: {result.folder}")
 
         self.show(result, render)
 
@@ -158,7 +157,7 @@ class Output:
         """Print an answer and its sources; JSON without `indent` is one line, for one of many."""
 
         def render(console: Console) -> None:
-            console.print(result.answer, style="bold", markup=False, highlight=False)
+            console.print(result.answer, style="bold")
             _show_sources(console, result)
 
         self.show(result, render, indent=indent)
@@ -172,18 +171,17 @@ class Output:
 def _show_sources(console: Console, result: Any) -> None:
     """Print the passages of an answer, with a star before those that hold it, and the sentence that does."""
     for hit in result.hits:
-        console.print(_source(hit, hit.rank in result.cited), markup=False, highlight=False)
+        console.print(_source(hit, hit.rank in result.cited))
     if result.sentence:
         text = f"* holds the answer: “{' '.join(result.sentence.split())}”"
-        console.print(text, style="dim", markup=False, highlight=False)
+        console.print(text, style="dim")
     elif result.found is False:
-        console.print("not found in the passages", style="yellow", markup=False, highlight=False)
-    console.print(f"{result.arm}, {result.seconds:.2f} s", style="dim", markup=False, highlight=False)
+        console.print("not found in the passages", style="yellow")
+    console.print(f"{result.arm}, {result.seconds:.2f} s", style="dim")
 
 
 def _console(stdout: TextIO) -> Console:
-    """Return a console that makes control characters visible, so that no file, answer or error controls the
-    terminal."""
+    """Return a console that prints foreign text as it is: without markup, with control characters visible."""
     from rich.console import Console, ConsoleOptions, RenderHook
     from rich.segment import Segment
 
@@ -199,7 +197,8 @@ def _console(stdout: TextIO) -> Console:
         def process_renderables(self, renderables: list[Any]) -> list[Any]:
             return [Visible(item) for item in renderables]
 
-    console = Console(file=stdout, width=None if stdout.isatty() else 160)
+    width = None if stdout.isatty() else 160
+    console = Console(file=stdout, width=width, markup=False, highlight=False, emoji=False)
     console.push_render_hook(EachVisible())
     return console
 
@@ -222,8 +221,7 @@ def _table(*columns: str) -> Table:
 
 
 def _show_arms(console: Console, arms: Sequence[ArmResult], trivial: Sequence[TrivialArm] = ()) -> None:
-    """Print a line for each finished arm, without empty columns, dim lines for trivial arms, warnings, and why others
-    did not run."""
+    """Print a line for each finished arm, without empty columns, then warnings, and why others did not run."""
     from rich.text import Text
 
     from trimtab.reports.labels import fact_disagreements
@@ -251,17 +249,17 @@ def _show_arms(console: Console, arms: Sequence[ArmResult], trivial: Sequence[Tr
         console.print(table)
     effective = next((arm.score.effective for arm in finished if arm.score), "")
     if effective:
-        console.print(f"Scores are of {effective}.", style="dim", markup=False, highlight=False)
+        console.print(f"Scores are of {effective}.", style="dim")
     busy = [arm.arm for arm in finished if arm.busy_machine]
     if busy:
         marked = f"Measured on a busy machine, so that times and costs are too high: {', '.join(busy)}."
-        console.print(marked, style="yellow", markup=False, highlight=False)
+        console.print(marked, style="yellow")
     facts = fact_disagreements({arm.arm: arm.extras for arm in finished})
     if facts:
-        console.print(facts, style="yellow", markup=False, highlight=False)
+        console.print(facts, style="yellow")
     for arm in arms:
         if arm.status != "done":
-            console.print(f"{arm.arm}  {arm.status.replace('_', ' ')}: {arm.why}", markup=False, highlight=False)
+            console.print(f"{arm.arm}  {arm.status.replace('_', ' ')}: {arm.why}")
 
 
 def _volume_sentence(volume: Volume) -> str:

@@ -46,6 +46,4 @@ def command(
             finally:
                 display.close()
         lines = "\n".join(f"{name}  {folder}" for name, folder in folders.items())
-        output.show(
-            {"models": folders}, lambda console: console.print(lines, markup=False, highlight=False, soft_wrap=True)
-        )
+        output.show({"models": folders}, lambda console: console.print(lines, soft_wrap=True))

@@ -7,7 +7,7 @@ from trimtab.cli.output import Output
 
 
 def command(
-    source: ExistingSourceArgument = None, task: TaskOption = DEFAULT_TASK, as_json: JsonOption = False
+    source: ExistingSourceArgument = None, task_file: TaskOption = DEFAULT_TASK, as_json: JsonOption = False
 ) -> None:
     """List studies and training runs, the newest first.
 
@@ -17,7 +17,7 @@ def command(
       trimtab runs tickets/ --json
     """
     with Output(as_json) as output:
-        own = existing_task(task, source)
+        task = existing_task(task_file, source)
         from trimtab.studies.runs import runs
 
-        output.rows("runs", runs(own))
+        output.rows("runs", runs(task))

@@ -37,7 +37,7 @@ def _checked_budget(value: str | None) -> str | None:
 
 def command(
     source: SourceArgument = None,
-    task: TaskOption = DEFAULT_TASK,
+    task_file: TaskOption = DEFAULT_TASK,
     resume: ResumeOption = None,
     allow: AllowOption = None,
     allow_commands: CommandsOption = False,
@@ -97,14 +97,14 @@ def command(
       trimtab study --resume
     """
     with Output(as_json) as out:
-        own = task_from_options(task, source, input=input, label=label, output=output)
+        task = task_from_options(task_file, source, input=input, label=label, output=output)
         say_loading()
         from trimtab.studies.study import study
 
         chosen = None if arms is None else [name.strip() for name in arms.split(",") if name.strip()]
         with machines_at(on, store, node_label) as machines:
             result = study(
-                own,
+                task,
                 resume=resume,
                 allow=allow or (),
                 allow_commands=allow_commands,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def command(
     source: ExistingSourceArgument = None,
-    task: TaskOption = DEFAULT_TASK,
+    task_file: TaskOption = DEFAULT_TASK,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Draw a new test set first; the old test rows become training rows.")
     ] = False,
@@ -34,10 +34,10 @@ def command(
       trimtab test --fresh
     """
     with Output(as_json) as output:
-        own = existing_task(task, source)
+        task = existing_task(task_file, source)
         from trimtab.studies.held_out import held_out
 
-        result = held_out(own, fresh=fresh)
+        result = held_out(task, fresh=fresh)
         output.show(result, lambda console: _draw(result, console))
 
 
@@ -45,7 +45,5 @@ def _draw(result: HeldOut, console: Console) -> None:
     times = {0: "no study has", 1: "1 study has"}.get(result.looks, f"{result.looks} studies have")
     console.print(
         f"{result.questions:,} test questions; {times} opened them; the next is tested at {result.next_level:.2g}.",
-        markup=False,
-        highlight=False,
         soft_wrap=True,
     )

@@ -28,7 +28,7 @@ from trimtab.cli.output import Output
 
 def command(
     words: ArmArgument,
-    task: TaskOption = DEFAULT_TASK,
+    task_file: TaskOption = DEFAULT_TASK,
     seed: Annotated[
         int, typer.Option("--seed", min=0, help="The seed of the initial values and the order of the rows.")
     ] = 0,
@@ -63,7 +63,7 @@ def command(
     """
     with Output(as_json) as output:
         source, arm = required_arm(words)
-        own = task_from_options(task, source)
+        task = task_from_options(task_file, source)
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # torch logs stacks of lost connections, which we report
         from trimtab.model.process_group import launch_of
         from trimtab.studies.train import train
@@ -75,7 +75,7 @@ def command(
             else:
                 train_once = partial(plugin("trainers", "ray", f"--on {on}"), machines)
             run = train_once(
-                own, arm, seed=seed, resume=resume, allow=allow or (), allow_commands=allow_commands, track=track
+                task, arm, seed=seed, resume=resume, allow=allow or (), allow_commands=allow_commands, track=track
             )
         if launch is None or launch.rank == 0:
             output.record(run)

@@ -11,7 +11,7 @@ from trimtab.arms.workspace import open_workspace
 from trimtab.base.errors import InputError
 from trimtab.base.files import locked
 from trimtab.base.show import Shown
-from trimtab.base.task import Task, load_task
+from trimtab.base.task import Task, as_task
 from trimtab.data.ledger import LedgerRow, read_ledger, write_ledger
 from trimtab.measurement.statistics import look_level
 from trimtab.studies.record import opened_items, retire, studies_that_opened
@@ -35,7 +35,7 @@ def held_out(task: str | Path | Task = "trimtab.toml", *, fresh: bool = False) -
     The old test rows become training rows; a study in progress cannot continue. Raises InputError if the test set is
     files of its own, or no rows are left.
     """
-    task = task if isinstance(task, Task) else load_task(task)
+    task = as_task(task)
     workspace = open_workspace(task)
     if fresh:
         with locked(workspace.folder / "studies"):

@@ -14,7 +14,7 @@ from trimtab.base.files import existing_folder
 from trimtab.base.metrics import find_metric
 from trimtab.base.results import ArmDifference, ArmResult, StudyResult, Verdict
 from trimtab.base.show import Shown, ShownRow, ShownRows
-from trimtab.base.task import TASK_FILE, Task, load_task
+from trimtab.base.task import TASK_FILE, Task, as_task, load_task
 from trimtab.measurement.evaluate import load_answers
 from trimtab.measurement.figures import scores_of
 from trimtab.measurement.statistics import compare_paired
@@ -167,7 +167,7 @@ def _folder_of(study: str | Path | StudyResult, task: str | Path | Task) -> Path
         return place.resolve()
     if place.is_dir() or place.suffix == ".toml":
         return folder_to_resume(load_task(place), "latest").resolve()
-    own = task if isinstance(task, Task) else load_task(task)
+    own = as_task(task)
     if study == "latest":
         return folder_to_resume(own, "latest").resolve()
     return existing_folder(own.folder / FOLDER / STUDIES, str(study), "study", own.command("runs")).resolve()

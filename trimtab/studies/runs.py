@@ -12,7 +12,7 @@ from trimtab.arms.workspace import FOLDER
 from trimtab.base.errors import VersionError
 from trimtab.base.files import TIME
 from trimtab.base.show import ShownRows
-from trimtab.base.task import Task, load_task
+from trimtab.base.task import Task, as_task
 
 State = Literal["done", "unfinished", "of another version"]
 
@@ -38,7 +38,7 @@ class RunInfo:
 
 def runs(task: str | Path | Task = "trimtab.toml") -> ShownRows:
     """Return every study and training run of a task as `RunInfo`, newest first."""
-    task = task if isinstance(task, Task) else load_task(task)
+    task = as_task(task)
     home = task.folder / FOLDER
     found = [_info(folder, "study") for folder in newest(home / "studies")]
     found += [_info(folder, "run") for folder in newest(home / "runs")]

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trimtab.base.task import TASK_FILE, Task, load_task
+from trimtab.base.task import TASK_FILE, Task, as_task
 from trimtab.serving.releases import Followed
 from trimtab.upkeep.user_comparison import UserOutcome
 
@@ -101,7 +101,7 @@ def open_canaries(
     from trimtab.upkeep.canary import Canaries
     from trimtab.upkeep.registry import registry
 
-    own = task if isinstance(task, Task) else load_task(Path(task))
+    own = as_task(task)
 
     def judged(since: datetime) -> Iterator[UserOutcome]:
         from trimtab.base.errors import MissingError

@@ -18,7 +18,7 @@ from trimtab.arms.store import find_saved, read_result, study_of
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.files import write_atomic
 from trimtab.base.metrics import find_metric
-from trimtab.base.task import TASK_FILE, Task, load_task, parse_arm
+from trimtab.base.task import TASK_FILE, Task, as_task, parse_arm
 from trimtab.measurement.format_check import format_checker
 from trimtab.model.catalog import resolve
 from trimtab.retrieval.chunk import WORDS
@@ -87,7 +87,7 @@ def drift(
     said, the oldest first. `allow` is that of `study`. Raises MissingError where no traffic was kept or the
     embedding model is not there, InputError where there is too little to say anything.
     """
-    own = task if isinstance(task, Task) else load_task(Path(task))
+    own = as_task(task)
     require_consent(own, (), allow=allow, scores=False)
     with ExitStack() as opened:
         traffic = opened.enter_context(traffic_of(own, store, make=False))

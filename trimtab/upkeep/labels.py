@@ -16,7 +16,7 @@ from trimtab.base.errors import InputError
 from trimtab.base.files import sha256_text
 from trimtab.base.records import Message, Refusal
 from trimtab.base.results import Estimate
-from trimtab.base.task import TASK_FILE, Task, load_task
+from trimtab.base.task import TASK_FILE, Task, as_task
 from trimtab.data.raw_rows import RawRow
 from trimtab.data.readers import read_raw_rows
 from trimtab.measurement.audit import AuditItem, cohen_kappa
@@ -234,7 +234,7 @@ def label(
     name = by if by is not None else user_name()
     if not name.strip() or len(name) > _LONGEST_NAME:
         raise InputError(f"{name[:80]!r} names nobody", f"give a name of up to {_LONGEST_NAME} letters", field="--by")
-    own = task if isinstance(task, Task) else load_task(Path(task))
+    own = as_task(task)
     opened = traffic_of(own, store, make=file is not None)
     try:
         return Labelling(

@@ -35,7 +35,7 @@ from trimtab.base.progress import Listener
 from trimtab.base.records import Answer, Example
 from trimtab.base.results import ArmRecord, ArmResult
 from trimtab.base.show import Shown
-from trimtab.base.task import TASK_FILE, Task, load_task, parse_arm
+from trimtab.base.task import TASK_FILE, Task, as_task, parse_arm
 from trimtab.data.draw import sample_groups, sample_rows
 from trimtab.measurement.evaluate import load_answers, save_answers
 from trimtab.measurement.figures import score_estimate
@@ -214,7 +214,7 @@ def refresh(
     `scorer` and `listeners` are those of `study`. Raises MissingError where nothing is in production, BusyError
     beside another refresh, InputError where rows of a former test set would be trained on.
     """
-    own, labelled = labelled_rows(task if isinstance(task, Task) else load_task(Path(task)), store)
+    own, labelled = labelled_rows(as_task(task), store)
     with registry(own, address, artifacts=artifacts, make=False) as versions:
         production, home = versions.current(PRODUCTION), own.folder / FOLDER / REFRESHES
         arm = parse_arm(production.arm, own)

@@ -20,7 +20,7 @@ from trimtab.base.errors import EXIT_NO, InputError, MissingError, TrimtabError
 from trimtab.base.files import refuse_links, write_atomic
 from trimtab.base.progress import Listener
 from trimtab.base.sanitize import printable
-from trimtab.base.task import TASK_FILE, Task, load_task
+from trimtab.base.task import TASK_FILE, Task, as_task
 from trimtab.serving.database import Closing, Database, is_address, record_text
 from trimtab.serving.releases import Canary, Release
 from trimtab.studies.consent import require_store_consent
@@ -70,7 +70,7 @@ def registry(
     read or written. Without `make` nothing is made where there is no registry, and MissingError is raised. Raises as
     `Database` does.
     """
-    own = task if isinstance(task, Task) else load_task(Path(task))
+    own = as_task(task)
     home = own.folder / FOLDER
     stated_address = upkeep_of(own).registry.removeprefix("sqlite:///") if address is None else ""
     stated_artifacts = upkeep_of(own).artifacts if artifacts is None else ""

@@ -38,23 +38,22 @@ def answer_tokens(session: Session) -> float:
 
 
 def passage_tokens(session: Session, words: int) -> float:
-    """Return the tokens that a passage of about `words` words adds to a prompt: a mean over some passages of the
-    documents.
-    """
+    """Return the mean tokens that a passage of about `words` words adds to a prompt."""
     documents = session.workspace.documents
     some = documents[:: max(1, len(documents) // PASSAGES)]
     cut = [passage for document in some for passage in chunk_document(document, words=words)]
-    texts = [passages_text([Hit(passage=one, rank=1, score=0.0)]) for one in cut[:: max(1, len(cut) // PASSAGES)]]
+    sample = cut[:: max(1, len(cut) // PASSAGES)]
+    texts = [passages_text([Hit(passage=passage, rank=1, score=0.0)]) for passage in sample]
     return sum(len(session.encoder.answer(text)) for text in texts) / max(1, len(texts))
 
 
 @dataclass(frozen=True, kw_only=True)
 class AnsweringRate:
-    """Answering speed: seconds per question in a batch (`each`) and alone (`alone`), seconds of prefill per token
-    (`token`), and tokens per prompt (`tokens`).
+    """Answering speed: seconds a question in a batch (`each`) and alone (`alone`), and of prefill a token (`token`).
 
-    `together`: extra seconds per batch, whatever its size: each pass reads all weights. `memory_mb`: memory for
-    answering the test beyond the process's present one. `own`: tokens of the longest prompt after the shared prefix.
+    `tokens`: of a prompt. `together`: extra seconds per batch, whatever its size: each pass reads all weights.
+    `memory_mb`: memory for answering the test beyond the process's present one. `own`: tokens of the longest prompt
+    after the shared prefix.
     `decoding`: the share of the seconds spent on new tokens, of which there are `new_tokens` per question.
     """
 
@@ -97,9 +96,7 @@ class AnsweringRate:
 
 
 def shared_seconds(few: int, few_seconds: float, several: int, several_seconds: float) -> float:
-    """Return the seconds that do not grow with the number of questions, from timings of `few` and of `several`
-    questions together.
-    """
+    """Return the seconds that do not grow with the number of questions, from two timings."""
     if few == several:
         return 0.0
     shared = (several * few_seconds - few * several_seconds) / (several - few)
@@ -108,10 +105,10 @@ def shared_seconds(few: int, few_seconds: float, several: int, several_seconds: 
 
 def decoding_share(generations: Sequence[Generation]) -> float:
     """Return the share of the answers' seconds spent on new tokens; 0 for labels."""
-    reading = sum(one.prefill_seconds or 0.0 for one in generations)
-    return 1 - reading / max(sum(one.seconds for one in generations), 1e-9)
+    reading = sum(generation.prefill_seconds or 0.0 for generation in generations)
+    return 1 - reading / max(sum(generation.seconds for generation in generations), 1e-9)
 
 
 def mean_tokens(generations: Sequence[Generation]) -> float:
     """Return the mean number of new tokens of an answer."""
-    return sum(one.new_tokens for one in generations) / len(generations)
+    return sum(generation.new_tokens for generation in generations) / len(generations)

@@ -18,8 +18,7 @@ FIT_SECONDS = 2.5e-5  # seconds of all linear fits per row and label; measured o
 
 
 def plan_linear(session: Session, arm: Arm, embedding: Callable[[Sequence[str]], float], *, is_timed: bool) -> ArmPlan:
-    """Return the plan of the arm: embedding every row, timed on a few rows, or on one without time (`is_timed`), and
-    the fits. A budget cuts none of it.
+    """Return the plan of the arm: embedding every row, timed on a few (`is_timed`) or on one, and the fits.
 
     `embedding`: returns the seconds of embedding some texts.
     """

@@ -20,9 +20,7 @@ from trimtab.training.rl import GROUP
 
 
 def answering_memory(session: Session, own: int, questions: int) -> float:
-    """Return the megabytes of answering `questions` questions in batches. `own`: tokens of the longest prompt after the
-    shared prefix.
-    """
+    """Return the megabytes of answering in batches. `own`: tokens of the longest prompt after the shared prefix."""
     if session.task.task.kind == "classify":
         reading = Engine(session.base, frozenset()).prefill_tokens
         return GAPS * inference_mb(session.base, 1, session.kv_cache_tokens, reading)
@@ -34,8 +32,7 @@ def answering_memory(session: Session, own: int, questions: int) -> float:
 def training_memory(
     session: Session, recipe: Recipe, speed: TrainingRate, rate: AnsweringRate, each: float, kept: int
 ) -> float:
-    """Return the peak megabytes of the process while an arm is trained on rows of `each` tokens and then answers the
-    test.
+    """Return the peak megabytes while an arm is trained on rows of `each` tokens and then answers the test.
 
     `kept`: bytes that stay allocated during training.
     """
@@ -54,9 +51,7 @@ def training_memory(
 
 
 def checkpointing_note(session: Session, recipe: Recipe, speed: TrainingRate, each: float, kept: int) -> str | None:
-    """Return a line that says that an arm's training passes use activation checkpointing; None if they fit into memory.
-    Arguments as in `training_memory`.
-    """
+    """Return a line that says that training uses activation checkpointing; None if it fits into memory without."""
     tokens = round(_pass_tokens(session, recipe, speed, each) / parallel_lanes())
     return activation_budget(session.base, trained_bytes(session.base) + kept).note(tokens)
 
@@ -70,9 +65,7 @@ def kept_bytes(session: Session, stage: Stage, tokens: int) -> int:
 
 
 def _pass_tokens(session: Session, recipe: Recipe, speed: TrainingRate, each: float) -> int:
-    """Return the tokens of the passes that run side by side: as timed for imitation, else as many as a step of rows of
-    `each` tokens may have.
-    """
+    """Return the tokens of the passes that run side by side, in steps of rows of `each` tokens."""
     names = {stage.name for stage in recipe.stages}
     if names <= set(IMITATING):
         return speed.pass_tokens

@@ -12,7 +12,7 @@ from pathlib import Path
 from trimtab.arms.artifacts import Allowance
 from trimtab.arms.recipe import evaluations
 from trimtab.arms.search.context_search import TrialPlan
-from trimtab.base.codec import read_record
+from trimtab.base.codec import read_record_if_any
 
 PLANNING = 0.1  # largest share of the budget for planning
 RESERVED = 0.05  # share of the budget reserved for the verdict, the report, and wrong predictions
@@ -21,25 +21,13 @@ MOST_SEEDS = 3  # seeds of an arm that dev leaves among the best, if the task fi
 LEAST_EPOCHS = 0.25  # smallest number of epochs before an arm is left out
 GAINS_FROM = 1.25  # factor by which epochs or search seconds must grow for an arm to be trained again
 LEAST_PREDICTED = 5.0  # smallest predicted seconds from which a pace is computed
-SAMPLE_SHARES = (
-    0.9,
-    0.75,
-    0.5,
-    0.35,
-    0.25,
-    0.15,
-    0.1,
-    0.05,
-    0.02,
-    0.01,
-)  # shares of the rows that are tried for a budget
+SAMPLE_SHARES = (0.9, 0.75, 0.5, 0.35, 0.25, 0.15, 0.1, 0.05, 0.02, 0.01)  # of the rows, tried for a budget
 LEAST_TESTS = 100  # smallest number of test questions
 
 
 @dataclass(frozen=True, kw_only=True)
 class StagePlan:
-    """Predicted seconds of one epoch of a stage, and the number of epochs. `once_seconds`: additional seconds, whatever
-    the number of epochs.
+    """Predicted seconds of one epoch of a stage, and the number of epochs. `once_seconds`: whatever their number.
 
     `look_seconds`: seconds of one dev evaluation, 0 without any. `teacher_seconds`: seconds of a teacher's answers,
     which a shorter stage does not reduce.
@@ -52,9 +40,7 @@ class StagePlan:
     teacher_seconds: float = 0.0
 
     def seconds(self, most: float = math.inf) -> float:
-        """Return the predicted seconds of at most `most` epochs with their dev evaluations; of a partial epoch, a
-        proportional part of what is spent once.
-        """
+        """Return the predicted seconds of at most `most` epochs; of a part of one, a part of what is spent once."""
         epochs = min(self.epochs, most)
         training = self.epoch_seconds * epochs + self.once_seconds * min(epochs, 1.0)
         return training + self.look_seconds * evaluations(epochs) + self.teacher_seconds
@@ -113,9 +99,7 @@ class ArmPlan:
         return math.inf if self.stages and self.search_seconds else self.search_seconds
 
     def making_seconds(self, allowance: Allowance, *, most_search: bool = False, trained: float = 1.0) -> float:
-        """Return the predicted seconds of search and training within an allowance, at most with `most_search`.
-        `trained`: the share of its steps, below 1 after early stopping.
-        """
+        """Return the predicted seconds of search, or its most, and training. `trained`: the share of steps made."""
         most = math.inf if allowance.epochs is None else allowance.epochs
         training = trained * sum(stage.seconds(most) for stage in self.stages)
         searching = min(self.max_search_seconds if most_search else self.search_seconds, allowance.search_seconds)
@@ -144,9 +128,7 @@ class TrainedStanding:
     answer_seconds: float | None = None
 
     def gains_from(self, allowance: Allowance, whole: Allowance) -> bool:
-        """True if the arm is worth training again within `allowance`; `whole` is the allowance in which nothing is
-        cut.
-        """
+        """True if training again within `allowance` gains something; in the allowance `whole` nothing is cut."""
         former = self.allowance
         if not self.cut or former == allowance:
             return False
@@ -199,9 +181,7 @@ class Plan:
 
     @property
     def order(self) -> list[str]:
-        """Return the names of the arms in training order. If something was cut, the quickest arms come first: they show
-        the pace.
-        """
+        """Return the names of the arms in training order; after cuts the quickest first, as they show the pace."""
         if not self.cuts:
             return [arm.arm for arm in self.arms]
         return [arm.arm for arm in sorted(self.arms, key=lambda arm: (bool(arm.stages), arm.seconds(self.allowance)))]
@@ -228,8 +208,7 @@ def spendable(budget: float | None, planning: float = 0.0) -> float | None:
 
 
 def fit(arms: Sequence[ArmPlan], budget: float | None, seeds: int) -> Plan:
-    """Return a plan that fits the budget: cuts first the search on dev, then epochs, then seeds; then leaves out arms,
-    the longest first.
+    """Return a plan that fits the budget: cuts the search, then epochs, then seeds, then arms, the longest first.
 
     All arms get the same search time: that of the longest list of trials, less if it does not fit. Test questions
     are never cut. Arms left out are listed with the minutes they lack.
@@ -239,8 +218,7 @@ def fit(arms: Sequence[ArmPlan], budget: float | None, seeds: int) -> Plan:
 
 
 def with_fewer_tests(plan: Plan, tests: int) -> Plan:
-    """Return the plan with fewer than `tests` test questions, at least LEAST_TESTS, so that as many arms fit as that
-    can make fit.
+    """Return the plan with as few test questions, at least LEAST_TESTS, as let the most arms fit.
 
     Returns the same plan if fewer questions let no further arm fit.
     """
@@ -316,9 +294,7 @@ def replan(plan: Plan, standings: Mapping[str, TrainedStanding], spent: float) -
 def _remaining_seconds_of(
     arm: ArmPlan, allowance: Allowance, standing: TrainedStanding | None, pace: float, whole: Allowance
 ) -> float:
-    """Return the predicted seconds that an arm still takes within an allowance: all of them, or those of its answers if
-    retraining gains nothing.
-    """
+    """Return the predicted seconds that an arm still takes; of its answers alone if retraining gains nothing."""
     if standing is None:
         made = arm.making_seconds(allowance, most_search=True)
         return pace * made + allowance.seeds * arm.answer_seconds + arm.curve_seconds
@@ -332,9 +308,7 @@ def _remaining_seconds_of(
 
 
 def _pace(plan: Plan, standings: Mapping[str, TrainedStanding]) -> Callable[[ArmPlan], float]:
-    """Return a function from an arm to its pace: seconds taken per second predicted, over the arms so far that are
-    trained alike, or not at all.
-    """
+    """Return a function from an arm to its pace: seconds taken per second predicted, over arms that are made alike."""
     sums: dict[bool, list[float]] = {True: [0.0, 0.0], False: [0.0, 0.0]}
     for arm in plan.arms:
         standing, of_kind = standings.get(arm.arm), sums[bool(arm.stages)]
@@ -352,9 +326,7 @@ def _pace(plan: Plan, standings: Mapping[str, TrainedStanding]) -> Callable[[Arm
 def _largest_allowance(
     total: Callable[[Allowance], float], left: float, whole: Allowance, arms: Sequence[ArmPlan]
 ) -> Allowance:
-    """Return the largest allowance whose `total` fits into `left` seconds: cuts the search first, then epochs, then
-    seeds; the smallest if none fits.
-    """
+    """Return the largest allowance that fits, cutting search, then epochs, then seeds; the smallest if none does."""
 
     def fits(allowance: Allowance) -> bool:
         return not _is_over(total(allowance), left)
@@ -363,26 +335,22 @@ def _largest_allowance(
         return whole
     least = LEAST_SHARE * whole.search_seconds
     if least and fits(replace(whole, search_seconds=least)):
-        return replace(
-            whole,
-            search_seconds=_largest(
-                lambda share: total(replace(whole, search_seconds=share)) <= left, least, whole.search_seconds
-            ),
-        )
+        seconds = _largest(lambda most: total(replace(whole, search_seconds=most)) <= left, least, whole.search_seconds)
+        return replace(whole, search_seconds=seconds)
     without = replace(whole, search_seconds=0.0, weighs=False)
     if fits(without):
         return without
     longest = max((stage.epochs for arm in arms for stage in arm.stages), default=0.0)
     longest = min(longest, math.inf if whole.epochs is None else whole.epochs)
     if longest <= LEAST_EPOCHS:
-        return next((one for one in _fewer_seeds(without) if fits(one)), replace(without, seeds=1))
+        return next((allowance for allowance in _fewer_seeds(without) if fits(allowance)), replace(without, seeds=1))
     fewest = replace(without, epochs=LEAST_EPOCHS)
-    kept = next((one for one in _fewer_seeds(fewest) if fits(one)), replace(fewest, seeds=1))
+    kept = next((allowance for allowance in _fewer_seeds(fewest) if fits(allowance)), replace(fewest, seeds=1))
     if not fits(kept):
         return kept
     epochs = _largest(lambda epochs: total(replace(kept, epochs=epochs)) <= left, LEAST_EPOCHS, longest)
     digits = (math.floor(100 * epochs + shift) / 100 for shift in (1e-6, 0.0))
-    return next((one for one in (replace(kept, epochs=value) for value in digits) if fits(one)), kept)
+    return next((allowance for allowance in (replace(kept, epochs=value) for value in digits) if fits(allowance)), kept)
 
 
 def _fewer_seeds(allowance: Allowance) -> list[Allowance]:
@@ -435,13 +403,17 @@ def _cuts(arm: ArmPlan, allowance: Allowance, whole: Allowance) -> list[tuple[st
 
 
 def remaining_seconds(plan: Plan, standings: Mapping[str, TrainedStanding]) -> dict[str, float]:
-    """Return the predicted seconds that each arm still takes at the pace so far, by name; for a trained arm those of
-    its answers.
-    """
+    """Return the predicted seconds that each arm still takes at the pace so far, by name."""
     pace, found = _pace(plan, standings), dict[str, float]()
-    asked = [(arm, one) for arm in plan.arms if (one := standings.get(arm.arm)) and one.answer_seconds and one.seconds]
-    taken = sum((one.seconds or 0.0) + one.allowance.seeds * (one.answer_seconds or 0.0) for _, one in asked)
-    predicted = sum(arm.seconds(one.allowance, trained=one.trained) for arm, one in asked)
+    asked = [
+        (arm, standing)
+        for arm in plan.arms
+        if (standing := standings.get(arm.arm)) and standing.answer_seconds and standing.seconds
+    ]
+    taken = sum(
+        (standing.seconds or 0.0) + standing.allowance.seeds * (standing.answer_seconds or 0.0) for _, standing in asked
+    )
+    predicted = sum(arm.seconds(standing.allowance, trained=standing.trained) for arm, standing in asked)
     answering = taken / predicted if predicted >= LEAST_PREDICTED else 1.0
     for arm in plan.included:
         allowance, standing = plan.allowance_of(arm.arm), standings.get(arm.arm)
@@ -454,8 +426,7 @@ def remaining_seconds(plan: Plan, standings: Mapping[str, TrainedStanding]) -> d
 
 
 def with_readmitted(plan: Plan, predicted: Sequence[ArmPlan], spent: float) -> Plan:
-    """Return the plan with those left-out arms that, by new predictions, fit beside the `spent` seconds, the shortest
-    first.
+    """Return the plan with the left-out arms that, by new predictions, fit beside the `spent` seconds.
 
     Each gets the allowance of the other arms, or less if only that fits. Only timed arms are readmitted, for nothing
     is left to make up for a wrong prediction.
@@ -478,16 +449,13 @@ def with_readmitted(plan: Plan, predicted: Sequence[ArmPlan], spent: float) -> P
 
 
 def _too_long(needed: float, left: float) -> str:
-    """Return why an arm is left out: the least seconds that it needs, and those of the budget that the other arms
-    leave."""
+    """Return why an arm is left out: the seconds that it needs, and those that the other arms leave."""
     need, have = _minutes(needed), _minutes(left)
     return f"it needs about {need} min and {have} min of the budget are left; raise study.budget in a new study"
 
 
 def seeds_that_fit(plan: Plan, trained: Mapping[str, float], spent: float) -> int:
-    """Return the number of seeds, up to MOST_SEEDS, that arms may have if all arms took `spent` seconds and each needs
-    its `trained` seconds per seed.
-    """
+    """Return the number of seeds, up to MOST_SEEDS, that fit, with the `trained` seconds of a seed by arm."""
     if plan.budget is None:
         return MOST_SEEDS
     answers = {arm.arm: arm.answer_seconds for arm in plan.arms if arm.arm not in plan.left_out}
@@ -497,9 +465,7 @@ def seeds_that_fit(plan: Plan, trained: Mapping[str, float], spent: float) -> in
 
 
 def cheapest_fit(plan: Plan, planning: float = 0.0) -> tuple[str, str]:
-    """For a plan in which no arm fits: return the cheapest arm with its minutes, and the budget it needs beside
-    `planning` seconds, as in `3m`.
-    """
+    """Return, where no arm fits, the cheapest one with its minutes, and the budget that it needs, as in `3m`."""
     cheapest = min(plan.arms, key=lambda arm: arm.seconds(plan.allowance))
     seconds = cheapest.seconds(plan.allowance)
     budget = max(seconds / (1 - RESERVED - PLANNING), (seconds + planning) / (1 - RESERVED))
@@ -513,4 +479,4 @@ def _minutes(seconds: float) -> str:
 
 def load_plan(path: Path) -> Plan | None:
     """Return the plan of a study that was begun; None without one. Raises InputError if it cannot be read."""
-    return read_record(path, Plan) if path.is_file() else None
+    return read_record_if_any(path, Plan)

@@ -87,9 +87,7 @@ def predict(
 
 
 def _stage_plan(stage: Stage, tokens: float, rate: TrainingRate, work: TeacherCost, *, kept: bool) -> StagePlan:
-    """Return the predicted seconds of a stage over `tokens` tokens, with or without cached outputs of frozen layers
-    (`kept`), excluding dev evaluations. `work`: the teacher's cost.
-    """
+    """Return the predicted seconds of a stage over `tokens` tokens. `kept`: outputs of frozen layers are cached."""
     return StagePlan(
         epoch_seconds=rate.epoch_seconds(tokens, cached=kept),
         epochs=stage.epochs,
@@ -192,14 +190,11 @@ class _Profiler:
         price = session.task.api[arm.endpoint or ""].price_per_million
         if price is None or not session.task.seconds_of(1.0):
             return 0.0
-        read, written = prompt_tokens(session, context_for(arm)), answer_tokens(session)
-        fee = (read * price.input + written * price.output) / 1e6
+        fee = price.fee(prompt_tokens(session, context_for(arm)), answer_tokens(session))
         return session.task.seconds_of(fee * (tests + len(session.workspace.timed_questions("test")) + 2))
 
     def _dev_evaluation_seconds(self, stage: Stage, dev_tokens: int, speed: TrainingRate, rate: AnsweringRate) -> float:
-        """Return the seconds of a dev evaluation in a stage: its loss over dev, if any, and the dev questions
-        answered.
-        """
+        """Return the seconds of a dev evaluation in a stage: its loss, if any, and the answers."""
         dev = len(self.session.workspace.splits["dev"])
         if stage.name == "docs" or not dev:
             return 0.0
@@ -211,9 +206,7 @@ class _Profiler:
 
     @cached_property
     def _switching_seconds(self) -> float:
-        """Return the seconds of a dev evaluation besides questions and loss: preparing weights for answering, and
-        releasing memory before and after.
-        """
+        """Return the seconds of preparing weights for answering, and of releasing memory before and after."""
         if self.left <= 0:
             return 0.0
         began = time.perf_counter()
@@ -250,9 +243,7 @@ class _Profiler:
     # ---- answering
 
     def _rate(self, context: Context) -> AnsweringRate:
-        """Return the answering rate of a context: timed if there is time, else extrapolated by tokens from a timed
-        one.
-        """
+        """Return the answering rate of a context: timed if there is time, else extrapolated from a timed one."""
         if context in self._rates:
             return self._rates[context]
         setup = self._indexing_seconds(context)
@@ -269,9 +260,7 @@ class _Profiler:
         return found
 
     def _measured_rate(self, context: Context) -> AnsweringRate:
-        """Return speed and memory of the base model on a few questions; on a full batch and whole answers if there is
-        time.
-        """
+        """Return speed and memory of the base model on a few questions, or on a batch if there is time."""
         session, splits = self.session, self.session.workspace.splits
         session.fresh_base()
         with MemoryPeak() as memory, packed(session.base):
@@ -336,16 +325,14 @@ class _Profiler:
         """Return a batch of questions from dev and then train; the first ones represent all."""
         dev, train = (self.session.workspace.subset(name, BATCH_ITEMS) for name in ("dev", "train"))
         first = self.session.workspace.subset("dev" if dev else "train", SAMPLE)
-        return list({one.id: one for one in (*first, *dev, *train)}.values())[:BATCH_ITEMS]
+        return list({example.id: example for example in (*first, *dev, *train)}.values())[:BATCH_ITEMS]
 
     def _was_cold(self, seconds: float) -> bool:
         """True if work this short must be timed again: a first run is cold, which longer work does not notice."""
         return seconds < TIMED_SECONDS and self.left > 0
 
     def _prefill_token_seconds(self, ids: Sequence[int]) -> float:
-        """Return the seconds of prefill per token in a pass of many, timed once: a short prompt alone takes longer per
-        token.
-        """
+        """Return the seconds of prefill per token in a pass of many: a short prompt takes longer per token."""
         if self._token_seconds is None:
             most = min(MICRO_TOKENS, self.session.context_tokens)
             several = [*ids] * (most // max(1, len(ids)) + 1)
@@ -364,17 +351,15 @@ class _Profiler:
         taken = time.perf_counter() - began
         if most is None or self.session.task.task.kind == "classify":
             return taken, generations
-        decoding = [one.seconds - (one.prefill_seconds or 0.0) for one in generations]
+        decoding = [generation.seconds - (generation.prefill_seconds or 0.0) for generation in generations]
         whole = [
-            seconds * (self.session.output_tokens / one.new_tokens if one.new_tokens >= most else 1.0)
-            for seconds, one in zip(decoding, generations, strict=True)
+            seconds * (self.session.output_tokens / generation.new_tokens if generation.new_tokens >= most else 1.0)
+            for seconds, generation in zip(decoding, generations, strict=True)
         ]
         return taken + (sum(whole) - sum(decoding)), generations
 
     def _extrapolated_rate(self, context: Context, known: AnsweringRate) -> AnsweringRate:
-        """Return a context's rate from another's: tokens of the shared prefix are read once, the others cost the same
-        per token.
-        """
+        """Return a context's rate from another's, by their tokens; those of the shared prefix are read once."""
         tokens = prompt_tokens(self.session, context)
         own = tokens - (shot_tokens(self.session, context) if has_fixed_shots(context) else 0.0)
         more = max(0.0, own - known.tokens) * known.token
@@ -409,18 +394,14 @@ class _Profiler:
         return each, replace(speed, pass_tokens=tokens), False
 
     def _rollout_tokens(self, each: float, speed: TrainingRate, rate: AnsweringRate) -> float:
-        """Return the number of tokens that could be trained on in the time of an epoch of rollouts: generating, reading
-        twice, training.
-        """
+        """Return the tokens that could be trained on in the time of an epoch of rollouts."""
         answers = GROUP * answer_tokens(self.session)
         read = (each + answers) * (1 + 2 / STEP_PASSES)
         drawn = GROUP * rate.batch_mean_seconds / speed.epoch_seconds(1, cached=False)
         return len(self.session.workspace.splits["train"]) * (drawn + read)
 
     def _teacher_cost(self, each: float, rate: AnsweringRate) -> TeacherCost:
-        """Return the cost of a teacher whose answers are as long as the base model's. `each`: tokens of a row with its
-        own answer.
-        """
+        """Return the cost of a teacher with answers as long as the base model's. `each`: tokens of a row."""
         session, own = self.session, answer_tokens(self.session)
         new = own if session.task.task.kind == "classify" else rate.new_tokens
         tokens, rows = each - own + new, len(session.workspace.splits["train"])
@@ -448,9 +429,7 @@ class _Profiler:
         return self._embedded * sum(map(len, texts))
 
     def _embedding(self, texts: Sequence[str]) -> float:
-        """Return the seconds of embedding some texts, repeated while that is short: a moment on a busy machine is no
-        measurement.
-        """
+        """Return the seconds of embedding some texts, timed again while that is short."""
 
         def taken() -> float:
             began = time.perf_counter()

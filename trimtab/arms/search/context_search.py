@@ -28,9 +28,7 @@ VECTOR_WEIGHTS = (0.25, 0.75)  # besides equal weights
 
 @dataclass(frozen=True, kw_only=True)
 class SearchSpace:
-    """The size of a search at an effort level: draws of shots, largest number of dev questions, steps of the
-    learning-rate ladder to either side.
-    """
+    """The size of a search: draws of shots, most dev questions, and rates of the ladder to either side."""
 
     draws: int
     rows: int
@@ -103,8 +101,7 @@ def _sizes(rows: int) -> list[int]:
 
 
 def rounds(session: Session, arm: Arm, context: Context, space: SearchSpace) -> list[Callable[[Context], Options]]:
-    """Return the choices of an arm's prompts in order, each given the earlier ones; settings that the task file fixes
-    are left out.
+    """Return the open choices of an arm's prompts in order, each given the earlier ones.
 
     Empty for trained weights, which read prompts differently from the base model (`arms/search/passage_search.py`).
     """
@@ -133,7 +130,7 @@ def number_options(setting: str, tried: Sequence[int], draws: int = 1) -> Callab
             others = [replace(now, passages=count) for count in tried]
         else:
             others = [replace(now, shots=count, draw=draw) for count in tried for draw in range(draws)]
-        return setting, (now, *(one for one in others if one != now))
+        return setting, (now, *(context for context in others if context != now))
 
     return options
 
@@ -150,7 +147,7 @@ def _searches(now: Context) -> Options:
     """Return the retrieval options: single sentences, shorter and longer passages, and other search weights."""
     sizes = [replace(now, chunk_words=words) for words in PASSAGE_WORDS]
     weights = [replace(now, vector_weight=weight) for weight in VECTOR_WEIGHTS]
-    return "search", (now, *(one for one in (*sizes, *weights) if one != now))
+    return "search", (now, *(context for context in (*sizes, *weights) if context != now))
 
 
 class ContextScores:
@@ -220,9 +217,7 @@ class ContextTrials:
     def effort(
         self, chosen: Context, trial: Callable[[Context, float], Mapping[str, Any]], *, improving: bool = False
     ) -> ArmEffort | None:
-        """Return the record of the search, None without trials. `trial`: returns the fields for a context and its mean
-        score.
-        """
+        """Return the record of the search, None without trials. `trial`: fields from a context and its mean score."""
         trials = []
         for context in self._contexts:
             known = self._scores.known(context)
@@ -248,11 +243,8 @@ def choose_context(
     if space is None or not rows:
         return context, None
     # a smaller draw is part of a larger one, so that no question is answered twice
-    tried, rungs, bettered = (
-        ContextTrials(scores, seconds),
-        [session.workspace.subset("dev", size) for size in _sizes(len(rows))],
-        False,
-    )
+    rungs = [session.workspace.subset("dev", size) for size in _sizes(len(rows))]
+    tried, bettered = ContextTrials(scores, seconds), False
     for options in rounds(session, arm, context, space):
         if tried.out_of_time:
             break
@@ -265,9 +257,7 @@ def choose_context(
 def _successive_halving(
     tried: ContextTrials, rungs: Sequence[Sequence[Example]], now: Context, options: Sequence[Context]
 ) -> Context:
-    """Return the best option; the present one takes part to the end, so that none replaces it on a few questions
-    alone.
-    """
+    """Return the best option; the present one stays to the end, so that none replaces it on a few questions."""
     alive, best = list(options), now
     for rows in rungs:
         means: dict[Context, float] = {}

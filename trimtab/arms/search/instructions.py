@@ -30,8 +30,7 @@ _MARK = re.compile(r"^\s*(?:\d+\s*[.):]|[-*•])\s*")
 def instruction_variants(
     task: Task, labels: Sequence[str], train: Sequence[Example], *, passages: bool
 ) -> tuple[str, ...]:
-    """Return instructions other than the task's own, none twice; empty if every row has a system turn, which replaces
-    the instruction.
+    """Return instructions other than the task's own; empty if every row brings one in a system turn.
 
     `passages`: True if documents are shown with the question.
     """
@@ -53,9 +52,7 @@ def _of_labels(labels: Sequence[str]) -> list[str]:
 
 
 def _of_answers(task: Task, train: Sequence[Example], *, passages: bool) -> list[str]:
-    """Return variants for text answers: as short as in the examples, with the form of the answer, with the rule for
-    abstaining.
-    """
+    """Return variants for text answers: short, of the answer's form, with the rule for abstaining."""
     words = sorted(len(row.references[0].split()) for row in train)
     most = math.ceil(quantiles(words, n=10)[-1]) if len(words) > 1 else words[0]
     found = [f"Answer in at most {most} word{'s' * (most > 1)}, as short as possible."]
@@ -87,8 +84,7 @@ def proposing_endpoints(task: Task, arms: Sequence[Arm]) -> list[str]:
 
 
 def propose(workspace: Workspace, arms: Sequence[Arm], kept: Path, progress: Progress) -> Proposals:
-    """Ask each proposing endpoint for other instructions than the task's own, with some training rows and their
-    answers.
+    """Ask each proposing endpoint for other instructions than the task's own, with some training rows.
 
     Answers are saved in the file `kept` and not requested again. If an endpoint fails, that is reported and none of
     its instructions are tried.
@@ -108,14 +104,12 @@ def propose(workspace: Workspace, arms: Sequence[Arm], kept: Path, progress: Pro
         texts += [text for text in read_proposals(answer.text) if text != task.task.instruction.strip()]
         price = table.price_per_million
         if price is not None:
-            fee += (answer.prompt_tokens * price.input + answer.new_tokens * price.output) / 1e6
+            fee += price.fee(answer.prompt_tokens, answer.new_tokens)
     return Proposals(texts=tuple(dict.fromkeys(texts)), fee=fee)
 
 
 def read_proposals(text: str) -> tuple[str, ...]:
-    """Return the instructions of an answer: one per line, without number, bullet or quotation marks; lines of one or
-    two words are ignored.
-    """
+    """Return the instructions of an answer, one per line of more than two words, without bullets and marks."""
     lines = (_MARK.sub("", line).strip().strip("\"'“”`*").strip() for line in text.splitlines())
     found = [visible(line) for line in lines if len(line.split()) > 2 and len(line) <= MOST_LISTED and line[-1] != ":"]
     return tuple(dict.fromkeys(found))[:MOST_PROPOSED]

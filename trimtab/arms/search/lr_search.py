@@ -49,9 +49,7 @@ Run = Callable[[TrainingSetting, int | None], TrainResult]
 
 @dataclass(frozen=True, kw_only=True)
 class OpenSettings:
-    """The settings that may be searched: the task file may have fixed any. `mix`: True if training prompts have
-    passages.
-    """
+    """The settings that the task file leaves to the search. `mix`: only if training prompts have passages."""
 
     learning_rate: bool
     epochs: bool
@@ -65,16 +63,12 @@ def rate_at(usual: TrainingSetting, step: int) -> TrainingSetting:
 
 
 def first_steps(count: int) -> list[int]:
-    """Return the first `count` steps of the ladder in order of trial: the usual rate, then one up, one down, and so
-    on.
-    """
+    """Return the first `count` steps of the ladder in order of trial: 0, 1, -1, 2, and so on."""
     return [-(number // 2) if number % 2 == 0 else (number + 1) // 2 for number in range(count)]
 
 
 def open_settings(arm: Arm, recipe: Recipe, number: int, context: Context) -> OpenSettings:
-    """Return the open settings of a stage, by its index; the rank with the first stage, as all stages share the
-    weights.
-    """
+    """Return the open settings of a stage, by its index; the rank with the first, as all stages share it."""
     stage = recipe.stages[number].name
     return OpenSettings(
         learning_rate=is_open(arm, "learning_rate", stage),
@@ -158,9 +152,7 @@ class _LearningRateSearch:
 
     @property
     def spent(self) -> float:
-        """Return the seconds of all runs beyond one training as planned, which would have been made without a
-        search.
-        """
+        """Return the seconds of all runs beyond one training as planned."""
         lost = math.fsum(self.diverged.values())
         return sum(result.seconds for result in self.results.values() if result) + lost - self._planned
 
@@ -239,13 +231,11 @@ class _LearningRateSearch:
         return other if now and former and _improves(former, now) else best
 
     def best(self, *, final: bool = True) -> TrainingSetting:
-        """Return the setting with the lowest dev loss at the first rung; if `final`, close ones are evaluated a second
-        time if there is time.
-        """
+        """Return the setting with the lowest dev loss at the first rung; if `final`, close ones are evaluated again."""
         known = {setting: reading for setting, result in self.results.items() if (reading := _reading(result, 1))}
         ranked = sorted(known, key=lambda setting: loss_or_negated_metric(known[setting]))
         first, rivals = ranked[0], ranked[1:2]
-        near = [one for one in rivals if not _improves(known[one], known[first])]
+        near = [rival for rival in rivals if not _improves(known[rival], known[first])]
         if not (final and near and self._has_time(self.each, beside=self._usual_left)):
             return first
         again: dict[TrainingSetting, EvalRecord] = {}
@@ -282,9 +272,7 @@ class _LearningRateSearch:
     def or_usual(
         self, found: TrainingSetting, result: TrainResult, *, may_grow: bool
     ) -> tuple[TrainingSetting, TrainResult]:
-        """Return the found setting, or the default settings trained as far if dev is not better at the end of the found
-        one.
-        """
+        """Return the found setting, or the default one if dev is not better at the end of the found one."""
         if (
             found.run_key() == self.centre.run_key()
             or self.results[self.centre] is None
@@ -336,9 +324,7 @@ class _LearningRateSearch:
 def planned_training(
     stage: str, open_: OpenSettings, menu: SearchSpace, whole: float, look: float
 ) -> tuple[TrialPlan, ...]:
-    """Return the planned trials of a stage that takes `whole` seconds besides its dev evaluations of `look` seconds
-    each.
-    """
+    """Return the planned trials of a stage of `whole` seconds, and `look` for each of its dev evaluations."""
     named = {**PREFERENCES, **REWARDED, DISTILL: "a teacher's answers"}
     of_stage = f" of {named[stage]}" if stage in named else ""
     quarter, rates = whole / LOOKS + look, 2 * menu.rates + 2

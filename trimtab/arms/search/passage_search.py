@@ -35,10 +35,11 @@ SECONDS = 0.02  # seconds of retrieval for one question; with a reranker it take
 def plan_passage_search(session: Session, arm: Arm, effort: Effort, each: float) -> tuple[TrialPlan, ...]:
     """Return the planned trials of an arm's passages, where one dev question takes `each` seconds."""
     rows, context = len(_rows(session, effort)), context_for(arm)
-    one = each if session.task.base.reranker else SECONDS
+    seconds = each if session.task.base.reranker else SECONDS
     tried = [options(context) for options in _rounds(session, arm, context)] if rows else []
     return tuple(
-        TrialPlan(what=WORDS[what], count=len(contexts), seconds=one * rows * len(contexts)) for what, contexts in tried
+        TrialPlan(what=WORDS[what], count=len(contexts), seconds=seconds * rows * len(contexts))
+        for what, contexts in tried
     )
 
 
@@ -53,8 +54,7 @@ def gold_retrieved(session: Session, context: Context, rows: Sequence[Example]) 
 def choose_passages(
     session: Session, arm: Arm, scores: ContextScores, effort: Effort, seconds: float
 ) -> tuple[Context, ArmEffort | None]:
-    """Return the context with the selected passages, and the effort, in at most `seconds`. `scores`: those of
-    `gold_retrieved`.
+    """Return the context with the selected passages, and the effort. `scores`: those of `gold_retrieved`.
 
     One choice after the other; a round that runs out of time changes nothing. The effort is None if there was
     nothing to try.
@@ -68,9 +68,7 @@ def choose_passages(
 
 
 def _rows(session: Session, effort: Effort) -> tuple[Example, ...]:
-    """Return training and dev rows whose answer a text can contain: no labels of a closed set, and no unknown
-    answers.
-    """
+    """Return training and dev rows whose answer a text can contain."""
     space = SEARCH_SPACES.get(effort)
     if space is None or session.task.task.kind == "classify":
         return ()
