@@ -70,5 +70,5 @@ def _read(content: bytes) -> dict[str, Any]:
     return found
 
 
-_reader = Worker(Path(__file__).with_name("links_worker.py"), [], seconds=60, longest=8 * LONGEST * MOST_LINKS)
+_reader = Worker(Path(__file__).with_name("page_worker.py"), [], seconds=60, longest=8 * LONGEST * MOST_LINKS)
 """One process for all pages."""

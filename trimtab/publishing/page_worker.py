@@ -1,4 +1,4 @@
-"""The process that parses HTML pages: a line of JSON and the page's bytes in, a line of JSON out.
+"""The process that parses HTML pages, or reads only their links: JSON and the page's bytes in, a line of JSON out.
 
 Pages come from strangers, and a browser's algorithm takes quadratic time on deep nesting and on many attributes: the
 limits of this process end it.
@@ -48,7 +48,7 @@ _RULED = re.compile(
 _LEAST_LINES = 3  # that make a typed list or table
 
 
-def _answer(html: str, url: str) -> dict[str, Any]:
+def _parse_within_limits(html: str, url: str) -> dict[str, Any]:
     try:
         return parse(html, url)
     except MemoryError:
@@ -336,5 +336,28 @@ def _joined(base: str, href: str | None) -> str | None:
         return None
 
 
+def read_links(content: bytes, most: int, longest: int) -> dict[str, Any]:
+    """Return the `href` of `base` and those of links, each once."""
+    tree = LexborHTMLParser(content)
+    base = tree.css_first("base[href]")
+    found: dict[str, None] = {}
+    for anchor in tree.css("a[href], area[href]"):
+        written = anchor.attributes.get("href") or ""
+        if len(written) <= longest:
+            found[written] = None
+        if len(found) >= most:
+            break
+    return {
+        "base": (base.attributes.get("href") or "")[:longest] if base is not None else None,
+        "links": list(found),
+    }
+
+
+def _answer(request: dict[str, Any], content: bytes) -> str:
+    if "url" in request:
+        return json.dumps(_parse_within_limits(content.decode("utf-8", "replace"), request["url"]))
+    return json.dumps(read_links(content, request["most"], request["longest"]))
+
+
 if __name__ == "__main__":
-    answer_requests(lambda asked, html: json.dumps(_answer(html.decode("utf-8", "replace"), asked["url"])))
+    answer_requests(_answer)

@@ -200,22 +200,14 @@ def _plain(fetched: Fetched) -> SitePage:
     return _page(fetched, "other", title=title, text=text, words=len(text.split()), visible=text)
 
 
-def _page(fetched: Fetched, kind: Literal["html", "pdf", "other"], **found: Any) -> SitePage:
-    empty: dict[str, Any] = {
-        "title": "",
+def _page(fetched: Fetched, kind: Literal["html", "pdf", "other"], **content: Any) -> SitePage:
+    of_headers = {
         "canonical": canonical_of_header(fetched),
         "language": fetched.headers.get("content-language"),
-        "author": None,
-        "headings": (),
-        "text": "",
-        "words": 0,
         "directives": _directives(fetched, (), not_quoted=0),
-        "json_ld": (),
-        "broken_json_ld": (),
         "dates": tuple(_header_date(fetched)),
-        "links": (),
     }
-    return SitePage(url=fetched.url, status=fetched.status, kind=kind, **{**empty, **found})
+    return SitePage(url=fetched.url, status=fetched.status, kind=kind, **{**of_headers, **content})
 
 
 def canonical_of_header(fetched: Fetched) -> str | None:

@@ -146,18 +146,18 @@ class SitePage:
     url: str
     status: int
     kind: Literal["html", "pdf", "other"]
-    title: str
+    title: str = ""
     canonical: str | None
     language: str | None
-    author: str | None
-    headings: tuple[PageHeading, ...]
-    text: str
-    words: int
+    author: str | None = None
+    headings: tuple[PageHeading, ...] = ()
+    text: str = ""
+    words: int = 0
     directives: Mapping[str, tuple[str, ...]]
-    json_ld: tuple[Mapping[str, Any], ...]
-    broken_json_ld: tuple[str, ...]
+    json_ld: tuple[Mapping[str, Any], ...] = ()
+    broken_json_ld: tuple[str, ...] = ()
     dates: tuple[Dated, ...]
-    links: tuple[str, ...]
+    links: tuple[str, ...] = ()
     rendered: str | None = None
     visible: str = ""
     linked: tuple[str, ...] = ()
