@@ -263,13 +263,10 @@ class JoinedRows(StoredRows):
     def read(self, numbers: RowNumbers) -> list[Example]:
         """Return the rows with these numbers."""
         count = len(self._first)
-        own = numbers < count
-        if own.all():
-            return read_rows(self._first, numbers)
-        if not own.any():
-            return read_rows(self._second, numbers - count)
-        sides = iter(read_rows(self._first, numbers[own])), iter(read_rows(self._second, numbers[~own] - count))
-        return [next(sides[0] if is_first else sides[1]) for is_first in own.tolist()]
+        is_first = numbers < count
+        first = iter(read_rows(self._first, numbers[is_first]))
+        second = iter(read_rows(self._second, numbers[~is_first] - count))
+        return [next(first if side else second) for side in is_first.tolist()]
 
     def __iter__(self) -> Iterator[Example]:
         yield from self._first

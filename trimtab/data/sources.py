@@ -55,7 +55,7 @@ def resolve_pattern(folder: Path, pattern: str, suffixes: Sequence[str], field: 
     """
     path = folder / pattern
     if path.is_dir():
-        found = [(item, path) for item in files_below(path) if _has_suffix(item, suffixes)]
+        found = [(item, path) for item in files_below(path) if item.name.lower().endswith(tuple(suffixes))]
         if not found:
             raise InputError(f"no file of {', '.join(suffixes)} in this folder", "add one", file=path, field=field)
         return tuple(found)
@@ -78,10 +78,6 @@ def files_below(folder: Path) -> list[Path]:
     loops."""
     found = sorted(Path(top) / name for top, _, names in os.walk(folder) for name in names)
     return [path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
-
-
-def _has_suffix(path: Path, suffixes: Sequence[str]) -> bool:
-    return path.name.lower().endswith(tuple(suffixes))
 
 
 def _open(path: Path) -> io.BufferedReader:

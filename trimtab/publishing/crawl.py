@@ -24,7 +24,7 @@ from trimtab.inference.bounded_http import retry_after_seconds
 from trimtab.publishing.addresses import canonical_address, host_of, origin_of, path_of
 from trimtab.publishing.crawl_store import CrawlStore
 from trimtab.publishing.fetch import Fetcher, NotFetchedError, follow_any
-from trimtab.publishing.folder import read_folder
+from trimtab.publishing.folder import not_found, read_folder
 from trimtab.publishing.page_links import OddPageError, links_of
 from trimtab.publishing.records import Fetched, Site, SitemapEntry, Unfetched
 from trimtab.publishing.robots import MOST_BYTES, RobotsAnswer, robots_of
@@ -339,7 +339,7 @@ class _Crawler:
             answer = await self._kept(address, whole=True, elsewhere=True, redirects=5, cap=MOST_BYTES + 1)
         except NotFetchedError as error:
             if error.by_redirect:  # then it is unavailable, as with 404 (RFC 9309, section 2.3.1.2)
-                answer = _no_robots(address)
+                answer = not_found(address)
             else:
                 answer = None
                 self._unfetched[address] = str(error)
@@ -447,7 +447,3 @@ class _Crawler:
 
 def _unreachable(address: str, why: str) -> RemoteError:
     return RemoteError(f"{printable(address, 200)} {why}; check the address, and that it can be reached from here")
-
-
-def _no_robots(address: str) -> Fetched:
-    return Fetched(url=address, asked=address, status=404, headers={}, content=b"", when=datetime.now(UTC))

@@ -69,9 +69,7 @@ def read_folder(folder: Path, *, pages: int, page_cap: int, base: str | None = N
             over.append(Unfetched(url=page.url, why=f"its links are not read: it {error}"))
     missing = _missing(links, files, where)
     not_there = [
-        served("404.html", 404, address)
-        if "404.html" in files
-        else Fetched(url=address, asked=address, status=404, headers={}, content=b"", when=datetime.now(UTC))
+        served("404.html", 404, address) if "404.html" in files else not_found(address)
         for address in missing[: max(0, pages - len(found))]
     ]
     sitemaps = tuple(served(name) for name in files if _SITEMAP.fullmatch(name))
@@ -83,18 +81,22 @@ def read_folder(folder: Path, *, pages: int, page_cap: int, base: str | None = N
         for entry in sitemap.entries:
             entries.setdefault(entry.url, entry)
     robots_url = f"{origin_of(where)}/robots.txt"
-    none = Fetched(url=robots_url, asked=robots_url, status=404, headers={}, content=b"", when=datetime.now(UTC))
     return Site(
         origin=origin_of(where),
         source=str(folder),
         when=datetime.now(UTC),
-        robots=served("robots.txt", at=robots_url) if "robots.txt" in files else none,
+        robots=served("robots.txt", at=robots_url) if "robots.txt" in files else not_found(robots_url),
         sitemaps=sitemaps,
         entries=tuple(entries.values()),
         pages=(*found, *not_there),
         unfetched=tuple(over),
         links=links,
     )
+
+
+def not_found(address: str) -> Fetched:
+    """Return an empty answer with status 404."""
+    return Fetched(url=address, asked=address, status=404, headers={}, content=b"", when=datetime.now(UTC))
 
 
 def _inside(path: Path, root: Path) -> bool:

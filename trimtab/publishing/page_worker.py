@@ -11,6 +11,7 @@ import math
 import re
 from bisect import bisect_right
 from collections.abc import Iterator
+from itertools import groupby
 from typing import Any
 from urllib.parse import urldefrag, urljoin
 
@@ -281,17 +282,14 @@ def _typed(text: str) -> str | None:
 
 def _paragraph_lists(tree: LexborHTMLParser, lines: _Lines) -> Iterator[tuple[str, str, int]]:
     """Find runs of paragraphs that each begin with a bullet."""
-    run: list[tuple[str, int]] = []
-    for place, node in enumerate(tree.css("p")):
-        text = " ".join(node.text().split())
-        if _BULLET.match(text) and not _inside(node, frozenset(("li",))):
-            run.append((text, lines.of("p", place)))
-            continue
-        if len(run) >= _LEAST_LINES:
-            yield "typed-list", " / ".join(one for one, _ in run)[:CUT], run[0][1]
-        run = []
-    if len(run) >= _LEAST_LINES:
-        yield "typed-list", " / ".join(one for one, _ in run)[:CUT], run[0][1]
+    paragraphs = ((number, node, " ".join(node.text().split())) for number, node in enumerate(tree.css("p")))
+    in_item = frozenset(("li",))
+    for is_list, run in groupby(
+        paragraphs, key=lambda item: bool(_BULLET.match(item[2])) and not _inside(item[1], in_item)
+    ):
+        (number, _, first), *others = run
+        if is_list and len(others) + 1 >= _LEAST_LINES:
+            yield "typed-list", " / ".join((first, *(text for _, _, text in others)))[:CUT], lines.of("p", number)
 
 
 def _linked(tree: LexborHTMLParser) -> list[str]:
