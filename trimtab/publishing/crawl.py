@@ -247,14 +247,14 @@ class _Crawler:
         if answer.status >= 400 or origin_of(answer.url) != self._origin:
             return
         try:  # in a thread: the answers that are under way have a limit of time
-            found = await asyncio.to_thread(links_of, answer)
+            links = await asyncio.to_thread(links_of, answer)
         except OddPageError as error:
             self._skip(answer.url, f"its links are not read: it {error}")
             return
-        found = found[: max(0, MOST_LINKS - self._linked)]
-        self._linked += len(found)
-        self._links[answer.url] = found
-        for address in found:
+        links = links[: max(0, MOST_LINKS - self._linked)]
+        self._linked += len(links)
+        self._links[answer.url] = links
+        for address in links:
             if address not in self._seen:
                 self._add(address, depth + 1)
 
@@ -319,10 +319,10 @@ class _Crawler:
 
     def _forbidden(self, address: str) -> str | None:
         """Return why robots.txt forbids this crawl an address, else None; so does one that was not read yet."""
-        found = self._robots.get(origin_of(address))
-        if found is None:
+        robots = self._robots.get(origin_of(address))
+        if robots is None:
             return "its robots.txt was not read"
-        decision = found[1].decide(AGENT, address)
+        decision = robots[1].decide(AGENT, address)
         if decision.allowed:
             return None
         if decision.rule is None:

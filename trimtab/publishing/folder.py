@@ -59,25 +59,25 @@ def read_folder(folder: Path, *, pages: int, page_cap: int, base: str | None = N
     read = [name for name in names if _media_type(name) in PAGE_TYPES]
     if not read:
         raise InputError("holds no page", "give the folder that is served, with HTML files in it", file=folder)
-    found = [served(name) for name in read[:pages]]
-    over = [Unfetched(url=where + quote(name), why=f"beyond {pages:,} pages") for name in read[pages:]]
+    answers = [served(name) for name in read[:pages]]
+    left_out = [Unfetched(url=where + quote(name), why=f"beyond {pages:,} pages") for name in read[pages:]]
     links = {}
-    for page in found:
+    for page in answers:
         try:
             links[page.url] = links_of(page)
         except OddPageError as error:
-            over.append(Unfetched(url=page.url, why=f"its links are not read: it {error}"))
+            left_out.append(Unfetched(url=page.url, why=f"its links are not read: it {error}"))
     missing = _missing(links, files, where)
     not_there = [
         served("404.html", 404, address) if "404.html" in files else not_found(address)
-        for address in missing[: max(0, pages - len(found))]
+        for address in missing[: max(0, pages - len(answers))]
     ]
     sitemaps = tuple(served(name) for name in files if _SITEMAP.fullmatch(name))
     entries: dict[str, SitemapEntry] = {}
     for answer in sitemaps:
         sitemap = read_sitemap(answer)
         if sitemap.problem:
-            over.append(Unfetched(url=answer.url, why=f"a sitemap that {sitemap.problem}"))
+            left_out.append(Unfetched(url=answer.url, why=f"a sitemap that {sitemap.problem}"))
         for entry in sitemap.entries:
             entries.setdefault(entry.url, entry)
     robots_url = f"{origin_of(where)}/robots.txt"
@@ -88,8 +88,8 @@ def read_folder(folder: Path, *, pages: int, page_cap: int, base: str | None = N
         robots=served("robots.txt", at=robots_url) if "robots.txt" in files else not_found(robots_url),
         sitemaps=sitemaps,
         entries=tuple(entries.values()),
-        pages=(*found, *not_there),
-        unfetched=tuple(over),
+        pages=(*answers, *not_there),
+        unfetched=tuple(left_out),
         links=links,
     )
 

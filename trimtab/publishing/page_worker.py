@@ -193,12 +193,12 @@ class _Lines:
 
 def _headings(tree: LexborHTMLParser, lines: _Lines) -> list[tuple[int, str, int]]:
     seen: dict[str, int] = {}
-    found = []
+    headings = []
     for node in tree.css("h1, h2, h3, h4, h5, h6"):
         tag = node.tag or ""
         place = seen[tag] = seen.get(tag, -1) + 1
-        found.append((int(tag[1]), " ".join(node.text().split()).strip("¶# ")[:CUT], lines.of(tag, place)))
-    return found[:MOST_ELEMENTS]
+        headings.append((int(tag[1]), " ".join(node.text().split()).strip("¶# ")[:CUT], lines.of(tag, place)))
+    return headings[:MOST_ELEMENTS]
 
 
 _Element = tuple[str, str, int]  # kind, text, line
@@ -295,16 +295,16 @@ def _paragraph_lists(tree: LexborHTMLParser, lines: _Lines) -> Iterator[tuple[st
 def _linked(tree: LexborHTMLParser) -> list[str]:
     """Return the texts of paragraphs, list items, cells and quotations of the main content in which a link or a note
     stands."""
-    found: dict[int, str] = {}
+    texts: dict[int, str] = {}
     for link in tree.css("a[href], sup, cite"):
         above = link.parent
         while above is not None and above.tag not in _PARAGRAPHS:
             above = above.parent
-        if above is not None and above.mem_id not in found and not _inside(above, _ASIDE):
-            found[above.mem_id] = " ".join(above.text().split())[:MOST_PARAGRAPH]
-            if len(found) >= MOST_ELEMENTS:
+        if above is not None and above.mem_id not in texts and not _inside(above, _ASIDE):
+            texts[above.mem_id] = " ".join(above.text().split())[:MOST_PARAGRAPH]
+            if len(texts) >= MOST_ELEMENTS:
                 break
-    return list(found.values())
+    return list(texts.values())
 
 
 def _inside(node: LexborNode, tags: frozenset[str]) -> bool:

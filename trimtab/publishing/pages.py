@@ -353,14 +353,14 @@ def parse_time(written: str) -> datetime | None:
     """Read a date as pages, JSON-LD and headers write it, as a time in UTC; None for no date, or one that could be
     two (03/04/2026)."""
     text = " ".join(written.split()).strip()
-    found: datetime | None
+    when: datetime | None
     try:
-        found = datetime.fromisoformat(f"{text}-01" if re.fullmatch(r"\d{4}-\d\d", text) else text)
+        when = datetime.fromisoformat(f"{text}-01" if re.fullmatch(r"\d{4}-\d\d", text) else text)
     except ValueError:
-        found = _spelled(text)
-    if found is None:
+        when = _spelled(text)
+    if when is None:
         return None
-    return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+    return when.astimezone(UTC) if when.tzinfo else when.replace(tzinfo=UTC)
 
 
 def _spelled(text: str) -> datetime | None:
