@@ -288,9 +288,9 @@ def _statuses(site: Site) -> Iterator[SurfaceFinding]:
 def challenged(answer: Fetched) -> str | None:
     """Return the header by which a CDN says that an answer is a challenge and not the page, None without one."""
     for name, value in _CHALLENGES.items():
-        found = answer.headers.get(name)
-        if found is not None and value in found.lower():
-            return printable(f"{name}: {found}", 80)
+        header = answer.headers.get(name)
+        if header is not None and value in header.lower():
+            return printable(f"{name}: {header}", 80)
     return None
 
 

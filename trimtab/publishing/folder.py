@@ -170,7 +170,7 @@ def _address_of(files: Mapping[str, Path]) -> str | None:
         if addresses:
             shared = min(addresses, key=len)
             shared = shared[: shared.rfind("/") + 1]
-            return shared if all(one.startswith(shared) for one in addresses) else f"{origin_of(shared)}/"
+            return shared if all(address.startswith(shared) for address in addresses) else f"{origin_of(shared)}/"
     return None
 
 

@@ -87,8 +87,8 @@ def decoded(fetched: Fetched) -> str:
         if content.startswith(mark):
             return content.decode(name, "replace")
     header = _CHARSET.search(fetched.headers.get("content-type", "").encode("latin-1", "replace"))
-    found = header or _CHARSET.search(content[:2048])
-    for name in (found[1].decode("ascii", "replace") if found else "utf-8", "utf-8"):
+    charset = header or _CHARSET.search(content[:2048])
+    for name in (charset[1].decode("ascii", "replace") if charset else "utf-8", "utf-8"):
         try:
             return content.decode(name)
         except (LookupError, UnicodeDecodeError):
@@ -295,8 +295,8 @@ _BYLINE = re.compile(
 
 def byline_of(visible: str) -> str | None:
     """Return the name in a visible line that begins with `By` and a name, None without one."""
-    found = _BYLINE.search(visible)
-    return found[1].rstrip(".,") if found else None
+    match = _BYLINE.search(visible)
+    return match[1].rstrip(".,") if match else None
 
 
 def _author(
