@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
@@ -62,38 +62,22 @@ def _sampling_keys(examples: Sequence[Example], kind: Kind, seed: int, unit: str
     cached = _cached_keys.setdefault(examples, {}) if isinstance(examples, RowView) else {}
     key = (unit, kind, seed)
     if key not in cached:
-        name_of, stratum_of = (_id, _label_or_group) if unit == "row" else (_unit_name, _label_or_slice)
-        cached[key] = _compute_keys(examples, str(seed), name_of, lambda row: stratum_of(row, kind))
+        cached[key] = _compute_keys(examples, str(seed), kind, unit)
     return cached[key]
 
 
-def _compute_keys(
-    examples: Sequence[Example], seed: str, name_of: Callable[[Example], str], stratum_of: Callable[[Example], str]
-) -> SamplingKeys:
+def _compute_keys(examples: Sequence[Example], seed: str, kind: Kind, unit: str) -> SamplingKeys:
     points, codes = np.empty(len(examples), np.uint64), np.empty(len(examples), np.int32)
     names: dict[str, int] = {}
     for at, row in enumerate(examples):
-        points[at] = int(sha256_text(seed, name_of(row))[:16], 16)
-        codes[at] = names.setdefault(stratum_of(row), len(names))
+        name, stratum = row.id, row.group
+        if unit == "group":
+            name, stratum = f"row:{row.id}" if row.group is None else f"group:{row.group}", row.slice
+        if kind == "classify":
+            stratum = row.references[0]
+        points[at] = int(sha256_text(seed, name)[:16], 16)
+        codes[at] = names.setdefault(stratum or "", len(names))
     return points, codes, list(names)
-
-
-def _id(row: Example) -> str:
-    return row.id
-
-
-def _unit_name(row: Example) -> str:
-    return f"row:{row.id}" if row.group is None else f"group:{row.group}"
-
-
-def _label_or_group(row: Example, kind: Kind) -> str:
-    if kind == "classify":
-        return row.references[0]
-    return "" if row.group is None else row.group
-
-
-def _label_or_slice(row: Example, kind: Kind) -> str:
-    return (row.references[0] if kind == "classify" else row.slice) or ""
 
 
 def sample_groups(

@@ -36,10 +36,8 @@ def read_excel(path: Path) -> RawRows:
         return
     (_, lines), *others = sheets
     for name, _ in others:
-        reason, remedy = (
-            printable(f"its sheet {name!r} is not read"),
-            printable(f'to read it name "{file.name}#{name}"'),
-        )
+        reason = printable(f"its sheet {name!r} is not read")
+        remedy = printable(f'to read it name "{file.name}#{name}"')
         yield Refusal(file=str(path), line=0, reason=reason, remedy=remedy)
     yield from _rows(lines, str(path))
 

@@ -115,7 +115,9 @@ class _RowCollector:
         rows = self._rows.rename(_numbered_ids(rows, repeated, self._has_own_id)) if len(repeated) else rows
         if self._merge:
             counts = self._merged
-            listed = (f"{one!r} {counts[one]:,}" if counts[one] else f"{one!r} is in no row" for one in self._merge)
+            listed = (
+                f"{label!r} {counts[label]:,}" if counts[label] else f"{label!r} is in no row" for label in self._merge
+            )
             text = f"labels.merge: {counts.total():,} rows joined to other labels ({', '.join(listed)})"
             self.notes.append(printable(text))
         return rows
@@ -207,7 +209,7 @@ def _detect_rows(name: str, location: str | Path, read: RawRows, request: Column
         notes[0] += " looked at, there may be more"
     parts = Counter(row.part for row in rows if row.part)
     notes += [parts_note(name, parts)] if parts else []
-    notes += [f"{name}: {one.reason}; {one.remedy}" for one in files]
+    notes += [f"{name}: {refusal.reason}; {refusal.remedy}" for refusal in files]
     unused = sorted({name for row in rows[:SAMPLE] for name in row.fields} - columns.used)
     return DetectedFormat(
         layout=columns.layout,

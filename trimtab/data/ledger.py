@@ -66,9 +66,9 @@ def find_ledger_rows(table: Any, ids: Iterable[str]) -> dict[str, LedgerRow]:
     import pyarrow
     import pyarrow.compute
 
-    wanted = pyarrow.array(list(ids), pyarrow.large_string())
-    found = table.filter(pyarrow.compute.is_in(table.column("id"), value_set=wanted))
-    return {row["id"]: LedgerRow(**row) for row in found.to_pylist()}
+    searched = pyarrow.array(list(ids), pyarrow.large_string())
+    rows = table.filter(pyarrow.compute.is_in(table.column("id"), value_set=searched))
+    return {row["id"]: LedgerRow(**row) for row in rows.to_pylist()}
 
 
 def write_ledger(ledger: Path, rows: Iterable[LedgerRow]) -> None:
@@ -98,7 +98,7 @@ def _as_table(rows: Iterable[LedgerRow]) -> Any:
 
     columns = list(zip(*((row.id, row.group, row.stratum, row.split) for row in rows), strict=True)) or [()] * 4
     text = pyarrow.large_string()
-    return pyarrow.table({name: pyarrow.array(one, text) for name, one in zip(_COLUMNS, columns, strict=True)})
+    return pyarrow.table({name: pyarrow.array(values, text) for name, values in zip(_COLUMNS, columns, strict=True)})
 
 
 def write_ledger_tables(ledger: Path, tables: Iterable[Any]) -> None:

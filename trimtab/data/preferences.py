@@ -48,28 +48,28 @@ def read_preferences(task: Task) -> ReadPreferences:
 
     Unusable rows are refused. Raises InputError for unreadable files, duplicate ids, and if no row is left.
     """
-    found: list[Preference] = []
+    preferences: list[Preference] = []
     refusals: list[Refusal] = []
     notes: list[str] = []
     for pattern in task.data.preferences:
         for path, _ in resolve_pattern(task.folder, pattern, row_suffixes(), "data.preferences"):
-            before, refused_before = len(found), len(refusals)
+            before, refused_before = len(preferences), len(refusals)
             for row in read_raw_rows(path, task.data.encoding):
                 if isinstance(row, Refusal):
                     refusals.append(row)
                     continue
                 try:
-                    found.append(read_preference(row))
+                    preferences.append(read_preference(row))
                 except SkipRow as skip:
                     refusals.append(row.refusal(skip.reason, skip.remedy))
-            own = found[before:]
-            pairs = sum(one.is_pair for one in own)
-            if not own:
+            of_file = preferences[before:]
+            pairs = sum(preference.is_pair for preference in of_file)
+            if not of_file:
                 first = refusals[refused_before] if len(refusals) > refused_before else None
                 first_reason = f"; the first: {first.reason}" if first else ""
                 raise InputError(f"no preference that can be used{first_reason}", _REMEDY, file=path, line=1)
-            notes.append(f"{path.name}: {pairs:,} pairs of answers, {len(own) - pairs:,} answers judged alone")
-    return ReadPreferences(preferences=tuple(_with_ids(found)), refusals=tuple(refusals), notes=tuple(notes))
+            notes.append(f"{path.name}: {pairs:,} pairs of answers, {len(of_file) - pairs:,} answers judged alone")
+    return ReadPreferences(preferences=tuple(_with_ids(preferences)), refusals=tuple(refusals), notes=tuple(notes))
 
 
 def split_preferences(
@@ -90,18 +90,18 @@ def split_preferences(
     if not preferences:
         return dict.fromkeys(SPLITS, ())
     table = read_ledger_table(ledger)
-    known = find_ledger_rows(table, (one.id for one in preferences))
-    questions = [one.as_example for one in preferences]
+    known = find_ledger_rows(table, (preference.id for preference in preferences))
+    questions = [preference.as_example for preference in preferences]
     rows: Sequence[Example] = ()
     for name in SPLITS:
         rows = join_rows(rows, splits[name])
     duplicates = find_duplicates(DedupTexts(join_rows(rows, questions))).components
     units = _group_units(questions, duplicates[len(rows) :].tolist())
-    wanted = {key for _, keys in units.values() for key in keys}
+    unit_keys = {key for _, keys in units.values() for key in keys}
     splits_of: dict[object, set[Split]] = defaultdict(set)
     names = chain.from_iterable(repeat(name, len(splits[name])) for name in SPLITS)
     for row, name, part in zip(rows, names, map(int, duplicates), strict=False):
-        for key in {part, row.group, (groups or {}).get(row.id)} & wanted:
+        for key in {part, row.group, (groups or {}).get(row.id)} & unit_keys:
             splits_of[key].add(name)
     placed: dict[str, LedgerRow] = {}
     for unit, (members, keys) in units.items():
@@ -118,8 +118,8 @@ def split_preferences(
                 placed[preferences[index].id] = LedgerRow(preferences[index].id, unit, _STRATUM, target)
     if placed:
         update_ledger(ledger, table, placed.values())
-    order = {one.id: index for index, one in enumerate(preferences)}
-    return {name: tuple(sorted(part, key=lambda one: order[one.id])) for name, part in parts.items()}
+    order = {preference.id: index for index, preference in enumerate(preferences)}
+    return {name: tuple(sorted(part, key=lambda preference: order[preference.id])) for name, part in parts.items()}
 
 
 def _group_units(questions: Sequence[Example], duplicates: Sequence[int]) -> dict[str, tuple[list[int], set[object]]]:
@@ -286,25 +286,28 @@ def _weight(row: RawRow) -> float:
     return weight
 
 
-def _with_ids(found: Sequence[Preference]) -> list[Preference]:
+def _with_ids(preferences: Sequence[Preference]) -> list[Preference]:
     """Return every preference with a unique id."""
     seen: dict[str, Preference] = {}
     with_ids: list[Preference] = []
-    for one in found:
-        turns = (part for message in one.messages for part in (message.role, message.content))
-        base = one.id or f"preference-{sha256_text(*turns, one.chosen or '', '', one.rejected or '')[:16]}"
+    for preference in preferences:
+        turns = (part for message in preference.messages for part in (message.role, message.content))
+        base = (
+            preference.id
+            or f"preference-{sha256_text(*turns, preference.chosen or '', '', preference.rejected or '')[:16]}"
+        )
         name = base
         while name in seen:
-            if one.id:
+            if preference.id:
                 other = seen[name]
                 raise InputError(
                     f"the id {name[:80]!r} stands already at {other.file}:{other.line}",
                     "make ids unique",
-                    file=one.file,
-                    line=one.line,
+                    file=preference.file,
+                    line=preference.line,
                     field="id",
                 )
             name = f"{base}-{len(with_ids) + 1}"
-        seen[name] = one
-        with_ids.append(replace(one, id=name))
+        seen[name] = preference
+        with_ids.append(replace(preference, id=name))
     return with_ids

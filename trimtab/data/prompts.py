@@ -114,7 +114,8 @@ class ChatEncoder:
         self._bos_ids = (tokenizer.bos_token_id,) if first == [tokenizer.bos_token_id] else ()
         self._frames: dict[tuple[tuple[str, ...], bool], tuple[TemplateFrame, ...]] = {}
         self._strips_blanks = " probe " not in self._render(["user"], [" probe "], True)
-        self._has_system_role = self._keeps_system_first()
+        # Some templates move a system turn before the last user turn.
+        self._has_system_role = self._keeps_turns("system", "user", "assistant", "user")
 
     @property
     def chat_template(self) -> str:
@@ -361,16 +362,13 @@ class ChatEncoder:
 
     @cached_property
     def _has_late_system(self) -> bool:
-        """True if the template keeps a system turn where it stands."""
-        try:
-            return bool(self._template_frames(("system", "user", "assistant", "system", "user"), True))
-        except InputError:
-            return False
+        """True if the template keeps a later system turn where it stands."""
+        return self._keeps_turns("system", "user", "assistant", "system", "user")
 
-    def _keeps_system_first(self) -> bool:
-        """True if the template keeps a system turn, and keeps it first; some move it before the last user turn."""
+    def _keeps_turns(self, *roles: str) -> bool:
+        """True if the template keeps turns with these roles in their order."""
         try:
-            return bool(self._template_frames(("system", "user", "assistant", "user"), True))
+            return bool(self._template_frames(roles, True))
         except InputError:
             return False
 

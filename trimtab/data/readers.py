@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -225,11 +226,7 @@ def csv_rows(path: Path, encoding: str, delimiter: str = ",") -> RawRows:
     if delimiter == "," and "," not in first:
         delimiter = next((other for other in (";", "\t") if other in first), ",")
 
-    def all_lines() -> Iterator[str]:
-        yield first
-        yield from lines
-
-    reader = csv.reader(all_lines(), delimiter=delimiter, strict=True)
+    reader = csv.reader(chain((first,), lines), delimiter=delimiter, strict=True)
     header: list[str] = []
     while True:
         start = reader.line_num + 1

@@ -196,16 +196,16 @@ class RowChanges:
 
     def apply(self, rows: Sequence[Example], numbers: RowNumbers) -> list[Example]:
         """Return the rows with these numbers, changed. `rows`: all rows."""
-        found, leaders = read_rows(rows, numbers), self.named_by[numbers]
+        changed, leaders = read_rows(rows, numbers), self.named_by[numbers]
         named = np.unique(leaders[leaders >= 0])
         groups = {
             number: f"row:{self._id(leader, number)}" if leader.group is None else leader.group
             for number, leader in zip(named.tolist(), read_rows(rows, named), strict=True)
         }
         for at in np.flatnonzero(self.renamed[numbers] | (leaders >= 0)).tolist():
-            row, number = found[at], int(numbers[at])
-            found[at] = replace(row, id=self._id(row, number), group=groups.get(int(leaders[at]), row.group))
-        return found
+            row, number = changed[at], int(numbers[at])
+            changed[at] = replace(row, id=self._id(row, number), group=groups.get(int(leaders[at]), row.group))
+        return changed
 
     def _id(self, row: Example, number: int) -> str:
         return f"{row.id}-test" if self.renamed[number] else row.id
@@ -263,13 +263,10 @@ class JoinedRows(StoredRows):
     def read(self, numbers: RowNumbers) -> list[Example]:
         """Return the rows with these numbers."""
         count = len(self._first)
-        own = numbers < count
-        if own.all():
-            return read_rows(self._first, numbers)
-        if not own.any():
-            return read_rows(self._second, numbers - count)
-        sides = iter(read_rows(self._first, numbers[own])), iter(read_rows(self._second, numbers[~own] - count))
-        return [next(sides[0] if is_first else sides[1]) for is_first in own.tolist()]
+        is_first = numbers < count
+        first = iter(read_rows(self._first, numbers[is_first]))
+        second = iter(read_rows(self._second, numbers[~is_first] - count))
+        return [next(first if side else second) for side in is_first.tolist()]
 
     def __iter__(self) -> Iterator[Example]:
         yield from self._first

@@ -92,7 +92,7 @@ def _features(texts: Sequence[str]) -> tuple[NDArray[Any], NDArray[Any], int]:
     for (start, end), (gram_row, names, gram) in zip(ranges, grams, strict=True):
         split = [text.split() for text in texts[start:end]]
         word = array("q", (words.setdefault(name, len(words)) for name in chain.from_iterable(split)))
-        word_row = np.repeat(np.arange(end - start), [len(own) for own in split])
+        word_row = np.repeat(np.arange(end - start), [len(words_of_text) for words_of_text in split])
         rows.append((np.concatenate([gram_row, word_row]) + start).astype(np.int32))
         number = np.searchsorted(known, names)[gram]
         numbers.append(np.concatenate([number, np.array(word, np.int64) + len(known)]).astype(np.int32))

@@ -55,7 +55,7 @@ def resolve_pattern(folder: Path, pattern: str, suffixes: Sequence[str], field: 
     """
     path = folder / pattern
     if path.is_dir():
-        found = [(item, path) for item in files_below(path) if _has_suffix(item, suffixes)]
+        found = [(item, path) for item in files_below(path) if item.name.lower().endswith(tuple(suffixes))]
         if not found:
             raise InputError(f"no file of {', '.join(suffixes)} in this folder", "add one", file=path, field=field)
         return tuple(found)
@@ -78,10 +78,6 @@ def files_below(folder: Path) -> list[Path]:
     loops."""
     found = sorted(Path(top) / name for top, _, names in os.walk(folder) for name in names)
     return [path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
-
-
-def _has_suffix(path: Path, suffixes: Sequence[str]) -> bool:
-    return path.name.lower().endswith(tuple(suffixes))
 
 
 def _open(path: Path) -> io.BufferedReader:
@@ -262,11 +258,11 @@ def _refuse_undeclared_utf16(data: bytes, path: Path, encoding: str) -> None:
     """Refuse undeclared UTF-16 and UTF-32, recognised by the byte order mark, or by NULs in every second byte."""
     if encoding.lower().replace("_", "-").startswith(("utf-16", "utf-32", "utf16", "utf32")):
         return
-    found = utf16_or_32(data)
-    if found:
+    detected = utf16_or_32(data)
+    if detected:
         raise InputError(
-            f"is {found.upper()}, not {encoding.upper()}",
-            f'save it as UTF-8, or set data.encoding = "{found}"',
+            f"is {detected.upper()}, not {encoding.upper()}",
+            f'save it as UTF-8, or set data.encoding = "{detected}"',
             file=path,
             line=1,
         )
@@ -274,14 +270,14 @@ def _refuse_undeclared_utf16(data: bytes, path: Path, encoding: str) -> None:
 
 def utf16_or_32(data: bytes) -> str | None:
     """Return UTF-16 or UTF-32 if the first bytes of a file show it, else None."""
-    found = next((name for mark, name in _BYTE_ORDER_MARKS if data.startswith(mark)), None)
+    encoding = next((name for mark, name in _BYTE_ORDER_MARKS if data.startswith(mark)), None)
     head = data[:512]
-    if found is None and len(head) >= 8:
+    if encoding is None and len(head) >= 8:
         halves = head[0::2], head[1::2]
         zeros = [half.count(0) / len(half) for half in halves]
         if max(zeros) > 0.7 and min(zeros) < 0.3:
-            found = "utf-16-be" if zeros[0] > zeros[1] else "utf-16-le"
-    return found
+            encoding = "utf-16-be" if zeros[0] > zeros[1] else "utf-16-le"
+    return encoding
 
 
 def _not_decodable(path: Path, encoding: str, line: int, place: int, byte: bytes) -> InputError:

@@ -49,18 +49,20 @@ def access_of(
     """
     robots = robots_of(site.robots)
     readable = [page.url for page in site.pages if page.status < 300 and _is_page(page)]
-    forbidden = [one.url for one in site.unfetched if one.why.startswith(FORBIDDEN)]
+    forbidden = [skipped.url for skipped in site.unfetched if skipped.why.startswith(FORBIDDEN)]
     addresses = list(dict.fromkeys([*readable, *forbidden]))
     addresses = addresses[:: _step(robots, len(addresses))]
     listed = {entry.url for entry in site.entries} | {f"{site.origin}/"}
-    access, found = [], list(_about_robots(site, robots))
+    access, findings = [], list(_about_robots(site, robots))
     refused: dict[tuple[RobotsRule | str, Severity], dict[str, list[str]]] = {}
     decisions = _decisions(robots, addresses)
     for agent in assistant_agents():
-        no = {address: one for address, one in decisions(_token(agent, robots)).items() if not one.allowed}
+        refusals = {
+            address: decision for address, decision in decisions(_token(agent, robots)).items() if not decision.allowed
+        }
         if agent.unreadable == "crawls" and robots.everything is False:
-            no = {}
-        lines = Counter(_line_of(one) for one in no.values())
+            refusals = {}
+        lines = Counter(_line_of(decision) for decision in refusals.values())
         access.append(
             AgentAccess(
                 agent=agent.token,
@@ -68,25 +70,25 @@ def access_of(
                 role=agent.role,
                 obeys=agent.obeys,
                 pages=len(addresses),
-                allowed=len(addresses) - len(no),
+                allowed=len(addresses) - len(refusals),
                 decided_by=dict(lines.most_common()),
                 source=agent.source,
                 checked=agent.checked.isoformat(),
             )
         )
         by_rule: dict[RobotsRule | str, list[str]] = {}
-        for address, one in no.items():
-            by_rule.setdefault(one.rule or one.why, []).append(address)
-        for rule, there in by_rule.items():
-            whole = len(no) == len(addresses) or any(address in listed for address in there)
-            refused.setdefault((rule, _severity(agent, whole)), {})[agent.token] = there
-    found += _refusals(site, refused, len(addresses))
-    found += _departures(site, robots, access)
-    found += _read_differently(site, robots, decisions)
-    found += _directives(pages, listed)
-    found += _statuses(site)
-    found += _notes(site, today or date.today())
-    return tuple(access), tuple(found)
+        for address, decision in refusals.items():
+            by_rule.setdefault(decision.rule or decision.why, []).append(address)
+        for rule, forbidden_here in by_rule.items():
+            whole = len(refusals) == len(addresses) or any(address in listed for address in forbidden_here)
+            refused.setdefault((rule, _severity(agent, whole)), {})[agent.token] = forbidden_here
+    findings += _refusals(site, refused, len(addresses))
+    findings += _departures(site, robots, access)
+    findings += _read_differently(site, robots, decisions)
+    findings += _directives(pages, listed)
+    findings += _statuses(site)
+    findings += _notes(site, today or date.today())
+    return tuple(access), tuple(findings)
 
 
 def _decisions(robots: RobotsAnswer, addresses: Sequence[str]) -> Callable[[str], Mapping[str, RobotsDecision]]:
@@ -137,10 +139,10 @@ def _refusals(
     site: Site, refused: Mapping[tuple[RobotsRule | str, Severity], Mapping[str, Sequence[str]]], of: int
 ) -> Iterator[SurfaceFinding]:
     for (rule, severity), agents in refused.items():
-        pages = max((there for there in agents.values()), key=len)
+        pages = max(agents.values(), key=len)
         names = ", ".join(agents)
-        said = rule if isinstance(rule, str) else f"line {rule.line}, {printable(rule.written, 120)}"
-        evidence = f"{said}: forbids {len(pages):,} of {of:,} pages to {names}; for example {printable(pages[0], 200)}"
+        where = rule if isinstance(rule, str) else f"line {rule.line}, {printable(rule.written, 120)}"
+        evidence = f"{where}: forbids {len(pages):,} of {of:,} pages to {names}; for example {printable(pages[0], 200)}"
         remedies: Mapping[Severity, str] = {
             "blocks": "allow these agents the pages that answers should come from, or take the pages out of the "
             "sitemap",
@@ -148,14 +150,8 @@ def _refusals(
             "purpose",
             "note": "nothing, where this is what you want",
         }
-        yield SurfaceFinding(
-            page=site.origin,
-            check="robots-forbids",
-            severity=severity,
-            evidence=evidence,
-            remedy=remedies[severity],
-            line=None if isinstance(rule, str) else rule.line,
-        )
+        line = None if isinstance(rule, str) else rule.line
+        yield _finding(site.origin, "robots-forbids", severity, evidence, remedies[severity], line)
 
 
 def _about_robots(site: Site, robots: RobotsAnswer) -> Iterator[SurfaceFinding]:
@@ -163,53 +159,52 @@ def _about_robots(site: Site, robots: RobotsAnswer) -> Iterator[SurfaceFinding]:
     answer = site.robots
     if robots.everything is False:
         remedy = "let robots.txt be answered with 200, or with 404 where there is none"
-        yield _finding(site, "robots-unreadable", "blocks", robots.why, remedy)
+        yield _finding(site.origin, "robots-unreadable", "blocks", robots.why, remedy)
     if answer is None:
         return
     if answer.status == 429:
         remedy = "answer robots.txt to every agent; Google takes 429 for an error of the server"
-        yield _finding(site, "robots-unreadable", "hinders", "robots.txt answers 429", remedy)
+        yield _finding(site.origin, "robots-unreadable", "hinders", "robots.txt answers 429", remedy)
     if answer.status == 200 and answer.content.lstrip()[:1] == b"<":
         evidence = f"robots.txt is HTML: {printable(answer.content[:80].decode('utf-8', 'replace'))}"
         yield _finding(
-            site, "robots-html", "hinders", evidence, "answer it as text, or with 404 where there is none", 1
+            site.origin, "robots-html", "hinders", evidence, "answer it as text, or with 404 where there is none", 1
         )
         return
     if robots.rules.cut or answer.cut:
         evidence = f"robots.txt has more than {MOST_BYTES // 1024} KiB, and what stands behind them is not read"
         yield _finding(
-            site, "robots-long", "hinders", evidence, "shorten it: rules of folders in place of rules of pages"
+            site.origin, "robots-long", "hinders", evidence, "shorten it: rules of folders in place of rules of pages"
         )
     if robots.everything is None and robots.rules.unknown:
         line, written = robots.rules.unknown[0]
         more = f" ({len(robots.rules.unknown) - 1:,} more)" if len(robots.rules.unknown) > 1 else ""
         evidence = f"line {line} is no rule: {printable(written, 120)}{more}"
         yield _finding(
-            site, "robots-unknown-line", "note", evidence, "write it as RFC 9309 has it, or as a comment", line
+            site.origin, "robots-unknown-line", "note", evidence, "write it as RFC 9309 has it, or as a comment", line
         )
 
 
 def _departures(site: Site, robots: RobotsAnswer, access: Sequence[AgentAccess]) -> Iterator[SurfaceFinding]:
     """Find where a vendor's departure from RFC 9309 changes something on this site."""
-    by_token = {one.token: one for one in assistant_agents()}
-    for one in access:
-        agent = by_token[one.agent]
-        if not agent.obeys and one.allowed < one.pages:
-            evidence = f"robots.txt forbids {one.pages - one.allowed:,} pages to {one.agent}. {agent.departs}"
+    by_token = {agent.token: agent for agent in assistant_agents()}
+    for row in access:
+        agent = by_token[row.agent]
+        if not agent.obeys and row.allowed < row.pages:
+            evidence = f"robots.txt forbids {row.pages - row.allowed:,} pages to {row.agent}. {agent.departs}"
             remedy = f"to keep it out, refuse it at the server ({agent.source or 'no page of the vendor is known'})"
-            yield _finding(site, "robots-not-binding", "note", evidence, remedy)
+            yield _finding(site.origin, "robots-not-binding", "note", evidence, remedy)
         if agent.unreadable == "crawls" and robots.everything is False:
-            evidence = f"{one.agent} is counted as allowed, unlike RFC 9309. {agent.departs}"
-            yield _finding(site, "vendor-departs", "note", evidence, f"see {agent.source}")
-    delay = next((one for one in by_token.values() if robots.rules.crawl_delay(one.token)), None)
-    if delay is not None:
-        seconds = robots.rules.crawl_delay(delay.token) or 0.0
+            evidence = f"{row.agent} is counted as allowed, unlike RFC 9309. {agent.departs}"
+            yield _finding(site.origin, "vendor-departs", "note", evidence, f"see {agent.source}")
+    seconds = next(filter(None, map(robots.rules.crawl_delay, by_token)), None)
+    if seconds is not None:
         evidence = (
             f"Crawl-delay of {seconds:g} s: RFC 9309 does not know it, Anthropic's agents obey it, Google's and "
             "Amazon's do not"
         )
         yield _finding(
-            site, "crawl-delay", "hinders" if seconds > 10 else "note", evidence, "take it out, or keep it short"
+            site.origin, "crawl-delay", "hinders" if seconds > 10 else "note", evidence, "take it out, or keep it short"
         )
 
 
@@ -239,7 +234,7 @@ def _read_differently(
         )
         remedy = "name each agent by its whole token, and write Disallow and Allow without misspellings"
         yield _finding(
-            site, "robots-read-differently", "hinders", evidence, remedy, ours.rule.line if ours.rule else None
+            site.origin, "robots-read-differently", "hinders", evidence, remedy, ours.rule.line if ours.rule else None
         )
 
 
@@ -253,31 +248,19 @@ def _directives(pages: Sequence[SitePage], listed: set[str]) -> Iterator[Surface
                 evidence = f"{printable(directive, 80)}, for {whom}"
                 if name in ("noindex", "none"):
                     severity: Severity = "blocks" if page.url in listed else "note"
-                    why = (
-                        "keeps the page out of indexes, though the sitemap names it"
-                        if severity == "blocks"
-                        else "keeps it out of indexes"
-                    )
-                    yield _page_finding(
-                        page.url,
-                        "noindex",
-                        severity,
-                        f"{evidence}: {why}",
-                        "take it out where the page should be found",
-                    )
+                    why = f"keeps {'the page' if page.url in listed else 'it'} out of indexes"
+                    why += ", though the sitemap names it" if page.url in listed else ""
+                    remedy = "take it out where the page should be found"
+                    yield _finding(page.url, "noindex", severity, f"{evidence}: {why}", remedy)
                 elif name == "nosnippet" or (name == "max-snippet" and value == "0"):
-                    why = "keeps search from quoting the page, Google's AI Overviews too"
-                    yield _page_finding(
-                        page.url, name, "hinders", f"{evidence}: {why}", "take it out where the page should be cited"
-                    )
+                    evidence += ": keeps search from quoting the page, Google's AI Overviews too"
+                    yield _finding(page.url, name, "hinders", evidence, "take it out where the page should be cited")
                 elif name == "max-snippet" and value.isdigit():
-                    why = f"lets at most {int(value):,} characters be quoted"
-                    yield _page_finding(
-                        page.url, name, "note", f"{evidence}: {why}", "take it out, or set -1, to let all be quoted"
-                    )
+                    evidence += f": lets at most {int(value):,} characters be quoted"
+                    yield _finding(page.url, name, "note", evidence, "take it out, or set -1, to let all be quoted")
                 elif name == "data-nosnippet":
                     evidence = f"{int(value):,} elements with data-nosnippet are not quoted by Google"
-                    yield _page_finding(page.url, name, "note", evidence, "take it off what should be cited")
+                    yield _finding(page.url, name, "note", evidence, "take it off what should be cited")
 
 
 def _statuses(site: Site) -> Iterator[SurfaceFinding]:
@@ -287,17 +270,17 @@ def _statuses(site: Site) -> Iterator[SurfaceFinding]:
         challenge = challenged(page)
         if challenge:
             remedy = "let the agents that you want through, by their verified addresses"
-            yield _page_finding(
+            yield _finding(
                 page.url, "challenge", "blocks", f"answers {page.status} with a challenge ({challenge})", remedy
             )
         elif page.status in (401, 403):
             severity: Severity = "blocks" if page.url in listed else "hinders"
             evidence = f"answers {page.status} to a crawler"
-            yield _page_finding(
+            yield _finding(
                 page.url, "refused", severity, evidence, "open the page to agents, or take it out of links and sitemap"
             )
         elif page.status == 429:
-            yield _page_finding(
+            yield _finding(
                 page.url, "refused", "hinders", "answers 429: too many requests", "allow more requests a second"
             )
 
@@ -305,9 +288,9 @@ def _statuses(site: Site) -> Iterator[SurfaceFinding]:
 def challenged(answer: Fetched) -> str | None:
     """Return the header by which a CDN says that an answer is a challenge and not the page, None without one."""
     for name, value in _CHALLENGES.items():
-        found = answer.headers.get(name)
-        if found is not None and value in found.lower():
-            return printable(f"{name}: {found}", 80)
+        header = answer.headers.get(name)
+        if header is not None and value in header.lower():
+            return printable(f"{name}: {header}", 80)
     return None
 
 
@@ -315,16 +298,14 @@ def _notes(site: Site, today: date) -> Iterator[SurfaceFinding]:
     age = (today - oldest_check()).days
     if age > OLD_AFTER:
         evidence = f"the table of agents was last checked {age} days ago ({oldest_check()})"
-        yield _finding(site, "agents-table-old", "note", evidence, "update trimtab, and see the pages of the vendors")
+        yield _finding(
+            site.origin, "agents-table-old", "note", evidence, "update trimtab, and see the pages of the vendors"
+        )
     for check, evidence, remedy in _UNSEEN:
-        yield _finding(site, check, "note", evidence, remedy)
+        yield _finding(site.origin, check, "note", evidence, remedy)
 
 
 def _finding(
-    site: Site, check: str, severity: Severity, evidence: str, remedy: str, line: int | None = None
+    page: str, check: str, severity: Severity, evidence: str, remedy: str, line: int | None = None
 ) -> SurfaceFinding:
-    return SurfaceFinding(page=site.origin, check=check, severity=severity, evidence=evidence, remedy=remedy, line=line)
-
-
-def _page_finding(page: str, check: str, severity: Severity, evidence: str, remedy: str) -> SurfaceFinding:
-    return SurfaceFinding(page=page, check=check, severity=severity, evidence=evidence, remedy=remedy)
+    return SurfaceFinding(page=page, check=check, severity=severity, evidence=evidence, remedy=remedy, line=line)

@@ -45,11 +45,11 @@ def canonical_address(address: str, base: str | None = None) -> str | None:
     host = f"[{host}]" if ":" in host else host
     if not _HOST.fullmatch(host) or port == 0:
         return None
-    place = host if port in (None, _PORTS[scheme]) else f"{host}:{port}"
+    netloc = host if port in (None, _PORTS[scheme]) else f"{host}:{port}"
     path = _without_dots(_escaped(parts.path)) or "/"
     query = f"?{_escaped(parts.query)}" if parts.query else ""
-    found = f"{scheme}://{place}{path}{query}"
-    return found if len(found) <= LONGEST else None
+    canonical = f"{scheme}://{netloc}{path}{query}"
+    return canonical if len(canonical) <= LONGEST else None
 
 
 def origin_of(address: str) -> str:

@@ -40,7 +40,7 @@ def answers_to_agents(
     """
     if "://" not in site.source:
         return ()
-    read = [one for one in site.pages if one.status == 200 and is_html(one) and one.content]
+    read = [page for page in site.pages if page.status == 200 and is_html(page) and page.content]
     spread = read[:: max(1, math.ceil(len(read) / pages))][:pages]
     return run_to_end(_ask(site, spread, rate, private, progress or Progress()))
 
@@ -56,17 +56,17 @@ async def _ask(
     robots, host = robots_of(site.robots), host_of(site.origin)
     agents = [agent for agent in assistant_agents() if agent.crawler]
     missing = f"{site.origin}/{secrets.token_hex(12)}"
-    found: list[SurfaceFinding] = []
+    findings: list[SurfaceFinding] = []
     for number, agent in enumerate(agents, 1):
         async with Fetcher(_user_agent(agent), rate=rate, host=host, private=private, cap=PAGE_CAP) as fetcher:
             fetcher.slow_to(robots.rules.crawl_delay(agent.token) or 0.0)
             for page in pages:
                 if robots.decide(agent.token, page.url).allowed:
-                    found += await _compared(fetcher, agent, page)
+                    findings += await _compared(fetcher, agent, page)
             if number == 1 and robots.decide(agent.token, missing).allowed:
-                found += await _soft_404(fetcher, site, missing)
+                findings += await _soft_404(fetcher, site, missing)
         progress.emit("agents", step=number, of=len(agents), note=agent.token)
-    return tuple(found)
+    return tuple(findings)
 
 
 async def _compared(fetcher: Fetcher, agent: AssistantAgent, page: Fetched) -> list[SurfaceFinding]:
@@ -75,8 +75,8 @@ async def _compared(fetcher: Fetcher, agent: AssistantAgent, page: Fetched) -> l
     severity: Severity = "note" if agent.role == "training" else "hinders"
 
     def finding(check: str, evidence: str) -> list[SurfaceFinding]:
-        said = f"under the name {agent.token}, {evidence}"
-        return [SurfaceFinding(page=page.url, check=check, severity=severity, evidence=said, remedy=remedy)]
+        evidence = f"under the name {agent.token}, {evidence}"
+        return [SurfaceFinding(page=page.url, check=check, severity=severity, evidence=evidence, remedy=remedy)]
 
     try:
         answer = await fetcher.get(page.url)

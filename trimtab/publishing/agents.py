@@ -43,21 +43,21 @@ def assistant_agents() -> tuple[AssistantAgent, ...]:
 
 def agent_of(user_agent: str) -> AssistantAgent | None:
     """Return the agent that a header `User-Agent` names as a whole word, None without one."""
-    found = _tokens().search(user_agent)
-    return None if found is None else _by_token()[found[0].lower()]
+    match = _tokens().search(user_agent)
+    return None if match is None else _by_token()[match[0].lower()]
 
 
 @lru_cache(maxsize=1)
 def _tokens() -> re.Pattern[str]:
-    tokens = sorted((one.token for one in assistant_agents() if one.crawler), key=len, reverse=True)
+    tokens = sorted((agent.token for agent in assistant_agents() if agent.crawler), key=len, reverse=True)
     return re.compile(rf"(?<![\w-])({'|'.join(map(re.escape, tokens))})(?![\w-])", re.IGNORECASE)
 
 
 @lru_cache(maxsize=1)
 def _by_token() -> dict[str, AssistantAgent]:
-    return {one.token.lower(): one for one in assistant_agents()}
+    return {agent.token.lower(): agent for agent in assistant_agents()}
 
 
 def oldest_check() -> date:
     """Return the earliest date on which a row was checked."""
-    return min(one.checked for one in assistant_agents())
+    return min(agent.checked for agent in assistant_agents())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -72,19 +73,19 @@ def surface_audit(
         private=private,
         progress=progress,
     )
-    answers = {one.url: one for one in site.pages}
+    answers = {answer.url: answer for answer in site.pages}
     read = read_pages(tuple(answers.values()), progress)
     if render:
         read = with_rendered(site, read, most=render, private=private, progress=progress)
     crawled = CrawledPages(site=site, pages=read)
     agents, about_access = access_of(site, read)
-    found = [*about_access, *findings_of(crawled, progress)]
+    findings = [*about_access, *findings_of(crawled, progress)]
     if as_agents:
-        found += answers_to_agents(site, pages=as_agents, rate=rate, private=private, progress=progress)
+        findings += answers_to_agents(site, pages=as_agents, rate=rate, private=private, progress=progress)
     summary: LogSummary | None = None
     if logs:
-        summary, about_logs = read_logs([Path(one) for one in logs], Path(ranges) if ranges else None, site)
-        found += about_logs
+        summary, about_logs = read_logs([Path(log) for log in logs], Path(ranges) if ranges else None, site)
+        findings += about_logs
     result = SurfaceAudit(
         origin=site.origin,
         source=site.source,
@@ -92,7 +93,7 @@ def surface_audit(
         pages=len(read),
         unfetched=len(site.unfetched),
         agents=agents,
-        findings=in_order(found),
+        findings=in_order(findings),
         notes=tuple(_notes(crawled)),
         logs=summary,
     )
@@ -106,9 +107,9 @@ def surface_audit(
     return result
 
 
-def in_order(found: Sequence[SurfaceFinding]) -> tuple[SurfaceFinding, ...]:
+def in_order(findings: Sequence[SurfaceFinding]) -> tuple[SurfaceFinding, ...]:
     """Sort findings by severity, each once, those of one severity as they were found."""
-    return tuple(sorted(dict.fromkeys(found), key=lambda one: SEVERITIES.index(one.severity)))
+    return tuple(sorted(dict.fromkeys(findings), key=lambda finding: SEVERITIES.index(finding.severity)))
 
 
 def read_audit(file: Path) -> SurfaceAudit:
@@ -123,28 +124,26 @@ def read_audit(file: Path) -> SurfaceAudit:
 
 def changes(before: SurfaceAudit, now: SurfaceAudit) -> SurfaceChanges:
     """Compare two audits. A finding is the same where page, check and evidence are."""
-    old = {(one.page, one.check, one.evidence) for one in before.findings}
-    new = {(one.page, one.check, one.evidence) for one in now.findings}
+    key = attrgetter("page", "check", "evidence")
+    old, new = set(map(key, before.findings)), set(map(key, now.findings))
     return SurfaceChanges(
         since=before.when,
         pages_before=before.pages,
-        new=tuple(one for one in now.findings if (one.page, one.check, one.evidence) not in old),
-        gone=tuple(one for one in before.findings if (one.page, one.check, one.evidence) not in new),
+        new=tuple(finding for finding in now.findings if key(finding) not in old),
+        gone=tuple(finding for finding in before.findings if key(finding) not in new),
         agents=tuple(_changed_agents(before.agents, now.agents)),
     )
 
 
 def _changed_agents(before: Sequence[AgentAccess], now: Sequence[AgentAccess]) -> Iterator[str]:
-    old = {one.agent: one for one in before}
-    for one in now:
-        other = old.get(one.agent)
-        if other is None:
-            yield f"{one.agent} is new in the table of agents"
-        elif one.allowed * other.pages != other.allowed * one.pages:
-            yield (
-                f"{one.agent} may read {one.allowed:,} of {one.pages:,} pages; before {other.allowed:,} of "
-                f"{other.pages:,}"
-            )
+    earlier = {access.agent: access for access in before}
+    for access in now:
+        old = earlier.get(access.agent)
+        if old is None:
+            yield f"{access.agent} is new in the table of agents"
+        elif access.allowed * old.pages != old.allowed * access.pages:
+            may_read = f"{access.agent} may read {access.allowed:,} of {access.pages:,} pages"
+            yield f"{may_read}; before {old.allowed:,} of {old.pages:,}"
 
 
 def _notes(crawled: CrawledPages) -> Iterator[str]:

@@ -8,6 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import pairwise
 
 from trimtab.base.progress import Progress
@@ -55,12 +56,11 @@ class Check:
             )
 
 
-def check(name: str, severity: Severity, remedy: str, says: str = "") -> Callable[[FindFacts], FindFacts]:
-    """Add the decorated function to CHECKS; `says` is its docstring unless given."""
+def check(name: str, severity: Severity, says: str, remedy: str) -> Callable[[FindFacts], FindFacts]:
+    """Add the decorated function to CHECKS."""
 
     def add(find: FindFacts) -> FindFacts:
-        sentence = says or " ".join((find.__doc__ or "").split())
-        CHECKS.append(Check(name=name, severity=severity, says=sentence, remedy=remedy, find=find))
+        CHECKS.append(Check(name=name, severity=severity, says=says, remedy=remedy, find=find))
         return find
 
     return add
@@ -79,32 +79,28 @@ def findings_of(pages: CrawledPages, progress: Progress | None = None) -> tuple[
 # ---- can the text be read?
 
 
-@check("unreadable", "blocks", "make the page smaller, or nest its elements less deeply")
+@check(
+    "unreadable",
+    "blocks",
+    "The page cannot be parsed within limits of time and memory.",
+    "make the page smaller, or nest its elements less deeply",
+)
 def _unreadable(pages: CrawledPages) -> Iterator[Fact]:
-    """The page cannot be parsed within limits of time and memory."""
     for page in pages.pages:
         if page.unread is not None and page.status == 200 and page.kind == "html":
             yield page.url, page.unread, None
 
 
-@check("server-error", "blocks", "mend the server, or take the address out of links and sitemap")
+@check(
+    "server-error",
+    "blocks",
+    "The server answers with an error of its own.",
+    "mend the server, or take the address out of links and sitemap",
+)
 def _server_error(pages: CrawledPages) -> Iterator[Fact]:
-    """The server answers with an error of its own."""
     for page in pages.pages:
         if page.status >= 500:
             yield page.url, f"answers {page.status}", None
-
-
-@check("text-by-script", "blocks", "put the text into the HTML that the server sends")
-def _text_by_script(pages: CrawledPages) -> Iterator[Fact]:
-    """At least half of the main text is there only after scripts ran, which most assistants' agents do not do."""
-    return _missing_text(pages, 0.5, 1.01)
-
-
-@check("text-partly-by-script", "hinders", "put the text into the HTML that the server sends")
-def _text_partly_by_script(pages: CrawledPages) -> Iterator[Fact]:
-    """A tenth to half of the main text is there only after scripts ran."""
-    return _missing_text(pages, 0.1, 0.5)
 
 
 def _missing_text(pages: CrawledPages, low: float, high: float) -> Iterator[Fact]:
@@ -117,6 +113,20 @@ def _missing_text(pages: CrawledPages, low: float, high: float) -> Iterator[Fact
             yield page.url, f"{share:.0%} of the main text is missing without scripts, such as {example}", None
 
 
+check(
+    "text-by-script",
+    "blocks",
+    "At least half of the main text is there only after scripts ran, which most assistants' agents do not do.",
+    "put the text into the HTML that the server sends",
+)(partial(_missing_text, low=0.5, high=1.01))
+check(
+    "text-partly-by-script",
+    "hinders",
+    "A tenth to half of the main text is there only after scripts ran.",
+    "put the text into the HTML that the server sends",
+)(partial(_missing_text, low=0.1, high=0.5))
+
+
 def missing_share(page: SitePage) -> float | None:
     """Compute the share of the rendered main text's words that the raw HTML lacks; None if it was not rendered."""
     if page.rendered is None:
@@ -126,18 +136,26 @@ def missing_share(page: SitePage) -> float | None:
     return sum((shown - raw).values()) / total if total else 0.0
 
 
-@check("empty-without-scripts", "note", "look again with --render, which runs the scripts in Chromium")
+@check(
+    "empty-without-scripts",
+    "note",
+    "The page has hardly any text and has scripts; no browser has looked whether they bring the text.",
+    "look again with --render, which runs the scripts in Chromium",
+)
 def _empty_without_scripts(pages: CrawledPages) -> Iterator[Fact]:
-    """The page has hardly any text and has scripts; no browser has looked whether they bring the text."""
     for page in pages.read:
         if page.rendered is None and page.words < SPARSE_WORDS and _has_scripts(page):
             scripts = f"{page.scripts} external scripts, {page.script_bytes:,} bytes of inline scripts"
             yield page.url, f"{page.words} visible words, {scripts}", None
 
 
-@check("no-text", "hinders", "write text, or take the page away")
+@check(
+    "no-text",
+    "hinders",
+    "The page has no visible text and no scripts that could bring it.",
+    "write text, or take the page away",
+)
 def _no_text(pages: CrawledPages) -> Iterator[Fact]:
-    """The page has no visible text and no scripts that could bring it."""
     for page in pages.read:
         if not page.words and not _has_scripts(page):
             yield page.url, "no visible text", None
@@ -147,9 +165,13 @@ def _has_scripts(page: SitePage) -> bool:
     return page.scripts > 0 or page.script_bytes > MOST_INLINE
 
 
-@check("pdf-without-text", "blocks", "recognise its text (OCR), or publish the text as a page")
+@check(
+    "pdf-without-text",
+    "blocks",
+    "The PDF holds pictures of pages or cannot be read, so that no text can be taken from it.",
+    "recognise its text (OCR), or publish the text as a page",
+)
 def _pdf_without_text(pages: CrawledPages) -> Iterator[Fact]:
-    """The PDF holds pictures of pages or cannot be read, so that no text can be taken from it."""
     for page in pages.pages:
         if page.kind == "pdf" and page.status == 200:
             if page.unread is not None:
@@ -158,9 +180,8 @@ def _pdf_without_text(pages: CrawledPages) -> Iterator[Fact]:
                 yield page.url, "a PDF without text: its pages are pictures", None
 
 
-@check("page-cut", "hinders", "split the page")
+@check("page-cut", "hinders", "The page is larger than what is read of one page.", "split the page")
 def _page_cut(pages: CrawledPages) -> Iterator[Fact]:
-    """The page is larger than what is read of one page."""
     for answer in pages.site.pages:
         if answer.cut and answer.status == 200:
             yield answer.url, f"more than {len(answer.content):,} bytes", None
@@ -169,9 +190,10 @@ def _page_cut(pages: CrawledPages) -> Iterator[Fact]:
 # ---- canonical addresses and duplicates
 
 
-@check("canonical-missing", "note", "name its own address by link rel=canonical")
+@check(
+    "canonical-missing", "note", "The page names no canonical address.", "name its own address by link rel=canonical"
+)
 def _canonical_missing(pages: CrawledPages) -> Iterator[Fact]:
-    """The page names no canonical address."""
     if any(page.canonical for page in pages.read):  # a site that uses none has chosen so: told once
         for page in pages.read:
             if page.canonical is None and not forbids_listing(page):
@@ -180,18 +202,21 @@ def _canonical_missing(pages: CrawledPages) -> Iterator[Fact]:
         yield pages.site.origin, f"none of {len(pages.read):,} pages names a canonical address", None
 
 
-@check("canonical-conflict", "hinders", "keep one")
+@check("canonical-conflict", "hinders", "The page names several canonical addresses.", "keep one")
 def _canonical_conflict(pages: CrawledPages) -> Iterator[Fact]:
-    """The page names several canonical addresses."""
     for page in pages.read:
         addresses = list(dict.fromkeys(element.text for element in page.elements if element.kind == "canonical"))
         if len(addresses) > 1:
             yield page.url, f"canonical addresses {' and '.join(addresses[:3])}", line_of(page, "canonical")
 
 
-@check("canonical-broken", "hinders", "name an address that answers 200")
+@check(
+    "canonical-broken",
+    "hinders",
+    "The canonical address leads to no page, or to a redirect.",
+    "name an address that answers 200",
+)
 def _canonical_broken(pages: CrawledPages) -> Iterator[Fact]:
-    """The canonical address leads to no page, or to a redirect."""
     for page in pages.read:
         if not page.canonical or not page.canonical.startswith(f"{pages.site.origin}/"):
             continue
@@ -213,18 +238,26 @@ def _pages_named_as_canonical(pages: CrawledPages) -> Iterator[tuple[SitePage, S
                 yield page, target
 
 
-@check("canonical-chain", "hinders", "name the last address of the chain")
+@check(
+    "canonical-chain",
+    "hinders",
+    "The canonical address has another canonical address.",
+    "name the last address of the chain",
+)
 def _canonical_chain(pages: CrawledPages) -> Iterator[Fact]:
-    """The canonical address has another canonical address."""
     for page, target in _pages_named_as_canonical(pages):
         if target.canonical and not pages.same(target.canonical, target.url):
             evidence = f"canonical address {page.canonical}, whose own is {target.canonical}"
             yield page.url, evidence, line_of(page, "canonical")
 
 
-@check("canonical-elsewhere", "hinders", "name the page's own address")
+@check(
+    "canonical-elsewhere",
+    "hinders",
+    "The canonical address is a page with another text, so that this one may not be listed.",
+    "name the page's own address",
+)
 def _canonical_elsewhere(pages: CrawledPages) -> Iterator[Fact]:
-    """The canonical address is a page with another text, so that this one may not be listed."""
     alike = {frozenset((first.url, second.url)) for first, second, _ in pages.alike}
     for page, target in _pages_named_as_canonical(pages):
         page_words, target_words = set(normalise_text(page.text).split()), set(normalise_text(target.text).split())
@@ -232,18 +265,6 @@ def _canonical_elsewhere(pages: CrawledPages) -> Iterator[Fact]:
         if is_other and frozenset((page.url, target.url)) not in alike:
             evidence = f"canonical address {page.canonical}, which says something else"
             yield page.url, evidence, line_of(page, "canonical")
-
-
-@check("duplicate", "hinders", "name one as canonical, or redirect the other there")
-def _duplicate(pages: CrawledPages) -> Iterator[Fact]:
-    """Two addresses have the same main text, and none is named as canonical for both."""
-    return _duplicates(pages, near=False)
-
-
-@check("near-duplicate", "note", "join them, or say on each what only it is about")
-def _near_duplicate(pages: CrawledPages) -> Iterator[Fact]:
-    """Two addresses have nearly the same main text (Jaccard similarity of at least 0.8)."""
-    return _duplicates(pages, near=True)
 
 
 def _duplicates(pages: CrawledPages, *, near: bool) -> Iterator[Fact]:
@@ -255,12 +276,25 @@ def _duplicates(pages: CrawledPages, *, near: bool) -> Iterator[Fact]:
         yield second.url, f"{likeness} {first.url}", None
 
 
+check(
+    "duplicate",
+    "hinders",
+    "Two addresses have the same main text, and none is named as canonical for both.",
+    "name one as canonical, or redirect the other there",
+)(partial(_duplicates, near=False))
+check(
+    "near-duplicate",
+    "note",
+    "Two addresses have nearly the same main text (Jaccard similarity of at least 0.8).",
+    "join them, or say on each what only it is about",
+)(partial(_duplicates, near=True))
+
+
 # ---- links and sitemaps
 
 
-@check("orphan", "hinders", "link to it from a page on the same subject")
+@check("orphan", "hinders", "No page links to this one.", "link to it from a page on the same subject")
 def _orphan(pages: CrawledPages) -> Iterator[Fact]:
-    """No page links to this one."""
     if len(pages.pages) == 1:
         return
     home = plain_address(f"{pages.site.origin}/")
@@ -273,9 +307,8 @@ def _orphan(pages: CrawledPages) -> Iterator[Fact]:
 _REFUSED = (401, 403, 429)  # told by who may read the site
 
 
-@check("broken-link", "hinders", "mend or remove the link, or redirect its address")
+@check("broken-link", "hinders", "A link leads to an error.", "mend or remove the link, or redirect its address")
 def _broken_link(pages: CrawledPages) -> Iterator[Fact]:
-    """A link leads to an error."""
     for page in pages.pages:
         sources = pages.links_to.get(page.url, ())
         if page.status >= 400 and page.status not in _REFUSED and sources:
@@ -283,17 +316,20 @@ def _broken_link(pages: CrawledPages) -> Iterator[Fact]:
             yield sources[0], f"links to {page.url}, which answers {page.status}{more}", None
 
 
-@check("sitemap-missing", "note", "publish one, and name it in robots.txt")
+@check("sitemap-missing", "note", "There is no sitemap, or it names no page.", "publish one, and name it in robots.txt")
 def _sitemap_missing(pages: CrawledPages) -> Iterator[Fact]:
-    """There is no sitemap, or it names no page."""
     if not pages.site.entries:
         sitemaps = ", ".join(answer.url for answer in pages.site.sitemaps)
         yield pages.site.origin, f"{sitemaps} names no page" if sitemaps else "no sitemap was found", None
 
 
-@check("sitemap-undated", "note", "give lastmod, from the change of the content")
+@check(
+    "sitemap-undated",
+    "note",
+    "The sitemap does not say when pages were changed.",
+    "give lastmod, from the change of the content",
+)
 def _sitemap_undated(pages: CrawledPages) -> Iterator[Fact]:
-    """The sitemap does not say when pages were changed."""
     by_sitemap: dict[str, list[str]] = defaultdict(list)
     for entry in pages.site.entries:
         if entry.lastmod is None or parse_time(entry.lastmod) is None:
@@ -302,18 +338,26 @@ def _sitemap_undated(pages: CrawledPages) -> Iterator[Fact]:
         yield sitemap, f"{len(urls):,} pages without a date of change, such as {urls[0]}", None
 
 
-@check("sitemap-same-date", "note", "give lastmod from the change of the content, not of the build")
+@check(
+    "sitemap-same-date",
+    "note",
+    "The sitemap dates all pages the same, as builds do, so that the dates say nothing.",
+    "give lastmod from the change of the content, not of the build",
+)
 def _sitemap_same_date(pages: CrawledPages) -> Iterator[Fact]:
-    """The sitemap dates all pages the same, as builds do, so that the dates say nothing."""
     dates = Counter(entry.lastmod for entry in pages.site.entries if entry.lastmod)
     if sum(dates.values()) >= 10 and len(dates) == 1:
         (date,) = dates
         yield pages.site.entries[0].sitemap, f"all {dates[date]:,} pages are dated {date}", None
 
 
-@check("sitemap-wrong", "hinders", "take the address out, or mend the page")
+@check(
+    "sitemap-wrong",
+    "hinders",
+    "The sitemap names an address that is an error, a redirect, or names another as canonical.",
+    "take the address out, or mend the page",
+)
 def _sitemap_wrong(pages: CrawledPages) -> Iterator[Fact]:
-    """The sitemap names an address that is an error, a redirect, or names another as canonical."""
     for entry in pages.site.entries:
         page = pages.page(entry.url)
         if page is None:
@@ -327,9 +371,8 @@ def _sitemap_wrong(pages: CrawledPages) -> Iterator[Fact]:
             yield entry.sitemap, f"names {entry.url}, whose canonical address is {page.canonical}", None
 
 
-@check("sitemap-incomplete", "hinders", "add it to the sitemap")
+@check("sitemap-incomplete", "hinders", "The page is in no sitemap, though others are.", "add it to the sitemap")
 def _sitemap_incomplete(pages: CrawledPages) -> Iterator[Fact]:
-    """The page is in no sitemap, though others are."""
     if pages.site.entries:
         for page in pages.listed:
             if page.url not in pages.in_sitemap:
@@ -341,17 +384,22 @@ def _sitemap_incomplete(pages: CrawledPages) -> Iterator[Fact]:
 _NO_TITLES = frozenset(("untitled", "document", "untitled document", "new page", "index", "title"))
 
 
-@check("title-missing", "hinders", "give the page a title that names its subject")
+@check(
+    "title-missing",
+    "hinders",
+    "The page has no title, or one that says nothing.",
+    "give the page a title that names its subject",
+)
 def _title_missing(pages: CrawledPages) -> Iterator[Fact]:
-    """The page has no title, or one that says nothing."""
     for page in pages.read:
         if page.title.lower() in _NO_TITLES or not page.title:
             yield page.url, f"title {quoted(page.title)}" if page.title else "no title", line_of(page, "title")
 
 
-@check("title-repeated", "hinders", "name in the title what only this page is about")
+@check(
+    "title-repeated", "hinders", "Another page has the same title.", "name in the title what only this page is about"
+)
 def _title_repeated(pages: CrawledPages) -> Iterator[Fact]:
-    """Another page has the same title."""
     by_title: dict[str, list[SitePage]] = defaultdict(list)
     for page in pages.listed:
         if page.title and page.title.lower() not in _NO_TITLES:
@@ -361,17 +409,15 @@ def _title_repeated(pages: CrawledPages) -> Iterator[Fact]:
             yield page.url, f"title {quoted(title)} as on {first.url}", line_of(page, "title")
 
 
-@check("h1-missing", "note", "make its main heading an h1")
+@check("h1-missing", "note", "The page has no heading of level 1.", "make its main heading an h1")
 def _h1_missing(pages: CrawledPages) -> Iterator[Fact]:
-    """The page has no heading of level 1."""
     for page in pages.read:
         if not any(heading.level == 1 and heading.text for heading in page.headings):
             yield page.url, "no heading of level 1", None
 
 
-@check("h1-repeated", "note", "keep one, and make the others h2")
+@check("h1-repeated", "note", "The page has several headings of level 1.", "keep one, and make the others h2")
 def _h1_repeated(pages: CrawledPages) -> Iterator[Fact]:
-    """The page has several headings of level 1."""
     for page in pages.read:
         tops = [heading for heading in page.headings if heading.level == 1 and heading.text]
         if len(tops) > 1:
@@ -379,9 +425,10 @@ def _h1_repeated(pages: CrawledPages) -> Iterator[Fact]:
             yield page.url, f"{len(tops)} headings of level 1: {texts}", tops[1].line
 
 
-@check("heading-skipped", "note", "use the next level")
+@check(
+    "heading-skipped", "note", "A heading skips a level, so that what it belongs to is not told.", "use the next level"
+)
 def _heading_skipped(pages: CrawledPages) -> Iterator[Fact]:
-    """A heading skips a level, so that what it belongs to is not told."""
     for page in pages.read:
         for above, heading in pairwise(page.headings):
             if heading.level > above.level + 1:
@@ -393,10 +440,14 @@ def _heading_skipped(pages: CrawledPages) -> Iterator[Fact]:
 # ---- dates, authors and languages
 
 
-@check("dates-disagree", "hinders", "give one date everywhere: that on which the content was changed")
+@check(
+    "dates-disagree",
+    "hinders",
+    "Dates of one page differ by more than a day: visible, JSON-LD, meta, sitemap; Last-Modified where it is "
+    "before them.",
+    "give one date everywhere: that on which the content was changed",
+)
 def _dates_disagree(pages: CrawledPages) -> Iterator[Fact]:
-    """Dates of one page differ by more than a day: visible, JSON-LD, meta, sitemap; Last-Modified where it is
-    before them."""
     for page in pages.read:
         for kind in ("published", "modified"):
             dates = _stated_dates(page, pages, kind)
@@ -425,9 +476,13 @@ def _stated_dates(page: SitePage, pages: CrawledPages, kind: str) -> list[tuple[
     return dates
 
 
-@check("date-impossible", "hinders", "correct the date")
+@check(
+    "date-impossible",
+    "hinders",
+    "A date lies in the future, or a page was changed before it was published.",
+    "correct the date",
+)
 def _date_impossible(pages: CrawledPages) -> Iterator[Fact]:
-    """A date lies in the future, or a page was changed before it was published."""
     for page in pages.read:
         stated = [(date, date.when) for date in page.dates if date.place != "last-modified" and date.when is not None]
         late = next((date for date, when in stated if when > pages.site.when + DAY), None)
@@ -442,35 +497,51 @@ def _date_impossible(pages: CrawledPages) -> Iterator[Fact]:
                     yield page.url, f"{first.place}: modified {second.written}, {before}", None
 
 
-@check("date-missing", "note", "show the date of the last change, and give it as dateModified")
+@check(
+    "date-missing",
+    "note",
+    "A page of a hundred words or more does not say when it was written or changed.",
+    "show the date of the last change, and give it as dateModified",
+)
 def _date_missing(pages: CrawledPages) -> Iterator[Fact]:
-    """A page of a hundred words or more does not say when it was written or changed."""
     for page in pages.listed:
         has_date = any(date.place in ("visible", "json-ld", "meta") for date in page.dates)
         if words_of(page.text) >= SOME_WORDS and not has_date:
             yield page.url, f"{words_of(page.text):,} words and no date", None
 
 
-@check("author-missing", "note", "name the author, or the body that answers for it")
+@check(
+    "author-missing",
+    "note",
+    "A page of a hundred words or more does not say who wrote it.",
+    "name the author, or the body that answers for it",
+)
 def _author_missing(pages: CrawledPages) -> Iterator[Fact]:
-    """A page of a hundred words or more does not say who wrote it."""
     for page in pages.listed:
         if words_of(page.text) >= SOME_WORDS and page.author is None:
             yield page.url, f"{words_of(page.text):,} words and no author", None
 
 
-@check("language-missing", "note", "give the html element a lang attribute")
+@check(
+    "language-missing",
+    "note",
+    "The page does not say in which language it is.",
+    "give the html element a lang attribute",
+)
 def _language_missing(pages: CrawledPages) -> Iterator[Fact]:
-    """The page does not say in which language it is."""
     for page in pages.read:
         if page.language is None:
             yield page.url, "no lang attribute", None
 
 
-@check("language-wrong", "hinders", "correct the lang attribute")
+@check(
+    "language-wrong",
+    "hinders",
+    "The page's language is not the one that it states (English, German, French, Spanish, Italian and Dutch are "
+    "told apart).",
+    "correct the lang attribute",
+)
 def _language_wrong(pages: CrawledPages) -> Iterator[Fact]:
-    """The page's language is not the one that it states (English, German, French, Spanish, Italian and Dutch are
-    told apart)."""
     for page in pages.read:
         stated, spoken = (page.language or "").lower()[:2], language_of(page.text)
         if spoken and stated in _FUNCTION_WORDS and spoken != stated:
@@ -504,42 +575,24 @@ _FUNCTION_WORDS: Mapping[str, frozenset[str]] = {
 check(
     "json-ld-broken",
     "hinders",
-    "correct it; a trailing comma and unescaped quotation marks are frequent causes",
     "A block of JSON-LD is no JSON, or no object.",
+    "correct it; a trailing comma and unescaped quotation marks are frequent causes",
 )(broken)
 check(
     "json-ld-invalid",
     "hinders",
-    "add or correct the property, as schema.org describes the type",
     "An object of JSON-LD lacks a property without which its type says nothing, or has a value of the wrong kind.",
+    "add or correct the property, as schema.org describes the type",
 )(invalid)
 check(
     "json-ld-disagrees",
     "hinders",
-    "correct whichever is wrong",
     "JSON-LD says what the page does not say: a name, an author, a price, an answer or the date of an event.",
+    "correct whichever is wrong",
 )(disagreeing)
 
 
 # ---- lists, tables and images
-
-
-@check("list-as-text", "note", "use ul or ol with li")
-def _list_as_text(pages: CrawledPages) -> Iterator[Fact]:
-    """A list is drawn with characters instead of list elements."""
-    return _elements(pages, "typed-list")
-
-
-@check("table-as-text", "note", "use table with th for its heads")
-def _table_as_text(pages: CrawledPages) -> Iterator[Fact]:
-    """A table is drawn with characters instead of a table element."""
-    return _elements(pages, "typed-table")
-
-
-@check("table-without-head", "note", "make its heads th")
-def _table_without_head(pages: CrawledPages) -> Iterator[Fact]:
-    """A table has no head cells, so that a cell alone does not say what it is."""
-    return _elements(pages, "table-without-head")
 
 
 def _elements(pages: CrawledPages, kind: ElementKind) -> Iterator[Fact]:
@@ -547,6 +600,23 @@ def _elements(pages: CrawledPages, kind: ElementKind) -> Iterator[Fact]:
         for element in page.elements:
             if element.kind == kind:
                 yield page.url, quoted(element.text), element.line
+
+
+check("list-as-text", "note", "A list is drawn with characters instead of list elements.", "use ul or ol with li")(
+    partial(_elements, kind="typed-list")
+)
+check(
+    "table-as-text",
+    "note",
+    "A table is drawn with characters instead of a table element.",
+    "use table with th for its heads",
+)(partial(_elements, kind="typed-table"))
+check(
+    "table-without-head",
+    "note",
+    "A table has no head cells, so that a cell alone does not say what it is.",
+    "make its heads th",
+)(partial(_elements, kind="table-without-head"))
 
 
 _HOLDS_TEXT = re.compile(
@@ -558,10 +628,14 @@ _NO_CONTENT = re.compile("icon|logo|badge|avatar", re.I)
 _LEAST_ALT = 4  # words that can say what a table or a notice says
 
 
-@check("text-in-image", "hinders", "write its text on the page, or in alt")
+@check(
+    "text-in-image",
+    "hinders",
+    "An image seems to hold text that is not on the page: by its name, or as there is hardly any other text; "
+    "nobody looked into it.",
+    "write its text on the page, or in alt",
+)
 def _text_in_image(pages: CrawledPages) -> Iterator[Fact]:
-    """An image seems to hold text that is not on the page: by its name, or as there is hardly any other text; nobody
-    looked into it."""
     for page in pages.read:
         sparse = words_of(page.text) < SPARSE_WORDS and not page.scripts
         for image in page.elements:
@@ -575,9 +649,13 @@ def _text_in_image(pages: CrawledPages) -> Iterator[Fact]:
                 yield page.url, f"{name} with {label}{around}", image.line
 
 
-@check("image-without-alt", "note", "say in alt what they show; leave it empty for decoration")
+@check(
+    "image-without-alt",
+    "note",
+    "Images of the main content have no alt attribute.",
+    "say in alt what they show; leave it empty for decoration",
+)
 def _image_without_alt(pages: CrawledPages) -> Iterator[Fact]:
-    """Images of the main content have no alt attribute."""
     for page in pages.read:
         images = [element for element in page.elements if element.kind == "image-without-alt"]
         if images:
@@ -587,9 +665,13 @@ def _image_without_alt(pages: CrawledPages) -> Iterator[Fact]:
 # ---- main text and what can be cited of it
 
 
-@check("main-text-share", "note", "move what is repeated on every page out of it, or write more of what only it says")
+@check(
+    "main-text-share",
+    "note",
+    "Less than a quarter of the visible words are main text.",
+    "move what is repeated on every page out of it, or write more of what only it says",
+)
 def _main_text_share(pages: CrawledPages) -> Iterator[Fact]:
-    """Less than a quarter of the visible words are main text."""
     for page in pages.read:
         main = words_of(page.text)
         if page.words >= SOME_WORDS and main < LEAST_SHARE * page.words:
@@ -599,19 +681,19 @@ def _main_text_share(pages: CrawledPages) -> Iterator[Fact]:
 check(
     "dangling-start",
     "hinders",
-    "name the subject in the passage's first sentence, or give it a heading that does",
     "A passage begins with a word for something that neither it nor its heading names.",
+    "name the subject in the passage's first sentence, or give it a heading that does",
 )(dangling_starts)
 check(
     "claim-without-source",
     "note",
-    "name the source beside the figure, and link to it",
     "A figure is said to come from studies, surveys or experts, or is a share of people, and no source stands beside "
     "it.",
+    "name the source beside the figure, and link to it",
 )(claims_without_source)
 check(
     "contradiction",
     "hinders",
-    "find out which is right, and correct the other",
     "Two pages state different values of the same thing.",
+    "find out which is right, and correct the other",
 )(contradictions)

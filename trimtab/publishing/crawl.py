@@ -24,7 +24,7 @@ from trimtab.inference.bounded_http import retry_after_seconds
 from trimtab.publishing.addresses import canonical_address, host_of, origin_of, path_of
 from trimtab.publishing.crawl_store import CrawlStore
 from trimtab.publishing.fetch import Fetcher, NotFetchedError, follow_any
-from trimtab.publishing.folder import read_folder
+from trimtab.publishing.folder import not_found, read_folder
 from trimtab.publishing.page_links import OddPageError, links_of
 from trimtab.publishing.records import Fetched, Site, SitemapEntry, Unfetched
 from trimtab.publishing.robots import MOST_BYTES, RobotsAnswer, robots_of
@@ -247,14 +247,14 @@ class _Crawler:
         if answer.status >= 400 or origin_of(answer.url) != self._origin:
             return
         try:  # in a thread: the answers that are under way have a limit of time
-            found = await asyncio.to_thread(links_of, answer)
+            links = await asyncio.to_thread(links_of, answer)
         except OddPageError as error:
             self._skip(answer.url, f"its links are not read: it {error}")
             return
-        found = found[: max(0, MOST_LINKS - self._linked)]
-        self._linked += len(found)
-        self._links[answer.url] = found
-        for address in found:
+        links = links[: max(0, MOST_LINKS - self._linked)]
+        self._linked += len(links)
+        self._links[answer.url] = links
+        for address in links:
             if address not in self._seen:
                 self._add(address, depth + 1)
 
@@ -319,10 +319,10 @@ class _Crawler:
 
     def _forbidden(self, address: str) -> str | None:
         """Return why robots.txt forbids this crawl an address, else None; so does one that was not read yet."""
-        found = self._robots.get(origin_of(address))
-        if found is None:
+        robots = self._robots.get(origin_of(address))
+        if robots is None:
             return "its robots.txt was not read"
-        decision = found[1].decide(AGENT, address)
+        decision = robots[1].decide(AGENT, address)
         if decision.allowed:
             return None
         if decision.rule is None:
@@ -339,7 +339,7 @@ class _Crawler:
             answer = await self._kept(address, whole=True, elsewhere=True, redirects=5, cap=MOST_BYTES + 1)
         except NotFetchedError as error:
             if error.by_redirect:  # then it is unavailable, as with 404 (RFC 9309, section 2.3.1.2)
-                answer = _no_robots(address)
+                answer = not_found(address)
             else:
                 answer = None
                 self._unfetched[address] = str(error)
@@ -447,7 +447,3 @@ class _Crawler:
 
 def _unreachable(address: str, why: str) -> RemoteError:
     return RemoteError(f"{printable(address, 200)} {why}; check the address, and that it can be reached from here")
-
-
-def _no_robots(address: str) -> Fetched:
-    return Fetched(url=address, asked=address, status=404, headers={}, content=b"", when=datetime.now(UTC))

@@ -70,13 +70,13 @@ class CrawlStore:
 
     def fresh(self, asked: str) -> Fetched | None:
         """Return the answer that this run got before it was stopped, None without one."""
-        return self._found(asked, "and run = ?", self._run)
+        return self._stored(asked, "and run = ?", self._run)
 
     def earlier(self, asked: str) -> Fetched | None:
         """Return the newest answer of any run, None without one."""
-        return self._found(asked, "")
+        return self._stored(asked, "")
 
-    def _found(self, asked: str, condition: str, *values: int) -> Fetched | None:
+    def _stored(self, asked: str, condition: str, *values: int) -> Fetched | None:
         columns = "url, status, headers, content, at, redirects, cut"
         query = f"select {columns} from answer where asked = ? {condition}"  # noqa: S608 (no value is in it)
         row = self._database.execute(query, (asked, *values)).fetchone()

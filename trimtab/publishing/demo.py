@@ -10,12 +10,11 @@ from pathlib import Path
 from trimtab.base.progress import Progress
 from trimtab.base.show import Shown
 from trimtab.publishing.audit import surface_audit
-from trimtab.publishing.coverage import surface_coverage
+from trimtab.publishing.coverage import EMBEDDING, surface_coverage
 from trimtab.publishing.records import SurfaceAudit, SurfaceCoverage
 from trimtab.studies.demo import copy_example, fetch_model
 
 ORIGIN = "https://saltmere.example/"
-EMBEDDING = "minilm-l6"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -52,6 +51,6 @@ def demo_surface(folder: str | Path | None = None, *, progress: Progress | None 
     )
     audit = surface_audit(site, base=ORIGIN, page=place / "audit.html", cache=place / ".trimtab", progress=progress)
     coverage = surface_coverage(
-        site, questions, page=place / "coverage.html", cache=place / ".trimtab", embedding=EMBEDDING, progress=progress
+        site, questions, page=place / "coverage.html", cache=place / ".trimtab", progress=progress
     )
     return SurfaceDemo(audit=audit, coverage=coverage)

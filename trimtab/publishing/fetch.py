@@ -111,8 +111,8 @@ class Fetcher:
         path: list[str] = []
         at = address
         while True:
-            status, found, content, cut = await self._once(at, headers or {}, whole, cap or self._cap)
-            target = found.get("location") if status in _REDIRECTS else None
+            status, answer_headers, content, cut = await self._once(at, headers or {}, whole, cap or self._cap)
+            target = answer_headers.get("location") if status in _REDIRECTS else None
             if target is None:
                 break
             path.append(at)
@@ -124,7 +124,7 @@ class Fetcher:
             url=at,
             asked=address,
             status=status,
-            headers=found,
+            headers=answer_headers,
             content=content,
             when=datetime.now(UTC),
             redirects=tuple(path[1:]),
@@ -271,8 +271,8 @@ class Fetcher:
 
     async def _checked(self, host: str) -> tuple[str, ...]:
         loop = asyncio.get_running_loop()
-        found = await loop.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-        numbers = list(dict.fromkeys(str(each[4][0]) for each in found))
+        infos = await loop.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+        numbers = list(dict.fromkeys(str(each[4][0]) for each in infos))
         if host == self._private_host:
             return tuple(numbers)
         public = tuple(one for one in numbers if is_public(ipaddress.ip_address(one.partition("%")[0])))

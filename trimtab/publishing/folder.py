@@ -59,42 +59,44 @@ def read_folder(folder: Path, *, pages: int, page_cap: int, base: str | None = N
     read = [name for name in names if _media_type(name) in PAGE_TYPES]
     if not read:
         raise InputError("holds no page", "give the folder that is served, with HTML files in it", file=folder)
-    found = [served(name) for name in read[:pages]]
-    over = [Unfetched(url=where + quote(name), why=f"beyond {pages:,} pages") for name in read[pages:]]
+    answers = [served(name) for name in read[:pages]]
+    left_out = [Unfetched(url=where + quote(name), why=f"beyond {pages:,} pages") for name in read[pages:]]
     links = {}
-    for page in found:
+    for page in answers:
         try:
             links[page.url] = links_of(page)
         except OddPageError as error:
-            over.append(Unfetched(url=page.url, why=f"its links are not read: it {error}"))
+            left_out.append(Unfetched(url=page.url, why=f"its links are not read: it {error}"))
     missing = _missing(links, files, where)
     not_there = [
-        served("404.html", 404, address)
-        if "404.html" in files
-        else Fetched(url=address, asked=address, status=404, headers={}, content=b"", when=datetime.now(UTC))
-        for address in missing[: max(0, pages - len(found))]
+        served("404.html", 404, address) if "404.html" in files else not_found(address)
+        for address in missing[: max(0, pages - len(answers))]
     ]
     sitemaps = tuple(served(name) for name in files if _SITEMAP.fullmatch(name))
     entries: dict[str, SitemapEntry] = {}
     for answer in sitemaps:
         sitemap = read_sitemap(answer)
         if sitemap.problem:
-            over.append(Unfetched(url=answer.url, why=f"a sitemap that {sitemap.problem}"))
+            left_out.append(Unfetched(url=answer.url, why=f"a sitemap that {sitemap.problem}"))
         for entry in sitemap.entries:
             entries.setdefault(entry.url, entry)
     robots_url = f"{origin_of(where)}/robots.txt"
-    none = Fetched(url=robots_url, asked=robots_url, status=404, headers={}, content=b"", when=datetime.now(UTC))
     return Site(
         origin=origin_of(where),
         source=str(folder),
         when=datetime.now(UTC),
-        robots=served("robots.txt", at=robots_url) if "robots.txt" in files else none,
+        robots=served("robots.txt", at=robots_url) if "robots.txt" in files else not_found(robots_url),
         sitemaps=sitemaps,
         entries=tuple(entries.values()),
-        pages=(*found, *not_there),
-        unfetched=tuple(over),
+        pages=(*answers, *not_there),
+        unfetched=tuple(left_out),
         links=links,
     )
+
+
+def not_found(address: str) -> Fetched:
+    """Return an empty answer with status 404."""
+    return Fetched(url=address, asked=address, status=404, headers={}, content=b"", when=datetime.now(UTC))
 
 
 def _inside(path: Path, root: Path) -> bool:
@@ -168,7 +170,7 @@ def _address_of(files: Mapping[str, Path]) -> str | None:
         if addresses:
             shared = min(addresses, key=len)
             shared = shared[: shared.rfind("/") + 1]
-            return shared if all(one.startswith(shared) for one in addresses) else f"{origin_of(shared)}/"
+            return shared if all(address.startswith(shared) for address in addresses) else f"{origin_of(shared)}/"
     return None
 
 

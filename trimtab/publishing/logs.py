@@ -119,10 +119,10 @@ def read_logs(
             agent = named(request.agent)
             if agent is None:
                 continue
-            one = visits.setdefault(agent.token, _Visits())
-            one.add(request)
+            counted = visits.setdefault(agent.token, _Visits())
+            counted.add(request)
             if agent.token in networks:
-                one.verified += is_from(request.address, agent.token)
+                counted.verified += is_from(request.address, agent.token)
         lines, unread = lines + read + failed, unread + failed
         if failed and not read:
             remedy = "give the combined format, Cloudflare's JSON lines, or a table whose first line names its columns"
@@ -142,63 +142,62 @@ def read_logs(
 
 
 def _agent_visits(agent: AssistantAgent, visits: Mapping[str, _Visits], networks: Mapping[str, object]) -> AgentVisits:
-    one = visits[agent.token]
+    counted = visits[agent.token]
     return AgentVisits(
         agent=agent.token,
         vendor=agent.vendor,
         role=agent.role,
-        requests=one.requests,
-        verified=one.verified if agent.token in networks else None,
-        statuses=dict(sorted(one.statuses.items())),
-        pages=len(one.got),
-        first=one.first,
-        last=one.last,
+        requests=counted.requests,
+        verified=counted.verified if agent.token in networks else None,
+        statuses=dict(sorted(counted.statuses.items())),
+        pages=len(counted.got),
+        first=counted.first,
+        last=counted.last,
     )
 
 
 def _never_read(site: Site, visits: Mapping[str, _Visits]) -> tuple[str, ...]:
     """Return the pages that no agent for search or for users got, in the site's order."""
     roles = {agent.token: agent.role for agent in assistant_agents()}
-    got = {path for token, one in visits.items() if roles[token] != "training" for path in one.got}
-    pages = [one for one in site.pages if one.status == 200 and (is_html(one) or media_type(one) == "application/pdf")]
-    return tuple(page.url for page in pages if path_of(page.url) not in got)
+    got = {path for token, counted in visits.items() if roles[token] != "training" for path in counted.got}
+    pages = (page for page in site.pages if page.status == 200)
+    readable = (page for page in pages if is_html(page) or media_type(page) == "application/pdf")
+    return tuple(page.url for page in readable if path_of(page.url) not in got)
 
 
 def _findings(summary: LogSummary, where: str, site: Site | None) -> Iterator[SurfaceFinding]:
-    def found(check: str, severity: Severity, evidence: str, remedy: str) -> SurfaceFinding:
+    def finding(check: str, severity: Severity, evidence: str, remedy: str) -> SurfaceFinding:
         return SurfaceFinding(page=where, check=check, severity=severity, evidence=evidence, remedy=remedy)
 
-    for one in summary.agents:
-        refused = {status: count for status, count in one.statuses.items() if status in _REFUSALS or status >= 500}
-        if refused and one.role != "training":
+    for visits in summary.agents:
+        refused = {status: count for status, count in visits.statuses.items() if status in _REFUSALS or status >= 500}
+        if refused and visits.role != "training":
             count = sum(refused.values())
             statuses = ", ".join(f"{status} {number:,} times" for status, number in refused.items())
-            severity: Severity = "blocks" if count == one.requests and one.role == "search" else "hinders"
-            evidence = f"{one.agent} was turned away in {count:,} of {one.requests:,} requests ({statuses})"
-            yield found("agent-refused", severity, evidence, "look at the bot rules of the server and of the CDN")
-        if one.verified is not None and one.verified < one.requests:
-            evidence = (
-                f"{one.requests - one.verified:,} of {one.requests:,} requests say that they are {one.agent} and are "
-                "not from its published addresses"
-            )
-            yield found("agent-unverified", "note", evidence, "do not count them as that agent's")
-    came = {one.agent for one in summary.agents}
+            severity: Severity = "blocks" if count == visits.requests and visits.role == "search" else "hinders"
+            evidence = f"{visits.agent} was turned away in {count:,} of {visits.requests:,} requests ({statuses})"
+            yield finding("agent-refused", severity, evidence, "look at the bot rules of the server and of the CDN")
+        if visits.verified is not None and visits.verified < visits.requests:
+            unverified = f"{visits.requests - visits.verified:,} of {visits.requests:,} requests"
+            evidence = f"{unverified} say that they are {visits.agent} and are not from its published addresses"
+            yield finding("agent-unverified", "note", evidence, "do not count them as that agent's")
+    came = {visits.agent for visits in summary.agents}
     absent = [agent.token for agent in assistant_agents() if agent.role == "search" and agent.token not in came]
     if absent and summary.first and summary.last:
         days = max(1, (summary.last - summary.first).days)
         evidence = f"in the logs of {days:,} days no request is from {', '.join(absent)}"
-        yield found("agent-absent", "note", evidence, "see whether robots.txt or a firewall keeps it away")
+        yield finding("agent-absent", "note", evidence, "see whether robots.txt or a firewall keeps it away")
     if summary.never_read and site is not None:
         evidence = (
             f"{len(summary.never_read):,} pages were got by no agent for search or for users; for example "
             f"{summary.never_read[0]}"
         )
-        yield found(
+        yield finding(
             "never-read", "hinders", evidence, "link to them from pages that are read, and name them in the sitemap"
         )
     if summary.unread:
         evidence = f"{summary.unread:,} of {summary.lines:,} lines of the logs could not be read"
-        yield found("log-unread", "note", evidence, "give whole lines of one format")
+        yield finding("log-unread", "note", evidence, "give whole lines of one format")
 
 
 def _log_files(paths: Sequence[Path]) -> list[Path]:
@@ -305,25 +304,25 @@ def _combined_line(line: str) -> LogRequest | None:
     return None if found is None else _request(found.groupdict())
 
 
-def _request(found: Mapping[str, Any]) -> LogRequest | None:
+def _request(values: Mapping[str, Any]) -> LogRequest | None:
     """Build a request from the text of its fields; None if one is missing or cannot be read."""
-    target = str(found.get("target") or "")
-    if not target and found.get("request"):
-        target = str(found["request"]).partition(" ")[2].rpartition(" HTTP/")[0]
-    time = f"{found['date']} {found['time']}" if "date" in found and "time" in found else found.get("time")
+    target = str(values.get("target") or "")
+    if not target and values.get("request"):
+        target = str(values["request"]).partition(" ")[2].rpartition(" HTTP/")[0]
+    time = f"{values['date']} {values['time']}" if "date" in values and "time" in values else values.get("time")
     when = _moment(time)
     try:
-        status = int(found.get("status") or 0)
+        status = int(values.get("status") or 0)
     except (ValueError, OverflowError):
         return None
-    if when is None or not 100 <= status <= 599 or "agent" not in found or "address" not in found:
+    if when is None or not 100 <= status <= 599 or "agent" not in values or "address" not in values:
         return None
     return LogRequest(
-        address=str(found["address"]),
+        address=str(values["address"]),
         when=when,
         target=target,
         status=status,
-        agent=str(found["agent"]),
+        agent=str(values["agent"]),
     )
 
 

@@ -52,8 +52,10 @@ def links_of(answer: Fetched) -> tuple[str, ...]:
     base, origin = answer.url, origin_of(answer.url)
     if read["base"] is not None:
         base = canonical_address(read["base"], base) or base
-    found = (canonical_address(written, base) for written in read["links"])
-    return tuple(dict.fromkeys(address for address in found if address is not None and origin_of(address) == origin))
+    addresses = (canonical_address(written, base) for written in read["links"])
+    return tuple(
+        dict.fromkeys(address for address in addresses if address is not None and origin_of(address) == origin)
+    )
 
 
 def _read(content: bytes) -> dict[str, Any]:
@@ -64,11 +66,11 @@ def _read(content: bytes) -> dict[str, Any]:
     megabytes = min(MOST_MEGABYTES, math.ceil(MEGABYTES + MEGABYTES_EACH * size))
     limits = {"seconds": seconds, "megabytes": megabytes, "most": MOST_LINKS, "longest": LONGEST}
     asked = json.dumps({"size": len(content), **limits})
-    found: dict[str, Any] | None = _reader.ask(asked, content, seconds=4.0 * seconds)
-    if found is None:
+    answer: dict[str, Any] | None = _reader.ask(asked, content, seconds=4.0 * seconds)
+    if answer is None:
         raise OddPageError(f"takes more than {seconds} s of processor time or {megabytes:,} MB of memory to read")
-    return found
+    return answer
 
 
-_reader = Worker(Path(__file__).with_name("links_worker.py"), [], seconds=60, longest=8 * LONGEST * MOST_LINKS)
+_reader = Worker(Path(__file__).with_name("page_worker.py"), [], seconds=60, longest=8 * LONGEST * MOST_LINKS)
 """One process for all pages."""

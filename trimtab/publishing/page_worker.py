@@ -1,4 +1,4 @@
-"""The process that parses HTML pages: a line of JSON and the page's bytes in, a line of JSON out.
+"""The process that parses HTML pages, or reads only their links: JSON and the page's bytes in, a line of JSON out.
 
 Pages come from strangers, and a browser's algorithm takes quadratic time on deep nesting and on many attributes: the
 limits of this process end it.
@@ -11,6 +11,7 @@ import math
 import re
 from bisect import bisect_right
 from collections.abc import Iterator
+from itertools import groupby
 from typing import Any
 from urllib.parse import urldefrag, urljoin
 
@@ -48,7 +49,7 @@ _RULED = re.compile(
 _LEAST_LINES = 3  # that make a typed list or table
 
 
-def _answer(html: str, url: str) -> dict[str, Any]:
+def _parse_within_limits(html: str, url: str) -> dict[str, Any]:
     try:
         return parse(html, url)
     except MemoryError:
@@ -192,12 +193,12 @@ class _Lines:
 
 def _headings(tree: LexborHTMLParser, lines: _Lines) -> list[tuple[int, str, int]]:
     seen: dict[str, int] = {}
-    found = []
+    headings = []
     for node in tree.css("h1, h2, h3, h4, h5, h6"):
         tag = node.tag or ""
         place = seen[tag] = seen.get(tag, -1) + 1
-        found.append((int(tag[1]), " ".join(node.text().split()).strip("¶# ")[:CUT], lines.of(tag, place)))
-    return found[:MOST_ELEMENTS]
+        headings.append((int(tag[1]), " ".join(node.text().split()).strip("¶# ")[:CUT], lines.of(tag, place)))
+    return headings[:MOST_ELEMENTS]
 
 
 _Element = tuple[str, str, int]  # kind, text, line
@@ -281,32 +282,29 @@ def _typed(text: str) -> str | None:
 
 def _paragraph_lists(tree: LexborHTMLParser, lines: _Lines) -> Iterator[tuple[str, str, int]]:
     """Find runs of paragraphs that each begin with a bullet."""
-    run: list[tuple[str, int]] = []
-    for place, node in enumerate(tree.css("p")):
-        text = " ".join(node.text().split())
-        if _BULLET.match(text) and not _inside(node, frozenset(("li",))):
-            run.append((text, lines.of("p", place)))
-            continue
-        if len(run) >= _LEAST_LINES:
-            yield "typed-list", " / ".join(one for one, _ in run)[:CUT], run[0][1]
-        run = []
-    if len(run) >= _LEAST_LINES:
-        yield "typed-list", " / ".join(one for one, _ in run)[:CUT], run[0][1]
+    paragraphs = ((number, node, " ".join(node.text().split())) for number, node in enumerate(tree.css("p")))
+    in_item = frozenset(("li",))
+    for is_list, run in groupby(
+        paragraphs, key=lambda item: bool(_BULLET.match(item[2])) and not _inside(item[1], in_item)
+    ):
+        (number, _, first), *others = run
+        if is_list and len(others) + 1 >= _LEAST_LINES:
+            yield "typed-list", " / ".join((first, *(text for _, _, text in others)))[:CUT], lines.of("p", number)
 
 
 def _linked(tree: LexborHTMLParser) -> list[str]:
     """Return the texts of paragraphs, list items, cells and quotations of the main content in which a link or a note
     stands."""
-    found: dict[int, str] = {}
+    texts: dict[int, str] = {}
     for link in tree.css("a[href], sup, cite"):
         above = link.parent
         while above is not None and above.tag not in _PARAGRAPHS:
             above = above.parent
-        if above is not None and above.mem_id not in found and not _inside(above, _ASIDE):
-            found[above.mem_id] = " ".join(above.text().split())[:MOST_PARAGRAPH]
-            if len(found) >= MOST_ELEMENTS:
+        if above is not None and above.mem_id not in texts and not _inside(above, _ASIDE):
+            texts[above.mem_id] = " ".join(above.text().split())[:MOST_PARAGRAPH]
+            if len(texts) >= MOST_ELEMENTS:
                 break
-    return list(found.values())
+    return list(texts.values())
 
 
 def _inside(node: LexborNode, tags: frozenset[str]) -> bool:
@@ -336,5 +334,28 @@ def _joined(base: str, href: str | None) -> str | None:
         return None
 
 
+def read_links(content: bytes, most: int, longest: int) -> dict[str, Any]:
+    """Return the `href` of `base` and those of links, each once."""
+    tree = LexborHTMLParser(content)
+    base = tree.css_first("base[href]")
+    found: dict[str, None] = {}
+    for anchor in tree.css("a[href], area[href]"):
+        written = anchor.attributes.get("href") or ""
+        if len(written) <= longest:
+            found[written] = None
+        if len(found) >= most:
+            break
+    return {
+        "base": (base.attributes.get("href") or "")[:longest] if base is not None else None,
+        "links": list(found),
+    }
+
+
+def _answer(request: dict[str, Any], content: bytes) -> str:
+    if "url" in request:
+        return json.dumps(_parse_within_limits(content.decode("utf-8", "replace"), request["url"]))
+    return json.dumps(read_links(content, request["most"], request["longest"]))
+
+
 if __name__ == "__main__":
-    answer_requests(lambda asked, html: json.dumps(_answer(html.decode("utf-8", "replace"), asked["url"])))
+    answer_requests(_answer)

@@ -87,8 +87,8 @@ def decoded(fetched: Fetched) -> str:
         if content.startswith(mark):
             return content.decode(name, "replace")
     header = _CHARSET.search(fetched.headers.get("content-type", "").encode("latin-1", "replace"))
-    found = header or _CHARSET.search(content[:2048])
-    for name in (found[1].decode("ascii", "replace") if found else "utf-8", "utf-8"):
+    charset = header or _CHARSET.search(content[:2048])
+    for name in (charset[1].decode("ascii", "replace") if charset else "utf-8", "utf-8"):
         try:
             return content.decode(name)
         except (LookupError, UnicodeDecodeError):
@@ -200,22 +200,14 @@ def _plain(fetched: Fetched) -> SitePage:
     return _page(fetched, "other", title=title, text=text, words=len(text.split()), visible=text)
 
 
-def _page(fetched: Fetched, kind: Literal["html", "pdf", "other"], **found: Any) -> SitePage:
-    empty: dict[str, Any] = {
-        "title": "",
+def _page(fetched: Fetched, kind: Literal["html", "pdf", "other"], **content: Any) -> SitePage:
+    of_headers = {
         "canonical": canonical_of_header(fetched),
         "language": fetched.headers.get("content-language"),
-        "author": None,
-        "headings": (),
-        "text": "",
-        "words": 0,
         "directives": _directives(fetched, (), not_quoted=0),
-        "json_ld": (),
-        "broken_json_ld": (),
         "dates": tuple(_header_date(fetched)),
-        "links": (),
     }
-    return SitePage(url=fetched.url, status=fetched.status, kind=kind, **{**empty, **found})
+    return SitePage(url=fetched.url, status=fetched.status, kind=kind, **{**of_headers, **content})
 
 
 def canonical_of_header(fetched: Fetched) -> str | None:
@@ -303,8 +295,8 @@ _BYLINE = re.compile(
 
 def byline_of(visible: str) -> str | None:
     """Return the name in a visible line that begins with `By` and a name, None without one."""
-    found = _BYLINE.search(visible)
-    return found[1].rstrip(".,") if found else None
+    match = _BYLINE.search(visible)
+    return match[1].rstrip(".,") if match else None
 
 
 def _author(
@@ -361,14 +353,14 @@ def parse_time(written: str) -> datetime | None:
     """Read a date as pages, JSON-LD and headers write it, as a time in UTC; None for no date, or one that could be
     two (03/04/2026)."""
     text = " ".join(written.split()).strip()
-    found: datetime | None
+    when: datetime | None
     try:
-        found = datetime.fromisoformat(f"{text}-01" if re.fullmatch(r"\d{4}-\d\d", text) else text)
+        when = datetime.fromisoformat(f"{text}-01" if re.fullmatch(r"\d{4}-\d\d", text) else text)
     except ValueError:
-        found = _spelled(text)
-    if found is None:
+        when = _spelled(text)
+    if when is None:
         return None
-    return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+    return when.astimezone(UTC) if when.tzinfo else when.replace(tzinfo=UTC)
 
 
 def _spelled(text: str) -> datetime | None:

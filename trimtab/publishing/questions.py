@@ -91,9 +91,9 @@ def questions_of_traffic(served: Sequence[ServedAnswer]) -> tuple[SurfaceQuestio
     """Take the last question of each conversation with a served arm. Demand: how often it was kept, over the share
     that is kept."""
     asked = (
-        (turns[-1].content.strip(), one.share)
-        for one in served
-        if (turns := [turn for turn in one.messages if turn.role == "user"])
+        (turns[-1].content.strip(), answer.share)
+        for answer in served
+        if (turns := [turn for turn in answer.messages if turn.role == "user"])
     )
     return merged_questions(
         [
@@ -107,23 +107,23 @@ def questions_of_traffic(served: Sequence[ServedAnswer]) -> tuple[SurfaceQuestio
 def merged_questions(questions: Sequence[SurfaceQuestion]) -> tuple[SurfaceQuestion, ...]:
     """Merge equal questions, whatever their case and blanks, in the order of first mention; their demands are added
     up."""
-    found: dict[str, SurfaceQuestion] = {}
-    for one in questions:
-        key = question_key(one.text)
+    merged: dict[str, SurfaceQuestion] = {}
+    for question in questions:
+        key = question_key(question.text)
         if not key:
             continue
-        known = found.get(key)
+        known = merged.get(key)
         if known is None:
-            found[key] = one
+            merged[key] = question
             continue
-        demands = [each.demand for each in (known, one) if each.demand is not None]
-        found[key] = replace(
+        demands = [demand for demand in (known.demand, question.demand) if demand is not None]
+        merged[key] = replace(
             known,
             demand=sum(demands) if demands else None,
-            references=tuple(dict.fromkeys((*known.references, *one.references))),
-            page=known.page or one.page,
+            references=tuple(dict.fromkeys((*known.references, *question.references))),
+            page=known.page or question.page,
         )
-    return tuple(found.values())
+    return tuple(merged.values())
 
 
 def question_key(text: str) -> str:
@@ -352,8 +352,8 @@ def _is_rate(clicks: Sequence[float], shown: Sequence[float], shares: Sequence[f
 
 
 def _counts(cells: Sequence[str]) -> list[float] | None:
-    values = [count(cell) for cell in cells]
-    return None if any(value is None for value in values) else [value for value in values if value is not None]
+    values = [value for cell in cells if (value := count(cell)) is not None]
+    return values if len(values) == len(cells) else None
 
 
 def count(text: str) -> float | None:

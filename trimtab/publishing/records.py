@@ -146,18 +146,18 @@ class SitePage:
     url: str
     status: int
     kind: Literal["html", "pdf", "other"]
-    title: str
+    title: str = ""
     canonical: str | None
     language: str | None
-    author: str | None
-    headings: tuple[PageHeading, ...]
-    text: str
-    words: int
+    author: str | None = None
+    headings: tuple[PageHeading, ...] = ()
+    text: str = ""
+    words: int = 0
     directives: Mapping[str, tuple[str, ...]]
-    json_ld: tuple[Mapping[str, Any], ...]
-    broken_json_ld: tuple[str, ...]
+    json_ld: tuple[Mapping[str, Any], ...] = ()
+    broken_json_ld: tuple[str, ...] = ()
     dates: tuple[Dated, ...]
-    links: tuple[str, ...]
+    links: tuple[str, ...] = ()
     rendered: str | None = None
     visible: str = ""
     linked: tuple[str, ...] = ()
@@ -277,29 +277,29 @@ class SurfaceAudit(Shown):
     @property
     def blocks(self) -> bool:
         """True if a finding keeps assistants from reading."""
-        return any(one.severity == "blocks" for one in self.findings)
+        return any(finding.severity == "blocks" for finding in self.findings)
 
     @property
     def headline(self) -> str:
         """Return the number of findings of each severity, in one line."""
         words = {"blocks": ("blocks", "block"), "hinders": ("hinders", "hinder"), "note": ("is a note", "are notes")}
-        numbers = {severity: sum(one.severity == severity for one in self.findings) for severity in SEVERITIES}
+        numbers = {severity: sum(finding.severity == severity for finding in self.findings) for severity in SEVERITIES}
         counts = ", ".join(f"{count:,} that {words[severity][count != 1]}" for severity, count in numbers.items())
         return f"{self.origin}: {self.pages:,} pages, {len(self.findings):,} findings ({counts})"
 
     def screen(self) -> Sequence[ShownRow]:
         """Return one row for each kind of finding."""
         rows: dict[tuple[str, str], list[SurfaceFinding]] = {}
-        for one in self.findings:
-            rows.setdefault((one.severity, one.check), []).append(one)
+        for finding in self.findings:
+            rows.setdefault((finding.severity, finding.check), []).append(finding)
         return [
             {
                 "severity": severity,
                 "check": check,
-                "pages": len({one.page for one in found}),
-                "for example": found[0].page,
+                "pages": len({finding.page for finding in findings}),
+                "for example": findings[0].page,
             }
-            for (severity, check), found in sorted(rows.items(), key=lambda item: SEVERITIES.index(item[0][0]))
+            for (severity, check), findings in sorted(rows.items(), key=lambda item: SEVERITIES.index(item[0][0]))
         ]
 
 
@@ -437,20 +437,20 @@ class SurfaceCoverage(Shown):
         """Return one row for all questions and one for each group of several, in the order of `groups`."""
         return [
             {
-                "group": one.group,
-                "questions": one.questions,
-                "demand": one.demand,
-                "found": _with_interval(one.found),
-                "cited": _with_interval(one.cited),
-                "answered": _with_interval(one.answered),
+                "group": group.group,
+                "questions": group.questions,
+                "demand": group.demand,
+                "found": _with_interval(group.found),
+                "cited": _with_interval(group.cited),
+                "answered": _with_interval(group.answered),
             }
-            for one in (self.overall, *(group for group in self.groups if group.questions > 1))
+            for group in (self.overall, *(group for group in self.groups if group.questions > 1))
         ]
 
 
-def _with_interval(found: Estimate) -> str:
+def _with_interval(share: Estimate) -> str:
     """Write a share with its interval."""
-    return f"{found.value:.2f} ({found.low:.2f} to {found.high:.2f})"
+    return f"{share.value:.2f} ({share.low:.2f} to {share.high:.2f})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -510,7 +510,7 @@ class SurfacePlan(Shown):
     @property
     def headline(self) -> str:
         """Return how many groups want work, and for how many the facts are at hand."""
-        ready = sum(one.evidence > 0 for one in self.briefs)
+        ready = sum(brief.evidence > 0 for brief in self.briefs)
         groups = f"{len(self.briefs):,} groups of questions want work"
         return f"{self.source}: {groups}; for {ready:,} of them facts are at hand"
 
@@ -518,14 +518,14 @@ class SurfacePlan(Shown):
         """Return one row for each brief."""
         return [
             {
-                "group": one.group,
-                "demand": one.demand,
-                "gap": one.gap,
-                "evidence": one.evidence,
-                "priority": one.priority,
-                "page": one.page or "(a new page)",
+                "group": brief.group,
+                "demand": brief.demand,
+                "gap": brief.gap,
+                "evidence": brief.evidence,
+                "priority": brief.priority,
+                "page": brief.page or "(a new page)",
             }
-            for one in self.briefs
+            for brief in self.briefs
         ]
 
 
@@ -590,12 +590,12 @@ class SurfaceTrial(Shown):
         """Return one row for each outcome and adoption."""
         return [
             {
-                "outcome": one.outcome,
-                "adoption": f"{one.adoption:.0%}",
-                "difference": f"{one.difference:+.3f} ({one.low:+.3f} to {one.high:+.3f})",
-                "p (Holm)": one.p,
-                "smallest": one.smallest,
-                "verdict": one.verdict,
+                "outcome": outcome.outcome,
+                "adoption": f"{outcome.adoption:.0%}",
+                "difference": f"{outcome.difference:+.3f} ({outcome.low:+.3f} to {outcome.high:+.3f})",
+                "p (Holm)": outcome.p,
+                "smallest": outcome.smallest,
+                "verdict": outcome.verdict,
             }
-            for one in self.outcomes
+            for outcome in self.outcomes
         ]

@@ -88,20 +88,20 @@ def _started(playwright: Playwright) -> Browser:
     start."""
     from playwright.sync_api import Error
 
-    found = next((path for name in BROWSERS if (path := shutil.which(name))), None)
-    if found is None:
+    browser = next((path for name in BROWSERS if (path := shutil.which(name))), None)
+    if browser is None:
         raise MissingError(
             "no Chromium is installed; install one (such as the package chromium), or leave out --render"
         )
     try:
         return playwright.chromium.launch(
-            executable_path=found,
+            executable_path=browser,
             args=["--disable-gpu", "--webrtc-ip-handling-policy=disable_non_proxied_udp"],
             proxy={"server": NO_PROXY},  # for loopback, WebSockets and redirects too
             chromium_sandbox=os.geteuid() != 0,  # root has no user namespaces to sandbox in
         )
     except Error as error:
-        problem = f"{found} does not start ({one_line(error)})"
+        problem = f"{browser} does not start ({one_line(error)})"
         raise MissingError(f"{problem}; run it where user namespaces are allowed, or leave out --render") from None
 
 

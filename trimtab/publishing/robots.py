@@ -206,8 +206,8 @@ def _tokens(value: str) -> Sequence[str]:
     one."""
     if value == "*" or re.match(r"\*\s", value):
         return ("*",)
-    found = _TOKEN.match(value)
-    return (found[0].lower(),) if found else ()
+    match = _TOKEN.match(value)
+    return (match[0].lower(),) if match else ()
 
 
 def _rule(number: int, written: str, allows: bool, value: str) -> RobotsRule:

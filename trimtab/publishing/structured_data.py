@@ -193,10 +193,6 @@ def _is_named(value: Any) -> bool:
     )
 
 
-def _is_filled(value: Any) -> bool:
-    return bool(value)
-
-
 _ARTICLES = frozenset(("Article", "NewsArticle", "BlogPosting", "TechArticle", "Report", "ScholarlyArticle"))
 _EVENTS = frozenset(
     ("Event", "BusinessEvent", "EducationEvent", "Festival", "MusicEvent", "ExhibitionEvent", "TheaterEvent")
@@ -218,11 +214,11 @@ _RULES: Mapping[str, tuple[_Rule, ...]] = {
         _Rule("price", _is_price, "number", needed=False),
         _Rule("priceCurrency", _is_currency, "code of ISO 4217", needed=False),
     ),
-    "FAQPage": (_Rule("mainEntity", _is_filled, "list of questions"),),
+    "FAQPage": (_Rule("mainEntity", bool, "list of questions"),),
     "Question": (_NAME,),
-    "BreadcrumbList": (_Rule("itemListElement", _is_filled, "list"),),
+    "BreadcrumbList": (_Rule("itemListElement", bool, "list"),),
     "Organization": (_NAME,),
-    "LocalBusiness": (_NAME, _Rule("address", _is_filled, "address")),
+    "LocalBusiness": (_NAME, _Rule("address", bool, "address")),
     "Person": (_NAME,),
-    "HowTo": (_NAME, _Rule("step", _is_filled, "list of steps")),
+    "HowTo": (_NAME, _Rule("step", bool, "list of steps")),
 }

@@ -161,7 +161,7 @@ class SentenceScorer:
         """Return the stems of the previous and the next sentence under the same heading."""
         document, _, number = passage.id.rpartition("#")
         neighbours = (self.passages.get(f"{document}#{int(number) + step}") for step in (-1, 1))
-        return frozenset().union(*(stems(one.text) for one in neighbours if one and one.path == passage.path))
+        return frozenset().union(*(stems(other.text) for other in neighbours if other and other.path == passage.path))
 
 
 def _share(question_terms: Mapping[str, float], present: frozenset[str]) -> float:

@@ -175,7 +175,7 @@ class Index:
     def _texts_to_embed(self, documents: Sequence[Document]) -> Iterator[str]:
         if not _diff_digests(self._digests, {document.id: document.digest for document in documents}):
             return
-        sources = [one for one in (self.table, self._store.unfinished()) if one is not None]
+        sources = [table for table in (self.table, self._store.unfinished()) if table is not None]
         held = {digest for table in sources for digest in table.select(["digest"])["digest"].to_pylist()}
         held.update(self._ahead.digests())
         for passage in self._chunk_documents(documents):
@@ -364,9 +364,9 @@ class Index:
         if table.count != count:
             raise BusyError(f"{state.table}: another process changed the index at the same time; try again")
         total = _embedding_seconds(table)
-        own = state.seconds - state.embedding_seconds + time.perf_counter() - start - encoding
+        writing = state.seconds - state.embedding_seconds + time.perf_counter() - start - encoding
         state = replace(state, version=table.version, digests=wanted, files=self._store.files(state.table))
-        state = replace(state, drifted=drifted, embedding_seconds=total, seconds=total + own)
+        state = replace(state, drifted=drifted, embedding_seconds=total, seconds=total + writing)
         return replace(state, superseded=self._superseded()), new.name if new else ""
 
     def _fill(self, documents: Sequence[Document]) -> tuple[PassageTable, float]:
@@ -380,7 +380,7 @@ class Index:
         unfinished = self._store.unfinished()
         table = unfinished if unfinished is not None and unfinished.name == name else None
         written = table.select(["id", "digest"]) if table else None
-        tables = [one for one in (self.table, unfinished) if one is not None and one is not table]
+        tables = [other for other in (self.table, unfinished) if other is not None and other is not table]
         ahead = [self._ahead] if self._ahead.digests() else []
         at, seconds, passages = 0, 0.0, self._chunk_documents(documents)
         while (batch := list(islice(passages, BATCH))) or table is None:
@@ -418,7 +418,7 @@ class Index:
         known: dict[str, tuple[NDArray[np.float32], float]] = {}
         for source in sources:
             rows = source.select(
-                ["digest", "vector", "seconds"], "digest", [one for one in distinct if one not in known]
+                ["digest", "vector", "seconds"], "digest", [digest for digest in distinct if digest not in known]
             )
             pairs = zip(_vectors_of(rows), rows["seconds"].to_pylist(), strict=True)
             known.update(zip(rows["digest"].to_pylist(), pairs, strict=True))
@@ -428,16 +428,18 @@ class Index:
         vectors = self.encoder.encode(list(new.values()))
         seconds = time.perf_counter() - start
         each = seconds / max(1, sum(map(len, new.values())))
-        known.update({one: (vector, each * len(new[one])) for one, vector in zip(new, vectors, strict=True)})
-        columns: dict[str, Any] = {name: [getattr(one, name) for one in batch] for name in PASSAGE_COLUMNS}
+        known.update({digest: (vector, each * len(new[digest])) for digest, vector in zip(new, vectors, strict=True)})
+        columns: dict[str, Any] = {name: [getattr(passage, name) for passage in batch] for name in PASSAGE_COLUMNS}
         columns |= {"digest": digests, "searched": texts}
-        found = np.stack([known[one][0] for one in digests]) if digests else np.zeros((0, size), dtype=np.float32)
+        vector_rows = (
+            np.stack([known[digest][0] for digest in digests]) if digests else np.zeros((0, size), dtype=np.float32)
+        )
         return pa.table(
             {
                 **{name: pa.array(values, pa.string()) for name, values in columns.items() if name != "path"},
-                "path": pa.array([list(one.path) for one in batch], pa.list_(pa.string())),
-                "vector": pa.FixedSizeListArray.from_arrays(pa.array(found.reshape(-1), pa.float32()), size),
-                "seconds": pa.array([known[one][1] for one in digests], pa.float64()),
+                "path": pa.array([list(passage.path) for passage in batch], pa.list_(pa.string())),
+                "vector": pa.FixedSizeListArray.from_arrays(pa.array(vector_rows.reshape(-1), pa.float32()), size),
+                "seconds": pa.array([known[digest][1] for digest in digests], pa.float64()),
             }
         ).select(COLUMNS), seconds
 
@@ -470,8 +472,8 @@ class StoredPassages(Mapping[str, Passage]):
             yield from rows["id"].to_pylist()
 
     def __getitem__(self, name: str) -> Passage:
-        found = self._cached.get(name)
-        return found if found is not None else self.load([name])[name]
+        passage = self._cached.get(name)
+        return passage if passage is not None else self.load([name])[name]
 
     def load(self, names: Iterable[str]) -> dict[str, Passage]:
         """Return the passages of these ids that are there, all read at once."""
@@ -479,7 +481,9 @@ class StoredPassages(Mapping[str, Passage]):
         found = {name: passage for name in wanted if (passage := self._cached.get(name)) is not None}
         lacking = [name for name in wanted if name not in found]
         if lacking:
-            found |= {one.id: one for one in _passages_of(self._table.select(PASSAGE_COLUMNS, "id", lacking))}
+            found |= {
+                passage.id: passage for passage in _passages_of(self._table.select(PASSAGE_COLUMNS, "id", lacking))
+            }
         if len(self._cached) > _CACHED:
             self._cached.clear()
         self._cached.update(found)

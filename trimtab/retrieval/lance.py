@@ -181,11 +181,11 @@ class LanceStore:
     def unfinished(self) -> PassageTable | None:
         """Return the table whose rows were not complete when its writer stopped, None without a whole one."""
         with _in_words(self._place):
-            found = self._records.read(self._unfinished_name)
-            if not isinstance(found, dict) or not {"table", "files"} <= found.keys():
+            record = self._records.read(self._unfinished_name)
+            if not isinstance(record, dict) or not {"table", "files"} <= record.keys():
                 return None
-            whole = isinstance(found["files"], dict) and self._is_intact(found["table"], found["files"])
-            return self.latest(found["table"]) if whole else None
+            whole = isinstance(record["files"], dict) and self._is_intact(record["table"], record["files"])
+            return self.latest(record["table"]) if whole else None
 
     def note_unfinished(self, name: str | None) -> None:
         """Record the table that is being written, with the hashes of its files; None: there is none."""
@@ -270,12 +270,12 @@ class LanceStore:
         """True if a table has these files, unchanged; always so in an object store."""
         if self._root is None:
             return True
-        places = {self._home(name) / path: sha256 for path, sha256 in files.items()}
-        return bool(files) and all(path.is_file() and self._hash(path) == wanted for path, wanted in places.items())
+        expected = {self._home(name) / path: sha256 for path, sha256 in files.items()}
+        return bool(files) and all(path.is_file() and self._hash(path) == sha256 for path, sha256 in expected.items())
 
     def _hash(self, path: Path) -> str:
-        found = path.stat()
-        key = path, found.st_mtime_ns, found.st_size
+        stat = path.stat()
+        key = path, stat.st_mtime_ns, stat.st_size
         if key not in self._hashes:
             self._hashes[key] = sha256_file(path)
         return self._hashes[key]
@@ -386,7 +386,7 @@ def _in_words(place: str) -> Iterator[None]:
     except (RuntimeError, ValueError, OSError) as error:
         if "://" not in place:
             raise
-        raise _told(place, " ".join(str(error).split())) from error
+        raise _remote_error(place, " ".join(str(error).split())) from error
 
 
 _NO_CREDENTIALS = ("no valid credentials are found", "set {credentials}")
@@ -401,7 +401,7 @@ _CAUSES = {  # what a client's message holds, what it means, and what to do
 }
 
 
-def _told(place: str, message: str) -> TrimtabError:
+def _remote_error(place: str, message: str) -> TrimtabError:
     """Return the error of an object store's client in one line."""
     if "No object store provider" in message:
         return InputError("is no address of an object store", f"name one as {ADDRESSES}", file=place)

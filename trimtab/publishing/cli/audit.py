@@ -140,6 +140,6 @@ def draw_site_audit(console: Console, result: SurfaceAudit) -> None:
         )
         for sentence in changed.agents:
             print_plain(console, f"- {sentence}.")
-        for one in changed.new[:20]:
-            print_plain(console, f"+ {one.severity}  {one.check}  {one.page}  {one.evidence}")
+        for finding in changed.new[:20]:
+            print_plain(console, f"+ {finding.severity}  {finding.check}  {finding.page}  {finding.evidence}")
     print_plain(console, f"\nPage: {result.page}" if result.page else "\nEach finding: --page FILE, or --json.")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trimtab.base.errors import EXIT_NO
-from trimtab.cli.options import JsonOption
+from trimtab.cli.options import JsonOption, task_from_options
 from trimtab.cli.output import Output
 from trimtab.publishing import CACHE
 from trimtab.publishing.cli.audit import print_plain, progress_display
@@ -16,7 +16,6 @@ from trimtab.publishing.cli.audit import print_plain, progress_display
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from trimtab.base.task import Task
     from trimtab.publishing.records import SurfaceCoverage, SurfacePlan, SurfaceQuestion, SurfaceTrial
 
 SiteArgument = Annotated[
@@ -107,17 +106,17 @@ def coverage(
       trimtab surface coverage https://example.com --questions faq.txt --competitor ../other-docs --page coverage.html
     """
     with Output(as_json) as output:
-        own = _task(task)
-        questions_asked = _collect_questions(questions, traffic)
+        settings = task_from_options(task) if task else None
+        asked = [*(questions or ()), *_questions_of_server(traffic)]
         from trimtab.publishing.coverage import surface_coverage
 
         with progress_display() as progress:
             result = surface_coverage(
                 source,
-                questions_asked,
+                asked,
                 competitors=competitor or (),
                 engine=engine,
-                task=own,
+                task=settings,
                 most=most,
                 observed=observed,
                 against=against,
@@ -161,18 +160,18 @@ def plan(
       trimtab surface plan https://example.com --questions faq.txt --documents notes/ --page plan.html
     """
     with Output(as_json) as output:
-        own = _task(task)
-        questions_asked = _collect_questions(questions, traffic)
+        settings = task_from_options(task) if task else None
+        asked = [*(questions or ()), *_questions_of_server(traffic)]
         from trimtab.publishing.plan import surface_plan
 
         with progress_display() as progress:
             result = surface_plan(
                 source,
-                questions_asked,
+                asked,
                 documents=documents or (),
                 competitors=competitor or (),
                 engine=engine,
-                task=own,
+                task=settings,
                 most=most,
                 csv=csv,
                 markdown=markdown,
@@ -221,18 +220,18 @@ def try_edit(
       trimtab surface try edited/returns.md docs/ --questions Queries.csv --markdown comment.md
     """
     with Output(as_json) as output:
-        own = _task(task)
-        questions_asked = _collect_questions(questions, traffic)
+        settings = task_from_options(task) if task else None
+        asked = [*(questions or ()), *_questions_of_server(traffic)]
         from trimtab.publishing.trial import surface_try
 
         with progress_display() as progress:
             result = surface_try(
                 edit,
                 source,
-                questions_asked,
+                asked,
                 competitors=competitor or (),
                 engine=engine,
-                task=own,
+                task=settings,
                 seeds=seeds,
                 margin=margin,
                 most=most,
@@ -246,26 +245,11 @@ def try_edit(
         raise typer.Exit(EXIT_NO)
 
 
-def _task(path: Path | None) -> Task | None:
-    if path is None:
-        return None
-    from trimtab.cli.options import task_from_options
-
-    return task_from_options(path)
-
-
-def _collect_questions(files: list[Path] | None, traffic: Path | None) -> list[str | Path | SurfaceQuestion]:
-    """Collect the questions that the options name: files, and questions asked of a server."""
-    asked: list[str | Path | SurfaceQuestion] = [*(files or [])]
-    if traffic is not None:
-        asked += _questions_of_server(traffic)
-    return asked
-
-
-def _questions_of_server(path: Path) -> tuple[SurfaceQuestion, ...]:
+def _questions_of_server(path: Path | None) -> list[SurfaceQuestion]:
     """Read the questions asked of `trimtab serve`: its recorded traffic, and those whose answers users judged."""
+    if path is None:
+        return []
     from trimtab.base.errors import MissingError
-    from trimtab.cli.options import task_from_options
 
     task = task_from_options(path)
     from trimtab.publishing.questions import questions_of_traffic
@@ -273,22 +257,22 @@ def _questions_of_server(path: Path) -> tuple[SurfaceQuestion, ...]:
     from trimtab.serving.feedback import open_feedback_store
     from trimtab.serving.traffic_store import traffic_of
 
-    found: list[SurfaceQuestion] = []
+    questions: list[SurfaceQuestion] = []
     missing: list[MissingError] = []
     try:
         with traffic_of(task, make=False) as store:
-            found += questions_of_traffic(store.answers())
+            questions += questions_of_traffic(store.answers())
     except MissingError as error:
         missing.append(error)
     try:
         with open_feedback_store(task, make=False) as judgements:
-            asked = ([turn.content for turn in one.messages if turn.role == "user"] for one in judgements)
-            found += [SurfaceQuestion(text=turns[-1], source="judgements") for turns in asked if turns]
+            asked = ([turn.content for turn in row.messages if turn.role == "user"] for row in judgements)
+            questions += [SurfaceQuestion(text=turns[-1], source="judgements") for turns in asked if turns]
     except MissingError as error:
         missing.append(error)
     if len(missing) == 2:
         raise missing[0]
-    return tuple(found)
+    return questions
 
 
 def draw_coverage(console: Console, result: SurfaceCoverage | SurfacePlan | SurfaceTrial) -> None:
