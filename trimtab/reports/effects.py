@@ -6,7 +6,6 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 from trimtab.base.grammar import PARTS, describe_context, is_trained, method_of, parts_of
-from trimtab.base.metrics import find_metric
 from trimtab.base.records import Arm
 from trimtab.base.results import Comparison, Estimate
 from trimtab.measurement.factorial import Factorial, factorial
@@ -100,7 +99,7 @@ def _cell(entries: Sequence[ArmEntry], chosen: str | None) -> Cell:
 def _effects(study: StudyFolder) -> tuple[Effects, ...]:
     """Return the effects of every two-by-two of finished arms whose answers are in the folder."""
     answers = {one.name: one.answers for one in study.done if one.answers}
-    measure = "Share right" if find_metric(study.metric).by_class else "Mean score"
+    measure = "Share right" if study.metric.by_class else "Mean score"
     measure = f"{measure}, unweighted," if study.data and study.data.mix else measure
     found = []
     for square in two_by_twos([one.arm for one in study.done if one.answers]):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from trimtab.base.metrics import find_metric, mean_metric
+from trimtab.base.metrics import mean_metric
 from trimtab.base.results import ArmEffort, LearningCurve, Trial
 from trimtab.measurement.learning_curve import RUN_SD
 from trimtab.reports.components import (
@@ -113,7 +113,7 @@ def _trials(entry: ArmEntry, found: ArmEffort, study: StudyFolder) -> EffortTria
     has_retrieval = any(trial.found is not None for trial in found.trials)
     has_final_score = any(trial.at_end is not None for trial in found.trials)
     # instruction variants and linear fits are compared question by question, which macro-F1 does not allow
-    metric = find_metric(study.metric)
+    metric = study.metric
     by_question = metric.by_class and all(trial.dev_loss is None for trial in found.trials)
     columns = (
         Column(title="Tried"),
@@ -160,7 +160,7 @@ def learning_section(study: StudyFolder) -> TableSection | None:
         return None
     first = entries[0][1]
     # The curve needs a mean over questions, which macro-F1 is not.
-    metric = mean_metric(find_metric(study.metric)).label
+    metric = mean_metric(study.metric).label
     lead = (
         f"{metric[:1].upper()}{metric[1:]} on {first.questions:,} dev questions after training on a part of "
         "the rows with the "

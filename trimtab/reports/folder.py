@@ -17,13 +17,9 @@ from trimtab.base.files import read_own
 from trimtab.base.grammar import arm_from_name
 from trimtab.base.metrics import Metric, find_metric, right_metric
 from trimtab.base.records import Answer, Arm, Calibration, Kind
-from trimtab.base.results import (
-    ArmRecord,
-    ArmResult,
-    ClassRow,
-    StudyResult,
-)
+from trimtab.base.results import ArmRecord, ArmResult, ClassRow, StudyResult
 from trimtab.base.task import custom_arm
+from trimtab.decision.evidence import score_of
 from trimtab.measurement.evaluate import load_answers
 from trimtab.reports.events import ArmTraining, TrainingCurve, read_training
 
@@ -63,20 +59,20 @@ class StudyFolder:
     data: DataTable | None
 
     @property
-    def metric(self) -> str:
-        """The name of the task's metric."""
-        return self.result.metric
+    def metric(self) -> Metric:
+        """The task's metric."""
+        return find_metric(self.result.metric)
 
     @property
     def right_metric(self) -> Metric | None:
         """The metric that says which answers are right; None where they are graded only."""
-        return right_metric(find_metric(self.metric), self.kind)
+        return right_metric(self.metric, self.kind)
 
     @property
     def done(self) -> tuple[ArmEntry, ...]:
         """The arms with a score, best first."""
-        scored = [one for one in self.arms if one.result.status == "done" and one.result.score is not None]
-        return tuple(sorted(scored, key=lambda one: -one.result.score.value if one.result.score else 0.0))
+        scored = [entry for entry in self.arms if entry.result.status == "done" and entry.result.score is not None]
+        return tuple(sorted(scored, key=lambda entry: -score_of(entry.result).value))
 
     @property
     def not_done(self) -> tuple[ArmEntry, ...]:

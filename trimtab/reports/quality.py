@@ -49,8 +49,6 @@ from trimtab.reports.labels import (
     arm_family,
     context_shape,
     extra_label,
-    metric_definition,
-    metric_label,
     settings_text,
 )
 
@@ -113,7 +111,8 @@ def quality_section(study: StudyFolder) -> Quality:
     done = study.done
     effective = next((entry.result.score.effective for entry in done if entry.result.score), "")
     of = f" of {effective}," if effective else ""
-    lead = f"Scores ({metric_definition(study.metric)}){of} best first, with unadjusted 95% intervals; {correction}"
+    definition = ": ".join(filter(None, (study.metric.label, study.metric.meaning)))
+    lead = f"Scores ({definition}){of} best first, with unadjusted 95% intervals; {correction}"
     return Quality(
         heading=Heading(id="quality", link="Quality", title="Quality", lead=lead if done else ""),
         empty=None if done else "No arm has a score.",
@@ -159,7 +158,7 @@ def _dot(entry: ArmEntry, study: StudyFolder, x: float = 0.0) -> Dot:
 def _whiskers(study: StudyFolder) -> Whiskers:
     dots = tuple(_dot(entry, study) for entry in study.done)
     return Whiskers(
-        title=f"{metric_label(study.metric)} of each arm",
+        title=f"{study.metric.label} of each arm",
         dots=dots,
         values=tuple(f"{format_score(dot.y)}  [{format_interval(dot.low, dot.high)}]" for dot in dots),
         short_values=tuple(format_score(dot.y) for dot in dots),
@@ -394,7 +393,7 @@ def _scatter(
     dots = [replace(_dot(one, study, value), x_high=bounds.get(one.name)) for one, value in figures]
     if len(dots) > MOST_NAMES:
         dots = [dot if dot.strong or not _is_dominated(dot, dots) else replace(dot, label="") for dot in dots]
-    metric = metric_label(study.metric)
+    metric = study.metric.label
     return Scatter(
         heading=heading,
         title=f"{metric} {heading.lower()}",
