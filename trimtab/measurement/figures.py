@@ -35,7 +35,7 @@ from trimtab.measurement.metrics import (
 from trimtab.measurement.mix import effective_number, mix_weights
 from trimtab.measurement.ranking import gold_names, mrr, ndcg, recall_at_k
 from trimtab.measurement.resampling import Curve
-from trimtab.measurement.runs import RunError, of_both, raised, raised_curve, run_error, widened
+from trimtab.measurement.runs import RunError, by_seed, of_both, raised, raised_curve, run_error, widened
 from trimtab.measurement.selection_bias import corrected_for_picking, draws_of_figures, draws_of_means
 from trimtab.measurement.statistics import (
     FEW,
@@ -78,14 +78,11 @@ def scores_of(answers: Sequence[Answer], mix: Mapping[str, float] | None = None)
     names = sorted(items)
     places = {name: place for place, name in enumerate(names)}
     codes = np.array([places[answer.item_id] for answer in ordered], dtype=np.intp)
-    by_seed: dict[int, list[Answer]] = {}
-    for answer in ordered:
-        by_seed.setdefault(answer.seed, []).append(answer)
     return Scores(
         items=tuple(names),
         values_N=np.bincount(codes, [answer.score for answer in ordered]) / np.bincount(codes),
         groups=tuple(items[name].group for name in names),
-        runs=tuple(tuple(run) for run in by_seed.values()),
+        runs=tuple(map(tuple, by_seed(ordered))),
         weights_N=mix_weights([items[name].slice for name in names], mix or {}),
     )
 

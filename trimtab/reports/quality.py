@@ -55,9 +55,8 @@ from trimtab.reports.labels import (
 MOST_NAMES = 8  # arms whose names fit into a scatter plot
 WHOLE_NUMBERS = ("train_tokens", "steps", "planned_steps", "epochs", "skipped_rows", "facts_disagree")
 STATUS = {"failed": "failed", "not_run": "did not run"}
-FigureColumn = tuple[
-    Column, Callable[[ArmEntry], Cell | None]
-]  # a column, and the function that returns an arm's cell in it, None for an empty one
+# A column, and the function that returns an arm's cell in it, None for an empty one.
+FigureColumn = tuple[Column, Callable[[ArmEntry], Cell | None]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -255,13 +254,13 @@ def _audit_columns(audit: HumanAudit | None) -> list[FigureColumn]:
     }
 
     def cells(of: Callable[[AuditedArm], Estimate | None]) -> Callable[[ArmEntry], Cell | None]:
-        def cell(one: ArmEntry) -> Cell | None:
-            found = of(audited[one.name]) if one.name in audited else None
-            return estimate_cell(found) if found else None
+        def cell(entry: ArmEntry) -> Cell | None:
+            figure = of(audited[entry.name]) if entry.name in audited else None
+            return estimate_cell(figure) if figure else None
 
         return cell
 
-    return [(Column(title=title, interval="95%"), cells(of)) for title, of in kinds.items()] if audited else []
+    return [(Column(title=title, interval="95%"), cells(of)) for title, of in kinds.items()]
 
 
 def _grid(study: StudyFolder, title: str, figures: Sequence[FigureColumn]) -> Grid | None:
@@ -280,13 +279,8 @@ def _with_trivial(grid: Grid | None, trivial: Sequence[TrivialArm]) -> Grid | No
     if grid is None:
         return None
     dashes: list[Cell] = [DASH] * (len(grid.columns) - 2)
-    return replace(
-        grid, rows=(*grid.rows, *((_soft_text(one.arm), estimate_cell(one.score), *dashes) for one in trivial))
-    )
-
-
-def _soft_text(name: str) -> StyledText:
-    return StyledText(text=name, tone="soft")
+    rows = ((StyledText(text=rule.arm, tone="soft"), estimate_cell(rule.score), *dashes) for rule in trivial)
+    return replace(grid, rows=(*grid.rows, *rows))
 
 
 def _trivial_words(trivial: Sequence[TrivialArm]) -> str:
