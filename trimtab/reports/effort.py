@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from trimtab.base.metrics import mean_metric
-from trimtab.base.results import ArmEffort, LearningCurve, Trial
+from trimtab.base.results import ArmEffort, Trial
 from trimtab.measurement.learning_curve import RUN_SD
 from trimtab.reports.components import (
     ArmLabel,
@@ -64,9 +63,8 @@ def effort_section(study: StudyFolder) -> EffortView | None:
     if not entries:
         return None
     lead = (
-        "Every arm could search its own settings for the same time, on train and dev alone; the test "
-        "questions had no part in it. "
-        "Shown is the best so far with the number of trials after which it was found."
+        "Every arm could search its own settings for the same time, on train and dev alone; the test questions had no "
+        "part in it. Shown is the best so far with the number of trials after which it was found."
     )
     columns = ("Arm", "Spent", "Trials", "Best on dev as it grew", "Ended")
     rows: list[tuple[Cell, ...]] = [
@@ -124,19 +122,13 @@ def _trials(entry: ArmEntry, found: ArmEffort, study: StudyFolder) -> EffortTria
         Column(title="Rows"),
         Column(title="Took"),
     )
-    rows = [
-        _row(trial, has_retrieval=has_retrieval, has_final_score=has_final_score) for trial in _ordered(found.trials)
-    ]
+    kept_first = sorted(found.trials, key=lambda trial: not trial.kept)
+    rows = [_row(trial, has_retrieval=has_retrieval, has_final_score=has_final_score) for trial in kept_first]
     return EffortTrials(
         arm=arm_label(entry.arm),
-        title=f"{plural(len(rows), 'trial')}",
+        title=plural(len(rows), "trial"),
         grid=Grid(label=f"Trials of {entry.name}", columns=columns, rows=tuple(rows)),
     )
-
-
-def _ordered(trials: Sequence[Trial]) -> list[Trial]:
-    """Return the kept trial first, then the others in their order."""
-    return sorted(trials, key=lambda trial: not trial.kept)
 
 
 def _row(trial: Trial, *, has_retrieval: bool, has_final_score: bool) -> tuple[Cell, ...]:
@@ -162,11 +154,9 @@ def learning_section(study: StudyFolder) -> TableSection | None:
     # The curve needs a mean over questions, which macro-F1 is not.
     metric = mean_metric(study.metric).label
     lead = (
-        f"{metric[:1].upper()}{metric[1:]} on {first.questions:,} dev questions after training on a part of "
-        "the rows with the "
-        "chosen settings. The score is taken to follow a power law of the rows; the interval holds the "
-        "questions and an assumed spread between runs of "
-        f"{RUN_SD:g}."
+        f"{metric[:1].upper()}{metric[1:]} on {first.questions:,} dev questions after training on a part of the "
+        "rows with the chosen settings. The score is taken to follow a power law of the rows; the interval holds the "
+        f"questions and an assumed spread between runs of {RUN_SD:g}."
     )
     columns = (
         Column(title="Arm"),
@@ -177,14 +167,10 @@ def learning_section(study: StudyFolder) -> TableSection | None:
         (
             arm_label(one.arm, study.result.verdict.arm),
             *(format_score(point.score) for point in curve.points),
-            _gain(curve),
+            Scored(value=format_signed(curve.gain), interval=format_interval(curve.low, curve.high)),
         )
         for one, curve in entries
     ]
     grid = Grid(label="Learning curves", columns=columns, rows=tuple(rows))
     heading = Heading(id="learning", link="More labels", title="Would more labels help?", lead=lead)
     return TableSection(heading=heading, grid=grid)
-
-
-def _gain(curve: LearningCurve) -> Scored:
-    return Scored(value=format_signed(curve.gain), interval=format_interval(curve.low, curve.high))
