@@ -15,7 +15,7 @@ from trimtab.decision.choice import VerdictChoice, choose, quiet_rival
 from trimtab.decision.cost import alike
 from trimtab.decision.evidence import Evidence, best_arm, score_of, too_slow
 from trimtab.decision.pairs import comparisons_among
-from trimtab.decision.sample_size import POWER, questions_needed
+from trimtab.decision.sample_size import questions_needed
 from trimtab.decision.sensitivity import find_flips
 from trimtab.decision.summary import (
     GROUPS,
@@ -37,7 +37,7 @@ from trimtab.decision.summary import (
     way,
     ways,
 )
-from trimtab.measurement.power import groups_needed
+from trimtab.measurement.power import POWER, groups_needed
 from trimtab.measurement.replicates import Assumed
 
 IN_FIVE = round(5 * POWER)  # of five studies with the number of questions that is asked for, in how many it is enough
