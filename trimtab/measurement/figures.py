@@ -41,11 +41,11 @@ from trimtab.measurement.statistics import (
     FEW,
     LEVEL,
     Difference,
-    behind,
     compare_paired,
     estimate,
     lower_bound,
-    reaching,
+    p_noninferior_curve,
+    p_reaches_curve,
 )
 
 Statistic = Callable[[Any], float]
@@ -165,7 +165,7 @@ def target_curve(answers: Sequence[Answer], task: Task) -> Curve:
     """Return the one-sided p-value of "does not reach the target", as a function of the target."""
     scores = _scores(answers, task)
     statistic = set_figure(scores, task)
-    curve = reaching(scores.values_N, scores.clusters, weights=scores.weights_N, statistic=statistic)
+    curve = p_reaches_curve(scores.values_N, scores.clusters, weights=scores.weights_N, statistic=statistic)
     return raised_curve(curve, _value(scores, statistic), _between_runs(scores, task))
 
 
@@ -240,7 +240,9 @@ def behind_curve(a: Sequence[Answer], b: Sequence[Answer], task: Task) -> Curve:
     """Return the one-sided p-value of "a is behind b by the margin or more", as a function of the margin."""
     left, right = _scores(a, task), _scores(b, task)
     statistic = _paired(left, right, task)
-    curve = behind(left.values_N, right.values_N, left.clusters, weights=left.weights_N, statistic=statistic)
+    curve = p_noninferior_curve(
+        left.values_N, right.values_N, left.clusters, weights=left.weights_N, statistic=statistic
+    )
     gap = _value(left, set_figure(left, task)) - _value(right, set_figure(right, task))
     runs = of_both(_between_runs(left, task), _between_runs(right, task))
     return lambda margin: raised(curve(margin), gap + margin, runs)

@@ -39,7 +39,7 @@ from trimtab.measurement.clusters import group_count
 from trimtab.measurement.mix import effective_items
 from trimtab.measurement.power import (
     GUESSED_DISCORDANCE,
-    assumed,
+    assumed_variation,
     groups_needed,
     items_for_difference,
     smallest_difference,
@@ -479,7 +479,7 @@ def _labels(workspace: Workspace) -> dict[str, int]:
 
 
 def _without_labels(task: Task) -> str:
-    shown = smallest_difference(FIRST_QUESTIONS, assumed(), 1)
+    shown = smallest_difference(FIRST_QUESTIONS, assumed_variation(), 1)
     finer = items_for_difference(shown / 2, GUESSED_DISCORDANCE, 1)
     ask = task.command('ask "…"')
     works = f"Until then {ask} answers from the documents. " if task.data.documents else ""
