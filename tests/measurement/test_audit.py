@@ -10,7 +10,7 @@ from made_answers import made_answer
 
 from trimtab.base.records import Answer
 from trimtab.base.task import Task
-from trimtab.measurement.audit import ENOUGH, RIGHT_FROM, Audited, audited_answers, draw_audit
+from trimtab.measurement.audit import ENOUGH, Audited, audited_answers, draw_audit
 
 TASK = Task.model_validate(
     {"task": {"name": "t", "kind": "answer"}, "data": {"examples": ["rows.jsonl"]}, "base": {"model": "m"}}
@@ -69,15 +69,25 @@ def test_where_all_answers_are_judged_the_corrected_figures_are_those_of_people(
     assert audited.difference("a", "b").difference == pytest.approx(share["a"] - share["b"])
     held = next(one for one in audited.by_arm if one.arm == "a")
     said = np.array([right[one.item_id, one.answer] for one in answers["a"]])
-    told = np.array([one.score >= RIGHT_FROM for one in answers["a"]])
+    told = np.array([one.score == 1.0 for one in answers["a"]])
     assert held.sensitivity is not None
     assert held.specificity is not None
     assert held.sensitivity.value == pytest.approx(told[said].mean())
     assert held.specificity.value == pytest.approx((~told[~said]).mean())
     from sklearn.metrics import cohen_kappa_score
 
+    assert held.kappa is not None
     assert held.kappa.value == pytest.approx(cohen_kappa_score(said, told))
     assert held.kappa.low < held.kappa.value < held.kappa.high
+
+
+def test_a_metric_that_gives_parts_of_a_point_is_not_held_to_people() -> None:
+    answers, right = made(1, count=120)
+    graded = {arm: [replace(row, score=0.6 * row.score) for row in rows] for arm, rows in answers.items()}
+    audited = Audited(graded, right, TASK)
+    assert audited.why_not is not None
+    for held in audited.by_arm:
+        assert (held.sensitivity, held.specificity, held.kappa) == (None, None, None)
 
 
 def test_corrected_intervals_hold_the_true_share_where_those_of_the_metric_do_not() -> None:

@@ -10,11 +10,11 @@ from trimtab.measurement.paired_proportions import mcnemar
 from trimtab.measurement.power import (
     FIRST_LEVEL,
     Variation,
-    assumed,
+    assumed_variation,
     discordance,
     groups_needed,
     items_for_difference,
-    observed,
+    observed_variation,
     smallest_difference,
 )
 from trimtab.measurement.statistics import compare_paired
@@ -74,10 +74,10 @@ def test_groups_whose_questions_differ_alike_show_less() -> None:
 
 
 def test_what_is_assumed_grows_with_the_groups() -> None:
-    assert assumed() == assumed([None] * 5) == plain(0.3)
-    even = assumed([str(item // 5) for item in range(50)])
+    assert assumed_variation() == assumed_variation([None] * 5) == plain(0.3)
+    even = assumed_variation([str(item // 5) for item in range(50)])
     assert even.effect == pytest.approx(1 + 4 * 0.1)
-    uneven = assumed(["big"] * 25 + [str(item) for item in range(25)])
+    uneven = assumed_variation(["big"] * 25 + [str(item) for item in range(25)])
     assert uneven.effect == pytest.approx(1 + (13 - 1) * 0.1)
 
 
@@ -85,14 +85,14 @@ def test_what_is_observed_is_of_the_two_arms_that_are_hardest_to_tell_apart() ->
     right = np.r_[np.ones(30), np.zeros(30)]
     near, far = np.r_[np.zeros(3), right[3:]], 1 - right
     lone = [None] * 60
-    found = observed([right, near, far], lone, "dev answers")
+    found = observed_variation([right, near, far], lone, "dev answers")
     assert found == Variation(discordance=1.0, effect=1.0, source="dev answers")
-    assert observed([right], lone, "dev answers") == assumed(lone)
-    assert observed([right, right], lone, "dev answers").discordance == 1 / 60
+    assert observed_variation([right], lone, "dev answers") == assumed_variation(lone)
+    assert observed_variation([right, right], lone, "dev answers").discordance == 1 / 60
     names = [str(item // 3) for item in range(60)]
     whole_groups = np.repeat(np.random.default_rng(0).permutation(np.r_[np.ones(10), np.zeros(10)]), 3)
-    assert observed([whole_groups, np.zeros(60)], names, "test answers").effect == pytest.approx(3.0, rel=0.1)
-    assert observed([right, near], ["one"] * 60, "test answers").source == "assumed"
+    assert observed_variation([whole_groups, np.zeros(60)], names, "test answers").effect == pytest.approx(3.0, rel=0.1)
+    assert observed_variation([right, near], ["one"] * 60, "test answers").source == "assumed"
 
 
 def test_power_by_groups_is_what_it_says() -> None:

@@ -16,7 +16,7 @@ from trimtab.arms.workspace import open_workspace, require_sound
 from trimtab.base.errors import InputError
 from trimtab.base.task import load_task
 from trimtab.cli.check_page import draw_data_audit, draw_rest
-from trimtab.measurement.power import assumed, smallest_difference
+from trimtab.measurement.power import assumed_variation, smallest_difference
 from trimtab.studies.check import CheckResult, Forecast, MaskRun, TokenStatistics, check
 from trimtab.studies.schedule import WallTime
 
@@ -116,7 +116,7 @@ def test_rows_that_are_too_long_do_not_count(tmp_path: Path, tiny_model_folder: 
     assert sum(result.splits.values()) == 108
     assert levels(result, f"Test has {tests} rows") == ["warn"]
     assert len(result.refused) == 12
-    assert result.smallest_difference == smallest_difference(tests, assumed(), 1)
+    assert result.smallest_difference == smallest_difference(tests, assumed_variation(), 1)
     assert levels(result, "12 rows are longer than the model's 256 tokens") == ["warn"]
 
 

@@ -445,7 +445,8 @@ class AuditedArm:
     """Agreement of the metric with people on an arm's answers, and the score corrected by it.
 
     `sensitivity`: the share of answers that people call right which the metric accepts. `specificity`: the share of
-    those they call wrong which it rejects. Both are None if there are no such answers. `kappa`: Cohen's.
+    those they call wrong which it rejects. Both are None if there are no such answers. `kappa`: Cohen's. All three are
+    None if the metric gives parts of a point, which say neither right nor wrong.
     `metric_score`: the score by the metric alone.
     """
 
@@ -453,7 +454,7 @@ class AuditedArm:
     questions: int
     sensitivity: Estimate | None
     specificity: Estimate | None
-    kappa: Estimate
+    kappa: Estimate | None
     metric_score: Estimate
     corrected: Estimate
 

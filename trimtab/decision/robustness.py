@@ -14,6 +14,7 @@ from trimtab.base.results import ArmResult, RobustnessCheck, Verdict
 from trimtab.base.task import Task
 from trimtab.decision.choice import shown_arm
 from trimtab.decision.evidence import Evidence, scored_again
+from trimtab.decision.sensitivity import with_setting
 from trimtab.decision.summary import in_metric, way
 from trimtab.measurement.metrics import score_answer, score_one
 
@@ -35,7 +36,7 @@ def robustness_checks(
     """
     checks = [RobustnessCheck(what=what, arm=_shown(study.under(task))) for what, task in _other_targets(study.task)]
     for what, task, given in _other_answers(answers, study.task):
-        results = [scored_again(one, given[one.arm], task) if one.arm in given else one for one in study.results]
+        results = [scored_again(arm, given[arm.arm], task) if arm.arm in given else arm for arm in study.results]
         checks.append(RobustnessCheck(what=what, arm=_shown(evidence_of(results, given, task))))
     return tuple(checks)
 
@@ -53,20 +54,20 @@ def robustness_sentence(verdict: Verdict, arms: int, task: Task) -> str:
         first = _conditions([verdict.robustness[0].what], task)
         rest = f", and in {count - 1} more checks," if count > 1 else ""
         return f"{first[0].upper()}{first[1:]}{rest} the choice stays the same."
-    told: dict[str | None, list[str]] = {}
-    for one in other[:MOST_TOLD]:
-        told.setdefault(one.arm, []).append(one.what)
-    found = "; ".join(
+    by_arm: dict[str | None, list[str]] = {}
+    for check in other[:MOST_TOLD]:
+        by_arm.setdefault(check.arm, []).append(check.what)
+    outcomes = "; ".join(
         f"{_conditions(whats, task)}, {f'it would be {way(arm)}' if arm else 'no choice could be made'}"
-        for arm, whats in told.items()
+        for arm, whats in by_arm.items()
     )
     differs = "the choice does not hold" if verdict.arm else "a choice could be made"
-    return f"In {len(other)} of {count} checks {differs}: {found}."
+    return f"In {len(other)} of {count} checks {differs}: {outcomes}."
 
 
 def differing(verdict: Verdict) -> list[RobustnessCheck]:
     """Return the robustness checks with another verdict."""
-    return [one for one in verdict.robustness if one.arm != verdict.arm]
+    return [check for check in verdict.robustness if check.arm != verdict.arm]
 
 
 def _conditions(whats: Sequence[str], task: Task) -> str:
@@ -74,15 +75,15 @@ def _conditions(whats: Sequence[str], task: Task) -> str:
     values: dict[str, list[str]] = {}
     rest = []
     for what in whats:
-        found = re.fullmatch(r"(a (?:margin|target) of )(\d\S*)", what)
+        target = re.fullmatch(r"(a (?:margin|target) of )(\d\S*)", what)
         rule = find_metric(what.removeprefix(SCORED_BY)).rule if what.startswith(SCORED_BY) else ""
-        if found:
-            values.setdefault(found[1], []).append(in_metric(task, float(found[2])))
+        if target:
+            values.setdefault(target[1], []).append(in_metric(task, float(target[2])))
         else:
             rest.append(f"{what} ({rule})" if rule else what)
-    for which, own in values.items():
-        first = [one.removesuffix(" of 100") for one in own[:-1]]
-        rest.insert(0, f"with {which}{' or '.join([*first, own[-1]])}")
+    for which, stated in values.items():
+        first = [value.removesuffix(" of 100") for value in stated[:-1]]
+        rest.insert(0, f"with {which}{' or '.join([*first, stated[-1]])}")
     return " or ".join(rest)
 
 
@@ -100,7 +101,7 @@ def _other_targets(task: Task) -> Iterator[tuple[str, Task]]:
     for key, value in changes:
         if 0 <= value < 1:
             what = f"a {'target' if key == 'quality' else key} of {value:g}"
-            yield what, task.model_copy(update={"target": table.model_copy(update={key: value})})
+            yield what, with_setting(task, "target", **{key: value})
 
 
 def _other_answers(answers: Answers, task: Task) -> Iterator[tuple[str, Task, Answers]]:

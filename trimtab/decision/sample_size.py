@@ -7,16 +7,14 @@ from functools import cache
 
 from trimtab.decision.choice import shown_arm
 from trimtab.decision.evidence import Evidence
+from trimtab.measurement.power import POWER
 from trimtab.measurement.replicates import Assumed
 
-POWER = 0.8
 PRACTICABLE = 100  # times as many test questions as there are: more are not asked for
 DRAWS = 400  # resampled studies of one size at most
 BELOW, ABOVE = 0.75, 0.85  # shares that are told apart with fewer draws
-TOO_FEW, ENOUGH = (
-    -math.log(19),
-    math.log(199),
-)  # log-likelihood ratios that end the draws: wrong in 5% and in 0.5% (Wald 1945)
+# Log-likelihood ratios that end the draws: wrong in 5% and in 0.5% (Wald 1945).
+TOO_FEW, ENOUGH = -math.log(19), math.log(199)
 NEAR = 1.1  # the search ends where a tenth fewer questions are too few
 
 

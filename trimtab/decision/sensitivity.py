@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from trimtab.base.config import CostTable, LabelPrice
+from trimtab.base.config import LabelPrice
 from trimtab.base.results import ArmResult, Flip
 from trimtab.base.task import Task
 from trimtab.decision.caveats import LEAST_OF_SLICE
@@ -36,39 +36,42 @@ def find_flips(study: Evidence, winner: ArmResult) -> tuple[Flip, ...]:
     task = study.task
     cost, target = task.cost, task.target.quality
 
-    def at(table: CostTable) -> Task:
-        return task.model_copy(update={"cost": table})
+    def at(**changed: object) -> Task:
+        return with_setting(task, "cost", **changed)
 
-    def at_volume(volume: float) -> Task:
-        return at(cost.model_copy(update={"questions_per_month": volume}))
+    def scan(what: str, stated: float, varied: Callable[[float], Task], values: Sequence[float]) -> list[Flip]:
+        return _scan(what, stated, winner, study, varied, values)
 
-    def at_target(quality: float) -> Task:
-        return task.model_copy(update={"target": task.target.model_copy(update={"quality": quality})})
+    volume, hour, label, change = cost.questions_per_month, cost.machine_hour, cost.label, cost.change
+    volumes = _steps(volume) + _crossed(study, winner)
+    flips = scan("questions_per_month", volume, lambda value: at(questions_per_month=value), volumes)
+    if hour:  # a trial price may be beyond the limits of a task file
 
-    def at_margin(margin: float) -> Task:
-        return task.model_copy(update={"target": task.target.model_copy(update={"margin": margin})})
+        def at_price(price: float) -> Task:
+            return at(machine_hour=hour and hour.model_copy(update={"price": price}))
 
-    def at_horizon(months: float) -> Task:
-        return at(cost.model_copy(update={"horizon_months": months}))
-
-    volume, horizon = cost.questions_per_month, cost.horizon_months
-    found = _scan("questions_per_month", volume, winner, study, at_volume, _steps(volume) + _crossed(study, winner))
-    if cost.machine_hour:
-        price = cost.machine_hour.price
-        found += _scan("machine_hour", price, winner, study, lambda value: at(_priced(cost, value)), _steps(price))
-    found += _scan("horizon_months", horizon, winner, study, at_horizon, HORIZONS)
-    if cost.label:
-        each = cost.label.each
-        found += _scan("label", each, winner, study, lambda value: at(_labelled(cost, value)), _steps(each))
-    if cost.change:
+        flips += scan("machine_hour", hour.price, at_price, _steps(hour.price))
+    flips += scan("horizon_months", cost.horizon_months, lambda value: at(horizon_months=value), HORIZONS)
+    if label:
+        flips += scan(
+            "label", label.each, lambda value: at(label=LabelPrice.model_construct(price=value)), _steps(label.each)
+        )
+    if change:
         # one rate is varied itself, several all by one factor
-        what, stated = ("change.kinds", 1.0) if cost.change.kinds else ("change.per_month", cost.change.rates[0][1])
-        found += _scan(what, stated, winner, study, lambda value: at(_changing(cost, value / stated)), _steps(stated))
+        what, stated = ("change.kinds", 1.0) if change.kinds else ("change.per_month", change.rates[0][1])
+        flips += scan(what, stated, lambda value: at(change=change.at_pace(value / stated)), _steps(stated))
     if target is not None:
-        found += _scan("quality", target, winner, study, at_target, [step / 100 for step in range(1, 100)])
+        targets = [step / 100 for step in range(1, 100)]
+        flips += scan("quality", target, lambda value: with_setting(task, "target", quality=value), targets)
     else:
-        found += _scan("margin", task.target.margin, winner, study, at_margin, MARGINS)
-    return (*found, *_mixes(study, winner))
+        margin = task.target.margin
+        flips += scan("margin", margin, lambda value: with_setting(task, "target", margin=value), MARGINS)
+    return (*flips, *_mixes(study, winner))
+
+
+def with_setting(task: Task, table: str, **changed: object) -> Task:
+    """Return the task with settings of one table changed."""
+    return task.model_copy(update={table: getattr(task, table).model_copy(update=changed)})
 
 
 def _mixes(study: Evidence, winner: ArmResult) -> list[Flip]:
@@ -91,7 +94,7 @@ def _mixes(study: Evidence, winner: ArmResult) -> list[Flip]:
         def at_share(share: float, name: str = name) -> Task:
             rest = (1 - share) / (1 - shares[name])
             mix = {other: share if other == name else own * rest for other, own in shares.items()}
-            return task.model_copy(update={"data": task.data.model_copy(update={"mix": mix})})
+            return with_setting(task, "data", mix=mix)
 
         found += _scan(f"{MIX}{name}", shares[name], winner, study, at_share, SHARES, halvings=8)
     return found
@@ -155,19 +158,3 @@ def _scan(
         trivial = study.under(varied(outside)).without_model if then == NOT_SHOWN else None
         found.append(Flip(what=what, then=then, trivial=trivial, **{side: outside}))
     return found
-
-
-def _priced(cost: CostTable, price: float) -> CostTable:
-    """Return the table at another price; a trial price may be beyond the limits of a task file."""
-    hour = cost.machine_hour and cost.machine_hour.model_copy(update={"price": price})
-    return cost.model_copy(update={"machine_hour": hour})
-
-
-def _labelled(cost: CostTable, each: float) -> CostTable:
-    """Return the table at another price of a label."""
-    return cost.model_copy(update={"label": LabelPrice.model_construct(price=each)})
-
-
-def _changing(cost: CostTable, factor: float) -> CostTable:
-    """Return the table with facts that change `factor` times as fast."""
-    return cost.model_copy(update={"change": cost.change and cost.change.at_pace(factor)})

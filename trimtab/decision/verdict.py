@@ -15,7 +15,7 @@ from trimtab.decision.choice import VerdictChoice, choose, quiet_rival
 from trimtab.decision.cost import alike
 from trimtab.decision.evidence import Evidence, best_arm, score_of, too_slow
 from trimtab.decision.pairs import comparisons_among
-from trimtab.decision.sample_size import POWER, questions_needed
+from trimtab.decision.sample_size import questions_needed
 from trimtab.decision.sensitivity import find_flips
 from trimtab.decision.summary import (
     GROUPS,
@@ -37,18 +37,20 @@ from trimtab.decision.summary import (
     way,
     ways,
 )
-from trimtab.measurement.power import groups_needed
+from trimtab.measurement.power import POWER, groups_needed
 from trimtab.measurement.replicates import Assumed
 
 IN_FIVE = round(5 * POWER)  # of five studies with the number of questions that is asked for, in how many it is enough
+OF_EACH_CLASS = "at least 10 test questions of every class"
+MORE_OF_EACH_CLASS = f"To settle it, {OF_EACH_CLASS} are needed."
 NOTHING = 1e-9  # a difference below this is rounding
 
 
 def decide(study: Evidence) -> Verdict:
     """Return the arm that the rule shows (`choose`) with what would flip it, or what would settle the question;
     pure."""
-    found = drafted(study)
-    return replace(found, sentence=explained(found.sentence, study))
+    verdict = drafted(study)
+    return replace(verdict, sentence=explained(verdict.sentence, study))
 
 
 def drafted(study: Evidence) -> Verdict:
@@ -69,7 +71,8 @@ def _decided(study: Evidence) -> Verdict:
         known = [arm for arm in rests_on if arm is not None]
         of, shown = (known[0] if known else None), bool(known) and known[0] is choice.arm
         weak = assumptions(study, of, known, opening, shown=shown)
-        return in_lines(f"{opening}{_left_out(study, choice)}", weak, (figures, *_besides(study, choice)))
+        certainty = (_picked(study, choice), _runs(study), _busy(study))
+        return in_lines(f"{opening}{_left_out(study, choice)}", weak, (figures, *certainty))
 
     if study.without_model is not None and target is not None:
         opening, figures, needs = _target_tells_nothing(study, study.without_model, target)
@@ -124,7 +127,7 @@ def _target_tells_nothing(study: Evidence, trivial: str, target: float) -> tuple
         [f"{way(arm.arm)} {100**share * score_of(arm).value:.{digits}f}{_priced(arm)}" for arm in study.done]
     )
     over = f"over {table.horizon_months:g} months at {table.questions_per_month:,.0f} questions a month"
-    said = [
+    sentences = [
         f"No choice: the target of {in_metric(task, target)} is too low to tell the ways apart. {rule}",
         f"The ways measured: {listed}, {over}." if study.done else "",
         f"Set a target above {least}.",
@@ -132,7 +135,7 @@ def _target_tells_nothing(study: Evidence, trivial: str, target: float) -> tuple
     verb = "is" if len(study.passing) == 1 else "are"
     reach = f" {ways(study.passing)} {verb} shown to reach the target, too." if study.passing else ""
     figures = f"the rule ({trivial}) has {_with_interval(score, task)}.{reach}"
-    return " ".join(filter(None, said)), figures, "a target above what an answer without a model scores"
+    return " ".join(filter(None, sentences)), figures, "a target above what an answer without a model scores"
 
 
 def _nothing_reaches(study: Evidence, target: float) -> tuple[str, str, str, ArmResult]:
@@ -154,8 +157,7 @@ def _nothing_reaches(study: Evidence, target: float) -> tuple[str, str, str, Arm
     score, figures = score_of(nearest), f"{way(nearest.arm)} has {_scored(nearest, task)}."
     opening = f"{unreached(study, nearest, target)} {cost_sentence(study, nearest)}"
     if study.rarest_class:
-        needs = "at least 10 test questions of every class"
-        return f"{opening} To settle it, {needs} are needed.", figures, needs, nearest
+        return f"{opening} {MORE_OF_EACH_CLASS}", figures, OF_EACH_CLASS, nearest
     if score.value <= target and score.high <= target:
         needs = f"not more test questions: the best score is at most {_number(score.high)} (95% interval)"
         why = "even the upper end of that range is below the target"
@@ -217,11 +219,11 @@ def _others(study: Evidence, told: Sequence[ArmResult], priced: ArmResult | None
         return f"{100 * value:.1f}" if share else _number(value)
 
     listed = joined([f"{way(arm.arm)} {score(arm)}{'' if arm is priced else _priced(arm)}" for arm in others])
-    said = [f"The other{'s' if len(others) > 1 or not told else ''}{' (of 100)' if share else ''}: {listed}."]
+    sentences = [f"The other{'s' if len(others) > 1 or not told else ''}{' (of 100)' if share else ''}: {listed}."]
     unknown = [arm for arm in others if arm.cost is None]
     if unknown:
-        said.append(f"What {joined([arm.arm for arm in unknown])} would cost is not known: no price was given.")
-    return " ".join(said)
+        sentences.append(f"What {joined([arm.arm for arm in unknown])} would cost is not known: no price was given.")
+    return " ".join(sentences)
 
 
 def _cheapest(chosen: ArmResult, fitting: Sequence[ArmResult]) -> str:
@@ -254,12 +256,9 @@ def _nothing_told(study: Evidence, choice: VerdictChoice) -> tuple[str, str, str
         return opening, _others(study, ()), "a faster arm or machine"
     if best is None:
         first = choice.fitting[0]
-        opening = (
-            f"No choice: {way(first.arm)} has nothing to be compared with. State a target, or measure a second way."
-        )
-        figures = " ".join(
-            filter(None, (f"{way(first.arm)} has {_scored(first, task, of=True)}.", _others(study, [first])))
-        )
+        needed = "State a target, or measure a second way."
+        opening = f"No choice: {way(first.arm)} has nothing to be compared with. {needed}"
+        figures = f"{way(first.arm)} has {_scored(first, task, of=True)}. {_others(study, [first])}".strip()
         return opening, figures, "a target, or a second arm that runs to its end"
     if candidate is None:
         needs = "not more test questions: a stronger base model, or a look at the instruction and the metric"
@@ -288,8 +287,7 @@ def _what_settles(study: Evidence, choice: VerdictChoice, best: ArmResult, candi
     """Return how many test questions would show an arm if the measured differences are the true ones: as `needs`, and
     in a sentence."""
     if study.rarest_class:
-        needs = "at least 10 test questions of every class"
-        return needs, f"To settle it, {needs} are needed."
+        return OF_EACH_CLASS, MORE_OF_EACH_CLASS
     needs = _never_shown(study, choice, best, candidate) or _more_questions(questions_needed(study), study)
     return needs, _settling(needs, "the differences measured here are the true ones", study)
 
@@ -328,11 +326,6 @@ def _too_few_groups(study: Evidence) -> str | None:
 
 
 # ---- what stands beside the choice
-
-
-def _besides(study: Evidence, choice: VerdictChoice) -> list[str]:
-    """Say how sure the figures are: the correction for picking, runs, a busy machine."""
-    return [_picked(study, choice), _runs(study), _busy(study)]
 
 
 def _left_out(study: Evidence, choice: VerdictChoice) -> str:

@@ -33,7 +33,6 @@ from trimtab.measurement.statistics import LEVEL, Difference
 ENOUGH = 60  # audited answers of each arm from which on its score is corrected
 # the least effective number of these under a mix of slices: of fewer, a few heavy answers make the correction
 ENOUGH_WEIGHTED = 20
-RIGHT_FROM = 0.5  # a graded score from here on says right, where it is held to people
 Numbers = NDArray[np.float64]
 
 
@@ -166,7 +165,7 @@ class Audited:
             return f"{self.count} of {ENOUGH} questions are judged"
         if find_metric(self.task.metric).by_class:
             return "macro-F1 is no mean over answers"
-        if any(one.score not in (0.0, 1.0) for own in self.answers.values() for one in own):
+        if not self._tells_right:
             return "the metric gives parts of a point, and people say right or wrong"
         if self.effective is not None and self.effective < ENOUGH_WEIGHTED:
             return (
@@ -176,18 +175,24 @@ class Audited:
         return None
 
     @cached_property
+    def _tells_right(self) -> bool:
+        """True if every score is 0 or 1: those of a metric that says right or wrong, and of many a scorer."""
+        return all(answer.score in (0.0, 1.0) for rows in self.answers.values() for answer in rows)
+
+    @cached_property
     def by_arm(self) -> tuple[AuditedArm, ...]:
         """The metric's agreement with people, arm by arm."""
-        return tuple(self._held(arm) for arm in self.arms) if self.count else ()
+        return tuple(self._agreement(arm) for arm in self.arms) if self.count else ()
 
-    def _held(self, arm: str) -> AuditedArm:
-        said, told, weights = self._said[arm], (self._scored[arm] >= RIGHT_FROM).astype(float), self._weights
+    def _agreement(self, arm: str) -> AuditedArm:
+        said, scored, weights = self._said[arm], self._scored[arm], self._weights
+        right, wrong = (said == 1) & self._tells_right, (said == 0) & self._tells_right
         return AuditedArm(
             arm=arm,
             questions=self.count,
-            sensitivity=_share(told[said == 1], weights[said == 1]) if said.any() else None,
-            specificity=_share(1 - told[said == 0], weights[said == 0]) if not said.all() else None,
-            kappa=cohen_kappa(said, told, weights),
+            sensitivity=_share(scored[right], weights[right]) if right.any() else None,
+            specificity=_share(1 - scored[wrong], weights[wrong]) if wrong.any() else None,
+            kappa=cohen_kappa(said, scored, weights) if self._tells_right else None,
             metric_score=self._plain(arm),
             corrected=self.score(arm),
         )

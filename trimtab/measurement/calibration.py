@@ -15,10 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.floating[Any]]
-LEAST_ROWS, LEAST_OF_EACH = (
-    20,
-    2,
-)  # questions on dev, and right and wrong answers among them, below which nothing is fitted
+# Questions on dev, and right and wrong answers among them, below which nothing is fitted.
+LEAST_ROWS, LEAST_OF_EACH = 20, 2
 COLDEST, HOTTEST = 0.01, 100.0
 BINS = 10
 DRAWS = 1_000  # of what chance adds to a calibration error

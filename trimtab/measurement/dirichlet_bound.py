@@ -41,20 +41,22 @@ def mean_above(x: Array, worst: float, weights: Array | None = None) -> Curve:
 
 def mean_floor(x: Array, worst: float, level: float, weights: Array | None = None) -> float:
     """Return the largest `null` that `mean_above` rejects at `level`: a lower confidence bound of the mean."""
-    p, best = mean_above(x, worst, weights), float(x.max())
-    if p(best - EDGE) <= level:  # also where all scores are the worst
-        return best
-    floor: float = optimize.brentq(lambda null: p(null) - level, worst, best - EDGE, xtol=1e-9)
-    return floor
+    best = float(x.max())
+    floor = _rejected_up_to(mean_above(x, worst, weights), worst, best - EDGE, level, xtol=1e-9)
+    return best if floor == best - EDGE else floor  # also where all scores are the worst
 
 
 def lowered_limit(limit: float, x: Array, worst: float, level: float) -> float:
     """Return the lower of `limit` and the bound of `mean_floor`; costs one evaluation if `limit` is lower."""
-    p = mean_above(x, worst)
-    if limit <= worst or p(limit) <= level:
-        return limit
-    floor: float = optimize.brentq(lambda null: p(null) - level, worst, limit, xtol=1e-5)
-    return floor
+    return limit if limit <= worst else _rejected_up_to(mean_above(x, worst), worst, limit, level, xtol=1e-5)
+
+
+def _rejected_up_to(p: Curve, worst: float, most: float, level: float, xtol: float) -> float:
+    """Return the largest `null` from `worst` to `most` whose p-value is at most the level."""
+    if p(most) <= level:
+        return most
+    root: float = optimize.brentq(lambda null: p(null) - level, worst, most, xtol=xtol)
+    return root
 
 
 def _below_zero(weights: Array, counts: Array) -> float:
@@ -82,9 +84,7 @@ def _below_zero(weights: Array, counts: Array) -> float:
         heights = -(np.exp(-(np.log1p(-np.outer(z, weights)) @ counts)) / z * width * np.cosh(steps)).real
         first = first or float(heights[0])
         area += STEP * float(heights.sum())
-        if abs(heights[-1]) < NOTHING * abs(
-            first
-        ):  # as soon as what is left adds nothing: of many scores after a few steps
+        if abs(heights[-1]) < NOTHING * abs(first):  # what is left adds nothing: of many scores after a few steps
             break
     area -= STEP * first / 2
     return float(min(max(area / np.pi, 0.0), 1.0))

@@ -52,53 +52,43 @@ def evaluate_prompts(
     texts = [generations[name].text for name in names]
     scores = score_all(examples, texts, task, scorer)
     fits = format_checker(task.task.format, task.folder)
-    return tuple(
-        _answer(example, prompt, generations[example.id], score, fits(text), task, split, seed)
-        for example, prompt, text, score in zip(examples, prompts, texts, scores, strict=True)
-    )
 
-
-def _answer(
-    example: Example,
-    prompt: Prompt,
-    generation: Generation,
-    score: float,
-    format_ok: bool,
-    task: Task,
-    split: Split,
-    seed: int,
-) -> Answer:
-    abstained = task.task.kind == "answer" and has_abstained(generation.text, task.task.unknown)
-    return Answer(
-        item_id=example.id,
-        split=split,
-        group=example.group,
-        slice=example.slice,
-        seed=seed,
-        input=example.input,
-        reference=example.references,
-        answer=generation.text,
-        score=score,
-        format_ok=format_ok,
-        abstained=abstained,
-        probability=generation.probability,
-        seconds=generation.seconds,
-        prompt_tokens=generation.prompt_tokens,
-        new_tokens=generation.new_tokens,
-        hits=prompt.hits,
-        failure=classify_failure(
-            example,
-            task,
-            right=is_right(example, generation.text, score, task),
+    def answer(example: Example, prompt: Prompt, score: float) -> Answer:
+        generation = generations[example.id]
+        text, plain, format_ok = generation.text, generation.plain_text, fits(generation.text)
+        abstained = task.task.kind == "answer" and has_abstained(text, task.task.unknown)
+        return Answer(
+            item_id=example.id,
+            split=split,
+            group=example.group,
+            slice=example.slice,
+            seed=seed,
+            input=example.input,
+            reference=example.references,
+            answer=text,
+            score=score,
             format_ok=format_ok,
             abstained=abstained,
+            probability=generation.probability,
+            seconds=generation.seconds,
+            prompt_tokens=generation.prompt_tokens,
+            new_tokens=generation.new_tokens,
             hits=prompt.hits,
-            undecided=_undecided(example, generation.text, task),
-        ),
-        plain_right=None if generation.plain_text is None else score_text(example, generation.plain_text, task) == 1.0,
-        plain_probability=generation.plain_probability,
-        time=example.time,
-    )
+            failure=classify_failure(
+                example,
+                task,
+                right=is_right(example, text, score, task),
+                format_ok=format_ok,
+                abstained=abstained,
+                hits=prompt.hits,
+                undecided=_undecided(example, text, task),
+            ),
+            plain_right=None if plain is None else score_text(example, plain, task) == 1.0,
+            plain_probability=generation.plain_probability,
+            time=example.time,
+        )
+
+    return tuple(map(answer, examples, prompts, scores))
 
 
 def score_all(examples: Sequence[Example], texts: Sequence[str], task: Task, scorer: Scorer | None) -> list[float]:

@@ -35,17 +35,17 @@ from trimtab.measurement.metrics import (
 from trimtab.measurement.mix import effective_number, mix_weights
 from trimtab.measurement.ranking import gold_names, mrr, ndcg, recall_at_k
 from trimtab.measurement.resampling import Curve
-from trimtab.measurement.runs import RunError, of_both, raised, raised_curve, run_error, widened
+from trimtab.measurement.runs import RunError, by_seed, of_both, raised, raised_curve, run_error, widened
 from trimtab.measurement.selection_bias import corrected_for_picking, draws_of_figures, draws_of_means
 from trimtab.measurement.statistics import (
     FEW,
     LEVEL,
     Difference,
-    behind,
     compare_paired,
     estimate,
     lower_bound,
-    reaching,
+    p_noninferior_curve,
+    p_reaches_curve,
 )
 
 Statistic = Callable[[Any], float]
@@ -78,14 +78,11 @@ def scores_of(answers: Sequence[Answer], mix: Mapping[str, float] | None = None)
     names = sorted(items)
     places = {name: place for place, name in enumerate(names)}
     codes = np.array([places[answer.item_id] for answer in ordered], dtype=np.intp)
-    by_seed: dict[int, list[Answer]] = {}
-    for answer in ordered:
-        by_seed.setdefault(answer.seed, []).append(answer)
     return Scores(
         items=tuple(names),
         values_N=np.bincount(codes, [answer.score for answer in ordered]) / np.bincount(codes),
         groups=tuple(items[name].group for name in names),
-        runs=tuple(tuple(run) for run in by_seed.values()),
+        runs=tuple(map(tuple, by_seed(ordered))),
         weights_N=mix_weights([items[name].slice for name in names], mix or {}),
     )
 
@@ -168,7 +165,7 @@ def target_curve(answers: Sequence[Answer], task: Task) -> Curve:
     """Return the one-sided p-value of "does not reach the target", as a function of the target."""
     scores = _scores(answers, task)
     statistic = set_figure(scores, task)
-    curve = reaching(scores.values_N, scores.clusters, weights=scores.weights_N, statistic=statistic)
+    curve = p_reaches_curve(scores.values_N, scores.clusters, weights=scores.weights_N, statistic=statistic)
     return raised_curve(curve, _value(scores, statistic), _between_runs(scores, task))
 
 
@@ -243,7 +240,9 @@ def behind_curve(a: Sequence[Answer], b: Sequence[Answer], task: Task) -> Curve:
     """Return the one-sided p-value of "a is behind b by the margin or more", as a function of the margin."""
     left, right = _scores(a, task), _scores(b, task)
     statistic = _paired(left, right, task)
-    curve = behind(left.values_N, right.values_N, left.clusters, weights=left.weights_N, statistic=statistic)
+    curve = p_noninferior_curve(
+        left.values_N, right.values_N, left.clusters, weights=left.weights_N, statistic=statistic
+    )
     gap = _value(left, set_figure(left, task)) - _value(right, set_figure(right, task))
     runs = of_both(_between_runs(left, task), _between_runs(right, task))
     return lambda margin: raised(curve(margin), gap + margin, runs)

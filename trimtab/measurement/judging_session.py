@@ -18,14 +18,10 @@ class JudgementChoice:
     key: str
 
 
-_RIGHT, _WRONG = (
-    JudgementChoice(value="right", name="Right", key="r"),
-    JudgementChoice(value="wrong", name="Wrong", key="w"),
-)
-_UNDO, _STOP = (
-    JudgementChoice(value="undo", name="Undo", key="u"),
-    JudgementChoice(value="stop", name="Stop here", key="q"),
-)
+_RIGHT = JudgementChoice(value="right", name="Right", key="r")
+_WRONG = JudgementChoice(value="wrong", name="Wrong", key="w")
+_UNDO = JudgementChoice(value="undo", name="Undo", key="u")
+_STOP = JudgementChoice(value="stop", name="Stop here", key="q")
 AUDIT = (_RIGHT, _WRONG, JudgementChoice(value="skip", name="Skip", key="s"), _UNDO, _STOP)
 LABEL = (
     _RIGHT,

@@ -40,7 +40,7 @@ class Variation:
     source: PowerSource
 
 
-def assumed(groups: ItemGroups | None = None) -> Variation:
+def assumed_variation(groups: ItemGroups | None = None) -> Variation:
     """Return the variation assumed before there are answers: effect = 1 + (m - 1) rho, m the mean size of the group of
     a question."""
     codes = None if groups is None else group_codes(groups)
@@ -49,7 +49,7 @@ def assumed(groups: ItemGroups | None = None) -> Variation:
     return Variation(discordance=GUESSED_DISCORDANCE, effect=effect, source="assumed")
 
 
-def observed(scores: Sequence[Array], groups: ItemGroups, source: PowerSource) -> Variation:
+def observed_variation(scores: Sequence[Array], groups: ItemGroups, source: PowerSource) -> Variation:
     """Return the variation of the two arms that need most questions to tell apart; `scores`: each arm's, of the same
     items.
 
@@ -58,7 +58,7 @@ def observed(scores: Sequence[Array], groups: ItemGroups, source: PowerSource) -
     codes = group_codes(groups)
     pairs = list(combinations(scores, 2))
     if not pairs or (codes is not None and codes.max() < 1):
-        return assumed(groups)
+        return assumed_variation(groups)
     pair_variations = [(discordance(a, b) or 1 / len(groups), _design_effect(a - b, codes)) for a, b in pairs]
     most, effect = max(pair_variations, key=lambda pair: pair[0] * pair[1])
     return Variation(discordance=most, effect=effect, source=source)

@@ -26,7 +26,7 @@ from trimtab.measurement.mix import effective_number, mix_weights
 from trimtab.measurement.paired_proportions import mcnemar
 from trimtab.measurement.resampling import FLIPS, STATISTIC_RESAMPLES, Array, Indices, p_flip_normal, sampling_units
 from trimtab.measurement.runs import RunError, of_both, raised, run_error
-from trimtab.measurement.statistics import FEW, Difference, behind, reaching
+from trimtab.measurement.statistics import FEW, Difference, p_noninferior_curve, p_reaches_curve
 
 LEAN = 50.0  # the steepest tilt, in the exponent, over the whole range of scores
 
@@ -175,7 +175,7 @@ class Replicate:
             error = math.hypot(self._error(parts_N), math.sqrt(runs.variance))
             return _t_above(target, *audited.corrected_score(arm, value, error, self._grown))
         if self._study.plain_mean:
-            p = reaching(parts_N, self.codes)(target)
+            p = p_reaches_curve(parts_N, self.codes)(target)
         else:
             p = _t_above(target, value, self._error(parts_N), self._degrees)
         return raised(p, value - target, runs)
@@ -187,7 +187,7 @@ class Replicate:
         if self._study.audited is not None:
             return _t_above(-margin, *self._audited_gap(self._study.audited, arm, other, gap, runs))
         if self._study.plain_mean:
-            p = behind(one_N, other_N, self.codes)(margin)
+            p = p_noninferior_curve(one_N, other_N, self.codes)(margin)
         else:
             p = _t_above(-margin, gap, self._error(one_N - other_N), self._degrees)
         return raised(p, gap + margin, runs)

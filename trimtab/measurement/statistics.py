@@ -1,10 +1,10 @@
 """Confidence intervals and tests of a score, and of a difference of scores.
 
 Scores lie in [0, 1], one an item. `groups` names each item's group (None: a group of its own); where groups repeat,
-items of one group are not independent and everything is computed by group. `reaching` and `behind` also take an
-array of group numbers from 0, for scores that are known to be in order. `weights` of the items (None: all count
-alike) make every mean a weighted one, and each item then counts as a group as large as its weight, unless it is said
-otherwise.
+items of one group are not independent and everything is computed by group. `p_reaches_curve` and
+`p_noninferior_curve` also take an array of group numbers from 0, for scores that are known to be in order. `weights` of
+the items (None: all count alike) make every mean a weighted one, and each item then counts as a group as large as its
+weight, unless it is said otherwise.
 """
 
 from __future__ import annotations
@@ -107,12 +107,12 @@ def p_reaches(
     statistic: Statistic | None = None,
     seed: int = 0,
 ) -> float:
-    """Return the one-sided p-value of "the true score is at most `target`": small if the target is reached (`reaching`
-    at one target)."""
-    return reaching(scores, groups, weights=weights, statistic=statistic, seed=seed)(target)
+    """Return the one-sided p-value of "the true score is at most `target`": small if the target is reached
+    (`p_reaches_curve` at one target)."""
+    return p_reaches_curve(scores, groups, weights=weights, statistic=statistic, seed=seed)(target)
 
 
-def reaching(
+def p_reaches_curve(
     scores: ArrayLike,
     groups: ItemGroups | Indices | None = None,
     *,
@@ -208,12 +208,12 @@ def p_noninferior(
     statistic: Statistic | None = None,
     seed: int = 0,
 ) -> float:
-    """Return the one-sided p-value of "a is worse than b by `margin` or more": small if a is shown not to be (`behind`
-    at one margin)."""
-    return behind(a, b, groups, weights=weights, statistic=statistic, seed=seed)(margin)
+    """Return the one-sided p-value of "a is worse than b by `margin` or more": small if a is shown not to be
+    (`p_noninferior_curve` at one margin)."""
+    return p_noninferior_curve(a, b, groups, weights=weights, statistic=statistic, seed=seed)(margin)
 
 
-def behind(
+def p_noninferior_curve(
     a: ArrayLike,
     b: ArrayLike,
     groups: ItemGroups | Indices | None = None,

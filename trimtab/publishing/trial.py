@@ -17,7 +17,7 @@ from trimtab.base.progress import Progress
 from trimtab.base.records import Document, Section
 from trimtab.base.task import Task
 from trimtab.measurement.contains import sentences
-from trimtab.measurement.power import observed, smallest_difference
+from trimtab.measurement.power import observed_variation, smallest_difference
 from trimtab.measurement.statistics import LEVEL, compare_paired, holm, p_noninferior
 from trimtab.publishing import CACHE
 from trimtab.publishing.assistant import SOURCES, CachingEncoder, SentenceJudge, SimulatedAssistant, open_index
@@ -226,7 +226,7 @@ def outcomes_of(
         verdict: TrialVerdict = "not worse" if p_not_worse < LEVEL else "not shown"
         if p < LEVEL:
             verdict = "better" if gap.difference > 0 else "worse"
-        power = observed([edited, present], groups, "test answers")
+        power = observed_variation([edited, present], groups, "test answers")
         outcomes.append(
             TrialOutcome(
                 outcome=name,

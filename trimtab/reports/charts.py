@@ -18,9 +18,8 @@ from trimtab.reports.formatting import elide_middle
 from trimtab.reports.labels import Shape
 from trimtab.reports.svg import element, join
 
-CHARACTER_WIDTH = (
-    6.9  # mean width of a character of a 12 px system font, in px; generous, so that label boxes are rather too large
-)
+# Mean width of a character of a 12 px system font, in px; generous, so that label boxes are rather too large.
+CHARACTER_WIDTH = 6.9
 WIDE, HALF, NARROW = 1040, 505, 350  # px: the page, half of it, a phone
 MOST_POINTS = 160  # of a curve
 
@@ -135,16 +134,10 @@ def mark_shape(shape: Shape, x: float, y: float, family: str, *, strong: bool = 
         return element("rect", x=_px(x - r + 0.5), y=_px(y - r + 0.5), width=2 * r - 1, height=2 * r - 1, class_=kind)
     if shape == "diamond":
         d = r + 1.5
-        return element(
-            "path",
-            d=f"M{_px(x)} {_px(y - d)}L{_px(x + d)} {_px(y)}L{_px(x)} {_px(y + d)}L{_px(x - d)} {_px(y)}Z",
-            class_=kind,
-        )
+        return element("path", d=f"{_path([(x, y - d), (x + d, y), (x, y + d), (x - d, y)])}Z", class_=kind)
     if shape == "triangle":
-        w, up, down = r + 1, r + 1, r
-        return element(
-            "path", d=f"M{_px(x)} {_px(y - up)}L{_px(x + w)} {_px(y + down)}L{_px(x - w)} {_px(y + down)}Z", class_=kind
-        )
+        w = r + 1
+        return element("path", d=f"{_path([(x, y - w), (x + w, y + r), (x - w, y + r)])}Z", class_=kind)
     return element("circle", cx=_px(x), cy=_px(y), r=r, class_=kind)
 
 
@@ -163,8 +156,8 @@ def dot_whisker(chart: Whiskers, width: int) -> Markup:
     base = top + row * len(dots)
     parts = [_vertical_grid(x, marks, top - 6, base)]
     if target is not None:
-        parts.append(element("line", x1=_px(x(target)), x2=_px(x(target)), y1=top - 6, y2=base, class_="target"))
-        parts.append(_text(f"target {tick_text(target)}", x(target), top - 12, "middle", "target-text", width))
+        parts.append(_vertical(x(target), top - 6, base, "target"))
+        parts.append(_centred(f"target {tick_text(target)}", x(target), top - 12, "target-text", width))
     for index, (dot, value) in enumerate(zip(dots, values, strict=True)):
         y = top + row * (index + 0.5)
         emphasis = "strong" if dot.strong else None
@@ -173,14 +166,7 @@ def dot_whisker(chart: Whiskers, width: int) -> Markup:
                 "g",
                 element("title", dot.title or dot.label),
                 element("text", elide_middle(dot.label, longest), x=0, y=_px(y + 4), class_=emphasis),
-                element(
-                    "line",
-                    x1=_px(x(dot.low)),
-                    x2=_px(x(dot.high)),
-                    y1=_px(y),
-                    y2=_px(y),
-                    class_=f"whisker {dot.family}",
-                ),
+                _horizontal(y, x(dot.low), x(dot.high), f"whisker {dot.family}"),
                 mark_shape(dot.shape, x(dot.y), y, dot.family, strong=dot.strong),
                 element("text", value, x=width, y=_px(y + 4), text_anchor="end", class_=emphasis),
             )
@@ -203,14 +189,12 @@ def scatter(chart: Scatter, width: int) -> Markup:
     y = Scale(y_marks[0], y_marks[-1], height - bottom, top)
     shown = x_marks if len(x_marks) * 44 < width else x_marks[:: 2 if len(x_marks) % 2 else len(x_marks) - 1]
     parts = [_vertical_grid(x, shown, top, height - bottom), _horizontal_grid(y, y_marks, left, width - right)]
-    parts.append(
-        _text(chart.x_title + (" (log scale)" if log else ""), width - right, height - 8, "end", "axis-title", width)
-    )
-    parts.append(element("text", chart.y_title, x=0, y=12, class_="axis-title"))
+    x_title = chart.x_title + (" (log scale)" if log else "")
+    parts += _axis_titles(x_title, width - right, height - 8, chart.y_title)
     if target is not None:
-        parts.append(element("line", x1=left, x2=width - right, y1=_px(y(target)), y2=_px(y(target)), class_="target"))
+        parts.append(_horizontal(y(target), left, width - right, "target"))
     if limit is not None:
-        parts.append(element("line", x1=_px(x(limit)), x2=_px(x(limit)), y1=top, y2=height - bottom, class_="target"))
+        parts.append(_vertical(x(limit), top, height - bottom, "target"))
     places = [(x(dot.x), y(dot.y)) for dot in dots]
     stems = [Box(px - 1, y(dot.high), px + 1, y(dot.low)) for (px, _), dot in zip(places, dots, strict=True)]
     bounds_x = [x(dot.x if dot.x_high is None else dot.x_high) for dot in dots]
@@ -233,7 +217,7 @@ def _scatter_mark(dot: Dot, x: float, y: float, low: float, high: float, bound_x
     return element(
         "g",
         element("title", dot.title or dot.label),
-        element("line", x1=_px(x), x2=_px(x), y1=_px(low), y2=_px(high), class_=f"whisker thin {dot.family}"),
+        _vertical(x, low, high, f"whisker thin {dot.family}"),
         element("path", d=f"M{_px(x)} {_px(y)}H{_px(bound_x)}m0 -4v8", class_=f"whisker bound {dot.family}")
         if bound_x > x
         else None,
@@ -252,7 +236,7 @@ def _scatter_mark(dot: Dot, x: float, y: float, low: float, high: float, bound_x
 
 
 def place_labels(
-    points: Sequence[tuple[float, float]], labels: Sequence[str], inside: Box, stems: Sequence[Box] = ()
+    points: Sequence[tuple[float, float]], labels: Sequence[str], drawing: Box, stems: Sequence[Box] = ()
 ) -> list[Box]:
     """Return a box for each label, near its point, inside the drawing, and with little overlap.
 
@@ -263,22 +247,19 @@ def place_labels(
     crowd = [sum(math.hypot(x - u, y - v) < 90 for u, v in points) for x, y in points]
     boxes: dict[int, Box] = {}
     for index in sorted(range(len(points)), key=lambda i: (-crowd[i], i)):
-        best: tuple[float, Box] | None = None
-        for distance, box in _candidates(*points[index], text_width(labels[index]) + 4):
-            outside = (box.right - box.left) * (box.bottom - box.top) - box.overlap(inside)
-            cost = (1000 + 8 * outside if outside > 1e-6 else 0) + distance
+        own_point = points[index]
+
+        def cost(candidate: tuple[float, Box], own_point: tuple[float, float] = own_point) -> float:
+            distance, box = candidate
+            outside = (box.right - box.left) * (box.bottom - box.top) - box.overlap(drawing)
+            total = (1000 + 8 * outside if outside > 1e-6 else 0) + distance
             touched = [area for other in boxes.values() if (area := box.overlap(other)) > 0]
-            cost += sum(1000 + 8 * area for area in touched) + sum(4 * box.overlap(mark) for mark in marks)
-            cost += sum(1.0 * box.overlap(stem) for stem in stems)
-            cost += sum(
-                60
-                for point in points
-                if point != points[index] and box.distance(*point) < box.distance(*points[index]) + 4
-            )
-            if best is None or cost < best[0]:
-                best = (cost, box)
-        if best is not None:
-            boxes[index] = best[1]
+            total += sum(1000 + 8 * area for area in touched) + sum(4 * box.overlap(mark) for mark in marks)
+            total += sum(box.overlap(stem) for stem in stems)
+            reach = box.distance(*own_point) + 4
+            return total + sum(60 for point in points if point != own_point and box.distance(*point) < reach)
+
+        boxes[index] = min(_candidates(*own_point, text_width(labels[index]) + 4), key=cost)[1]
     return [boxes[index] for index in range(len(points))]
 
 
@@ -307,24 +288,17 @@ def curves(chart: Curves, width: int) -> Markup:
     x = Scale(0, last, left, width - right)
     y = Scale(y_marks[0], y_marks[-1], height - bottom, top)
     parts = [_horizontal_grid(y, y_marks, left, width - right)]
-    parts += [_text(tick_text(mark), x(mark), height - bottom + 17, "middle", "tick", width) for mark in x_marks]
-    parts.append(_text(chart.x_title, width - right, height - 6, "end", "axis-title", width))
-    parts.append(element("text", chart.y_title, x=0, y=12, class_="axis-title"))
+    parts += [_centred(tick_text(mark), x(mark), height - bottom + 17, "tick", width) for mark in x_marks]
+    parts += _axis_titles(chart.x_title, width - right, height - 6, chart.y_title)
     for line in series:
         points = _downsample(line.points)
-        path = "M" + "L".join(f"{_px(x(a))} {_px(y(b))}" for a, b in points)
+        path = _path([(x(a), y(b)) for a, b in points])
         dots = [
             element("circle", cx=_px(x(a)), cy=_px(y(b)), r=4 if a == line.kept_step else 2.5, class_=_point(line, a))
             for a, b in points
         ]
-        parts.append(
-            element(
-                "g",
-                element("title", line.name),
-                element("path", d=path, class_=f"line {line.style}"),
-                dots if line.style != "train" else None,
-            )
-        )
+        drawn = element("path", d=path, class_=f"line {line.style}")
+        parts.append(element("g", element("title", line.name), drawn, dots if line.style != "train" else None))
     return _svg(chart.title, width, height, parts)
 
 
@@ -335,22 +309,16 @@ def reliability_diagram(chart: ReliabilityDiagram, width: int) -> Markup:
     x, y = Scale(0, 1, left, width - right), Scale(0, 1, height - bottom, top)
     marks = ticks(0, 1, 5)
     parts = [_vertical_grid(x, marks, top, height - bottom), _horizontal_grid(y, marks, left, width - right)]
-    parts.append(_text("probability of the answer", width - right, height - 8, "end", "axis-title", width))
-    parts.append(element("text", chart.y_title, x=0, y=12, class_="axis-title"))
+    parts += _axis_titles("probability of the answer", width - right, height - 8, chart.y_title)
     parts.append(element("line", x1=_px(x(0)), y1=_px(y(0)), x2=_px(x(1)), y2=_px(y(1)), class_="target"))
-    path = "M" + "L".join(f"{_px(x(probability))} {_px(y(share))}" for _, probability, share in chart.bins)
+    path = _path([(x(probability), y(share)) for _, probability, share in chart.bins])
     parts.append(element("path", d=path, class_=f"line {chart.family}") if len(chart.bins) > 1 else Markup())
     for count, probability, share in chart.bins:
         title = element("title", f"{count:,} answers, probability {probability:.2f}, right {share:.2f}")
-        parts.append(
-            element(
-                "g",
-                title,
-                element("circle", cx=_px(x(probability)), cy=_px(y(share)), r=4, class_=f"dot {chart.family}"),
-            )
-        )
+        dot = element("circle", cx=_px(x(probability)), cy=_px(y(share)), r=4, class_=f"dot {chart.family}")
+        parts.append(element("g", title, dot))
         middle_of_bin = (max(1, math.ceil(probability * 10 - 1e-9)) - 0.5) / 10
-        parts.append(_text(f"{count:,}", x(middle_of_bin), top - 8, "middle", "tick", width))
+        parts.append(_centred(f"{count:,}", x(middle_of_bin), top - 8, "tick", width))
     return _svg(chart.title, width, height, parts)
 
 
@@ -380,9 +348,23 @@ def _from_zero(values: Sequence[float], about: int) -> list[float]:
     return ticks(min(0.0, *values), max(values) * 1.05, about)
 
 
+def _vertical(x: float, top: float, base: float, kind: str) -> Markup:
+    return element("line", x1=_px(x), x2=_px(x), y1=_px(top), y2=_px(base), class_=kind)
+
+
+def _horizontal(y: float, left: float, right: float, kind: str) -> Markup:
+    return element("line", x1=_px(left), x2=_px(right), y1=_px(y), y2=_px(y), class_=kind)
+
+
+def _axis_titles(x_title: str, right: float, below: float, y_title: str) -> list[Markup]:
+    """Draw the title of x, which ends at `right`, and above all that of y."""
+    x_element = element("text", x_title, x=_px(right), y=_px(below), text_anchor="end", class_="axis-title")
+    return [x_element, element("text", y_title, x=0, y=12, class_="axis-title")]
+
+
 def _vertical_grid(x: Scale, marks: Sequence[float], top: float, base: float) -> Markup:
     return join(
-        [element("line", x1=_px(x(mark)), x2=_px(x(mark)), y1=_px(top), y2=_px(base), class_="grid") for mark in marks],
+        [_vertical(x(mark), top, base, "grid") for mark in marks],
         [
             element("text", tick_text(mark), x=_px(x(mark)), y=_px(base + 17), text_anchor="middle", class_="tick")
             for mark in marks
@@ -392,10 +374,7 @@ def _vertical_grid(x: Scale, marks: Sequence[float], top: float, base: float) ->
 
 def _horizontal_grid(y: Scale, marks: Sequence[float], left: float, right: float) -> Markup:
     return join(
-        [
-            element("line", x1=_px(left), x2=_px(right), y1=_px(y(mark)), y2=_px(y(mark)), class_="grid")
-            for mark in marks
-        ],
+        [_horizontal(y(mark), left, right, "grid") for mark in marks],
         [
             element("text", tick_text(mark), x=_px(left - 8), y=_px(y(mark) + 4), text_anchor="end", class_="tick")
             for mark in marks
@@ -403,12 +382,10 @@ def _horizontal_grid(y: Scale, marks: Sequence[float], left: float, right: float
     )
 
 
-def _text(text: str, x: float, y: float, anchor: str, kind: str, width: float) -> Markup:
-    """Draw a text at `x`, moved if it would be cut off at the edge."""
+def _centred(text: str, x: float, y: float, kind: str, width: float) -> Markup:
+    """Draw a text centred at `x`, moved if it would be cut off at the edge."""
     half = text_width(text) / 2
-    if anchor == "middle":
-        x = min(max(x, half), width - half)
-    return element("text", text, x=_px(x), y=_px(y), text_anchor=anchor, class_=kind)
+    return element("text", text, x=_px(min(max(x, half), width - half)), y=_px(y), text_anchor="middle", class_=kind)
 
 
 def _svg(title: str, width: float, height: float, parts: Sequence[Markup]) -> Markup:
@@ -417,6 +394,11 @@ def _svg(title: str, width: float, height: float, parts: Sequence[Markup]) -> Ma
         width=f"{width:g}", height=f"{height:g}",
         role="img", xmlns="http://www.w3.org/2000/svg",
     )  # fmt: skip
+
+
+def _path(points: Sequence[tuple[float, float]]) -> str:
+    """Return the line through the points, as SVG writes it."""
+    return "M" + "L".join(f"{_px(x)} {_px(y)}" for x, y in points)
 
 
 def _px(value: float) -> str:

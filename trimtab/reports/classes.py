@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from trimtab.base.records import Calibration, CalibrationMethod
+from trimtab.base.records import CalibrationMethod
 from trimtab.measurement.calibration import reliability
 from trimtab.measurement.error_analysis import mistakes
 from trimtab.reports.components import Cell, Column, Grid, Heading, ReliabilityDiagram, arm_label
@@ -145,11 +145,10 @@ def _calibration_view(study: StudyFolder) -> CalibrationView | None:
 
 def _calibration_row(entry: ArmEntry, chosen: str | None) -> tuple[Cell, ...]:
     """Return a row of the calibration table; for several seeds all methods, and the range of their temperatures."""
-    manifest_section: tuple[Calibration, ...] = entry.calibrations
-    temperatures = sorted({f"{calibration.temperature:.2f}" for calibration in manifest_section}, key=float)
+    temperatures = sorted({f"{calibration.temperature:.2f}" for calibration in entry.calibrations}, key=float)
     return (
         arm_label(entry.arm, chosen),
-        ", ".join(dict.fromkeys(WAYS[calibration.way] for calibration in manifest_section)) or WAYS["raw"],
+        ", ".join(dict.fromkeys(WAYS[calibration.way] for calibration in entry.calibrations)) or WAYS["raw"],
         " to ".join(dict.fromkeys([temperatures[0], temperatures[-1]])) if temperatures else DASH,
         *(format_score(entry.result.extras[name]) if name in entry.result.extras else DASH for name in ECE),
     )

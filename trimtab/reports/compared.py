@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from trimtab.base.metrics import find_metric
 from trimtab.base.results import ArmDifference, StudyComparison
 from trimtab.reports.components import Column, Grid, Scored
 from trimtab.reports.formatting import DASH, format_interval, format_score, format_signed
-from trimtab.reports.labels import metric_label
 from trimtab.reports.page import render_page
 
 
@@ -40,7 +40,7 @@ def render_comparison(comparison: StudyComparison) -> str:
             for arm in comparison.arms
         ),
     )
-    title, metric = f"{comparison.first} and {comparison.second}", metric_label(comparison.metric)
+    title, metric = f"{comparison.first} and {comparison.second}", find_metric(comparison.metric).label
     return render_page(
         "compared.html.j2", title=title, script="", comparison=comparison, metric=metric, changes=changes, arms=arms
     )

@@ -21,7 +21,7 @@ from trimtab.reports.components import (
     arm_label,
 )
 from trimtab.reports.folder import ArmEntry, StudyFolder
-from trimtab.reports.formatting import DASH, format_money, format_number
+from trimtab.reports.formatting import DASH, as_sentence, format_money, format_number
 
 TARGETS = ("quality", "target")  # of a flip: what a target is called
 
@@ -59,8 +59,8 @@ def costs_section(study: StudyFolder) -> Costs | None:
         robustness=Listing(
             title="Robustness checks",
             entries=tuple(
-                f"{one.what[:1].upper()}{one.what[1:]}: {one.arm or 'no arm is shown'}."
-                for one in study.result.verdict.robustness
+                as_sentence(f"{check.what}: {check.arm or 'no arm is shown'}")
+                for check in study.result.verdict.robustness
             ),
         ),
     )
@@ -105,12 +105,8 @@ def flip_sentences(study: StudyFolder) -> list[str]:
     """Return what would flip a shown verdict: `With questions a month below 12,000 (now 100,000) the verdict would be
     rag.`"""
     if not study.result.verdict.flips:
-        return [
-            (
-                "No threshold was found: at no volume, price, rate of change or mix of questions that was tried "
-                "does another arm take its place."
-            )
-        ]
+        tried = "at no volume, price, rate of change or mix of questions that was tried"
+        return [f"No threshold was found: {tried} does another arm take its place."]
     return [_flip(flip, study) for flip in study.result.verdict.flips]
 
 

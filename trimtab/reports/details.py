@@ -26,7 +26,7 @@ from trimtab.reports.components import (
 from trimtab.reports.events import TrainingCurve
 from trimtab.reports.folder import ArmEntry, StudyFolder
 from trimtab.reports.formatting import DASH, as_sentence, plural, shorten
-from trimtab.reports.labels import PRIVATE, Family, arm_family, metric_label
+from trimtab.reports.labels import PRIVATE, Family, arm_family
 
 MOST_SLICES, MOST_REMARKS, MOST_SOURCES = 40, 100, 20
 FEW = 10  # a slice of fewer questions shows next to nothing
@@ -153,7 +153,7 @@ def training_section(study: StudyFolder) -> TrainingCurves | None:
 def _run(study: StudyFolder, entry: ArmEntry, runs: Sequence[TrainingCurve]) -> TrainingRun:
     """Return the curves of one stage of an arm, all seeds; the training loop's remarks stand with the last stage."""
     colour = arm_family(entry.arm)
-    metric = f"dev {metric_label(study.metric)}"
+    metric = f"dev {study.metric.label}"
     named = (
         ((*_series(runs, "loss", "train"), *_series(runs, "dev_loss", colour)), "loss"),
         (_series(runs, "dev_metric", colour), metric),

@@ -6,7 +6,6 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 from trimtab.base.grammar import PARTS, describe_context, is_trained, method_of, parts_of
-from trimtab.base.metrics import find_metric
 from trimtab.base.records import Arm
 from trimtab.base.results import Comparison, Estimate
 from trimtab.measurement.factorial import Factorial, factorial
@@ -54,18 +53,19 @@ def factorial_section(study: StudyFolder) -> WeightsByContext | None:
     None, too, if fewer than two of these arms have a score: of the others the table would say only that they did not
     run.
     """
-    entries = [one for one in study.arms if not method_of(one.arm).answers_alone]
-    weights = dict.fromkeys(weights_label(one.arm) for one in sorted(entries, key=_base_first))
-    contexts = sorted({one.arm.context for one in entries}, key=context_row)
+    entries = [entry for entry in study.arms if not method_of(entry.arm).answers_alone]
+    weights = dict.fromkeys(weights_label(entry.arm) for entry in sorted(entries, key=_base_first))
+    contexts = sorted({entry.arm.context for entry in entries}, key=context_row)
     effects = _effects(study)
-    scored_arms = sum(one.result.score is not None for one in entries)
+    scored_arms = sum(entry.result.score is not None for entry in entries)
     if scored_arms < 2 or (not effects and (len(weights) < 2 or len(contexts) < 2)):
         return None
     rows = []
     for context in contexts:
-        here = [one for one in entries if one.arm.context == context]
+        here = [entry for entry in entries if entry.arm.context == context]
         cells = [
-            _cell([one for one in here if weights_label(one.arm) == name], study.result.verdict.arm) for name in weights
+            _cell([entry for entry in here if weights_label(entry.arm) == name], study.result.verdict.arm)
+            for name in weights
         ]
         rows.append((describe_context(context), *cells))
     lead = "Tuning changes what the model is; context changes what it sees. Scores with unadjusted 95% intervals."
@@ -83,55 +83,53 @@ def _base_first(entry: ArmEntry) -> int:
 
 def _cell(entries: Sequence[ArmEntry], chosen: str | None) -> Cell:
     """Return the arms of one cell of the table, each with its score or its status."""
-    return (
-        StackedBar(
-            entries=tuple(
-                (arm_label(one.arm, chosen), estimate_cell(one.result.score))
-                if one.result.status == "done" and one.result.score is not None
-                else (arm_label(one.arm), StyledText(text=one.result.status.replace("_", " "), tone="no"))
-                for one in entries
-            )
+    if not entries:
+        return DASH
+    return StackedBar(
+        entries=tuple(
+            (arm_label(entry.arm, chosen), estimate_cell(entry.result.score))
+            if entry.result.status == "done" and entry.result.score is not None
+            else (arm_label(entry.arm), StyledText(text=entry.result.status.replace("_", " "), tone="no"))
+            for entry in entries
         )
-        if entries
-        else DASH
     )
 
 
 def _effects(study: StudyFolder) -> tuple[Effects, ...]:
     """Return the effects of every two-by-two of finished arms whose answers are in the folder."""
-    answers = {one.name: one.answers for one in study.done if one.answers}
-    measure = "Share right" if find_metric(study.metric).by_class else "Mean score"
+    answers = {entry.name: entry.answers for entry in study.done if entry.answers}
+    measure = "Share right" if study.metric.by_class else "Mean score"
     measure = f"{measure}, unweighted," if study.data and study.data.mix else measure
-    found = []
-    for square in two_by_twos([one.arm for one in study.done if one.answers]):
+    effects = []
+    for square in two_by_twos([entry.arm for entry in study.done if entry.answers]):
         result = factorial(*(answers[arm.name] for arm in (square.neither, square.first, square.second, square.both)))
         if result is not None:
-            found.append(_effect(square, result, measure))
-    return tuple(found)
+            effects.append(_effect(square, result, measure))
+    return tuple(effects)
 
 
-def _effect(square: TwoByTwo, found: Factorial, measure: str) -> Effects:
+def _effect(square: TwoByTwo, result: Factorial, measure: str) -> Effects:
     first, second = factor_words(square)
 
-    def line(name: Cell, one: Estimate) -> tuple[Cell, ...]:
-        return (name, format_signed(one.value), format_difference_interval(one.low, one.high))
+    def line(name: Cell, effect: Estimate) -> tuple[Cell, ...]:
+        return (name, format_signed(effect.value), format_difference_interval(effect.low, effect.high))
 
     none = square.neither.name
-    by = f", by their {found.groups:,} groups" if found.groups else ""
+    by = f", by their {result.groups:,} groups" if result.groups else ""
     note = (
-        f"{measure} over the {found.interaction.n:,} questions that all four arms answered; unadjusted 95% t "
+        f"{measure} over the {result.interaction.n:,} questions that all four arms answered; unadjusted 95% t "
         f"intervals{by}."
     )
     return Effects(
-        sentence=interaction_words(square, found.interaction),
+        sentence=interaction_words(square, result.interaction),
         grid=Grid(
             label=f"Effects of {square.both.name}",
             columns=(Column(title="Effect"), Column(title="Difference"), Column(title="95% interval")),
             rows=(
-                line(f"{first} alone ({square.first.name} − {none})", found.first),
-                line(f"{second} alone ({square.second.name} − {none})", found.second),
-                line(f"both ({square.both.name} − {none})", found.both),
-                line(StyledText(text="interaction: both beyond the sum of the two", tone="strong"), found.interaction),
+                line(f"{first} alone ({square.first.name} − {none})", result.first),
+                line(f"{second} alone ({square.second.name} − {none})", result.second),
+                line(f"both ({square.both.name} − {none})", result.both),
+                line(StyledText(text="interaction: both beyond the sum of the two", tone="strong"), result.interaction),
             ),
         ),
         note=(MEASURED, f" {note}"),
@@ -167,9 +165,8 @@ def comparisons_section(study: StudyFolder) -> TableSection | None:
     if not study.result.comparisons:
         return None
     lead = (
-        "The best arm with each other one, and each blend with its parts, on the same questions; differences "
-        "are first minus "
-        "second. Where test and interval disagree at the edge, the test decides."
+        "The best arm with each other one, and each blend with its parts, on the same questions; differences are first "
+        "minus second. Where test and interval disagree at the edge, the test decides."
     )
     rows = [
         (

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from trimtab.base.metrics import find_metric, mean_metric
-from trimtab.base.results import ArmEffort, LearningCurve, Trial
+from trimtab.base.metrics import mean_metric
+from trimtab.base.results import ArmEffort, Trial
 from trimtab.measurement.learning_curve import RUN_SD
 from trimtab.reports.components import (
     ArmLabel,
@@ -60,24 +59,23 @@ class EffortView:
 
 def effort_section(study: StudyFolder) -> EffortView | None:
     """Return the search of every arm that made one; None if nothing was searched."""
-    entries = [(one, one.result.effort) for one in study.done if one.result.effort is not None]
+    entries = [(entry, entry.result.effort) for entry in study.done if entry.result.effort is not None]
     if not entries:
         return None
     lead = (
-        "Every arm could search its own settings for the same time, on train and dev alone; the test "
-        "questions had no part in it. "
-        "Shown is the best so far with the number of trials after which it was found."
+        "Every arm could search its own settings for the same time, on train and dev alone; the test questions had no "
+        "part in it. Shown is the best so far with the number of trials after which it was found."
     )
     columns = ("Arm", "Spent", "Trials", "Best on dev as it grew", "Ended")
     rows: list[tuple[Cell, ...]] = [
         (
-            arm_label(one.arm, study.result.verdict.arm),
-            format_seconds(found.seconds),
-            format_number(len(found.trials)),
-            _growth(found),
-            _ended(found),
+            arm_label(entry.arm, study.result.verdict.arm),
+            format_seconds(effort.seconds),
+            format_number(len(effort.trials)),
+            _growth(effort),
+            _ended(effort),
         )
-        for one, found in entries
+        for entry, effort in entries
     ]
     return EffortView(
         heading=Heading(id="effort", link="Effort", title="Effort: what was tried", lead=lead),
@@ -86,20 +84,20 @@ def effort_section(study: StudyFolder) -> EffortView | None:
             columns=tuple(Column(title=title, text=title in ("Best on dev as it grew", "Ended")) for title in columns),
             rows=tuple(rows),
         ),
-        arms=tuple(_trials(one, found, study) for one, found in entries),
+        arms=tuple(_trials(entry, effort, study) for entry, effort in entries),
     )
 
 
-def _ended(found: ArmEffort) -> Cell:
-    words = ENDED[found.stopped]
-    return StyledText(text=f"{words}, and it was still improving", tone="no") if found.improving else words
+def _ended(effort: ArmEffort) -> Cell:
+    words = ENDED[effort.stopped]
+    return StyledText(text=f"{words}, and it was still improving", tone="no") if effort.improving else words
 
 
-def _growth(found: ArmEffort) -> str:
+def _growth(effort: ArmEffort) -> str:
     """Return the successive best values, each with its trial number: the loss (lower is better) if there is one."""
-    by_loss = any(trial.dev_loss is not None for trial in found.trials)
+    by_loss = any(trial.dev_loss is not None for trial in effort.trials)
     steps: list[tuple[float, int]] = []
-    for number, trial in enumerate(found.trials, 1):
+    for number, trial in enumerate(effort.trials, 1):
         value = trial.dev_loss if by_loss else trial.dev_metric
         better = value is not None and (not steps or (value < steps[-1][0] if by_loss else value > steps[-1][0]))
         if value is not None and better:
@@ -108,13 +106,13 @@ def _growth(found: ArmEffort) -> str:
     return f"loss {steps_text}" if by_loss and steps_text else steps_text or DASH
 
 
-def _trials(entry: ArmEntry, found: ArmEffort, study: StudyFolder) -> EffortTrials:
+def _trials(entry: ArmEntry, effort: ArmEffort, study: StudyFolder) -> EffortTrials:
     """Return the trials of one arm as a table, the kept one marked."""
-    has_retrieval = any(trial.found is not None for trial in found.trials)
-    has_final_score = any(trial.at_end is not None for trial in found.trials)
+    has_retrieval = any(trial.found is not None for trial in effort.trials)
+    has_final_score = any(trial.at_end is not None for trial in effort.trials)
     # instruction variants and linear fits are compared question by question, which macro-F1 does not allow
-    metric = find_metric(study.metric)
-    by_question = metric.by_class and all(trial.dev_loss is None for trial in found.trials)
+    metric = study.metric
+    by_question = metric.by_class and all(trial.dev_loss is None for trial in effort.trials)
     columns = (
         Column(title="Tried"),
         *((Column(title="Right passage shown"),) if has_retrieval else ()),
@@ -124,19 +122,13 @@ def _trials(entry: ArmEntry, found: ArmEffort, study: StudyFolder) -> EffortTria
         Column(title="Rows"),
         Column(title="Took"),
     )
-    rows = [
-        _row(trial, has_retrieval=has_retrieval, has_final_score=has_final_score) for trial in _ordered(found.trials)
-    ]
+    kept_first = sorted(effort.trials, key=lambda trial: not trial.kept)
+    rows = [_row(trial, has_retrieval=has_retrieval, has_final_score=has_final_score) for trial in kept_first]
     return EffortTrials(
         arm=arm_label(entry.arm),
-        title=f"{plural(len(rows), 'trial')}",
+        title=plural(len(rows), "trial"),
         grid=Grid(label=f"Trials of {entry.name}", columns=columns, rows=tuple(rows)),
     )
-
-
-def _ordered(trials: Sequence[Trial]) -> list[Trial]:
-    """Return the kept trial first, then the others in their order."""
-    return sorted(trials, key=lambda trial: not trial.kept)
 
 
 def _row(trial: Trial, *, has_retrieval: bool, has_final_score: bool) -> tuple[Cell, ...]:
@@ -155,18 +147,16 @@ def _row(trial: Trial, *, has_retrieval: bool, has_final_score: bool) -> tuple[C
 
 def learning_section(study: StudyFolder) -> TableSection | None:
     """Return the learning curve of every arm that has one."""
-    entries = [(one, one.result.learning) for one in study.done if one.result.learning is not None]
+    entries = [(entry, entry.result.learning) for entry in study.done if entry.result.learning is not None]
     if not entries:
         return None
     first = entries[0][1]
     # The curve needs a mean over questions, which macro-F1 is not.
-    metric = mean_metric(find_metric(study.metric)).label
+    metric = mean_metric(study.metric).label
     lead = (
-        f"{metric[:1].upper()}{metric[1:]} on {first.questions:,} dev questions after training on a part of "
-        "the rows with the "
-        "chosen settings. The score is taken to follow a power law of the rows; the interval holds the "
-        "questions and an assumed spread between runs of "
-        f"{RUN_SD:g}."
+        f"{metric[:1].upper()}{metric[1:]} on {first.questions:,} dev questions after training on a part of the "
+        "rows with the chosen settings. The score is taken to follow a power law of the rows; the interval holds the "
+        f"questions and an assumed spread between runs of {RUN_SD:g}."
     )
     columns = (
         Column(title="Arm"),
@@ -175,16 +165,12 @@ def learning_section(study: StudyFolder) -> TableSection | None:
     )
     rows: list[tuple[Cell, ...]] = [
         (
-            arm_label(one.arm, study.result.verdict.arm),
+            arm_label(entry.arm, study.result.verdict.arm),
             *(format_score(point.score) for point in curve.points),
-            _gain(curve),
+            Scored(value=format_signed(curve.gain), interval=format_interval(curve.low, curve.high)),
         )
-        for one, curve in entries
+        for entry, curve in entries
     ]
     grid = Grid(label="Learning curves", columns=columns, rows=tuple(rows))
     heading = Heading(id="learning", link="More labels", title="Would more labels help?", lead=lead)
     return TableSection(heading=heading, grid=grid)
-
-
-def _gain(curve: LearningCurve) -> Scored:
-    return Scored(value=format_signed(curve.gain), interval=format_interval(curve.low, curve.high))

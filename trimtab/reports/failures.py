@@ -11,7 +11,7 @@ from trimtab.measurement.error_analysis import disagreements, failure_counts, fa
 from trimtab.reports.components import ArmLabel, Cell, Column, Grid, Heading, StyledText, arm_label
 from trimtab.reports.folder import StudyFolder
 from trimtab.reports.formatting import DASH, format_score, plural, shorten
-from trimtab.reports.labels import FAILURES, metric_label
+from trimtab.reports.labels import FAILURES
 
 SPREAD = ("lowest quarter up to", "half up to", "three quarters up to", "score 0", "score 1")
 
@@ -118,16 +118,15 @@ def failures_section(study: StudyFolder) -> Failures | None:
 def _lead(study: StudyFolder) -> str:
     if study.right_metric is None:
         return (
-            f"{metric_label(study.metric)} says how near an answer comes to its reference, not whether it is right, "
-            "so that no answer "
-            "counts as right or wrong: a quarter, half and three quarters of the answers score at most this, "
+            f"{study.metric.label} says how near an answer comes to its reference, not whether it is right, so that no "
+            "answer counts as right or wrong: a quarter, half and three quarters of the answers score at most this, "
             "and so many 0 or 1."
         )
     rule = ""
-    if study.right_metric.name != study.metric:
+    if study.right_metric is not study.metric:
         rule = (
-            "An answer counts as right when it holds a reference and gives nothing else in its place, whatever "
-            "its score. "
+            "An answer counts as right when it holds a reference and gives nothing else in its place, whatever its "
+            "score. "
         )
     return f"{rule}Answers by kind of failure: how many, and their share of the arm’s answers."
 

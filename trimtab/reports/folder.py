@@ -17,13 +17,9 @@ from trimtab.base.files import read_own
 from trimtab.base.grammar import arm_from_name
 from trimtab.base.metrics import Metric, find_metric, right_metric
 from trimtab.base.records import Answer, Arm, Calibration, Kind
-from trimtab.base.results import (
-    ArmRecord,
-    ArmResult,
-    ClassRow,
-    StudyResult,
-)
+from trimtab.base.results import ArmRecord, ArmResult, ClassRow, StudyResult
 from trimtab.base.task import custom_arm
+from trimtab.decision.evidence import score_of
 from trimtab.measurement.evaluate import load_answers
 from trimtab.reports.events import ArmTraining, TrainingCurve, read_training
 
@@ -63,30 +59,30 @@ class StudyFolder:
     data: DataTable | None
 
     @property
-    def metric(self) -> str:
-        """The name of the task's metric."""
-        return self.result.metric
+    def metric(self) -> Metric:
+        """The task's metric."""
+        return find_metric(self.result.metric)
 
     @property
     def right_metric(self) -> Metric | None:
         """The metric that says which answers are right; None where they are graded only."""
-        return right_metric(find_metric(self.metric), self.kind)
+        return right_metric(self.metric, self.kind)
 
     @property
     def done(self) -> tuple[ArmEntry, ...]:
         """The arms with a score, best first."""
-        scored = [one for one in self.arms if one.result.status == "done" and one.result.score is not None]
-        return tuple(sorted(scored, key=lambda one: -one.result.score.value if one.result.score else 0.0))
+        scored = [entry for entry in self.arms if entry.result.status == "done" and entry.result.score is not None]
+        return tuple(sorted(scored, key=lambda entry: -score_of(entry.result).value))
 
     @property
     def not_done(self) -> tuple[ArmEntry, ...]:
         """The arms that failed or did not run."""
-        done = {one.name for one in self.done}
-        return tuple(one for one in self.arms if one.name not in done)
+        done = {entry.name for entry in self.done}
+        return tuple(entry for entry in self.arms if entry.name not in done)
 
     def arm(self, name: str | None) -> ArmEntry | None:
         """Return the arm called `name`, None if there is none."""
-        return next((one for one in self.arms if one.name == name), None)
+        return next((entry for entry in self.arms if entry.name == name), None)
 
 
 def read_study(folder: Path) -> StudyFolder:
@@ -105,7 +101,7 @@ def read_study(folder: Path) -> StudyFolder:
         base=_base(task),
         kind=_kind(result.metric, task),
         arms=tuple(
-            _entry(folder / "arms" / one.arm, one, trained.get(one.arm, ArmTraining()), task) for one in result.arms
+            _entry(folder / "arms" / arm.arm, arm, trained.get(arm.arm, ArmTraining()), task) for arm in result.arms
         ),
         manifest=read_own(manifest) if manifest.is_file() else {},
         cost=_table(CostTable, task.get("cost", {})) if task else None,
@@ -116,18 +112,18 @@ def read_study(folder: Path) -> StudyFolder:
 
 def _entry(folder: Path, result: ArmResult, trained: ArmTraining, task: Mapping[str, Any]) -> ArmEntry:
     record = read_record(folder / "arm.json", ArmRecord) if (folder / "arm.json").is_file() else None
-    classes_section = record.classes if record else None
+    classes = record.classes if record else None
     answers = load_answers(folder / "answers.parquet") if (folder / "answers.parquet").is_file() else ()
     return ArmEntry(
         arm=record.arm if record else _arm(result.arm, task),
         result=result,
-        answers=tuple(sorted((one for one in answers if one.split == "test"), key=lambda one: (one.item_id, one.seed))),
+        answers=tuple(sorted((row for row in answers if row.split == "test"), key=lambda row: (row.item_id, row.seed))),
         curves=trained.curves,
         health=trained.health,
-        classes=classes_section.rows if classes_section else (),
-        selective=classes_section.selective if classes_section else {},
+        classes=classes.rows if classes else (),
+        selective=classes.selective if classes else {},
         calibrations=tuple(
-            read_record(file, Calibration) for file in sorted(folder.glob("run-*/calibration.json")) if classes_section
+            read_record(file, Calibration) for file in sorted(folder.glob("run-*/calibration.json")) if classes
         ),
     )
 
@@ -135,13 +131,13 @@ def _entry(folder: Path, result: ArmResult, trained: ArmTraining, task: Mapping[
 def _arm(name: str, task: Mapping[str, Any]) -> Arm:
     """Return the arm of a name without a record: from the task file, else by the grammar of arm names."""
     tables = task.get("arm")
-    own = _table(ArmTable, tables.get(name)) if isinstance(tables, dict) and name in tables else None
+    table = _table(ArmTable, tables.get(name)) if isinstance(tables, dict) and name in tables else None
+    if table is not None:
+        return custom_arm(name, table)
     try:
         parsed = arm_from_name(name)
     except ValueError:
         parsed = None
-    if own is not None:
-        return custom_arm(name, own)
     return parsed or Arm(name=name, weights="base", stages=(), context="prompt")
 
 

@@ -24,7 +24,7 @@ from trimtab.reports.formatting import (
     format_signed,
     plural,
 )
-from trimtab.reports.labels import fact_disagreements, metric_label
+from trimtab.reports.labels import fact_disagreements
 from trimtab.reports.summary import accuracy_in_words, next_step, weaknesses
 
 SENTENCE_BREAK = re.compile(r"(?<=\.)\s+")  # between two sentences of a verdict
@@ -188,7 +188,7 @@ def _facts(study: StudyFolder, entry: ArmEntry, shown: bool) -> list[KeyFigure]:
     if entry.result.score:
         target = f"; target {format_number(study.result.target)}" if study.result.target is not None else ""
         note = f"95% interval {format_interval(entry.result.score.low, entry.result.score.high)}{target}"
-        title = f"Score ({metric_label(study.metric)}) of {name}"
+        title = f"Score ({study.metric.label}) of {name}"
         facts.append(KeyFigure(name=title, value=format_score(entry.result.score.value), mark=MEASURED, note=note))
     comparison = _best_comparison(study, entry)
     if comparison:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from trimtab.base.grammar import PARTS, SENTENCE, joined, method_of, parts_of
-from trimtab.base.metrics import METRICS, default_metric, find_metric
+from trimtab.base.metrics import METRICS, default_metric
 from trimtab.base.records import Arm, Failure
 from trimtab.base.results import OWN_INSTRUCTION
 
@@ -101,16 +101,6 @@ def weights_label(arm: Arm) -> str:
         return f"api-{arm.endpoint}"
     stages = "" if arm.stages in ((), ("sft",)) else f" ({', then '.join(arm.stages)})"
     return arm.weights + stages
-
-
-def metric_label(metric: str) -> str:
-    """Return the usual name of a metric."""
-    return find_metric(metric).label
-
-
-def metric_definition(metric: str) -> str:
-    """Return a metric with its definition: `token F1: how far the words …`."""
-    return ": ".join(filter(None, (metric_label(metric), find_metric(metric).meaning)))
 
 
 def fact_disagreements(figures: Mapping[str, Mapping[str, float]]) -> str | None:

@@ -63,17 +63,17 @@ def _figures(study: StudyFolder) -> Mapping[str, Any]:
 def _plan(study: StudyFolder, figures: Mapping[str, Any]) -> Grid | None:
     """Return, for each planned arm, predicted and measured time and memory, with the error."""
     rows: list[tuple[Cell, ...]] = []
-    for one in study.arms:
-        time, memory_figure = _figure(figures, f"{one.name}.seconds"), _figure(figures, f"{one.name}.memory_mb")
-        measured = _figure(figures, f"{one.name}.measured_seconds").get("value")
+    for entry in study.arms:
+        time, memory_figure = _figure(figures, f"{entry.name}.seconds"), _figure(figures, f"{entry.name}.memory_mb")
+        measured = _figure(figures, f"{entry.name}.measured_seconds").get("value")
         if "value" in time:
-            peak = one.result.peak_memory_mb if "value" in memory_figure else None
+            peak = entry.result.peak_memory_mb if "value" in memory_figure else None
             time_cells = (_predicted_time(time), format_seconds(measured) if measured else DASH, _error(time))
             memory_cells = (
                 format_memory(memory_figure["value"]) if "value" in memory_figure else DASH,
                 format_memory(peak) if peak else DASH,
             )
-            rows.append((arm_label(one.arm), *time_cells, *memory_cells, _error(memory_figure)))
+            rows.append((arm_label(entry.arm), *time_cells, *memory_cells, _error(memory_figure)))
     compared = [
         Column(title=what if mark else "Off by", mark=mark)
         for what in ("Time", "Memory")

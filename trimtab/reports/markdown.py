@@ -12,9 +12,8 @@ from trimtab.reports.header import HeaderView
 from trimtab.reports.study_view import StudyView
 
 SPECIAL_CHARACTERS = re.compile(r"([\\`*_\[\]|<>~#&])")
-BLOCK_START = re.compile(
-    r"^(\d{0,9})([-+.)=])(?=[-+=\s]|$)"
-)  # at the start of a line: a list item, a rule, an underlined heading
+# At the start of a line: a list item, a rule, an underlined heading.
+BLOCK_START = re.compile(r"^(\d{0,9})([-+.)=])(?=[-+=\s]|$)")
 
 
 def study_markdown(view: StudyView) -> str:
@@ -67,12 +66,7 @@ def _results(view: StudyView) -> list[str]:
     """Return failures by kind, and scores per class and slice."""
     lines: list[str] = []
     if view.failures and view.failures.grid:
-        lines += [
-            *_section(view.failures.heading),
-            escape_markdown(view.failures.heading.lead),
-            "",
-            *_table(view.failures.grid),
-        ]
+        lines += _led_table(view.failures.heading, view.failures.grid)
     if view.classes:
         lead = f"{view.classes.heading.lead} {view.classes.title}:"
         lines += [*_section(view.classes.heading), escape_markdown(lead), "", *_table(view.classes.grid)]
@@ -88,16 +82,9 @@ def _results(view: StudyView) -> list[str]:
 def _details(view: StudyView) -> list[str]:
     """Return the search, the data, the plan compared with the outcome, the machine and the hashes."""
     lines: list[str] = []
-    for section in (view.learning, view.memorisation):
+    for section in (view.learning, view.memorisation, view.effort):
         if section:
-            lines += [*_section(section.heading), escape_markdown(section.heading.lead), "", *_table(section.grid)]
-    if view.effort:
-        lines += [
-            *_section(view.effort.heading),
-            escape_markdown(view.effort.heading.lead),
-            "",
-            *_table(view.effort.grid),
-        ]
+            lines += _led_table(section.heading, section.grid)
     if view.data:
         remarks = [f"{one.word}: {one.text}" for one in view.data.remarks]
         facts = [view.data.facts.removesuffix(".")] if view.data.facts else []
@@ -111,6 +98,11 @@ def _details(view: StudyView) -> list[str]:
 
 def _section(heading: Heading) -> list[str]:
     return [f"## {escape_markdown(heading.title)}", ""]
+
+
+def _led_table(heading: Heading, grid: Grid) -> list[str]:
+    """Return a section of its introduction and a table."""
+    return [*_section(heading), escape_markdown(heading.lead), "", *_table(grid)]
 
 
 def _list(heading: str, items: Sequence[str]) -> list[str]:

@@ -49,17 +49,14 @@ from trimtab.reports.labels import (
     arm_family,
     context_shape,
     extra_label,
-    metric_definition,
-    metric_label,
     settings_text,
 )
 
 MOST_NAMES = 8  # arms whose names fit into a scatter plot
 WHOLE_NUMBERS = ("train_tokens", "steps", "planned_steps", "epochs", "skipped_rows", "facts_disagree")
 STATUS = {"failed": "failed", "not_run": "did not run"}
-FigureColumn = tuple[
-    Column, Callable[[ArmEntry], Cell | None]
-]  # a column, and the function that returns an arm's cell in it, None for an empty one
+# A column, and the function that returns an arm's cell in it, None for an empty one.
+FigureColumn = tuple[Column, Callable[[ArmEntry], Cell | None]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +110,8 @@ def quality_section(study: StudyFolder) -> Quality:
     done = study.done
     effective = next((entry.result.score.effective for entry in done if entry.result.score), "")
     of = f" of {effective}," if effective else ""
-    lead = f"Scores ({metric_definition(study.metric)}){of} best first, with unadjusted 95% intervals; {correction}"
+    definition = ": ".join(filter(None, (study.metric.label, study.metric.meaning)))
+    lead = f"Scores ({definition}){of} best first, with unadjusted 95% intervals; {correction}"
     return Quality(
         heading=Heading(id="quality", link="Quality", title="Quality", lead=lead if done else ""),
         empty=None if done else "No arm has a score.",
@@ -159,7 +157,7 @@ def _dot(entry: ArmEntry, study: StudyFolder, x: float = 0.0) -> Dot:
 def _whiskers(study: StudyFolder) -> Whiskers:
     dots = tuple(_dot(entry, study) for entry in study.done)
     return Whiskers(
-        title=f"{metric_label(study.metric)} of each arm",
+        title=f"{study.metric.label} of each arm",
         dots=dots,
         values=tuple(f"{format_score(dot.y)}  [{format_interval(dot.low, dot.high)}]" for dot in dots),
         short_values=tuple(format_score(dot.y) for dot in dots),
@@ -256,13 +254,13 @@ def _audit_columns(audit: HumanAudit | None) -> list[FigureColumn]:
     }
 
     def cells(of: Callable[[AuditedArm], Estimate | None]) -> Callable[[ArmEntry], Cell | None]:
-        def cell(one: ArmEntry) -> Cell | None:
-            found = of(audited[one.name]) if one.name in audited else None
-            return estimate_cell(found) if found else None
+        def cell(entry: ArmEntry) -> Cell | None:
+            figure = of(audited[entry.name]) if entry.name in audited else None
+            return estimate_cell(figure) if figure else None
 
         return cell
 
-    return [(Column(title=title, interval="95%"), cells(of)) for title, of in kinds.items()] if audited else []
+    return [(Column(title=title, interval="95%"), cells(of)) for title, of in kinds.items()]
 
 
 def _grid(study: StudyFolder, title: str, figures: Sequence[FigureColumn]) -> Grid | None:
@@ -281,13 +279,8 @@ def _with_trivial(grid: Grid | None, trivial: Sequence[TrivialArm]) -> Grid | No
     if grid is None:
         return None
     dashes: list[Cell] = [DASH] * (len(grid.columns) - 2)
-    return replace(
-        grid, rows=(*grid.rows, *((_soft_text(one.arm), estimate_cell(one.score), *dashes) for one in trivial))
-    )
-
-
-def _soft_text(name: str) -> StyledText:
-    return StyledText(text=name, tone="soft")
+    rows = ((StyledText(text=rule.arm, tone="soft"), estimate_cell(rule.score), *dashes) for rule in trivial)
+    return replace(grid, rows=(*grid.rows, *rows))
 
 
 def _trivial_words(trivial: Sequence[TrivialArm]) -> str:
@@ -394,7 +387,7 @@ def _scatter(
     dots = [replace(_dot(one, study, value), x_high=bounds.get(one.name)) for one, value in figures]
     if len(dots) > MOST_NAMES:
         dots = [dot if dot.strong or not _is_dominated(dot, dots) else replace(dot, label="") for dot in dots]
-    metric = metric_label(study.metric)
+    metric = study.metric.label
     return Scatter(
         heading=heading,
         title=f"{metric} {heading.lower()}",

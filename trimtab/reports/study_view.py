@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from trimtab.reports.all_answers import AllAnswers, all_answers_section
 from trimtab.reports.classes import ByClass, classes_section
@@ -72,21 +72,9 @@ class StudyView:
 
     @property
     def sections(self) -> tuple[AnySection, ...]:
-        """The sections that are not empty, in the order of the page."""
-        every = (
-            *(self.quality, self.tradeoffs, self.factorial, self.comparisons, self.costs, self.failures, self.classes),
-            *(
-                self.answers,
-                self.all_answers,
-                self.slices,
-                self.effort,
-                self.learning,
-                self.memorisation,
-                self.training,
-            ),
-            *(self.data, self.manifest),
-        )
-        return tuple(section for section in every if section is not None)
+        """The sections that are not empty, in the order of the page, which is that of the fields."""
+        values = (getattr(self, field.name) for field in fields(self))
+        return tuple(value for value in values if isinstance(value, AnySection))
 
 
 def build_view(study: StudyFolder) -> StudyView:

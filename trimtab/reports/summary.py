@@ -8,7 +8,6 @@ from trimtab.base.records import Failure
 from trimtab.measurement.error_analysis import AnswerOutcome, failure_counts, of_hundred, outcome, quartiles
 from trimtab.reports.folder import ArmEntry, StudyFolder
 from trimtab.reports.formatting import elide_middle, format_score
-from trimtab.reports.labels import metric_label
 
 WARN_SHARE = 0.5  # a warning is given if at least this share of the questions goes wrong
 REMEDIES: dict[Failure, str] = {
@@ -39,7 +38,7 @@ def accuracy_in_words(study: StudyFolder, entry: ArmEntry) -> str:
         lower, median, upper = map(format_score, quartiles(entry.answers))
         return (
             f"Of 100 answers of {name}, 25 score at most {lower}, 50 at most {median} and 75 at most {upper}; "
-            f"{metric_label(study.metric)} does not say which are right."
+            f"{study.metric.label} does not say which are right."
         )
     counts = of_hundred(entry.answers)
     parts = [f"gets {counts['right']} right and {counts['wrong']} wrong"]
@@ -54,7 +53,7 @@ def accuracy_in_words(study: StudyFolder, entry: ArmEntry) -> str:
 def weaknesses(study: StudyFolder, entry: ArmEntry) -> list[str]:
     """Return what nobody should rely on, a sentence each; an arm that reaches a target is not blamed for its
     accuracy."""
-    name, metric = elide_middle(entry.name), metric_label(study.metric)
+    name, metric = elide_middle(entry.name), study.metric.label
     trivial = max(
         (arm for arm in study.result.trivial if entry.name in arm.not_beaten_by),
         key=lambda arm: arm.score.value,

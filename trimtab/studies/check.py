@@ -39,7 +39,7 @@ from trimtab.measurement.clusters import group_count
 from trimtab.measurement.mix import effective_items
 from trimtab.measurement.power import (
     GUESSED_DISCORDANCE,
-    assumed,
+    assumed_variation,
     groups_needed,
     items_for_difference,
     smallest_difference,
@@ -111,15 +111,15 @@ class CheckResult(Shown):
     overlaps: tuple[str, ...]
     private: tuple[Finding, ...]
     remarks: tuple[Remark, ...]
-    example_arm: str | None
-    example: tuple[MaskRun, ...]
-    tokens: TokenStatistics | None
+    example_arm: str | None = None
+    example: tuple[MaskRun, ...] = ()
+    tokens: TokenStatistics | None = None
     smallest_difference: float | None
     comparisons: int
-    forecasts: tuple[Forecast, ...]
-    minutes: float | None
+    forecasts: tuple[Forecast, ...] = ()
+    minutes: float | None = None
     currency: str | None
-    cuts: tuple[str, ...]
+    cuts: tuple[str, ...] = ()
     effort: str = "none"
     search_seconds: float = 0.0  # seconds for the trials of every arm
     wall_times: tuple[WallTime, ...] = ()  # on machines like this one, if there is more than one run of an arm
@@ -202,17 +202,10 @@ def _audit(workspace: Workspace) -> CheckResult:
         overlaps=tuple(describe_pair(overlap) for overlap in workspace.overlaps),
         private=workspace.findings,
         remarks=by_level(_remarks(workspace, check_size(workspace.splits))),
-        example_arm=None,
-        example=(),
-        tokens=None,
         smallest_difference=_smallest(workspace) if workspace.splits["test"] else None,
         comparisons=comparisons_among(len(task.arms)),
-        forecasts=(),
-        minutes=None,
         currency=task.cost.currency if task.cost.machine_hour else None,
-        cuts=(),
         effort=task.study.effort,
-        search_seconds=0.0,
         judged={name: len(part) for name, part in workspace.preferences.items() if part},
     )
 
@@ -486,7 +479,7 @@ def _labels(workspace: Workspace) -> dict[str, int]:
 
 
 def _without_labels(task: Task) -> str:
-    shown = smallest_difference(FIRST_QUESTIONS, assumed(), 1)
+    shown = smallest_difference(FIRST_QUESTIONS, assumed_variation(), 1)
     finer = items_for_difference(shown / 2, GUESSED_DISCORDANCE, 1)
     ask = task.command('ask "…"')
     works = f"Until then {ask} answers from the documents. " if task.data.documents else ""

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import isfinite
-from typing import Any
 
 import numpy as np
 
@@ -189,15 +188,10 @@ def compare_with_measured(
     pairs = list(zip(asked.answers, asked.measured, strict=True))
     unequal = [number for number, (answer, measured) in enumerate(pairs) if answer.text != measured.text]
     tied = {number for number in unequal if pairs[number][0].gap(pairs[number][1].ids) <= TIE[precision]}
-    check = _result(
-        first,
-        [answer.text for answer in asked.answers],
-        asked.consumer,
-        precision,
-        asked.what,
-        len(tied),
-        [first.prompts[number].id for number in unequal if number not in tied],
-        asked.same_prompts,
+    check = _scored_check(
+        *(first, [answer.text for answer in asked.answers], asked.consumer, precision, asked.what),
+        tied=tied,
+        same_prompts=asked.same_prompts,
         claimed=claimed,
     )
     return replace(
@@ -211,24 +205,13 @@ def compare_programs(
     """Compare the answers of two programs that read the same file, by their tokens."""
     pairs = list(zip(asked.answers, other.answers, strict=False))  # one of them may have had time for more
     first = reference.first(len(pairs))
-    unequal = [number for number, (answer, theirs) in enumerate(pairs) if answer.ids != theirs.ids]
-    return EquivalenceCheck(
-        consumer=asked.consumer,
+    equal = [answer.ids == theirs.ids for answer, theirs in pairs]
+    check = _check(first, equal, asked.consumer, precision, asked.what, same_prompts=len(pairs), claimed=False)
+    return replace(
+        check,
         reference=f"those of {other.consumer} from the same file",
-        precision=precision,
-        what=asked.what,
-        questions=len(pairs),
         left=len(reference.prompts) - len(pairs),
-        same=len(pairs) - len(unequal),
-        ties=0,
-        differ=len(unequal),
-        parting=_parting([pairs[number] for number in unequal]),
-        same_prompts=len(pairs),  # both were given the same tokens
-        agreement=estimate([float(answer.ids == theirs.ids) for answer, theirs in pairs], _groups(first)),
-        claimed=False,
-        failed=False,
-        lost=None,
-        differing=tuple(first.prompts[number].id for number in unequal[:SHOWN]),
+        parting=_parting([pair for pair, is_equal in zip(pairs, equal, strict=True) if not is_equal]),
     )
 
 
@@ -276,33 +259,16 @@ def check_bundle(
     session: Session, reference: ReferenceAnswers, again: ReferenceAnswers
 ) -> tuple[EquivalenceCheck, EquivalenceCheck]:
     """Check that an arm reloaded from its bundle builds the same prompts, and gives the same answers to the letter."""
-    pairs = list(zip(reference.examples, reference.prompts, again.prompts, strict=True))
-    other = [example.id for example, one, two in pairs if one.messages != two.messages]
-    alike = len(pairs) - len(other)
-    prompts = EquivalenceCheck(
-        consumer="trimtab",
-        precision=session.precision,
-        what="prompts",
-        questions=len(pairs),
-        same=alike,
-        ties=0,
-        differ=len(other),
-        same_prompts=alike,
-        agreement=estimate([float(one.messages == two.messages) for _, one, two in pairs], _groups(reference)),
-        claimed=True,
-        failed=False,  # the loss from other prompts shows in the answers
-        lost=None,
-        differing=tuple(other[:SHOWN]),
-    )
-    texts = [one.text for one in again.measured]
-    differing = [
-        example.id
-        for example, one, text in zip(reference.examples, reference.measured, texts, strict=True)
-        if one.text != text
-    ]
+    pairs = zip(reference.prompts, again.prompts, strict=True)
+    equal = [prompt.messages == other.messages for prompt, other in pairs]
+    alike = sum(equal)
+    # The loss from other prompts shows in the answers.
+    prompts = _check(reference, equal, "trimtab", session.precision, "prompts", same_prompts=alike, claimed=True)
     what = "labels" if reference.task.task.kind == "classify" else "answers"
-    answers = _result(reference, texts, "trimtab", session.precision, what, 0, differing, alike, claimed=True)
-    return prompts, answers
+    texts = [answer.text for answer in again.measured]
+    return prompts, _scored_check(
+        reference, texts, "trimtab", session.precision, what, same_prompts=alike, claimed=True
+    )
 
 
 def _parting(pairs: Sequence[tuple[ReadAnswer, ReadAnswer]]) -> Parting:
@@ -314,36 +280,61 @@ def _parting(pairs: Sequence[tuple[ReadAnswer, ReadAnswer]]) -> Parting:
     return Parting(token=float(np.mean(tokens)), lead=float(np.median(leads)))
 
 
-def _result(
+def _check(
+    reference: ReferenceAnswers,
+    equal: Sequence[bool],
+    consumer: str,
+    precision: str,
+    what: str,
+    *,
+    tied: Collection[int] = (),
+    same_prompts: int,
+    claimed: bool,
+) -> EquivalenceCheck:
+    """Return the check of a program, neither failed nor scored. `equal`: by question; `tied`: the numbers of unequal
+    ones that are a tie.
+    """
+    differing = [
+        prompt.id
+        for number, (prompt, is_equal) in enumerate(zip(reference.prompts, equal, strict=True))
+        if not is_equal and number not in tied
+    ]
+    return EquivalenceCheck(
+        consumer=consumer,
+        precision=precision,
+        what=what,
+        questions=len(equal),
+        same=sum(equal),
+        ties=len(tied),
+        differ=len(differing),
+        same_prompts=same_prompts,
+        agreement=estimate(list(map(float, equal)), [example.group for example in reference.examples]),
+        claimed=claimed,
+        failed=False,
+        lost=None,
+        differing=tuple(differing[:SHOWN]),
+    )
+
+
+def _scored_check(
     reference: ReferenceAnswers,
     texts: Sequence[str],
     consumer: str,
     precision: str,
     what: str,
-    ties: int,
-    differing: Sequence[str],
-    alike: int,
     *,
+    tied: Collection[int] = (),
+    same_prompts: int,
     claimed: bool,
 ) -> EquivalenceCheck:
-    equal = [float(text == one.text) for text, one in zip(texts, reference.measured, strict=True)]
-    lost = _score_loss(reference, texts)
-    failed = claimed and bool(differing) if lost is None else lost.low > reference.task.target.margin
-    return EquivalenceCheck(
-        consumer=consumer,
-        precision=precision,
-        what=what,
-        questions=len(texts),
-        same=int(sum(equal)),
-        ties=ties,
-        differ=len(differing),
-        same_prompts=alike,
-        agreement=estimate(equal, _groups(reference)),
-        claimed=claimed,
-        failed=failed,
-        lost=lost,
-        differing=tuple(differing[:SHOWN]),
+    """Return the check of a program's answers by their text, with the loss in score."""
+    equal = [text == answer.text for text, answer in zip(texts, reference.measured, strict=True)]
+    check = _check(
+        *(reference, equal, consumer, precision, what), tied=tied, same_prompts=same_prompts, claimed=claimed
     )
+    lost = _score_loss(reference, texts)
+    failed = claimed and bool(check.differ) if lost is None else lost.low > reference.task.target.margin
+    return replace(check, failed=failed, lost=lost)
 
 
 def _score_loss(reference: ReferenceAnswers, texts: Sequence[str]) -> ScoreLoss | None:
@@ -354,7 +345,7 @@ def _score_loss(reference: ReferenceAnswers, texts: Sequence[str]) -> ScoreLoss 
         for one, made in zip(reference.examples, reference.measured, strict=True)
     ]
     after = [score_text(one, text, reference.task) for one, text in zip(reference.examples, texts, strict=True)]
-    found = compare_paired(before, after, _groups(reference))
+    found = compare_paired(before, after, [example.group for example in reference.examples])
     return ScoreLoss(
         score=found.difference,
         low=found.low,
@@ -362,7 +353,3 @@ def _score_loss(reference: ReferenceAnswers, texts: Sequence[str]) -> ScoreLoss 
         measured=float(np.mean(before)),
         exported=float(np.mean(after)),
     )
-
-
-def _groups(reference: ReferenceAnswers) -> list[Any]:
-    return [example.group for example in reference.examples]

@@ -6,14 +6,14 @@ import os
 import random
 import shlex
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
 from trimtab.arms.answerers import read_calibration, ready_arm
-from trimtab.arms.bundle import BundledArm, open_bundle, write_bundle
+from trimtab.arms.bundle import open_bundle, write_bundle
 from trimtab.arms.contexts import Context, PromptBuilder, context_for
 from trimtab.arms.linear import Answerer
 from trimtab.arms.session import BATCH_ITEMS, Session
@@ -161,7 +161,7 @@ def export(
                     own, draw_questions(session.workspace, questions), ready.builder, ready.answer_batch, progress
                 )
                 progress.emit("export", note=f"writing {format}")
-                fill = _ExportWriter(
+                exporter = _Exporter(
                     session=session,
                     arm=chosen,
                     context=context,
@@ -170,13 +170,15 @@ def export(
                     run=run_folder,
                     reference=reference,
                     folder=folder,
+                    format=format,
                     quantize=quantize,
+                    progress=progress,
                 )
-                written = fill.write(format)
+                written = exporter.write()
             key = f"{EXPORTED}{saved.id if saved else ''}-{chosen.name}-{format}-{quantize or ''}"
             openings = count_opening(session.workspace, key)
-            proofs = _proofs(session, chosen, reference, run_folder, folder, format, written, progress)
-            _write_results(fill, format, written, proofs, openings, sign)
+            proofs = exporter.proofs(written)
+            exporter.write_results(written, proofs, openings, sign)
     return ExportResult(
         arm=chosen.name,
         format=format,
@@ -236,8 +238,10 @@ def _require_form_of(arm: Arm, task: Task, format: str, out: Path) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _ExportWriter:
-    """Writes one format of a ready arm into a folder. `run`: contains its `adapter/` and its calibration."""
+class _Exporter:
+    """Writes one format of a ready arm into a folder, and proves it. `run`: contains its `adapter/` and its
+    calibration.
+    """
 
     session: Session
     arm: Arm
@@ -247,17 +251,19 @@ class _ExportWriter:
     run: Path
     reference: ReferenceAnswers
     folder: Path
+    format: Format
     quantize: str | None
+    progress: Progress
 
     @property
     def adapter(self) -> Path:
         """Return the folder of the trained adapter."""
         return self.run / "adapter"
 
-    def write(self, format: Format) -> _WrittenFiles:
+    def write(self) -> _WrittenFiles:
         """Write the format."""
         writers = {"peft": self._peft, "merged": self._merged, "gguf": self._gguf, "bundle": self._bundle}
-        return writers[format]()
+        return writers[self.format]()
 
     def _peft(self) -> _WrittenFiles:
         task = self.session.task
@@ -312,7 +318,7 @@ class _ExportWriter:
 
     def _modelfile(self) -> tuple[str, ...]:
         """Write the Modelfile if Ollama can express the prompt. Return what it cannot."""
-        session, own = self.session, self.builder.instruction
+        session = self.session
         shots = [
             turn
             for shot in self.builder.fixed
@@ -325,7 +331,7 @@ class _ExportWriter:
             text = modelfile(
                 turn_template_of(session.encoder),
                 gguf=GGUF,
-                instruction=own,
+                instruction=self.builder.instruction,
                 shots=[] if self.context.shot_passages else shots,
                 stops=[session.base.tokenizer.decode([token]) for token in sorted(session.encoder.stop_ids)],
                 most=session.max_answer_tokens,
@@ -354,31 +360,78 @@ class _ExportWriter:
         if file.is_file():
             shutil.copyfile(file, self.folder / file.name)
 
+    def proofs(self, written: _WrittenFiles) -> tuple[EquivalenceCheck, ...]:
+        """Ask the written files the questions, by the programs that read them."""
+        if self.format == "bundle":
+            return self._by_bundle()
+        if self.format == "gguf":
+            return self._by_gguf(written)
+        head = HEAD in self.arm.stages
+        consumer = load_back(self.folder, self.format, precision=self.session.precision, head=head)
+        asked = self._ask(consumer, by_head(consumer) if head else self._readout(consumer), own_ids=False)
+        return (compare_with_measured(self.reference, asked, self.session.precision, claimed=written.exact),)
 
-def _write_results(
-    fill: _ExportWriter,
-    format: Format,
-    written: _WrittenFiles,
-    proofs: tuple[EquivalenceCheck, ...],
-    openings: int,
-    sign: Path | None,
-) -> None:
-    """Write the equivalence checks and the model card, and sign everything."""
-    arm, quantize, folder = fill.arm, fill.quantize, fill.folder
-    write_record(folder / PROOF, _ProofFile(arm=arm.name, format=format, quantize=quantize, proofs=proofs))
-    facts = Facts(
-        arm=arm,
-        saved=fill.saved,
-        format=format,
-        quantize=quantize,
-        proofs=proofs,
-        openings=openings,
-        signed=sign is not None,
-        has_modelfile=(folder / MODELFILE).is_file(),
-    )
-    (folder / CARD).write_text(render_model_card(fill.session, facts, written.notes), encoding="utf-8")
-    if sign is not None:
-        sign_folder(folder, sign)
+    def _by_bundle(self) -> tuple[EquivalenceCheck, ...]:
+        """Check that an arm loaded from its bundle builds the same prompts and gives the same answers."""
+        base = self.session.fresh_base() if method_of(self.arm).uses_base else None
+        bundled = open_bundle(self.folder, near=self.session.task.folder, base=base)
+        context = context_for(bundled.arm, bundled.saved.chosen)
+        task, examples = self.reference.task, self.reference.examples
+        with ready_arm(bundled.session, bundled.arm, context, bundled.saved.folder) as ready:
+            again = _reference_answers(task, examples, ready.builder, ready.answer_batch, self.progress)
+            return check_bundle(self.session, self.reference, again)
+
+    def _by_gguf(self, written: _WrittenFiles) -> tuple[EquivalenceCheck, ...]:
+        """Check a GGUF file through transformers, which computes what its weights say in fp32, and llama.cpp if
+        installed.
+
+        llama.cpp is compared with both: with the arm as measured it differs by its own rounding, by that of the arm's
+        precision and by that of the file; with transformers by its own alone.
+        """
+        reference, precision = self.reference, self.session.precision
+        reader = load_back(self.folder, "gguf", precision="fp32", gguf_file=GGUF)
+        exact = self._ask(reader, self._readout(reader), own_ids=True)
+        claimed = written.exact and precision == "fp32"
+        checks = [compare_with_measured(reference, exact, precision, claimed=claimed)]
+        if has_llama_cpp():
+            with closing(LlamaCppReader(self.folder / GGUF, self.session.context_tokens)) as llama:
+                native = self._ask(llama, self._readout(llama), own_ids=True)
+            checks[:0] = [
+                compare_with_measured(reference, native, precision, claimed=False),
+                compare_programs(reference, native, exact, precision),
+            ]
+        return tuple(checks)
+
+    def _ask(self, consumer: ExportReader, way: Readout, *, own_ids: bool) -> ConsumerAnswers:
+        def step(done: int, of: int) -> None:
+            self.progress.emit("answer", step=done, of=of, note=consumer.name)
+
+        return ask_consumer(self.session, self.reference, consumer, way, own_ids=own_ids, step=step)
+
+    def _readout(self, consumer: ExportReader) -> Readout:
+        if self.session.task.task.kind == "classify":
+            return by_labels(self.session, consumer, read_calibration(self.run))
+        return by_text(self.session, consumer)
+
+    def write_results(
+        self, written: _WrittenFiles, proofs: tuple[EquivalenceCheck, ...], openings: int, sign: Path | None
+    ) -> None:
+        """Write the equivalence checks and the model card, and sign everything."""
+        proof = _ProofFile(arm=self.arm.name, format=self.format, quantize=self.quantize, proofs=proofs)
+        write_record(self.folder / PROOF, proof)
+        facts = Facts(
+            arm=self.arm,
+            saved=self.saved,
+            format=self.format,
+            quantize=self.quantize,
+            proofs=proofs,
+            openings=openings,
+            signed=sign is not None,
+            has_modelfile=(self.folder / MODELFILE).is_file(),
+        )
+        (self.folder / CARD).write_text(render_model_card(self.session, facts, written.notes), encoding="utf-8")
+        if sign is not None:
+            sign_folder(self.folder, sign)
 
 
 def draw_questions(workspace: Workspace, most: int) -> Sequence[Example]:
@@ -398,79 +451,6 @@ def _reference_answers(
         answers += many(prompts[start : start + BATCH_ITEMS])
         progress.emit("answer", step=len(answers), of=len(prompts))
     return ReferenceAnswers(task=task, examples=examples, prompts=prompts, measured=answers)
-
-
-def _proofs(
-    session: Session,
-    arm: Arm,
-    reference: ReferenceAnswers,
-    run: Path,
-    folder: Path,
-    format: Format,
-    written: _WrittenFiles,
-    progress: Progress,
-) -> tuple[EquivalenceCheck, ...]:
-    if format == "bundle":
-        base = session.fresh_base() if method_of(arm).uses_base else None
-        return _from_bundle(session, open_bundle(folder, near=session.task.folder, base=base), reference, progress)
-    if format == "gguf":
-        return _from_gguf(session, reference, run, folder, written, progress)
-    head = HEAD in arm.stages
-    consumer = load_back(folder, format, precision=session.precision, head=head)
-    way = by_head(consumer) if head else _readout(session, consumer, run)
-    asked = ask_consumer(session, reference, consumer, way, own_ids=False, step=_step(progress, consumer))
-    return (compare_with_measured(reference, asked, session.precision, claimed=written.exact),)
-
-
-def _from_gguf(
-    session: Session, reference: ReferenceAnswers, run: Path, folder: Path, written: _WrittenFiles, progress: Progress
-) -> tuple[EquivalenceCheck, ...]:
-    """Check a GGUF file through transformers, which computes what its weights say in fp32, and llama.cpp if
-    installed.
-
-    llama.cpp is compared with both: with the arm as measured it differs by its own rounding, by that of the arm's
-    precision and by that of the file; with transformers by its own alone.
-    """
-
-    def ask(consumer: ExportReader) -> ConsumerAnswers:
-        way = _readout(session, consumer, run)
-        return ask_consumer(session, reference, consumer, way, own_ids=True, step=_step(progress, consumer))
-
-    exact = ask(load_back(folder, "gguf", precision="fp32", gguf_file=GGUF))
-    claimed = written.exact and session.precision == "fp32"
-    checks = [compare_with_measured(reference, exact, session.precision, claimed=claimed)]
-    if has_llama_cpp():
-        with closing(LlamaCppReader(folder / GGUF, session.context_tokens)) as reader:
-            native = ask(reader)
-        checks[:0] = [
-            compare_with_measured(reference, native, session.precision, claimed=False),
-            compare_programs(reference, native, exact, session.precision),
-        ]
-    return tuple(checks)
-
-
-def _step(progress: Progress, consumer: ExportReader) -> Callable[[int, int], None]:
-    """Return what shows the progress of asking a reading program."""
-    return lambda done, of: progress.emit("answer", step=done, of=of, note=consumer.name)
-
-
-def _from_bundle(
-    session: Session, bundled: BundledArm, reference: ReferenceAnswers, progress: Progress
-) -> tuple[EquivalenceCheck, ...]:
-    """Check that an arm loaded from its bundle builds the same prompts and gives the same answers."""
-    context = context_for(bundled.arm, bundled.saved.chosen)
-    with ready_arm(bundled.session, bundled.arm, context, bundled.saved.folder) as ready:
-        return check_bundle(
-            session,
-            reference,
-            _reference_answers(reference.task, reference.examples, ready.builder, ready.answer_batch, progress),
-        )
-
-
-def _readout(session: Session, consumer: ExportReader, run: Path) -> Readout:
-    if session.task.task.kind == "classify":
-        return by_labels(session, consumer, read_calibration(run))
-    return by_text(session, consumer)
 
 
 @contextmanager

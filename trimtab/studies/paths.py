@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from trimtab.arms.fingerprint import (
     Fingerprint,
@@ -52,16 +53,19 @@ def has_begun(folder: Path) -> bool:
 
 def selection(folder: Path) -> list[str] | None:
     """Return the arms that were selected on the command line when a study was begun; None for all."""
-    file = folder / DEPENDS
-    chosen = read_own(file).get(SELECTED) if file.is_file() else None
+    chosen = _begun_with(folder, SELECTED)
     return None if chosen is None else [str(name) for name in json.loads(chosen)]
 
 
 def requested_rows(folder: Path) -> int | None:
     """Return the number of rows that were requested when a study was begun; None for all."""
-    file = folder / DEPENDS
-    chosen = read_own(file).get(SAMPLED) if file.is_file() else None
+    chosen = _begun_with(folder, SAMPLED)
     return None if chosen is None else int(chosen)
+
+
+def _begun_with(folder: Path, key: str) -> Any:
+    file = folder / DEPENDS
+    return read_own(file).get(key) if file.is_file() else None
 
 
 def require_same_dependencies(session: Session, folder: Path) -> Fingerprint:

@@ -32,7 +32,7 @@ from trimtab.base.results import ArmEffort, ArmRecord, Sample
 from trimtab.base.task import Task
 from trimtab.decision.pairs import comparisons_among, contenders
 from trimtab.measurement.mix import effective_items
-from trimtab.measurement.power import assumed, smallest_difference
+from trimtab.measurement.power import assumed_variation, smallest_difference
 from trimtab.model.threads import ProcessorShare
 
 ANEW = 0.25  # share of the time left for timing again: no other arm waits for it
@@ -96,7 +96,7 @@ def detectable_difference(test: Sequence[Example], comparisons: int, task: Task)
     """Return the smallest difference that the test questions can show with 80% power, before any are answered."""
     groups = [example.group for example in test]
     items = effective_items([example.slice for example in test], task.data.mix)
-    return smallest_difference(items, assumed(groups), comparisons, groups)
+    return smallest_difference(items, assumed_variation(groups), comparisons, groups)
 
 
 def standing(

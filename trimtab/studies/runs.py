@@ -64,16 +64,8 @@ def _info(folder: Path, kind: Literal["study", "run"]) -> RunInfo:
                 state, score = "done", run.result.best.dev_metric if run.result.best else None
     except VersionError:
         state = "of another version"
-    return RunInfo(
-        id=folder.name,
-        kind=kind,
-        state=state,
-        arm=arm,
-        score=score,
-        when=_when(folder),
-        verdict=verdict,
-        best=best,
-    )
+    when = _when(folder)
+    return RunInfo(id=folder.name, kind=kind, state=state, verdict=verdict, arm=arm, best=best, score=score, when=when)
 
 
 def _when(folder: Path) -> str:

@@ -34,10 +34,7 @@ from trimtab.arms.teacher import teachers
 from trimtab.arms.trivial import trivial_answers
 from trimtab.base.codec import write_record
 from trimtab.base.config import RewardTable
-from trimtab.base.errors import (
-    InputError,
-    StoppedError,
-)
+from trimtab.base.errors import InputError, StoppedError
 from trimtab.base.files import locked, write_atomic, write_own
 from trimtab.base.grammar import TRIVIAL, learns_from_rewards
 from trimtab.base.machine import is_busy
@@ -46,11 +43,10 @@ from trimtab.base.records import Answer, Arm
 from trimtab.base.results import ArmRecord, ArmResult, StudyResult, Usage
 from trimtab.base.task import Task, with_arms, with_budget, with_rows
 from trimtab.decision.cost import volume_of
-from trimtab.measurement.clusters import group_count
 from trimtab.measurement.evaluate import load_answers, save_answers
 from trimtab.measurement.figures import scores_of
 from trimtab.measurement.latency import MORE_PASSES, PASSES
-from trimtab.measurement.power import Variation, observed
+from trimtab.measurement.power import Variation, observed_variation
 from trimtab.measurement.scorer import ScorerFunction
 from trimtab.model.threads import threads
 from trimtab.reports.page import write_report
@@ -637,14 +633,10 @@ class _StudyRun(ArmWork):
         shared = [row for row in self.workspace.splits["dev"] if all(row.id in scores for scores in on_dev)]
         if len(on_dev) > 1 and len(shared) >= LEAST_DEV:
             values = [np.array([scores[row.id] for row in shared]) for scores in on_dev]
-            return observed(values, [row.group for row in shared], "dev answers")
+            return observed_variation(values, [row.group for row in shared], "dev answers")
         found = [scores_of(self._answers(name)) for name in done]
         groups = found[0].groups if found else [example.group for example in self.workspace.splits["test"]]
-        return observed([scores.values_N for scores in found], groups, "test answers")
-
-    def _groups(self) -> int | None:
-        """Return the number of groups of the test questions; None if no group repeats."""
-        return group_count([example.group for example in self.workspace.splits["test"]])
+        return observed_variation([scores.values_N for scores in found], groups, "test answers")
 
     def _show_time_left(self, plan: Plan) -> None:
         """Set the display's predicted seconds left at the pace so far; none once they are over."""

@@ -39,7 +39,7 @@ from trimtab.base.task import TASK_FILE, Task, as_task, parse_arm
 from trimtab.data.draw import sample_groups, sample_rows
 from trimtab.measurement.evaluate import load_answers, save_answers
 from trimtab.measurement.figures import score_estimate
-from trimtab.measurement.power import assumed, smallest_difference
+from trimtab.measurement.power import assumed_variation, smallest_difference
 from trimtab.measurement.scorer import ScorerFunction
 from trimtab.studies.paths import selection
 from trimtab.studies.record import OPENINGS, look_number, opened_items, retired_items
@@ -353,7 +353,7 @@ class _Refresh:
             production_on_new=score,
             most_gain=gain,
             new_questions=count,
-            smallest_shown=smallest_difference(count, assumed([row.group for row in self.new_test]), 1)
+            smallest_shown=smallest_difference(count, assumed_variation([row.group for row in self.new_test]), 1)
             if count
             else None,
             seconds=seconds,
