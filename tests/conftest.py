@@ -114,6 +114,7 @@ def all_searched(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 # slow.
 SLOW_ROOMS = {"arms", "e2e", "inference", "model", "serving", "studies", "training"}
 TINY_MODELS = {"tiny_model_folder", "tiny_embedding_folder"}
+PACKAGE = Path(__file__).parents[1] / "trimtab"
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -123,8 +124,11 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark as slow what needs a model."""
+    """Mark as slow what needs a model; skip what needs a room that is taken away."""
     for item in items:
+        asked = [room for marker in item.iter_markers("rooms") for room in marker.args]
+        if missing := [room for room in asked if not (PACKAGE / room).is_dir()]:
+            item.add_marker(pytest.mark.skip(reason=f"without {', '.join(missing)}"))
         if item.path.parent.name in SLOW_ROOMS or TINY_MODELS & set(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.slow)
 

@@ -57,7 +57,16 @@ def test_help_imports_nothing_heavy(arguments, allowed):
     assert set(done.stdout.splitlines()[-1].split()[1:]) <= allowed
 
 
-@pytest.mark.parametrize("words", [["study"], ["check", "--json"], ["serve"], ["demo", "spam"], ["demo", "surface"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["study"],
+        ["check", "--json"],
+        ["demo", "spam"],
+        pytest.param(["serve"], marks=pytest.mark.rooms("serving")),
+        pytest.param(["demo", "surface"], marks=pytest.mark.rooms("publishing")),
+    ],
+)
 def test_what_takes_seconds_to_load_is_said_before(tmp_path: Path, words: list[str]) -> None:
     """On standard error, before torch is imported."""
     (tmp_path / "a.md").write_text("# A\nText.\n")
@@ -115,6 +124,7 @@ def test_the_version_is_the_packages():
     assert invoke("--version").stdout == f"trimtab {trimtab.__version__}\n"
 
 
+@pytest.mark.rooms("serving", "upkeep", "publishing", "scale")
 def test_the_reference_in_docs_is_what_help_says():
     script = Path(__file__).parents[2] / "docs" / "make_reference.py"
     done = run_forked([sys.executable, str(script), "--check"])
