@@ -31,6 +31,15 @@ SOURCES = {
     "snips": "sonos/nlu-benchmark",
     "nl2bash": "TellinaTool/nl2bash",
 }
+INTENTS = (  # of Snips
+    "AddToPlaylist",
+    "BookRestaurant",
+    "GetWeather",
+    "PlayMusic",
+    "RateBook",
+    "SearchCreativeWork",
+    "SearchScreeningEvent",
+)
 FRESH = 1000  # at most, questions behind the study's own test set
 
 Read = Callable[[str], str]
@@ -111,10 +120,7 @@ def covidqa(read: Read) -> Written:
 def snips(read: Read) -> Written:
     """Spoken requests with their intent and slots: JSON lines of text and an object."""
     folder, requests = "2017-06-custom-intent-engines", []
-    intents = (
-        "AddToPlaylist BookRestaurant GetWeather PlayMusic RateBook SearchCreativeWork SearchScreeningEvent".split()
-    )
-    for intent in intents:
+    for intent in INTENTS:
         for request in json.loads(read(f"{folder}/{intent}/train_{intent}.json"))[intent]:
             slots = {part["entity"]: part["text"].strip() for part in request["data"] if "entity" in part}
             text = "".join(part["text"] for part in request["data"])
@@ -129,8 +135,8 @@ def nl2bash(read: Read) -> Written:
     pairs = list(zip(sentences, commands, strict=True))
     fresh = [{"nl": sentence, "cm": command} for sentence, command in pairs[::10]]
     known = [pair for number, pair in enumerate(pairs) if number % 10]
-    files = {name: "\n".join(lines) + "\n" for name, lines in zip(("all.nl", "all.cm"), zip(*known, strict=True))}
-    return files, fresh
+    files = {"all.nl": [sentence for sentence, _ in known], "all.cm": [command for _, command in known]}
+    return {name: "\n".join(lines) + "\n" for name, lines in files.items()}, fresh
 
 
 TASKS: Mapping[str, Callable[[Read], Written]] = {
