@@ -6,6 +6,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from study_tasks import CLASSIFY, LABELLED, rows_of, write_task
 
 from trimtab.arms.contexts import Context, PromptBuilder
-from trimtab.arms.linear import fit_linear, linear_answerer
+from trimtab.arms.linear import fit_linear, input_template, linear_answerer
 from trimtab.arms.search.context_search import SEARCH_SPACES
 from trimtab.arms.session import Session, open_session
 from trimtab.arms.trainer import TrainingSearch, train_weights
@@ -21,8 +22,9 @@ from trimtab.arms.workspace import open_workspace
 from trimtab.base.errors import InputError
 from trimtab.base.progress import Progress
 from trimtab.base.task import load_task, parse_arm
+from trimtab.measurement.metrics import macro_f1_statistic
 from trimtab.model.adapters.apply import add_lora
-from trimtab.training.linear import PENALTIES, load_linear
+from trimtab.training.linear import KINDS, PENALTIES, load_linear
 
 LONG = 1e6  # seconds
 
@@ -44,14 +46,14 @@ def test_hidden_states_join_when_there_is_time_for_them(session: Session, tmp_pa
     usual = fit_linear(session, tmp_path / "usual")
     assert session._base is None  # nothing of the base is asked for
     short, long = (fit_linear(session, tmp_path / str(time), search_seconds=time) for time in (1e-9, LONG))
-    kinds = [{one.features for one in fitted.trials} for fitted in (usual, short, long)]
-    assert kinds == [{"tfidf", "embedding"}, {"tfidf", "embedding"}, {*kinds[0], "hidden"}]
-    assert len(long.trials) == 3 * len(PENALTIES)
+    kinds = [{trial.choice.features for trial in fitted.trials} for fitted in (usual, short, long)]
+    assert kinds == [set(KINDS[:-1]), set(KINDS[:-1]), set(KINDS)]
     assert short.stopped == "budget", "hidden states were left out for lack of time"
-    assert usual.stopped == ("edge of the ladder" if usual.kept.penalty != PENALTIES[1] else "no trial was better")
+    at_an_end = usual.kept.choice.penalty in (PENALTIES[0], PENALTIES[-1])
+    assert usual.stopped == ("edge of the ladder" if at_an_end else "no trial was better")
 
 
-@pytest.mark.parametrize("features", ["tfidf", "embedding", "hidden"])
+@pytest.mark.parametrize("features", ["words", "embedding", "hidden"])
 def test_a_fit_like_another_one_takes_its_features_and_penalty(
     session: Session, tmp_path: Path, features: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -60,7 +62,8 @@ def test_a_fit_like_another_one_takes_its_features_and_penalty(
         fit_linear(session, tmp_path / "first", search_seconds=LONG)
     first = load_linear(tmp_path / "first")
     again = fit_linear(session, tmp_path / "again", like=tmp_path / "first")
-    assert [(one.features, one.penalty) for one in again.trials] == [(features, first.penalty)]
+    assert [trial.choice for trial in again.trials] == [first.choice]
+    assert first.choice.features == features
     assert np.array_equal(load_linear(tmp_path / "again").weights_CF, first.weights_CF)
 
 
@@ -68,7 +71,7 @@ def test_without_a_base_they_are_not_offered(session: Session, tmp_path: Path) -
     table = session.task.base.model_copy(update={"model": "smollm2-360m-of-nobody"})
     session = Session(replace(session.workspace, task=session.task.model_copy(update={"base": table})))
     fitted = fit_linear(session, tmp_path / "adapter", search_seconds=LONG)
-    assert {one.features for one in fitted.trials} == {"tfidf", "embedding"}
+    assert {trial.choice.features for trial in fitted.trials} == set(KINDS[:-1])
     assert fitted.stopped != "budget"
 
 
@@ -81,7 +84,7 @@ def test_answers_are_those_of_the_saved_fit_also_after_another_arm(session: Sess
         if "lora" in name.lower():
             value.data += 0.5
     given = linear_answerer(session, tmp_path)(PromptBuilder(session, Context(), fits=False).prompts(dev))
-    assert np.mean([one.text == row.references[0] for one, row in zip(given, dev, strict=True)]) == model.dev_accuracy
+    assert np.mean([one.text == row.references[0] for one, row in zip(given, dev, strict=True)]) == model.dev_score
     assert all(sum(one.probabilities.values()) == pytest.approx(1) for one in given)
 
 
@@ -101,8 +104,9 @@ def test_a_text_longer_than_the_context_is_cut(session: Session) -> None:
     assert np.isfinite(long).all()
 
 
-def test_without_a_search_all_that_is_fitted_is_its_training(session: Session, tmp_path: Path) -> None:
-    arm, menu = parse_arm("linear", session.task), SEARCH_SPACES["standard"]
+@pytest.mark.parametrize("effort", ["standard", "thorough"])
+def test_without_a_search_all_that_is_fitted_is_its_training(session: Session, tmp_path: Path, effort: str) -> None:
+    arm, menu = parse_arm("linear", session.task), SEARCH_SPACES[effort]
     plain, searched = (
         train_weights(session, arm, Context(), tmp_path / name, Progress(), search=search)
         for name, search in (("plain", None), ("searched", TrainingSearch(menu=menu, seconds=LONG)))
@@ -110,4 +114,26 @@ def test_without_a_search_all_that_is_fitted_is_its_training(session: Session, t
     assert plain.effort is None
     assert plain.seconds > 0
     assert searched.effort is not None
-    assert len(searched.effort.trials) == 3 * len(PENALTIES)
+    assert len(searched.effort.trials) > len(KINDS)
+    read = {trial.what["features"] for trial in searched.effort.trials}
+    assert ("hidden" in read) == (effort == "thorough"), "hidden states cost the most and seldom win"
+
+
+def test_an_input_of_several_columns_is_read_apart_as_the_task_file_names_them() -> None:
+    def template_of(columns: object) -> tuple[str, ...]:
+        return input_template(SimpleNamespace(data=SimpleNamespace(columns={"input": columns})))
+
+    assert template_of("Q: {question}\nA: {answer}.") == ("Q: ", "\nA: ", ".")
+    assert template_of(("question", "answer")) == ("", "\n\n", "")
+    assert template_of("question") == template_of(("question",)) == template_of("Q: {question}") == ()
+    assert template_of(tuple("abcde")) == ()
+    assert input_template(SimpleNamespace(data=SimpleNamespace(columns={}))) == ()
+
+
+def test_the_metric_of_the_task_chooses(session: Session, tmp_path: Path) -> None:
+    table = session.task.task.model_copy(update={"metric": "macro_f1"})
+    session = Session(replace(session.workspace, task=session.task.model_copy(update={"task": table})))
+    fitted, dev = fit_linear(session, tmp_path), session.workspace.splits["dev"]
+    given = linear_answerer(session, tmp_path)(PromptBuilder(session, Context(), fits=False).prompts(dev))
+    score = macro_f1_statistic([one.text for one in given], [row.references for row in dev])(np.arange(len(dev)))
+    assert fitted.kept.dev_score == pytest.approx(score)

@@ -31,7 +31,7 @@ from trimtab.serving.traffic_store import TrafficStore
 from trimtab.training.checkpoint import Checkpoint
 from trimtab.training.checkpoint import load as load_checkpoint
 from trimtab.training.checkpoint import save as save_checkpoint
-from trimtab.training.linear import LinearModel, load_linear
+from trimtab.training.linear import LinearChoice, LinearModel, load_linear
 from trimtab.upkeep.registry import registry
 
 OTHER = 77
@@ -39,14 +39,13 @@ OTHER = 77
 
 def write_linear(folder: Path) -> Path:
     model = LinearModel(
-        features="embedding",
         labels=("a", "b"),
-        vocabulary={},
+        choice=LinearChoice(features="embedding"),
+        dev_score=1.0,
+        template=(),
+        terms=(),
         weights_CF=np.zeros((2, 3)),
         offsets_C=np.zeros(2),
-        idf_F=np.zeros(0),
-        dev_accuracy=1.0,
-        penalty=1.0,
     )
     model.save(folder)
     return folder / "linear.json"

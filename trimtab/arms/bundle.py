@@ -214,7 +214,7 @@ def _files_of_models(session: Session, arm: Arm, context: Context, saved: SavedA
     files = model_files(session, [arm])
     if not context.rerank:
         files.pop("reranker", None)
-    if arm.weights == "linear" and saved and load_linear(saved.folder / "adapter").features == HIDDEN:
+    if arm.weights == "linear" and saved and load_linear(saved.folder / "adapter").choice.features == HIDDEN:
         files["base"] = hashes_of(session, "base")
     return files
 

@@ -9,13 +9,18 @@ from pathlib import Path
 
 from trimtab.arms.fingerprint import weights_digest
 from trimtab.arms.session import Session
+from trimtab.base.config import SLOT
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.records import Generation, Prompt
 from trimtab.base.results import Stopped
+from trimtab.base.task import Task
+from trimtab.measurement.evaluate import score_all
+from trimtab.measurement.metrics import aggregate
 from trimtab.training.linear import HIDDEN, PENALTIES, Featurizer, LinearTrial, load_linear, train_linear
 
 Answerer = Callable[[Sequence[Prompt]], Sequence[Generation]]
 TIMED_ROWS = 8  # rows read with the base model to predict the time of all
+MOST_COLUMNS = 4  # of an input that are read apart: each has a vocabulary and an embedding of its own
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,8 +36,8 @@ def fit_linear(session: Session, folder: Path, *, search_seconds: float = 0.0, l
     """Fit the arm on the training rows, select on dev, and save it in `folder`.
 
     Hidden states of the base model are among the features if the base model is available and reads all rows within
-    `search_seconds`, as timed on a few rows. `like`: the folder of a fit whose features and penalty are reused, so
-    that only the rows differ.
+    `search_seconds`, as timed on a few rows. `like`: the folder of a fit whose choice is reused, so that only the rows
+    differ.
     """
     train, dev = session.workspace.splits["train"], session.workspace.splits["dev"]
     texts, dev_texts = [row.input for row in train], [row.input for row in dev]
@@ -40,17 +45,37 @@ def fit_linear(session: Session, folder: Path, *, search_seconds: float = 0.0, l
     former = load_linear(like) if like else None
     takes = hidden_state_seconds(session) if search_seconds > 0 and former is None else None
     within = takes is not None and takes <= search_seconds
-    hidden = session.mean_hidden_states if within or (former and former.features == HIDDEN) else None
-    only = (former.features, former.penalty) if former else None
+    hidden = session.mean_hidden_states if within or (former and former.choice.features == HIDDEN) else None
+
+    def dev_score(given: Sequence[str], right: Sequence[str]) -> float:
+        scores = score_all(dev, given, session.task, None)
+        return aggregate(session.task.metric, given, [[label] for label in right], scores)
+
     model, trials = train_linear(
-        texts, labels, dev_texts, dev_labels, session.retriever.embedder.encode, hidden, fixed_choice=only
+        *(texts, labels, dev_texts, dev_labels),
+        session.retriever.embedder.encode,
+        hidden,
+        template=input_template(session.task),
+        score=dev_score,
+        fixed_choice=former.choice if former else None,
     )
-    model.save(folder, made_by=weights_digest(session.base_folder) if model.features == HIDDEN else "")
-    kept = next(one for one in trials if (one.features, one.penalty) == (model.features, model.penalty))
+    model.save(folder, made_by=weights_digest(session.base_folder) if model.choice.features == HIDDEN else "")
+    kept = next(trial for trial in reversed(trials) if trial.choice == model.choice)
     stopped: Stopped = "no trial was better"
-    if dev and kept.penalty in (PENALTIES[0], PENALTIES[-1]):
+    if dev and model.choice.penalty in (PENALTIES[0], PENALTIES[-1]):
         stopped = "edge of the ladder"
     return LinearFit(trials=trials, kept=kept, stopped="budget" if takes is not None and not within else stopped)
+
+
+def input_template(task: Task) -> tuple[str, ...]:
+    """Return the texts before, between and after the columns of an input, as the task file names them; empty for one
+    column, and for more than MOST_COLUMNS."""
+    columns = task.data.columns.get("input", ())
+    if isinstance(columns, str):
+        template = tuple(SLOT.split(columns)[::2])
+    else:
+        template = ("", *["\n\n"] * (len(columns) - 1), "")
+    return template if 2 < len(template) <= MOST_COLUMNS + 1 else ()
 
 
 def hidden_state_seconds(session: Session) -> float | None:
@@ -72,7 +97,7 @@ def linear_answerer(session: Session, folder: Path) -> Answerer:
     """Return an answerer with the classifier in `folder`. Raises InputError for one of another base model."""
     model = load_linear(folder)
     turn: Featurizer = session.retriever.embedder.encode
-    if model.features == HIDDEN:
+    if model.choice.features == HIDDEN:
         if model.made_by != weights_digest(session.base_folder):
             raise InputError(
                 "was fitted on hidden states of another base model",

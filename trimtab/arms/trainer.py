@@ -403,7 +403,7 @@ def _fit_linear(
     """Train the linear arm; of a search, the trials that were not selected do not count as training."""
     began = time.perf_counter()
     progress.emit("train")
-    limit = search.seconds if search else 0.0
+    limit = search.seconds if search and search.menu.hidden_states else 0.0
     fitted = fit_linear(session, folder / "adapter", search_seconds=limit, like=like and like / "adapter")
     taken = time.perf_counter() - began
     if search is None:
@@ -411,14 +411,18 @@ def _fit_linear(
     rows = len(session.workspace.splits["dev"])
     trials = tuple(
         Trial(
-            what={"features": one.features, "penalty": one.penalty},
+            what={
+                "features": trial.choice.features,
+                "penalty": trial.choice.penalty,
+                "weights": "balanced" if trial.choice.balanced else "as they are",
+            },
             dev_loss=None,
-            dev_metric=one.dev_accuracy,
+            dev_metric=trial.dev_score,
             rows=rows,
-            seconds=one.seconds,
-            kept=one is fitted.kept,
+            seconds=trial.seconds,
+            kept=trial is fitted.kept,
         )
-        for one in fitted.trials
+        for trial in fitted.trials
     )
     beside = sum(trial.seconds for trial in trials if not trial.kept)
     return TrainedWeights(

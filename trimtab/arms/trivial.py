@@ -12,7 +12,7 @@ from trimtab.base.task import Task
 from trimtab.data.prompts import build_prompt
 from trimtab.measurement.evaluate import Scorer, evaluate_prompts
 from trimtab.measurement.metrics import has_abstained
-from trimtab.training.linear import word_vectorizer
+from trimtab.training.linear import term_vectorizer
 
 AT_A_TIME = 256  # questions whose similarities to all training questions are in memory at once
 
@@ -49,7 +49,7 @@ def nearest_answers(train: Sequence[Example], test: Sequence[Example]) -> list[s
     Similarity is the cosine of their words (TF-IDF, as in `linear`) for every task, even with embeddings at hand:
     without a model or time, the baseline is free and the same whichever arms run beside it.
     """
-    vectorizer = word_vectorizer()
+    vectorizer = term_vectorizer()
     try:
         train_TF = vectorizer.fit_transform([example.input for example in train])
     except ValueError:  # no text has a word of at least two letters

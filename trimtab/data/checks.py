@@ -159,7 +159,7 @@ def _rare_classes(data: _CheckInput) -> Iterator[Remark]:
 
 
 def linear_memory_mb(texts: Iterable[str], labels: int) -> float:
-    """Predict the memory (MB) for fitting the linear arm: weights of every label for words and bigrams."""
+    """Predict the memory (MB) for fitting the linear arm: weights of every label for words, bigrams and letters."""
     terms: set[str | tuple[str, str]] = set()
     for text in texts:
         words = _WORD.findall(text.lower())

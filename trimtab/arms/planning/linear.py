@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from trimtab.arms.calibration import plan_calibration
-from trimtab.arms.linear import hidden_state_seconds
+from trimtab.arms.linear import hidden_state_seconds, input_template
 from trimtab.arms.planning.plan import ArmPlan
 from trimtab.arms.search.context_search import SEARCH_SPACES, TrialPlan
 from trimtab.arms.session import Session
 from trimtab.base.machine import MemoryPeak
 from trimtab.base.records import Arm
 from trimtab.data.checks import linear_memory_mb
+from trimtab.training.linear import CHOICE_ROWS
 
 SAMPLE = 64  # rows embedded to predict the time of all
-FIT_SECONDS = 2.5e-5  # seconds of all linear fits per row and label; measured on Banking77 with one core
+# Seconds of all fits of a column of a row, and beside that for each label; Banking77, tweets and graded answers, one
+# core.
+ROW_SECONDS, LABEL_SECONDS = 6e-4, 1e-4
+FITS = 9  # on the rows of the choice; on all rows it is one
 
 
 def plan_linear(session: Session, arm: Arm, embedding: Callable[[Sequence[str]], float], *, is_timed: bool) -> ArmPlan:
@@ -27,12 +31,21 @@ def plan_linear(session: Session, arm: Arm, embedding: Callable[[Sequence[str]],
     sample = [row.input for row in session.workspace.subset("train", SAMPLE if is_timed else 1)]
     with MemoryPeak() as memory:
         each = embedding(sample) / len(sample)
-    seconds = hidden_state_seconds(session) if effort in SEARCH_SPACES and is_timed else None
+    space = SEARCH_SPACES.get(effort)
+    seconds = hidden_state_seconds(session) if space and space.hidden_states and is_timed else None
     hidden = () if seconds is None else (TrialPlan(what="hidden states as features", count=1, seconds=seconds),)
     return ArmPlan(
         arm=arm.name,
-        answer_seconds=each * (len(train) + len(dev) + len(test)) + FIT_SECONDS * len(train) * labels,
+        answer_seconds=each * (len(train) + len(dev) + len(test)) + _fit_seconds(session, labels),
         test_seconds=each * len(test),
         trials=(*hidden, *plan_calibration(session, arm, effort, each)),
         memory_mb=max(linear_memory_mb([row.input for row in train], labels), memory.above_present()),
     )
+
+
+def _fit_seconds(session: Session, labels: int) -> float:
+    """Return the seconds of choosing and fitting."""
+    rows = len(session.workspace.splits["train"])
+    fitted = min(rows, CHOICE_ROWS) + max(0, rows - CHOICE_ROWS) / FITS
+    columns = max(1, len(input_template(session.task)) - 1)
+    return fitted * columns * (ROW_SECONDS + LABEL_SECONDS * labels)

@@ -28,16 +28,18 @@ VECTOR_WEIGHTS = (0.25, 0.75)  # besides equal weights
 
 @dataclass(frozen=True, kw_only=True)
 class SearchSpace:
-    """The size of a search: draws of shots, most dev questions, and rates of the ladder to either side."""
+    """The size of a search: draws of shots, most dev questions, rates of the ladder to either side, and whether
+    `linear` may read hidden states of the base model, which takes the most time and seldom wins."""
 
     draws: int
     rows: int
     rates: int
+    hidden_states: bool = False
 
 
 SEARCH_SPACES: Mapping[Effort, SearchSpace] = {
     "standard": SearchSpace(draws=2, rows=120, rates=1),
-    "thorough": SearchSpace(draws=5, rows=300, rates=2),
+    "thorough": SearchSpace(draws=5, rows=300, rates=2, hidden_states=True),
 }
 
 RATES = "learning rates"  # the trials of a trained arm
