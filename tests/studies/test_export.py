@@ -131,7 +131,7 @@ def test_the_card_names_a_modelfile_only_where_there_is_one(tiny_model_folder: P
 
 def test_the_winner_is_exported_unless_an_arm_is_named(tiny_model_folder: Path, tmp_path: Path) -> None:
     file = write_task(tmp_path, tiny_model_folder, ["prompt"])
-    with pytest.raises(MissingError, match="no study has shown a winner; name an arm"):
+    with pytest.raises(MissingError, match="no study has finished; name an arm, or run: trimtab study"):
         export(file, format="merged", out=tmp_path / "out")
     study(file, listeners=[])
     result = export(file, "prompt", format="merged", out=tmp_path / "out", listeners=[])

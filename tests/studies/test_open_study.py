@@ -59,6 +59,9 @@ def test_a_study_is_found_by_its_result_its_id_its_folder_and_its_task(closed: t
     assert {one.id for one in ways} == {result.study}
     with pytest.raises(MissingError, match="no such study"):
         open_study("20200101T000000Z-aaaaaa", task=task)
+    for absent in (folder.parent / "20200101T000000Z-aaaaaa", folder.parent):
+        with pytest.raises(MissingError, match=f"^{absent}: .*; .* study"):
+            open_study(absent, task=task)
 
 
 def test_a_study_that_is_decided_again_comes_out_as_before(closed: tuple[Path, StudyResult]) -> None:

@@ -86,7 +86,10 @@ def test_a_rollback_goes_one_promotion_back_and_a_second_one_further(opened: Reg
         add(opened, text)
         opened.promote(int(opened.list()[0].version), why="next")
     assert [opened.rollback(why="worse").version for _ in range(2)] == [2, 1]
-    with pytest.raises(MissingError, match="production has named version 1 alone, so that there is nothing to go back"):
+    with pytest.raises(
+        MissingError,
+        match=r"production has named version 1 alone, .*: trimtab registry promote",
+    ):
         opened.rollback(why="worse still")
     opened.promote(3, why="it was right after all")
     assert opened.rollback(why="no").version == 1
@@ -115,7 +118,10 @@ def test_what_cannot_be_moved_is_said_and_changes_nothing(opened: Registry, add:
         assert "\n" not in str(told.value)
     assert GateClosedError.exit_code == 1
     assert len(opened.history()) == 1
-    with pytest.raises(MissingError, match="no alias candidate of small; there are: production"):
+    with pytest.raises(
+        MissingError,
+        match=r"no alias candidate of small .*: trimtab registry promote .* --alias candidate",
+    ):
         opened.current("candidate")
 
 
@@ -154,7 +160,7 @@ def test_gc_takes_no_file_of_what_an_alias_or_its_last_moves_name(own: Registry,
         own.artifacts.check(own.show(number).artifact_sha256 or "")
     assert [one.version for one in own.list() if one.collected] == [5, 1]
     assert own.show(5).arm == "lora"
-    with pytest.raises(InputError, match="the files of version 5 were collected; register that arm again"):
+    with pytest.raises(InputError, match=r"the files of version 5 were collected; .*: trimtab registry register lora"):
         own.promote(5, why="too late")
     assert own.rollback(why="2 is whole").version == 2
     with pytest.raises(InputError, match="the files of version 1 were collected"):
@@ -381,7 +387,7 @@ def test_a_store_that_cannot_be_opened_is_told(
 
 
 def test_a_registry_that_is_only_read_is_not_made(task: Task, tmp_path: Path) -> None:
-    with pytest.raises(MissingError, match=r"registry\.db: no versions are kept there"):
+    with pytest.raises(MissingError, match=r"registry\.db: no versions are kept there; .* trimtab registry register$"):
         registry(task, make=False)
     assert not (tmp_path / ".trimtab").exists()
 

@@ -177,6 +177,20 @@ def latest_winner(task: Task) -> Pick | None:
     return Pick(winner, folder.name)
 
 
+def required_winner(task: Task) -> Pick:
+    """Return the arm that the newest finished study chose. Raises MissingError, with what to do, without one."""
+    pick = latest_winner(task)
+    if pick is not None:
+        return pick
+    home = task.folder / FOLDER / STUDIES
+    measured = measured_arms(task)
+    if not measured:
+        raise MissingError(f"{home}: no study has finished; name an arm, or run: {task.command('study')}")
+    names = ", ".join(arm.arm for arm in measured)
+    folder = home / (measured[0].study or "")
+    raise MissingError(f"{folder}: the newest study made no choice; name one of its arms ({names})")
+
+
 def usual_arm(task: Task) -> Pick:
     """Return the default arm: the winner of the newest study, else `extract`, or `prompt` without documents.
 

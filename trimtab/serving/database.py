@@ -43,13 +43,14 @@ Record = TypeVar("Record")
 class DatabaseSchema:
     """The tables of one kind of database, their form number, and the words for its messages.
 
-    `what`: the kind in words. `holds`: its content in words. `option`: the command-line option that names its
-    location. `form`: increased whenever the tables, or the records in them, change; `form_table` stores it.
-    `declare(metadata)` adds the other tables.
+    `what`: the kind in words. `holds`: its content in words. `made_by`: what makes it, for whoever looks for it in
+    vain. `option`: the command-line option that names its location. `form`: increased whenever the tables, or the
+    records in them, change; `form_table` stores it. `declare(metadata)` adds the other tables.
     """
 
     what: str
     holds: str
+    made_by: str
     option: str
     form: int
     form_table: str
@@ -58,6 +59,11 @@ class DatabaseSchema:
     def table(self, name: str) -> Table:
         """Return one of the tables."""
         return _metadata(self).tables[name]
+
+    def missing(self, place: str | Path) -> MissingError:
+        """Return the error for a location without such a database."""
+        problem = f"no {self.holds} are kept there"
+        return MissingError(f"{place}: {problem}; name another place with {self.option}, or {self.made_by}")
 
     @property
     def elsewhere(self) -> str:
@@ -171,7 +177,7 @@ class Database(Closing):
         there = set(inspect(connection).get_table_names()) & set(tables)
         if not there and not self.is_file:
             if not self._make:
-                raise MissingError(f"{self.name}: no {schema.holds} are kept there")
+                raise schema.missing(self.name)
             _make_tables(connection, schema)
             return
         strange = _unexpected_sql(connection, schema) if self.is_file else []
@@ -335,7 +341,7 @@ def _make_file(path: Path, schema: DatabaseSchema, make: bool) -> None:
             raise InputError("is no file", schema.elsewhere, file=path)
         return
     if not make:
-        raise MissingError(f"{path}: no {schema.holds} are kept there")
+        raise schema.missing(path)
     from sqlalchemy.exc import DBAPIError
 
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -132,6 +132,7 @@ def _declare(metadata: MetaData) -> None:
 _SCHEMA = DatabaseSchema(
     what="store of judgements",
     holds="judgements",
+    made_by="collect some on the page of: trimtab serve",
     option="--store",
     form=2,
     form_table="trimtab_form",

@@ -131,6 +131,7 @@ def _declare(metadata: MetaData) -> None:
 _SCHEMA = DatabaseSchema(
     what="store of limits",
     holds="limits of keys",
+    made_by="make them with: trimtab serve",
     option="--store",
     form=1,
     form_table="trimtab_limits_form",

@@ -278,6 +278,7 @@ def _delete_of(table: Table, item: str, by: str) -> Delete:
 _SCHEMA = DatabaseSchema(
     what="store of traffic",
     holds="answers in use",
+    made_by="collect some: add a table [traffic] to the task file, and run: trimtab serve",
     option="--store",
     form=2,
     form_table="trimtab_traffic_form",

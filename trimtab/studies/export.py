@@ -22,15 +22,15 @@ from trimtab.arms.store import (
     SavedArm,
     StoredQuestion,
     find_saved,
-    latest_winner,
     measured_precision,
     picked_arm,
     require_weights,
+    required_winner,
     with_measured_rows,
 )
 from trimtab.arms.workspace import FOLDER, Workspace
 from trimtab.base.codec import write_record
-from trimtab.base.errors import InputError, MissingError, PackageError
+from trimtab.base.errors import InputError, PackageError
 from trimtab.base.grammar import HEAD, PARTS, is_trained, method_of
 from trimtab.base.machine import folder_bytes
 from trimtab.base.progress import Listener, Progress
@@ -141,9 +141,7 @@ def export(
     if questions < 1:
         raise InputError("a proof without a question proves nothing", "ask at least 1, 100 as usual", field="questions")
     own = resolve_task(task)
-    pick = Pick(arm) if arm else latest_winner(own)
-    if pick is None:
-        raise MissingError(f"no study has shown a winner; name an arm, or run: {own.command('study')}")
+    pick = Pick(arm) if arm else required_winner(own)
     chosen = picked_arm(pick, own)
     require_answers(chosen, own)
     place = Path(out)

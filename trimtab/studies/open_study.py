@@ -14,7 +14,7 @@ from trimtab.base.files import existing_folder
 from trimtab.base.metrics import find_metric
 from trimtab.base.results import ArmDifference, ArmResult, StudyResult, Verdict
 from trimtab.base.show import Shown, ShownRow, ShownRows
-from trimtab.base.task import TASK_FILE, Task, as_task, load_task
+from trimtab.base.task import TASK_FILE, Task, as_task, command, load_task
 from trimtab.measurement.evaluate import load_answers
 from trimtab.measurement.figures import scores_of
 from trimtab.measurement.statistics import compare_paired
@@ -94,15 +94,18 @@ class OpenedStudy(Shown):
         done = [one.arm for one in self.arms if one.status == "done"]
         wanted = name or self.verdict.arm
         if wanted is None:
-            raise MissingError(f"the study {self.id} shows no winner; name an arm: {', '.join(done)}")
+            raise MissingError(f"{self.folder}: the study made no choice; name an arm: {', '.join(done)}")
         if wanted not in done:
             near = difflib.get_close_matches(wanted, done, n=1)
             hint = f"did you mean {near[0]}?" if near else f"it has: {', '.join(done)}"
-            raise MissingError(f"the study {self.id} has not measured {wanted!r}; {hint}")
+            raise MissingError(f"{self.folder}: the study has not measured {wanted!r}; {hint}")
         if wanted not in self._opened:
             record = read_arm(self.folder / "arms" / wanted)
             if record is None:
-                raise MissingError(f"{self.folder / 'arms' / wanted}: the arm's files are gone; run the study again")
+                again = self.task.command("study")
+                raise MissingError(
+                    f"{self.folder / 'arms' / wanted}: the arm's files are gone; measure it with: {again}"
+                )
             self._opened[wanted] = ArmEstimator(self.task, record.arm, self.id, self._allow)
         return self._opened[wanted]
 
@@ -147,14 +150,15 @@ def open_study(
     MissingError if there is no such study, or it has not finished.
     """
     folder = _folder_of(study, task)
-    result = read_result(folder)
-    if result is None:
-        raise MissingError(f"{folder}: not a finished study; go on with: trimtab study --resume {folder.name}")
     home = (
         task.file
         if isinstance(task, Task) and task.folder.resolve() == folder.parents[2]
         else folder.parents[2] / TASK_FILE
     )
+    result = read_result(folder)
+    if result is None:
+        again = command(f"study --resume {folder.name}", home)
+        raise MissingError(f"{folder}: not a finished study; go on with: {again}")
     return OpenedStudy(folder, load_task(folder / "task.toml", copy_of=home), result, allow)
 
 
@@ -165,6 +169,10 @@ def _folder_of(study: str | Path | StudyResult, task: str | Path | Task) -> Path
     place = Path(study)
     if (place / STUDY_FILE).is_file():
         return place.resolve()
+    if len(place.parts) > 1 and not place.exists():
+        raise MissingError(f"{place}: no such folder or file; check the path, or give the ID of a study and its task")
+    if place.is_dir() and not (place / TASK_FILE).is_file():
+        raise MissingError(f"{place}: holds no study and no task file; make both with: trimtab study {place}")
     if place.is_dir() or place.suffix == ".toml":
         return folder_to_resume(load_task(place), "latest").resolve()
     own = as_task(task)

@@ -41,7 +41,7 @@ def folder_to_resume(task: Task, resume: str) -> Path:
         return existing_folder(home, resume, "study", task.command("runs"))
     pointer = home / "latest"
     if not pointer.is_file():
-        raise MissingError(f"{home}: no study to go on with; start one with: {task.command('study')}")
+        raise MissingError(f"{home}: no study yet; start one with: {task.command('study')}")
     latest = pointer.read_text(encoding="utf-8", errors="replace").strip()
     return existing_folder(home, latest, "study", task.command("runs"))
 

@@ -124,7 +124,7 @@ class Canaries(Closing):
         """
         task = self._registry.task
         if task.table(TrafficTable) is None:
-            remedy = "add a table: [traffic]"
+            remedy = f"add a table [traffic], and serve again: {task.command('serve --alias production')}"
             raise InputError("a canary needs traffic, and none is kept", remedy, file=task.file, field="traffic")
         if not 1 / BUCKETS <= share <= 0.5:
             raise InputError(f"a share of {share:g} of the users", f"give {1 / BUCKETS:g} to 0.5", field="--share")
@@ -163,8 +163,7 @@ class Canaries(Closing):
         if canary is None:
             records = self._registry.canary_records()
             if not records:
-                begin = self._registry.task.command("canary start")
-                raise MissingError(f"{self._registry.name}: no canary of this task yet; begin one with: {begin}")
+                raise self._none("no canary of this task yet")
             return CanaryStatus(
                 canary=records[0].canary, evidence=records[0].evidence, forecast=None, record=records[0]
             )
@@ -179,8 +178,12 @@ class Canaries(Closing):
             raise InputError("no reason is given", "say why in a few words", field="--why")
         canary = self.current()
         if canary is None:
-            raise MissingError(f"{self._registry.name}: no canary is open")
+            raise self._none("no canary is open")
         return self._end(canary, "rolled_back", f"stopped by hand: {why.strip()}"[:2_000], self._evidence(canary), by)
+
+    def _none(self, problem: str) -> MissingError:
+        begin = self._registry.task.command("canary start")
+        return MissingError(f"{self._registry.name}: {problem}; begin one with: {begin}")
 
     def current(self) -> Canary | None:
         """Return the open canary, None without one."""

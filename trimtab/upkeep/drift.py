@@ -94,7 +94,7 @@ def drift(
         versions = _registry_of(own, address, artifacts)
         if versions:
             opened.enter_context(versions)
-        used = _in_use(traffic, versions)
+        used = _in_use(own, traffic, versions)
         watched = _judged(judgements, used)
         found = _look(own, traffic, versions, used, watched, after=after, ask=ask, allow=allow)
     if page is None:
@@ -179,7 +179,7 @@ def _look(
     )
 
 
-def _in_use(traffic: TrafficStore, versions: Registry | None) -> _InUse:
+def _in_use(task: Task, traffic: TrafficStore, versions: Registry | None) -> _InUse:
     """Find the answers to look at, in the order in which they were kept: clocks may jump.
 
     With an alias `production` they are those of its version that were kept behind the last answer of the one it took
@@ -194,12 +194,13 @@ def _in_use(traffic: TrafficStore, versions: Registry | None) -> _InUse:
         if not own:
             raise InputError(
                 f"no answer of version {version} is kept, which {PRODUCTION} names",
-                "serve it with --alias production and [traffic] in the task file",
+                f"serve it, with a table [traffic] in the task file: {task.command('serve --alias production')}",
                 file=traffic.name,
             )
         return _InUse(arm=own[-1].arm, version=version, answers=own, registered=versions.show(moves[0].version))
     if not every:
-        raise InputError("no answer is kept", "serve with [traffic] in the task file, and wait", file=traffic.name)
+        remedy = f"serve with a table [traffic] in the task file, and wait: {task.command('serve')}"
+        raise InputError("no answer is kept", remedy, file=traffic.name)
     newest = every[-1]
     own = [one for one in every if (one.arm, one.version) == (newest.arm, newest.version)]
     return _InUse(arm=newest.arm, version=newest.version, answers=own, registered=None)

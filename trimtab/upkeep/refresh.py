@@ -643,14 +643,16 @@ class _Refresh:
             finished = read_result(folder)
             why = next((one.why for one in (finished.arms if finished else ()) if one.arm == arm), None)
             problem = f"the candidate could not be made: {why or 'its study did not end'}"
-            raise InputError(problem, "see the report of its study", file=folder)
+            remedy = f"see {folder / 'report.html'}" if finished else f"begin anew: {self.task.command('refresh')}"
+            raise InputError(problem, remedy, file=folder)
         return record
 
     def _saved(self, source: str) -> SavedArm:
         """Return the arm with its weights of a study or run."""
         saved = find_saved(self.task, parse_arm(self.bundled.arm.name, self.task), source)
         if saved is None:
-            raise MissingError(f"{source}: holds no arm {self.bundled.arm.name}")
+            again = self.task.command("study")
+            raise MissingError(f"{source}: holds no arm {self.bundled.arm.name}; measure it again with: {again}")
         return saved
 
     def _known(self, folder: Path) -> dict[str, KnownRow]:
@@ -661,8 +663,9 @@ class _Refresh:
         if known is None:
             raise MissingError(
                 f"{self.versions.name}: the rows that version {self.production.number} was made from are not "
-                f"recorded any more; measure the arm again ({self.task.command('study')}), "
-                "register it and promote it"
+                f"recorded any more; measure the arm again: {self.task.command('study')}; then "
+                f"{self.task.command('registry register')}, and "
+                + self.task.command('registry promote VERSION --why "…"')
             )
         return known
 

@@ -22,11 +22,11 @@ from trimtab.arms.store import (
     Pick,
     SavedArm,
     find_saved,
-    latest_winner,
     picked_arm,
     read_result,
     read_run,
     require_weights,
+    required_winner,
     study_of,
 )
 from trimtab.arms.workspace import FOLDER
@@ -45,9 +45,7 @@ from trimtab.upkeep.versions import Version, VersionBase, VersionScore
 
 def described(task: Task, name: str | None, run: str | None) -> Version:
     """Return a version of an arm without its files: its origins, and its measured figures."""
-    pick = Pick(name) if name else latest_winner(task)
-    if pick is None:
-        raise MissingError(f"no study has shown a winner; name an arm, or run: {task.command('study')}")
+    pick = Pick(name) if name else required_winner(task)
     arm = picked_arm(pick, task)
     saved = require_weights(find_saved(task, arm, run or pick.study), arm, task)
     if saved is None:
@@ -97,7 +95,7 @@ def written(
         if done.failed:
             raise InputError(
                 f"the bundle of {draft.arm} does not answer as measured: {done.headline}",
-                "see trimtab export",
+                f"look at the difference with: {task.command(f'export {draft.arm} --format bundle --out FOLDER')}",
                 field="arm",
             )
         made_from = _made_from(task, draft.source) / ROWS_FILE

@@ -203,7 +203,8 @@ class Registry(Closing):
             standing = _standing(before)
             if len(standing) < 2:
                 named = f"has named version {standing[0]} alone" if standing else "names no version"
-                raise MissingError(f"{self.name}: {alias} {named}, so that there is nothing to go back to")
+                problem = f"{alias} {named}, so that there is nothing to go back to"
+                raise MissingError(f"{self.name}: {problem}; {self._promote_to(alias, standing)}")
             version = standing[-2]
             self.artifacts.check(_artifact_of(self._whole(connection, version)))
             moved = self._move(connection, alias, version, before, "rollback", why, by, None, dry_run=dry_run)
@@ -218,7 +219,8 @@ class Registry(Closing):
             moves = self._moves(connection, alias)
             if not moves:
                 known = ", ".join(dict.fromkeys(move.alias for move in self._moves(connection))) or "none yet"
-                raise MissingError(f"{self.name}: no alias {alias} of {self._name}; there are: {known}")
+                problem = f"no alias {alias} of {self._name} (there are: {known})"
+                raise MissingError(f"{self.name}: {problem}; {self._promote_to(alias, ())}")
             return self._version(connection, moves[-1].version)
 
     def show(self, version: int | str) -> Version:
@@ -427,6 +429,14 @@ class Registry(Closing):
             moves = self._moves(connection, PRODUCTION)
             return moves[-1].version if moves else None
 
+    def _promote_to(self, alias: str, standing: Sequence[int]) -> str:
+        """Return how an alias gets a version, other than those that it has named."""
+        named = "" if alias == PRODUCTION else f" --alias {alias}"
+        promote = self.task.command(f'registry promote VERSION{named} --why "…"')
+        other = "another" if standing else "a"
+        versions = f"{self.task.command('registry list')} lists the versions"
+        return f"give it {other} version with: {promote} ({versions})"
+
     def _version(self, connection: Connection, number: int) -> Version:
         from sqlalchemy import select
 
@@ -443,7 +453,8 @@ class Registry(Closing):
         """Return a version whose files are there; raises InputError if `gc` has deleted them."""
         found = self._version(connection, number)
         if number in self._collected(connection):
-            raise InputError(f"the files of version {number} were collected", "register that arm again", file=self.name)
+            remedy = f"register that arm again: {self.task.command(f'registry register {found.arm}')}"
+            raise InputError(f"the files of version {number} were collected", remedy, file=self.name)
         return found
 
     def _collected(self, connection: Connection) -> set[int]:

@@ -71,6 +71,7 @@ def _declare(metadata: MetaData) -> None:
 SCHEMA = DatabaseSchema(
     what="registry",
     holds="versions",
+    made_by="make the first with: trimtab registry register",
     option="--registry",
     form=4,
     form_table="trimtab_registry_form",
