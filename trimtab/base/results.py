@@ -496,6 +496,20 @@ class OverTime:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WeakClass:
+    """A frequent class whose recall is far below that of the `rest`, all other questions.
+
+    `share`: of the test questions. `p_holm`: of "its recall is not below", after Holm over the frequent classes.
+    """
+
+    label: str
+    share: float
+    recall: Estimate
+    rest: Estimate
+    p_holm: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Volume:
     """The number of questions that costs are computed for; `assumed` if the task file does not state it."""
 
@@ -511,7 +525,9 @@ class Volume:
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class StudyResult(Shown):
-    """A whole study, as in `study.json`. `level`: the significance level of its tests after correction."""
+    """A whole study, as in `study.json`. `level`: the significance level of its tests after correction.
+    `weak_classes`: of the arm that the verdict speaks of.
+    """
 
     study: str
     task: str
@@ -527,6 +543,7 @@ class StudyResult(Shown):
     sample: Sample | None = None
     audit: HumanAudit | None = None
     over_time: OverTime | None = None
+    weak_classes: tuple[WeakClass, ...] = ()
     WITHOUT_NONE: ClassVar = ("sample", "audit", "over_time")
 
     @property
