@@ -296,6 +296,15 @@ def test_study_says_for_which_volume_costs_are_and_which_answers_give_other_fact
     assert "Costs are for" not in invoke("study").stdout, "there are none"
 
 
+def test_study_and_eval_tell_the_share_of_exactly_right_answers_beside_the_score(verbs):
+    plain = result()
+    told = tuple(replace(arm, extras={"exact": 0.25}) for arm in plain.arms)
+    verbs["answers"]["study"] = replace(plain, arms=told)
+    assert re.search(r"\bexact\b.*\n.*\n.* 25\.0%", invoke("study").stdout)
+    assert json.loads(invoke("study", "--json").stdout)["arms"][0]["extras"] == {"exact": 0.25}
+    assert told[0].headline.endswith("120 questions, 25.0% exactly right")
+
+
 def test_ask_shows_the_answer_and_its_sources(verbs):
     @dataclass(frozen=True)
     class Asked:

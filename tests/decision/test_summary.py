@@ -57,6 +57,16 @@ def test_with_a_target_the_choice_its_right_answers_its_cost_and_the_next_best_c
         assert word not in first
 
 
+def test_beside_a_graded_score_stands_the_share_of_exactly_right_answers_where_it_is_told() -> None:
+    task = a_task(0.8)
+    exact = {"rag": 0.31, "prompt": 0.02}
+    arms = [an_arm(name, RIGHT[name].value, task, extras={"exact": share}) for name, share in exact.items()]
+    told = verdict(arms, task).sentence
+    assert "It scores 0.90 on a scale from 0 to 1 (very likely 0.86 to 0.94; 300 questions were asked; 31.0% of" in told
+    assert "prompt (the model as it is), scores 0.40 (2.0% exactly right)" in told
+    assert "exactly" not in verdict([an_arm(name, 0.9, task) for name in exact], task).sentence
+
+
 def test_the_only_arm_that_was_measured_is_called_so() -> None:
     task = a_task(0.8)
     rest = [ArmResult(arm=name, status="not_run", why="") for name in ("lora", "prompt")]

@@ -272,6 +272,27 @@ def test_what_is_joined_to_a_number_or_a_name_is_no_other_one() -> None:
     assert match("Compass Rose or Basketry", "Compass Rose", "Where can I look for a course?") == "wrong"
 
 
+@pytest.mark.parametrize(
+    ("answer", "reference", "expected"),
+    [
+        ("46 years with 14% of 65 years and older", "46 years", "right"),
+        ("46 years, with 14% of 65 years", "46 years", "unsure"),  # a comma may bring another answer
+        ("46 years and 65 years", "46 years", "wrong"),
+        ("46 years of age and 65 years", "46 years", "wrong"),
+        ("46 years to 65 years", "46 years", "wrong"),
+        ("46 years once 65 years are over", "46 years", "unsure"),
+        ("Ada Quill gave Idris Valcourt the keys", "Ada Quill", "unsure"),
+        ("Idris Valcourt gave Ada Quill the keys", "Ada Quill", "wrong"),
+        ("Ada Quill's deputy Idris Valcourt of Payroll", "Ada Quill", "wrong"),
+        ("7 January 1943", "1943", "right"),
+        ("7 January 1943, not 1944", "1943", "right"),
+        ("7 January 1944", "1943", "wrong"),
+    ],
+)
+def test_an_answer_that_opens_with_the_reference_goes_on_about_it(answer: str, reference: str, expected: str) -> None:
+    assert match(answer, reference, "What is asked?") == expected
+
+
 def test_what_cannot_be_decided_is_unsure_and_not_right() -> None:
     for answer, reference, question in (
         ("You take a ferry.", "by boat", "How do staff get there?"),

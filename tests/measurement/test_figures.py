@@ -167,6 +167,14 @@ def test_short_answers_show_the_other_metrics_of_their_kind() -> None:
     assert set(extra_figures(answers, [], task_of())) == {"contains", "token_f1", "answer_words"}
 
 
+def test_beside_chrf_and_json_stands_the_share_of_exactly_right_answers() -> None:
+    given = [answer(0, 0.9, answer="ls -l", reference=("ls -l", "ls"))]
+    given += [answer(item, 0.9, answer="ls l", reference=("ls -l",)) for item in (1, 2, 3)]
+    for metric in ("chrf", "json"):
+        assert extra_figures(given, [], task_of("generate", metric))["exact"] == 0.25
+    assert "exact" not in extra_figures(given, [], task_of("generate", "rouge_l"))
+
+
 def test_answering_only_when_sure_raises_accuracy() -> None:
     answers = [answer(item, float(item >= 10), probability=0.5 + item / 100) for item in range(20)]
     found = class_figures(answers)

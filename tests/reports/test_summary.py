@@ -12,7 +12,9 @@ from read_studies import changed
 from trimtab.base.records import Answer, Failure
 from trimtab.base.results import ClassRow, Estimate, TrivialArm, Verdict
 from trimtab.reports.folder import ArmEntry, StudyFolder, read_study
+from trimtab.reports.header import header_section
 from trimtab.reports.page import write_report
+from trimtab.reports.quality import quality_section
 from trimtab.reports.summary import accuracy_in_words, next_step, weaknesses
 
 Make = Callable[..., Path]
@@ -63,8 +65,16 @@ def test_a_graded_metric_gives_quartiles_and_calls_nothing_right(study: StudyFol
         "chrF does not say which are right."
     )
     assert weaknesses(graded, one) == [
-        "chrF says how near an answer comes to a reference, not whether it is right: read some of them."
+        "chrF says how near an answer comes to a reference, not whether it is right, and it does not see a “not” that "
+        "turns an answer round: read some of them."
     ]
+    assert "“not”" not in weaknesses(changed(study, metric="json", kind="generate"), one)[0]
+    exact = changed(one, answers=spread, extras={"exact": 0.25})
+    assert accuracy_in_words(graded, exact).endswith("which are right. Exactly right are 25.0% of them.")
+    written = quality_section(changed(graded, arms=(exact,))), header_section(changed(graded, arms=(exact,)))
+    assert written[0].arms is not None
+    assert "Exactly right" in [column.title for column in written[0].arms.columns]
+    assert "; exactly right 25.0%" in written[1].facts[0].note
 
 
 def test_what_is_poor_is_told_and_nothing_else(study: StudyFolder) -> None:

@@ -77,6 +77,26 @@ def test_questions_and_documents(tmp_path: Path) -> None:
     accepted(tmp_path)
 
 
+def test_answers_that_are_objects_of_json_are_scored_by_their_keys_and_values(tmp_path: Path) -> None:
+    (tmp_path / "orders.jsonl").write_text(
+        "".join(
+            json.dumps({"question": f"Order {n}", "answer": json.dumps({"item": n, "city": "Bonn"})}) + "\n"
+            for n in range(60)
+        )
+    )
+    text = init(tmp_path)
+    task = load_task(tmp_path)
+    assert (task.task.kind, task.metric) == ("generate", "json")
+    assert 'metric = "json"   # or: rouge_l, exact_match, chrf, scorer' in text
+
+
+@pytest.mark.parametrize("answer", ["[{}]", "{{{}}}", "In the very long hall on the floor that has number {}"])
+def test_other_answers_are_not(answer: str, tmp_path: Path) -> None:
+    (tmp_path / "q.jsonl").write_text(questions(60, answer))
+    init(tmp_path)
+    assert load_task(tmp_path).metric != "json"
+
+
 def test_squad_gives_examples_and_documents(tmp_path: Path) -> None:
     squad = json.loads(json.dumps(SQUAD))
     squad["data"][0]["paragraphs"][0]["qas"] = [

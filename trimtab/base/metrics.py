@@ -26,7 +26,8 @@ class Metric:
     task's own program or function scores. An answer's score is the best over its references. `right_or_wrong`: 1 says
     that the answer is right, and there is nothing between 0 and 1; of any other score nothing says "right". `by_class`:
     the figure of a set is macro-F1 over the classes (else the mean of the scores). `may_be_unsure`: `score` may return
-    None. `counts_words`: it pays for shared words, also where a number among them is another one.
+    None. `counts_words`: it pays for shared words, also where a number among them is another one or a "not" turns them
+    round. `tells_exact`: the share of answers that equal a reference stands beside the figure wherever it is told.
 
     Words for readers: `label`, its name in the report; `meaning`, what the figure of a set is, behind the label;
     `average`, the same in the sentences of a verdict; `heading`, its name among other figures; `rule`, what it asks of
@@ -42,6 +43,7 @@ class Metric:
     by_class: bool = False
     may_be_unsure: bool = False
     counts_words: bool = False
+    tells_exact: bool = False
     average: str = ""
     heading: str = ""
     rule: str = ""
@@ -70,6 +72,14 @@ EXACT_MATCH = Metric(
     label="exact match",
     meaning="the share of answers equal to a reference",
     rule="the whole answer must match",
+)
+JSON_F1 = Metric(
+    name="json",
+    kinds=("generate",),
+    score="trimtab.measurement.json_answers:json_f1",
+    tells_exact=True,
+    label="JSON F1",
+    meaning="how far the keys and values of answer and reference agree, from 0 to 1",
 )
 # In the order in which they are offered, the default of a kind first. `register_metric` adds to it.
 METRICS: dict[str, Metric] = {
@@ -111,6 +121,7 @@ METRICS: dict[str, Metric] = {
             name="rouge_l",
             kinds=("generate",),
             score=f"{_SCORES}:rouge_l",
+            counts_words=True,
             label="ROUGE-L",
             meaning="the longest common run of words of answer and reference, from 0 to 1",
         ),
@@ -127,9 +138,12 @@ METRICS: dict[str, Metric] = {
             name="chrf",
             kinds=("generate",),
             score=f"{_SCORES}:chrf",
+            counts_words=True,
+            tells_exact=True,
             label="chrF",
             meaning="how far the characters of answer and reference overlap, from 0 to 1",
         ),
+        JSON_F1,
         Metric(
             name="scorer",
             kinds=("generate",),
@@ -160,6 +174,13 @@ def find_metric(name: str) -> Metric:
 def metrics_of(kind: Kind) -> list[Metric]:
     """Return the metrics of a kind of task, its default first."""
     return [metric for metric in METRICS.values() if kind in metric.kinds]
+
+
+def suited_metrics(kind: Kind, *, objects: bool) -> list[Metric]:
+    """Return the metrics of a kind as a new task file offers them: the one of JSON first where answers are `objects`
+    of it.
+    """
+    return sorted(metrics_of(kind), key=lambda metric: not objects or metric is not JSON_F1)
 
 
 def default_metric(kind: Kind) -> Metric:

@@ -331,6 +331,11 @@ class ArmResult(Shown):
     WITHOUT_NONE: ClassVar = ("why", "exposure", "eight_bit", "processor_share")
 
     @property
+    def exact(self) -> str:
+        """Return the share of answers that equal a reference, as `31.0%`; empty where it is not told."""
+        return f"{self.extras['exact']:.1%}" if "exact" in self.extras else ""
+
+    @property
     def busy_machine(self) -> bool:
         """True if it was measured on a busy machine."""
         return is_busy(self.processor_share)
@@ -348,7 +353,8 @@ class ArmResult(Shown):
         if self.score is None:
             return f"{self.arm}, {self.status.replace('_', ' ')}: {self.why}"
         one = self.score
-        return f"{self.arm}: {one.value:.3f} [{one.low:.3f}, {one.high:.3f}] on {one.n:,} questions"
+        exact = f", {self.exact} exactly right" if self.exact else ""
+        return f"{self.arm}: {one.value:.3f} [{one.low:.3f}, {one.high:.3f}] on {one.n:,} questions{exact}"
 
     def screen(self) -> Sequence[ShownRow]:
         """Return no rows: the headline says everything; the rest is in the attributes."""
@@ -364,6 +370,7 @@ class ArmResult(Shown):
             "arm": self.arm,
             "score": f"{self.score.value:.3f}",
             "95% interval": f"[{self.score.low:.3f}, {self.score.high:.3f}]",
+            **({"exact": self.exact} if self.exact else {}),
             "passes": {True: "yes", False: "no", None: None}[self.passes],
             "p50 ms": self.latency_p50_ms,
             f"cost {cost.currency}" if cost else "cost": cost.total if cost else None,
@@ -489,6 +496,20 @@ class OverTime:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WeakClass:
+    """A frequent class whose recall is far below that of the `rest`, all other questions.
+
+    `share`: of the test questions. `p_holm`: of "its recall is not below", after Holm over the frequent classes.
+    """
+
+    label: str
+    share: float
+    recall: Estimate
+    rest: Estimate
+    p_holm: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Volume:
     """The number of questions that costs are computed for; `assumed` if the task file does not state it."""
 
@@ -504,7 +525,9 @@ class Volume:
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class StudyResult(Shown):
-    """A whole study, as in `study.json`. `level`: the significance level of its tests after correction."""
+    """A whole study, as in `study.json`. `level`: the significance level of its tests after correction.
+    `weak_classes`: of the arm that the verdict speaks of.
+    """
 
     study: str
     task: str
@@ -520,6 +543,7 @@ class StudyResult(Shown):
     sample: Sample | None = None
     audit: HumanAudit | None = None
     over_time: OverTime | None = None
+    weak_classes: tuple[WeakClass, ...] = ()
     WITHOUT_NONE: ClassVar = ("sample", "audit", "over_time")
 
     @property

@@ -231,6 +231,7 @@ def _show_arms(console: Console, arms: Sequence[ArmResult], trivial: Sequence[Tr
     columns: list[tuple[str, Callable[[ArmResult], str]]] = [
         ("score", lambda arm: _score_cells(arm.score)[0]),
         ("95% interval", lambda arm: _score_cells(arm.score)[1]),
+        ("exact", lambda arm: arm.exact),
         ("words", lambda arm: f"{arm.extras['answer_words']:.0f}" if "answer_words" in arm.extras else ""),
         ("passes", lambda arm: {True: "yes", False: "no", None: ""}[arm.passes]),
         ("train s", lambda arm: f"{arm.train_seconds:.0f}" if arm.train_seconds else ""),

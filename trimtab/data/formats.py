@@ -3,8 +3,10 @@ skipped."""
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import itertools
+import json
 from array import array
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -45,6 +47,7 @@ SAMPLE = 500
 DETECT_SAMPLE = 20_000
 LONG_TEXT = 20  # mean characters from which a column could be the question
 REFUSED_ROWS, REFUSED_SHARE = 20, 0.1
+NEARLY_ALL = 0.95  # share of the answers that are JSON, from which on they are scored as such
 
 _LABEL_COLUMNS = frozenset(("label", "category", "class", "intent", "sentiment"))
 
@@ -68,7 +71,7 @@ class DetectedFormat:
 
     `labels` (classify) are those of the inspected rows, `unused` the fields without a role, `grouping` those of them
     whose values group the rows. `splits`: the splits of the file itself. `rivals`: fields that might be meant instead,
-    if question or answer were found by their values only.
+    if question or answer were found by their values only. `answers_json`: nearly all answers are objects of JSON.
     """
 
     layout: str
@@ -81,6 +84,7 @@ class DetectedFormat:
     grouping: tuple[str, ...] = ()
     splits: frozenset[Split] = frozenset()
     rivals: tuple[str, ...] = ()
+    answers_json: bool = False
 
 
 class _RowCollector:
@@ -202,7 +206,8 @@ def _detect_rows(name: str, location: str | Path, read: RawRows, request: Column
             continue
     source = columns.input[0] if len(columns.input) == 1 else columns.input
     roles: dict[str, RequestedColumns] = {"input": source, "output": columns.output, **columns.extras}
-    kind = request.kind or _guess_kind(columns, references)
+    answers_json = _are_objects(references)
+    kind = request.kind or _guess_kind(columns, references, answers_json)
     labels = tuple(sorted(set(references))) if kind == "classify" else ()
     notes = [columns_note(name, columns, kind, len(rows), labels)]
     if len(rows) == DETECT_SAMPLE and not rows[0].part:
@@ -222,6 +227,7 @@ def _detect_rows(name: str, location: str | Path, read: RawRows, request: Column
         grouping=tuple(name for name in unused if ColumnValues(rows, name).groups),
         splits=frozenset(split for part in parts if (split := split_of(part))),
         rivals=tuple(name for name in unused if columns.guessed and _is_plausible(ColumnValues(rows, name))),
+        answers_json=answers_json,
     )
 
 
@@ -235,9 +241,18 @@ def _is_plausible(values: ColumnValues) -> bool:
     )
 
 
-def _guess_kind(columns: Columns, references: Sequence[str]) -> Kind:
-    """Guess the kind: classify for label names or few repeated short answers; answer for up to eight words; else
-    generate."""
+def _are_objects(references: Sequence[str]) -> bool:
+    """True if nearly all answers are objects of JSON."""
+    objects = 0
+    for text in references:
+        with contextlib.suppress(ValueError, RecursionError):
+            objects += text.lstrip().startswith("{") and isinstance(json.loads(text), dict)
+    return objects > 0 and objects >= NEARLY_ALL * len(references)
+
+
+def _guess_kind(columns: Columns, references: Sequence[str], answers_json: bool) -> Kind:
+    """Guess the kind: classify for label names or few repeated short answers; answer for up to eight words that are no
+    object of JSON; else generate."""
     if not references:
         return "generate"
     lengths = sorted(len(text.split()) for text in references)
@@ -247,7 +262,7 @@ def _guess_kind(columns: Columns, references: Sequence[str]) -> Kind:
     few_labels = columns.output.lower() in _LABEL_COLUMNS or distinct <= max(2, rows // 5)
     if few_labels and 2 * distinct <= rows and lengths[-1] <= 8 and columns.layout not in ("messages", "conversations"):
         return "classify"
-    return "answer" if lengths[rows // 2] <= 8 else "generate"
+    return "answer" if lengths[rows // 2] <= 8 and not answers_json else "generate"
 
 
 def _layout(task: Task) -> str:

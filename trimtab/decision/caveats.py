@@ -9,7 +9,7 @@ from dataclasses import replace
 from trimtab.base.grammar import joined
 from trimtab.base.metrics import find_metric
 from trimtab.base.records import Answer
-from trimtab.base.results import ArmResult, Estimate, HumanAudit, OverTime, TrivialArm, Verdict
+from trimtab.base.results import ArmResult, Estimate, HumanAudit, OverTime, TrivialArm, Verdict, WeakClass
 from trimtab.base.task import Task
 from trimtab.decision.summary import MOST_NAMED, WITHOUT_MODEL, in_metric, way
 from trimtab.measurement.audit import ENOUGH, ENOUGH_WEIGHTED, Audited
@@ -141,6 +141,23 @@ def _by_slice(answers: Sequence[Answer]) -> dict[str, list[Answer]]:
         if row.slice is not None:
             slices.setdefault(row.slice, []).append(row)
     return {name: rows for name, rows in sorted(slices.items()) if len({row.item_id for row in rows}) >= LEAST_OF_SLICE}
+
+
+def weak_classes_sentence(arm: str | None, weak: Sequence[WeakClass]) -> str:
+    """Return the frequent classes on which an arm is far worse than elsewhere; empty for none."""
+    if arm is None or not weak:
+        return ""
+    told = "; ".join(
+        f"of 100 of the class {one.label} ({one.share:.0%} of the questions) it gets {_of_hundred(one.recall)} right, "
+        f"of 100 others {_of_hundred(one.rest)}"
+        for one in weak[:MOST_NAMED]
+    )
+    more = f"; and {len(weak) - MOST_NAMED} more such classes" if len(weak) > MOST_NAMED else ""
+    return f"{way(arm)} is far worse on some classes than on the rest: {told}{more}."
+
+
+def _of_hundred(share: Estimate) -> str:
+    return f"{100 * share.value:.0f} (95% interval {100 * share.low:.0f} to {100 * share.high:.0f})"
 
 
 def over_time_sentence(halves: OverTime | None) -> str:

@@ -100,7 +100,7 @@ def use(study: Evidence, chosen: ArmResult, compared: str) -> str:
     if right and not find_metric(task.metric).is_share:
         quality = f"It gets {of_hundred(right)}. Its score ({EACH_CLASS}) is {score_of(chosen).value:.2f}{ending}."
     else:
-        quality = f"It {f'gets {of_hundred(right)}' if right else f'scores {_of_one(score_of(chosen))}'}{ending}."
+        quality = f"It {f'gets {of_hundred(right)}' if right else f'scores {_of_one(chosen)}'}{ending}."
     parts = (f"{name} {way(chosen.arm)}:.", quality, cost_sentence(study, chosen), _beside_next_best(study, chosen))
     return " ".join(filter(None, (*parts, compared, only_measured(study))))
 
@@ -146,7 +146,7 @@ def unsettled(
     better than it by more than the margin. `gaps`: that arm's lead over each of them."""
     right = study.right.get(best.arm)
     which = "which is better" if better else f"whether {ways(rivals)} may take the place of {way(best.arm)}"
-    how_good = of_hundred(right) if right else _of_one(score_of(best))
+    how_good = of_hundred(right) if right else _of_one(best)
     costs = f", and costs {_whole_cost(study, best)}" if best.cost else ""
     sentences = [
         f"No choice yet: the test is too small to say {which}.",
@@ -156,7 +156,7 @@ def unsettled(
     for other, gap in list(zip(rivals, gaps, strict=True))[:MOST_NAMED]:
         lies = "it was not compared" if gap is None else _open_difference(study, best.arm, other.arm, gap, better)
         its = study.right.get(other.arm)
-        got = f"got {_hundredths(its)} of 100 right" if its else f"scored {score_of(other).value:.2f}"
+        got = f"got {_hundredths(its)} of 100 right" if its else f"scored {plain_score(other)}"
         sentences.append(f"{way(other.arm)} {got}{_and_costs(other.cost, best.cost)}; {lies}.")
     rest = rivals[MOST_NAMED:]
     sentences.append(f"The same is open for {ways(rest)}." if rest else "")
@@ -196,7 +196,7 @@ def unreached(study: Evidence, nearest: ArmResult, target: float) -> str:
     """Say why no arm is shown with a target: none is shown to reach it; "yet" where the nearest may do so."""
     yet = " yet" if score_of(nearest).high > target or score_of(nearest).value > target else ""
     task, right = study.task, study.right.get(nearest.arm)
-    how_good = f"gets {of_hundred(right)}" if right else f"scores {_of_one(score_of(nearest))}"
+    how_good = f"gets {of_hundred(right)}" if right else f"scores {_of_one(nearest)}"
     if right and not find_metric(task.metric).is_share:
         how_good += f" with a score ({EACH_CLASS}) of {score_of(nearest).value:.2f}"
     unsure = score_of(nearest).value > target and not study.rarest_class
@@ -383,7 +383,7 @@ def _beside_next_best(study: Evidence, chosen: ArmResult) -> str:
         more = round(100 * (its.value - mine.value))
         gap = f"gets {abs(more)} {'more' if more > 0 else 'fewer'} of 100 right" if more else "gets about as many right"
     else:
-        gap = f"scores {score_of(other).value:.2f}"
+        gap = f"scores {plain_score(other)}"
     which = f"{way(other.arm)} scores highest: it" if is_better else f"The next best, {way(other.arm)},"
     missed = study.task.target.quality is not None and other not in study.passing
     not_shown = "; it is not shown to reach the target" if missed else ""
@@ -439,6 +439,14 @@ def of_hundred(right: Estimate) -> str:
     return f"about {_hundredths(right)} of 100 questions right ({asked})"
 
 
-def _of_one(score: Estimate) -> str:
+def _of_one(arm: ArmResult) -> str:
+    """Return a score between 0 and 1 with its 95% interval, and the share of exactly right answers if that is told."""
+    score = score_of(arm)
     likely = f"very likely {_down(score.low) / 100:.2f} to {_up(score.high) / 100:.2f}"
-    return f"{score.value:.2f} on a scale from 0 to 1 ({likely}; {score.n:,} questions were asked)"
+    exact = f"; {arm.exact} of the answers are exactly right" if arm.exact else ""
+    return f"{score.value:.2f} on a scale from 0 to 1 ({likely}; {score.n:,} questions were asked{exact})"
+
+
+def plain_score(arm: ArmResult, digits: int = 2) -> str:
+    """Return a score between 0 and 1 without its interval, with the share of exactly right answers if that is told."""
+    return f"{score_of(arm).value:.{digits}f}{f' ({arm.exact} exactly right)' if arm.exact else ''}"

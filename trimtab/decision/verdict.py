@@ -29,6 +29,7 @@ from trimtab.decision.summary import (
     in_metric,
     next_best,
     of_hundred,
+    plain_score,
     the_margin,
     trained_arms,
     unreached,
@@ -215,8 +216,7 @@ def _others(study: Evidence, told: Sequence[ArmResult], priced: ArmResult | None
     share = find_metric(study.task.metric).is_share
 
     def score(arm: ArmResult) -> str:
-        value = score_of(arm).value
-        return f"{100 * value:.1f}" if share else _number(value)
+        return f"{100 * score_of(arm).value:.1f}" if share else plain_score(arm, 3)
 
     listed = joined([f"{way(arm.arm)} {score(arm)}{'' if arm is priced else _priced(arm)}" for arm in others])
     sentences = [f"The other{'s' if len(others) > 1 or not told else ''}{' (of 100)' if share else ''}: {listed}."]

@@ -38,6 +38,7 @@ _ASKING_WORDS = PREPOSITIONS | set(
         "should must"
     )
 )
+_SUBORDINATING = PREPOSITIONS - {"to"}  # "3 years to 5 years" is a range or a change
 _WORDS_BEFORE_NUMBER = 12  # that are looked at behind an "and"
 _ITEM = 2  # most words of one more thing in a list, "blue and pale yellow"; more words explain
 
@@ -49,9 +50,9 @@ def match(answer: str, reference: str, question: str = "") -> Match:
     1. Every number, ordinal, date and time of day of the reference stands in the answer, wherever: "thirty months" is
        "30 months", "2 May 2026" is "2026-05-02", "2:30 pm" is "14:30", 24 months are 2 years. A unit that the
        reference has must stand too, unless the question names it. A date or time may say more than the reference
-       ("May" in "2 May"), not less. Its bounds are the same: "at least 30 days" is not "30 days", unless the question
-       asks for a bound or states it ("under what price"). Where the question asks when something starts, or until
-       when, the first or last end of a range is meant.
+       ("May" in "2 May", "1943" in "7 January 1943"), not less. Its bounds are the same: "at least 30 days" is not
+       "30 days", unless the question asks for a bound or states it ("under what price"). Where the question asks when
+       something starts, or until when, the first or last end of a range is meant.
     2. Its other words stand in the answer as one run, without case, punctuation, articles, titles and words such as
        "of" and "at"; the parts of a list in any order, and nothing more beside them.
     3. What the answer denies, leaves out or tells as former it does not give (see stances.py): "not 112 euros",
@@ -61,20 +62,22 @@ def match(answer: str, reference: str, question: str = "") -> Match:
        give "112 euros", "112 euros for 2 nights" does. In "opens at 6:10 and closes at 21:00" the words that one part
        alone shares with the question tell which is meant. Sentences after the one with the fact explain. A name after
        a preposition which does not stand before the reference explains too: "Idris Valcourt from Payroll", but "to Ada
-       Quill or to Idris Valcourt".
+       Quill or to Idris Valcourt". An answer that opens with the reference word for word, with nothing joined to it,
+       goes on about it: others of the kind explain behind a preposition, "46 years with 14% of 65 years and older".
     5. Numbers, dates and names that the question holds may be repeated.
 
     Unsure: another of the same kind in another clause or part, when the question's words do not tell which one is
-    meant; the other end of a range of dates or times; other words for a reference that is nothing but words; "yes"
-    or "no" asked for and neither said; a bound that the answer leaves out, or has and the reference does not. Words
-    of numbers, months and units are English; digits are read in any language.
+    meant, or behind a reference that opens the answer; the other end of a range of dates or times; other words for a
+    reference that is nothing but words; "yes" or "no" asked for and neither said; a bound that the answer leaves out,
+    or has and the reference does not. Words of numbers, months and units are English; digits are read in any language.
     """
     asked = read(question)
-    said, wanted = read(answer), _as_asked(read(reference), asked)
+    said = read(answer)
+    wanted = _years_as_dates(_as_asked(read(reference), asked), said)
     given = _as_asked(said if any(token.bound in _ENDS for token in wanted) else _end_meant(said, asked), asked)
     if not wanted:
         return "right" if answer.split() == reference.split() else "wrong"
-    if [(one.kind, one.unit, _spoken(one)) for one in given] == [(one.kind, one.unit, _spoken(one)) for one in wanted]:
+    if list(map(_fact, given)) == list(map(_fact, wanted)):
         return "right"
     if not given:
         return "wrong"
@@ -122,6 +125,17 @@ def _as_asked(tokens: TextTokens, asked: TextTokens) -> TextTokens:
         )
         for token in tokens
         if token.value not in TITLES or len(tokens) == 1
+    )
+
+
+def _years_as_dates(wanted: TextTokens, said: TextTokens) -> TextTokens:
+    """Return the reference with a bare number that is the year of a date in the answer as that year."""
+    years = {token.value[:4] for token in said if token.kind == "date"}
+    return tuple(
+        replace(token, kind="date", value=f"{token.value}-??-??")
+        if token.kind == "number" and token.value in years and not token.unit and not token.counted
+        else token
+        for token in wanted
     )
 
 
@@ -221,8 +235,28 @@ def _alone(given: TextTokens, wanted: TextTokens, asked: TextTokens) -> Match:
         return "unsure"  # the other end of a range
     parts = _parts_of_clauses(given)
     if any(one.kind == "word" for one in rivals) or _share(parts, own, others):
-        return "wrong"
+        return _with_others_behind(given, wanted, others)
     return _meant(given, asked, values, parts, own, others)
+
+
+def _with_others_behind(given: TextTokens, wanted: TextTokens, others: Sequence[int]) -> Match:
+    """Match an answer with other facts of the kind in the reference's own part. If it opens with the reference word
+    for word, and nothing is joined to that, it goes on about it: "right" where each of the others follows a
+    preposition ("46 years with 14% of 65 years and older"), else "unsure".
+    """
+    said = [place for place, one in enumerate(given) if not one.link]
+    sought = [_fact(one) for one in wanted if not one.link]
+    opening = said[: len(sought)]
+    if not sought or [_fact(given[place]) for place in opening] != sought or not _whole(given[opening[-1]]):
+        return "wrong"
+    joined = [given[place] for place in (opening[-1] + 1, *others) if given[place - 1].value in _COORDINATORS]
+    if joined or any(given[place].fresh and "(" not in given[place].mark for place in (opening[-1] + 1, *others)):
+        return "wrong"
+    return "right" if all(_before(given, place) in _SUBORDINATING for place in others) else "unsure"
+
+
+def _fact(token: TextToken) -> tuple[str, str, str]:
+    return token.kind, token.unit, _spoken(token)
 
 
 def _share(parts: Sequence[int], own: Sequence[int], others: Sequence[int]) -> bool:

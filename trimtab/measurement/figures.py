@@ -21,6 +21,7 @@ from trimtab.measurement.calibration import (
     expected_calibration_error,
 )
 from trimtab.measurement.contains import disagrees
+from trimtab.measurement.json_answers import same_answer
 from trimtab.measurement.metrics import (
     MacroF1,
     aggregate,
@@ -326,10 +327,14 @@ def extra_figures(answers: Sequence[Answer], examples: Sequence[Example], task: 
     chance adds to it.
 
     Under contains also `unsure`: the share of answers that it cannot decide, which count as wrong. Under a metric of
-    shared words also `facts_disagree`: how many answers give other numbers or dates than their references. Of texts
-    `answer_words`: the mean number of words of an answer that does not abstain.
+    shared words also `facts_disagree`: how many answers give other numbers or dates than their references. Under one
+    that does not tell which answers are exactly right, `exact`: the share of those that are. Of texts `answer_words`:
+    the mean number of words of an answer that does not abstain.
     """
     figures = _answer_figures(answers, task) if task.task.kind == "answer" else {}
+    if find_metric(task.metric).tells_exact and answers:
+        equal = [any(same_answer(reference, row.answer) for reference in row.reference) for row in answers]
+        figures["exact"] = float(np.mean(equal))
     lengths = [len(answer.answer.split()) for answer in answers if not answer.abstained]
     if task.task.kind != "classify" and lengths:
         figures["answer_words"] = sum(lengths) / len(lengths)

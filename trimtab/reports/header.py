@@ -187,7 +187,8 @@ def _facts(study: StudyFolder, entry: ArmEntry, shown: bool) -> list[KeyFigure]:
         name += ", the nearest arm" if study.result.verdict.arm else ", the highest score"
     if entry.result.score:
         target = f"; target {format_number(study.result.target)}" if study.result.target is not None else ""
-        note = f"95% interval {format_interval(entry.result.score.low, entry.result.score.high)}{target}"
+        exact = f"; exactly right {entry.result.exact}" if entry.result.exact else ""
+        note = f"95% interval {format_interval(entry.result.score.low, entry.result.score.high)}{target}{exact}"
         title = f"Score ({study.metric.label}) of {name}"
         facts.append(KeyFigure(name=title, value=format_score(entry.result.score.value), mark=MEASURED, note=note))
     comparison = _best_comparison(study, entry)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from trimtab.base.grammar import PARTS, SENTENCE, joined, method_of, parts_of
-from trimtab.base.metrics import METRICS, default_metric
+from trimtab.base.metrics import METRICS, default_metric, metrics_of
 from trimtab.base.records import Arm, Failure
 from trimtab.base.results import OWN_INSTRUCTION
 
@@ -42,6 +42,7 @@ FAILURES: Mapping[Failure, tuple[str, str]] = {
 }
 EXTRAS = {
     "answer_words": "Words an answer",
+    "exact": "Exactly right",
     "facts_disagree": "Answers with other numbers or dates",
     "ece": "Calibration error (ECE)",
     "ece_by_chance": "ECE expected if calibrated",
@@ -110,7 +111,7 @@ def fact_disagreements(figures: Mapping[str, Mapping[str, float]]) -> str | None
     disagreeing = [f"{number:,} of {arm}" for arm, number in counts.items() if number]
     if not disagreeing:
         return None
-    paying = " or ".join(metric.label for metric in METRICS.values() if metric.counts_words)
+    paying = " or ".join(metric.label for metric in metrics_of("answer") if metric.counts_words)
     return (
         f"Answers with other numbers or dates than the reference: {joined(disagreeing)}. "
         f"{paying} pays for their words all the same; the metric {default_metric('answer').name} does not."

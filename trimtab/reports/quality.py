@@ -54,6 +54,7 @@ from trimtab.reports.labels import (
 
 MOST_NAMES = 8  # arms whose names fit into a scatter plot
 WHOLE_NUMBERS = ("train_tokens", "steps", "planned_steps", "epochs", "skipped_rows", "facts_disagree")
+MAIN_EXTRAS = ("exact", "answer_words")  # that have a column in the table of arms
 STATUS = {"failed": "failed", "not_run": "did not run"}
 # A column, and the function that returns an arm's cell in it, None for an empty one.
 FigureColumn = tuple[Column, Callable[[ArmEntry], Cell | None]]
@@ -188,7 +189,8 @@ def _main_columns() -> list[FigureColumn]:
             Column(title="Score", interval="95%"),
             lambda arm: estimate_cell(arm.result.score) if arm.result.score else None,
         ),
-        (Column(title="Words an answer"), _answer_words),
+        (Column(title=extra_label("exact")), lambda arm: arm.result.exact or None),
+        (Column(title=extra_label("answer_words")), _answer_words),
         (Column(title="Target"), _passes),
         (Column(title="p50"), lambda arm: _milliseconds(arm.result.latency_p50_ms)),
         (Column(title="p95"), _p95),
@@ -214,7 +216,7 @@ def _main_columns() -> list[FigureColumn]:
 
 def _other_columns(study: StudyFolder) -> list[FigureColumn]:
     """Return the columns of the other figures."""
-    extras = dict.fromkeys(name for arm in study.done for name in arm.result.extras if name != "answer_words")
+    extras = dict.fromkeys(name for arm in study.done for name in arm.result.extras if name not in MAIN_EXTRAS)
     return [
         (
             Column(title="Target, p before Holm"),

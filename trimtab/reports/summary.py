@@ -35,10 +35,11 @@ def accuracy_in_words(study: StudyFolder, entry: ArmEntry) -> str:
         return ""
     name = elide_middle(entry.name)
     if study.right_metric is None:
+        exact = f" Exactly right are {entry.result.exact} of them." if entry.result.exact else ""
         lower, median, upper = map(format_score, quartiles(entry.answers))
         return (
             f"Of 100 answers of {name}, 25 score at most {lower}, 50 at most {median} and 75 at most {upper}; "
-            f"{study.metric.label} does not say which are right."
+            f"{study.metric.label} does not say which are right.{exact}"
         )
     counts = of_hundred(entry.answers)
     parts = [f"gets {counts['right']} right and {counts['wrong']} wrong"]
@@ -67,10 +68,9 @@ def weaknesses(study: StudyFolder, entry: ArmEntry) -> list[str]:
     if not entry.answers:
         return warnings
     if study.right_metric is None:
-        return [
-            *warnings,
-            f"{metric} says how near an answer comes to a reference, not whether it is right: read some of them.",
-        ]
+        unseen = ", and it does not see a “not” that turns an answer round" if study.metric.counts_words else ""
+        near = f"{metric} says how near an answer comes to a reference, not whether it is right{unseen}"
+        return [*warnings, f"{near}: read some of them."]
     counts: Counter[AnswerOutcome] = Counter(map(outcome, entry.answers))
     right_abstentions = sum(answer.abstained and answer.failure == "none" for answer in entry.answers)
     if _mostly_wrong(study, entry) and not entry.result.passes:

@@ -11,7 +11,17 @@ from trimtab.arms.store import ANSWERS, read_arm
 from trimtab.base.errors import InputError
 from trimtab.base.files import read_own, read_own_lines
 from trimtab.base.records import Answer, Arm
-from trimtab.base.results import ArmResult, Comparison, HumanAudit, OverTime, StudyResult, TrivialArm, Usage, Verdict
+from trimtab.base.results import (
+    ArmResult,
+    Comparison,
+    HumanAudit,
+    OverTime,
+    StudyResult,
+    TrivialArm,
+    Usage,
+    Verdict,
+    WeakClass,
+)
 from trimtab.base.task import Task
 from trimtab.decision.caveats import (
     audit_sentence,
@@ -19,6 +29,7 @@ from trimtab.decision.caveats import (
     slices_sentence,
     trivial_arms,
     trivial_sentence,
+    weak_classes_sentence,
 )
 from trimtab.decision.evidence import Evidence, best_arm, evidence_of, score_of
 from trimtab.decision.robustness import differing, robustness_checks, robustness_sentence
@@ -29,6 +40,7 @@ from trimtab.measurement.clusters import group_count
 from trimtab.measurement.evaluate import load_answers
 from trimtab.measurement.figures import behind_curve, score_estimate
 from trimtab.measurement.over_time import newest_against_earlier
+from trimtab.measurement.weak_classes import weak_classes
 from trimtab.studies.record import changed_since
 
 AUDIT = "audit.jsonl"
@@ -45,6 +57,7 @@ class Decision:
     audit: HumanAudit | None
     level: float
     over_time: OverTime | None
+    weak_classes: tuple[WeakClass, ...]
 
     @property
     def fields(self) -> dict[str, Any]:
@@ -103,9 +116,9 @@ def decide_study(
         )
     changed = changed_since(folder)
     spoken = verdict.arm or best_arm(study.results, task)
-    over_time = None
-    if spoken is not None and spoken in answers:
-        over_time = newest_against_earlier(spoken, answers[spoken], task)
+    own = answers.get(spoken or "", ())
+    over_time = newest_against_earlier(spoken or "", own, task)
+    weak_on = weak_classes(own, task) if own else ()
     is_beaten = any(spoken in one.not_beaten_by for one in beaten)
     by_people = audit_sentence(audit, study.results, task)
     without_model = trivial_sentence(beaten, {arm.arm: score_of(arm).value for arm in study.done})
@@ -113,6 +126,7 @@ def decide_study(
     weak = (
         checks if may_change else "",
         without_model if is_beaten else "",
+        weak_classes_sentence(spoken, weak_on),
         "" if study.audited else by_people,
         f"Changed since the first study of these questions: {'; '.join(changed)}." if changed else "",
     )
@@ -132,6 +146,7 @@ def decide_study(
         audit=audit,
         level=study.level,
         over_time=over_time,
+        weak_classes=weak_on,
     )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from trimtab.base.config import BASE_MODEL, EMBEDDING
 from trimtab.base.errors import InputError
-from trimtab.base.metrics import metrics_of
+from trimtab.base.metrics import suited_metrics
 from trimtab.base.records import Kind
 from trimtab.base.sanitize import printable
 from trimtab.base.task import AT_RUN_TIME, Task, check_task, default_arms, name_after, task_file_for, toml_string
@@ -168,7 +168,8 @@ def _header(found: FolderContents, examples: list[str], tests: list[str], listed
 
 
 def _task_table(folder: Path, kind: Kind, main: DetectedFormat | None, has_documents: bool) -> str:
-    metric, *others = (metric.name for metric in metrics_of(kind))
+    suited = suited_metrics(kind, objects=main is not None and main.answers_json)
+    metric, *others = (metric.name for metric in suited)
     lines = [
         "[task]",
         f"name = {toml_string(name_after(folder))}",
