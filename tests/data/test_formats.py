@@ -376,3 +376,58 @@ def test_a_column_called_category_holds_labels_however_many(tmp_path: Path) -> N
 def test_one_class_is_counted_in_the_singular(tmp_path: Path) -> None:
     write_lines(tmp_path / "a.jsonl", [{"text": "t", "label": "x"}])
     assert detect(tmp_path / "a.jsonl").notes[0].endswith(": 1 class, 1 row")
+
+
+GRADED = {
+    "question": "Why does bulb {n} shine?",
+    "reference_answer": "Terminal {n} is connected",
+    "student_answer": "It is the battery {n}",
+    "grade": ("correct", "partial", "wrong"),
+}
+
+
+@pytest.mark.parametrize(
+    ("columns", "asked", "learnt"),
+    [
+        (GRADED, ("question", "reference_answer", "student_answer"), "grade"),
+        (
+            {"question": "Why {n}?", "answer": "Because {n}", "verdict": ("right", "wrong")},
+            ("question", "answer"),
+            "verdict",
+        ),
+        ({"question": "Why {n}?", "answer": "Because {n}", "category": ("a", "b", "c")}, "question", "answer"),
+        (
+            {"gold": ("yes", "no"), "hypothesis": "It is {n}", "premise": "There are {n}", "annotator": ("A", "B")},
+            ("premise", "hypothesis"),
+            "gold",
+        ),
+        (
+            {"sentence_1": "one {n}", "sentence_2": "two {n}", "similar": ("0", "1")},
+            ("sentence_1", "sentence_2"),
+            "similar",
+        ),
+        ({"text_a": "one {n}", "text_b": "two {n}", "label": ("0", "1")}, ("text_a", "text_b"), "label"),
+        ({"title": "No {n}", "body": "Text {n}", "category": ("a", "b")}, ("title", "body"), "category"),
+        ({"agent": ("Ann", "Bob"), "remark": "I write {n}", "queue": ("a", "b", "c")}, "remark", "queue"),
+        ({"user": ("Ann", "Bob"), "text": "I write {n}", "rating": ("1", "2", "3")}, "text", "rating"),
+        ({"text": "I write {n}", "agent": ("Ann", "Bob")}, "text", "agent"),
+        (
+            {"question": "Is it {n}?", "long_answer": "In {n} it seems so", "decision": ("yes", "no")},
+            "question",
+            "decision",
+        ),
+    ],
+)
+def test_what_is_learnt_is_a_judgement_before_an_answer_and_metadata_last(
+    tmp_path: Path, columns: dict[str, str | tuple[str, ...]], asked: Any, learnt: str
+) -> None:
+    rows = [
+        {
+            name: value.format(n=n) if isinstance(value, str) else value[n % len(value)]
+            for name, value in columns.items()
+        }
+        for n in range(60)
+    ]
+    write_lines(tmp_path / "a.jsonl", rows)
+    seen = detect(tmp_path / "a.jsonl")
+    assert (seen.columns["input"], seen.columns["output"]) == (asked, learnt)

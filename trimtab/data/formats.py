@@ -21,6 +21,7 @@ from trimtab.base.sanitize import printable
 from trimtab.base.task import Task
 from trimtab.base.times import is_number
 from trimtab.data.chat import SkipRow
+from trimtab.data.column_names import LABELS, match_name
 from trimtab.data.columns import LAYOUTS, ColumnRequest, Columns, RequestedColumns, find_columns
 from trimtab.data.nested import split_of
 from trimtab.data.notes import columns_note, parts_note, squad_note
@@ -45,8 +46,6 @@ SAMPLE = 500
 DETECT_SAMPLE = 20_000
 LONG_TEXT = 20  # mean characters from which a column could be the question
 REFUSED_ROWS, REFUSED_SHARE = 20, 0.1
-
-_LABEL_COLUMNS = frozenset(("label", "category", "class", "intent", "sentiment"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -244,7 +243,7 @@ def _guess_kind(columns: Columns, references: Sequence[str]) -> Kind:
     distinct, rows = len(set(references)), len(references)
     if columns.layout == "input-label" and distinct < NEARLY_UNIQUE * max(rows, 2 * FEW_VALUES):
         return "classify"
-    few_labels = columns.output.lower() in _LABEL_COLUMNS or distinct <= max(2, rows // 5)
+    few_labels = match_name(LABELS, [columns.output]) is not None or distinct <= max(2, rows // 5)
     if few_labels and 2 * distinct <= rows and lengths[-1] <= 8 and columns.layout not in ("messages", "conversations"):
         return "classify"
     return "answer" if lengths[rows // 2] <= 8 else "generate"

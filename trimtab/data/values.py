@@ -37,6 +37,11 @@ class ColumnValues:
         return bool(self._filled) or any(self._values)
 
     @property
+    def is_complete(self) -> bool:
+        """True if every row has a value."""
+        return len(self._filled) == self._rows
+
+    @property
     def is_text(self) -> bool:
         """True if every value is text or None."""
         return all(isinstance(value, str | None) for value in self._values)
