@@ -408,6 +408,11 @@ GRADED = {
         ),
         ({"text_a": "one {n}", "text_b": "two {n}", "label": ("0", "1")}, ("text_a", "text_b"), "label"),
         ({"title": "No {n}", "body": "Text {n}", "category": ("a", "b")}, ("title", "body"), "category"),
+        (
+            {"remark": "I write {n}", "right A": ("y", "n"), "right B": ("n", "y"), "category": ("a", "b")},
+            "remark",
+            "category",
+        ),
         ({"agent": ("Ann", "Bob"), "remark": "I write {n}", "queue": ("a", "b", "c")}, "remark", "queue"),
         ({"user": ("Ann", "Bob"), "text": "I write {n}", "rating": ("1", "2", "3")}, "text", "rating"),
         ({"text": "I write {n}", "agent": ("Ann", "Bob")}, "text", "agent"),

@@ -321,7 +321,7 @@ def _named_input(values: Mapping[str, ColumnValues], target: str | None, kind: K
     """Return the columns of the question by their names; answers that the target judges are part of it."""
     texts = [name for name, seen in values.items() if seen.is_text]
     pair = paired_names([name for name in texts if values[name].is_complete])
-    if pair:
+    if not all(values[name].groups for name in pair):
         return pair
     question = match_name(INPUTS, list(values))
     answers = [name for name in texts if name != question and match_name(ANSWERS, [name])]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Hashable, Sequence
 
@@ -35,6 +36,13 @@ class ColumnValues:
     def filled(self) -> bool:
         """True if any row has a value."""
         return bool(self._filled) or any(self._values)
+
+    @property
+    def example(self) -> str:
+        """The first value that is not empty, as one line of text."""
+        value = next((value for value in self._values if value not in (None, "", [], {})), "")
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+        return " ".join(text.split())
 
     @property
     def is_complete(self) -> bool:

@@ -170,18 +170,13 @@ def _look(path: Path, wish: ColumnRequest) -> DetectedFormat | InputError:
 
 def _is_document(path: Path, seen: DetectedFormat | InputError) -> bool:
     """True if a workbook is a document: it is beside documents, and its columns do not name questions and answers."""
-    known = isinstance(seen, DetectedFormat) and not is_guess(seen)
+    known = isinstance(seen, DetectedFormat) and not seen.is_guess
     beside = (item for item in path.parent.iterdir() if item.is_file() and not item.name.lower().endswith(EXCEL))
     return not known and any(map(_is_document_name, beside))
 
 
 def _is_document_name(path: Path) -> bool:
     return path.name.lower().endswith(documents.SUFFIXES) and not _NO_DOCUMENT.match(path.name)
-
-
-def is_guess(seen: DetectedFormat) -> bool:
-    """True if the columns were inferred from the values, not from their names."""
-    return any("a guess" in note for note in seen.notes)
 
 
 def _encodings(paths: Iterable[Path]) -> tuple[dict[Path, str], dict[Path, InputError]]:
