@@ -11,6 +11,7 @@ import types
 from pathlib import Path
 from typing import Any
 
+import pandas
 import pyarrow
 import pyarrow.parquet
 import pytest
@@ -376,6 +377,25 @@ def test_a_column_called_category_holds_labels_however_many(tmp_path: Path) -> N
 def test_one_class_is_counted_in_the_singular(tmp_path: Path) -> None:
     write_lines(tmp_path / "a.jsonl", [{"text": "t", "label": "x"}])
     assert detect(tmp_path / "a.jsonl").notes[0].endswith(": 1 class, 1 row")
+
+
+@pytest.mark.parametrize("orient", ["columns", "index", "split", "table", "records", "list"])
+def test_every_form_of_a_pandas_table_gives_its_rows(tmp_path: Path, orient: Any) -> None:
+    frame = pandas.DataFrame([{"text": f"Text {n}", "label": "ab"[n % 2]} for n in range(60)])
+    content = json.dumps(frame.to_dict(orient)) if orient == "list" else frame.to_json(orient=orient)
+    (tmp_path / "a.json").write_text(content)
+    examples = read(tmp_path, "a.json", kind="classify").examples
+    assert [(row.input, row.references[0]) for row in examples] == list(frame.itertuples(index=False, name=None))
+
+
+def test_lists_of_texts_by_class_are_no_table(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(json.dumps({"greet": ["Hello", "Hi there"], "part": ["Bye", "So long"]}))
+    assert [row.references[0] for row in read(tmp_path, "a.json", kind="classify").examples] == [
+        "greet",
+        "greet",
+        "part",
+        "part",
+    ]
 
 
 GRADED = {
