@@ -398,6 +398,46 @@ def test_lists_of_texts_by_class_are_no_table(tmp_path: Path) -> None:
     ]
 
 
+SLOTS = [{"text": f"To {n} für {n % 3}", "output": {"to": f"Köln {n}", "for": [n % 3]}} for n in range(20)]
+
+
+def test_an_object_is_learnt_as_json(tmp_path: Path) -> None:
+    rows = [*SLOTS, {"text": "To nowhere", "output": {}}]
+    write_lines(tmp_path / "a.jsonl", rows)
+    assert detect(tmp_path / "a.jsonl").kind == "generate"
+    examples = read(tmp_path, "a.jsonl", kind="generate").examples
+    assert [json.loads(row.references[0]) for row in examples] == [row["output"] for row in rows]
+    assert "Köln" in examples[0].references[0]
+    with pytest.raises(InputError, match=r'is an object, not text; write text, or set task.kind = "generate"'):
+        read(tmp_path, "a.jsonl", kind="answer")
+
+
+def test_a_list_of_no_entities_is_an_answer_too(tmp_path: Path) -> None:
+    write_lines(tmp_path / "a.jsonl", [{"text": f"t {n}", "entities": [{"n": n}] if n % 2 else []} for n in range(20)])
+    examples = read(tmp_path, "a.jsonl", kind="generate", columns={"output": "entities"}).examples
+    assert [row.references[0] for row in examples[:2]] == ["[]", '[{"n": 1}]']
+
+
+def test_slots_beside_an_intent_are_named(tmp_path: Path) -> None:
+    rows = [{"text": row["text"], "intent": "ab"[n % 2], "slots": row["output"]} for n, row in enumerate(SLOTS)]
+    write_lines(tmp_path / "a.jsonl", rows)
+    pieces = [{"data": [{"text": f"fly {n} to "}, {"text": "Rome", "entity": "city"}]} for n in range(20)]
+    (tmp_path / "b.json").write_text(json.dumps({"fly": pieces, "other": pieces}))
+    assert [[*detect(tmp_path / name).rivals] for name in ("a.jsonl", "b.json")] == [["slots"], ["data"]]
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        {"text": ["Rome", "In Rome"], "answer_start": [3, 0]},
+        [{"text": "Rome", "answer_start": 3}, {"text": "In Rome", "answer_start": 0}],
+    ],
+)
+def test_answers_with_their_positions_are_texts(tmp_path: Path, answers: Any) -> None:
+    write_lines(tmp_path / "a.jsonl", [{"question": f"Where {n}?", "answers": answers} for n in range(20)])
+    assert read(tmp_path, "a.jsonl").examples[0].references == ("Rome", "In Rome")
+
+
 GRADED = {
     "question": "Why does bulb {n} shine?",
     "reference_answer": "Terminal {n} is connected",

@@ -44,7 +44,7 @@ _ANSWERED_BY = re.compile(r"(student|learner|candidate|submitted|predicted)", re
 CONTEXTS = ("context", "contexts")
 METADATA = frozenset(
     (
-        *("id", "uuid", "key", "index", "number", "nr", "version", "split", "fold"),
+        *("id", "uuid", "key", "index", "number", "nr", "version", "split", "fold", "meta", "metadata"),
         *("agent", "user", "author", "annotator", "annotators", "worker", "rater", "customer", "operator", "name"),
         *("source", "channel", "platform", "device", "file", "url", "link", "domain", "site", "model"),
         *("date", "time", "timestamp", "day", "month", "year", "created", "updated", "opened", "closed"),

@@ -70,7 +70,8 @@ RequestedColumns = str | tuple[str, ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Columns:
-    """The columns of one file by role. `guessed`: found by their values, not by known names.
+    """The columns of one file by role. `guessed`: found by their values, not by known names. `as_json`: the
+    answers are objects, which the model writes as JSON.
 
     `input`: the columns of the question in order, joined by blank lines, or by the texts of `template` before, between
     and after them. `context` is the one that may be empty.
@@ -83,6 +84,7 @@ class Columns:
     context: str | None = None
     extras: Mapping[str, str] = field(default_factory=dict)
     guessed: bool = False
+    as_json: bool = False
 
     @property
     def used(self) -> frozenset[str]:
@@ -195,6 +197,7 @@ def find_columns(sample: Sequence[RawRow], request: ColumnRequest) -> Columns:
         context=context,
         extras=extras,
         guessed=guessed,
+        as_json=request.kind in ("generate", None) and ColumnValues(sample, target).is_nested,
     )
 
 

@@ -67,7 +67,8 @@ class DetectedFormat:
 
     `labels` (classify) are those of the inspected rows, `unused` the fields without a role, `grouping` those of them
     whose values group the rows. `splits`: the splits of the file itself. `is_guess`: question or answer were found by
-    their values only. `rivals`: the fields that might be meant instead, each with a value as an example.
+    their values only. `as_json`: answers are objects, written as JSON. `rivals`: the fields that might be meant
+    instead, each with a value as an example.
     """
 
     layout: str
@@ -80,6 +81,7 @@ class DetectedFormat:
     grouping: tuple[str, ...] = ()
     splits: frozenset[Split] = frozenset()
     is_guess: bool = False
+    as_json: bool = False
     rivals: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -224,6 +226,7 @@ def _detect_rows(name: str, location: str | Path, read: RawRows, request: Column
         grouping=tuple(name for name in unused if ColumnValues(rows, name).groups),
         splits=frozenset(split for part in parts if (split := split_of(part))),
         is_guess=columns.guessed,
+        as_json=columns.as_json,
         rivals=rivals,
     )
 
@@ -235,7 +238,7 @@ def _rivals(rows: Sequence[RawRow], unused: Sequence[str], columns: Columns) -> 
     judged = (name for name in columns.input if len(columns.input) > 1 and match_name(ANSWERS, [name]))
     for name in (*judged, *unused):
         values = ColumnValues(rows, name)
-        by_name = match_name((*LABELS, *ANSWERS), [name]) is not None
+        by_name = values.is_nested or match_name((*LABELS, *ANSWERS), [name]) is not None
         by_value = columns.guessed and (values.groups or values.mean_length >= LONG_TEXT)
         excluded = values.is_id or values.constant or values.is_date or is_metadata(name)
         if values.filled and (by_name or by_value) and not excluded:
@@ -246,7 +249,7 @@ def _rivals(rows: Sequence[RawRow], unused: Sequence[str], columns: Columns) -> 
 def _guess_kind(columns: Columns, references: Sequence[str]) -> Kind:
     """Guess the kind: classify for label names or few repeated short answers; answer for up to eight words; else
     generate."""
-    if not references:
+    if not references or columns.as_json:
         return "generate"
     lengths = sorted(len(text.split()) for text in references)
     distinct, rows = len(set(references)), len(references)

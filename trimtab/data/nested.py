@@ -108,7 +108,7 @@ def with_text(row: dict[str, Any]) -> dict[str, Any]:
     texts = [piece.get("text") if isinstance(piece, dict) else None for piece in pieces]
     if not all(isinstance(text, str) for text in texts):
         return row
-    return {**{name: value for name, value in row.items() if name != "data"}, "text": "".join(map(str, texts))}
+    return {**row, "text": "".join(map(str, texts))}
 
 
 def is_by_id(value: Any) -> bool:

@@ -30,7 +30,7 @@ def columns_note(name: str, columns: Columns, kind: Kind | None, rows: int, labe
     if columns.layout in ("messages", "conversations"):
         description = f"conversations in `{columns.input[0]}`, the last turn of the assistant is the answer"
     else:
-        answer = "label" if kind == "classify" else "answer"
+        answer = "label" if kind == "classify" else "answer, written as JSON" if columns.as_json else "answer"
         guess = " (a guess: set data.columns if it is wrong)" if columns.guessed else ""
         if columns.layout == "pair":
             description = f"of each pair the first is the input, the second the {answer}"

@@ -213,6 +213,8 @@ def _instruction(kind: Kind, main: DetectedFormat | None, has_documents: bool) -
             f"one of: {', '.join(labels)}" if len(labels) <= LISTED_LABELS else "the name of its class and nothing else"
         )
         return f"Which class does this text belong to? Answer with {choices}."
+    if main is not None and main.as_json:
+        return "Answer the request with JSON and nothing else."
     if kind == "generate":
         return "Answer the request from the documents." if has_documents else "Answer the request."
     if has_documents:
