@@ -293,6 +293,17 @@ def test_what_is_published_needs_no_edit(tmp_path: Path) -> None:
     assert "\nsplit =" not in text
 
 
+def test_a_readme_is_a_document_where_nothing_else_is(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("# About\nThe whole handbook.\n")
+    (tmp_path / "LICENSE").write_text("Free.\n")
+    init(tmp_path)
+    assert load_task(tmp_path).data.documents == ("README.md",)
+    (tmp_path / "trimtab.toml").unlink()
+    (tmp_path / "leave.md").write_text("# Leave\n28 days.\n")
+    assert "left out: README.md: about this folder by name; name it under data.documents" in init(tmp_path)
+    assert load_task(tmp_path).data.documents == ("leave.md",)
+
+
 def test_never_overwrites(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text(questions(20))
     (tmp_path / "trimtab.toml").write_text("mine")
@@ -302,9 +313,9 @@ def test_never_overwrites(tmp_path: Path) -> None:
 
 
 def test_nothing_to_begin_with(tmp_path: Path) -> None:
-    (tmp_path / "README.md").write_text("About")
     with pytest.raises(InputError, match="no examples and no documents here; put a"):
         init(tmp_path)
+    (tmp_path / "README.md").write_text("About")
     (tmp_path / "a.jsonl").write_text('{"question": "a", "answer": NaN}\n')
     with pytest.raises(InputError, match=r"a\.jsonl:1: NaN is not JSON"):
         init(tmp_path)
