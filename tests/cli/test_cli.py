@@ -1,5 +1,6 @@
 """The command line: light, complete help, one JSON object, exit codes, one-line errors."""
 
+import io
 import json
 import os
 import re
@@ -19,6 +20,7 @@ from trimtab.base.errors import DivergedError, InputError, StoppedError
 from trimtab.base.records import Hit, Passage
 from trimtab.base.results import ArmResult, Cost, Estimate, StudyResult, Verdict, Volume
 from trimtab.cli import main
+from trimtab.cli.init import _choose as choose_column
 from trimtab.cli.main import app
 from trimtab.cli.options import machines_at
 from trimtab.model.suggestions import FreeMemory
@@ -347,7 +349,7 @@ def test_init_prints_what_it_wrote_and_the_schema_as_it_is(verbs, tmp_path, monk
     (tmp_path / "data").mkdir()
     verbs["answers"]["init"] = '{"a": 1}'
     assert invoke("init", "--schema").stdout == '{"a": 1}\n'
-    assert verbs["called"]["init"] == ((".",), {"columns": {}, "schema": True})
+    assert verbs["called"]["init"] == ((".",), {"columns": {}, "schema": True, "choose": None})
     assert json.loads(invoke("init", "data", "--json").stdout) == {"file": "data/trimtab.toml", "text": '{"a": 1}'}
     monkeypatch.setattr("trimtab.model.suggestions.free_memory", lambda: FreeMemory(bytes=24e9, passes=2))
     listed = r"^  trimtab pull \S+/\S+ .* Apache-2.0, .* GB to answer"
@@ -359,6 +361,13 @@ def test_init_prints_what_it_wrote_and_the_schema_as_it_is(verbs, tmp_path, monk
         assert ("trimtab doctor lists" in told) is not fast
         assert "Wrote data/trimtab.toml. Edit the instruction" in told
         assert told.endswith("\nNext: trimtab check --task data/trimtab.toml\n")
+
+
+@pytest.mark.parametrize(("typed", "chosen"), [("\n", "grade"), ("7\n2\n", "answer")])
+def test_init_asks_what_is_learnt_with_the_guess_as_default(monkeypatch, capsys, typed, chosen):
+    monkeypatch.setattr("sys.stdin", io.StringIO(typed))
+    assert choose_column("grade", {"answer": "On \x1b[2Jfloor 1"}) == chosen
+    assert "\x1b" not in capsys.readouterr().out
 
 
 def test_init_says_in_a_few_lines_what_it_found(tmp_path, monkeypatch):

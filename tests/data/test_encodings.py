@@ -146,6 +146,21 @@ def test_one_line_alone_is_mostly_enough() -> None:
     assert right >= 0.9 * len(odd)
 
 
+def test_damaged_utf8_stays_utf8_and_is_left_to_the_reader(tmp_path: Path) -> None:
+    text = "Le café de l’hôtel est fermé — à côté, “Chez Zoë” est ouvert.\n" * 5
+    (tmp_path / "a.txt").write_bytes(b"text\n" + text.encode() + b"caf\xe9 \x92s\n")
+    assert detect_encoding(tmp_path / "a.txt") == "utf-8"
+
+
+@pytest.mark.parametrize("odd", [b"\xca\xd5\xe7", b"\x8d\xa0\x92", b"\x81\x90\xe6"])
+def test_odd_bytes_apart_in_english_are_no_other_script(odd: bytes) -> None:
+    text = "The parcel came on Monday{} and nobody{} was at home to sign{} for it.\n".replace("{}", "\x00").encode()
+    for byte in odd:
+        text = text.replace(b"\x00", bytes([byte]), 1)
+    seen = [character for character in text.decode(guess_encoding(text)) if not character.isascii()]
+    assert not any("\u0370" <= letter <= "\u1fff" for letter in seen)  # Greek, Cyrillic, Hebrew, Arabic, Thai
+
+
 def test_a_sample_that_ends_within_a_character_is_read() -> None:
     text = SENTENCES["Japanese"][1].encode("cp932")
     assert {guess_encoding(text[: len(text) - less], is_truncated=True) for less in range(3)} == {"cp932"}

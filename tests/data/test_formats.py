@@ -11,6 +11,7 @@ import types
 from pathlib import Path
 from typing import Any
 
+import pandas
 import pyarrow
 import pyarrow.parquet
 import pytest
@@ -376,3 +377,122 @@ def test_a_column_called_category_holds_labels_however_many(tmp_path: Path) -> N
 def test_one_class_is_counted_in_the_singular(tmp_path: Path) -> None:
     write_lines(tmp_path / "a.jsonl", [{"text": "t", "label": "x"}])
     assert detect(tmp_path / "a.jsonl").notes[0].endswith(": 1 class, 1 row")
+
+
+@pytest.mark.parametrize("orient", ["columns", "index", "split", "table", "records", "list"])
+def test_every_form_of_a_pandas_table_gives_its_rows(tmp_path: Path, orient: Any) -> None:
+    frame = pandas.DataFrame([{"text": f"Text {n}", "label": "ab"[n % 2]} for n in range(60)])
+    content = json.dumps(frame.to_dict(orient)) if orient == "list" else frame.to_json(orient=orient)
+    (tmp_path / "a.json").write_text(content)
+    examples = read(tmp_path, "a.json", kind="classify").examples
+    assert [(row.input, row.references[0]) for row in examples] == list(frame.itertuples(index=False, name=None))
+
+
+def test_lists_of_texts_by_class_are_no_table(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(json.dumps({"greet": ["Hello", "Hi there"], "part": ["Bye", "So long"]}))
+    assert [row.references[0] for row in read(tmp_path, "a.json", kind="classify").examples] == [
+        "greet",
+        "greet",
+        "part",
+        "part",
+    ]
+
+
+SLOTS = [{"text": f"To {n} für {n % 3}", "output": {"to": f"Köln {n}", "for": [n % 3]}} for n in range(20)]
+
+
+def test_an_object_is_learnt_as_json(tmp_path: Path) -> None:
+    rows = [*SLOTS, {"text": "To nowhere", "output": {}}]
+    write_lines(tmp_path / "a.jsonl", rows)
+    assert detect(tmp_path / "a.jsonl").kind == "generate"
+    examples = read(tmp_path, "a.jsonl", kind="generate").examples
+    assert [json.loads(row.references[0]) for row in examples] == [row["output"] for row in rows]
+    assert "Köln" in examples[0].references[0]
+    with pytest.raises(InputError, match=r'is an object, not text; write text, or set task.kind = "generate"'):
+        read(tmp_path, "a.jsonl", kind="answer")
+
+
+def test_a_list_of_no_entities_is_an_answer_too(tmp_path: Path) -> None:
+    write_lines(tmp_path / "a.jsonl", [{"text": f"t {n}", "entities": [{"n": n}] if n % 2 else []} for n in range(20)])
+    examples = read(tmp_path, "a.jsonl", kind="generate", columns={"output": "entities"}).examples
+    assert [row.references[0] for row in examples[:2]] == ["[]", '[{"n": 1}]']
+
+
+def test_slots_beside_an_intent_are_named(tmp_path: Path) -> None:
+    rows = [{"text": row["text"], "intent": "ab"[n % 2], "slots": row["output"]} for n, row in enumerate(SLOTS)]
+    write_lines(tmp_path / "a.jsonl", rows)
+    pieces = [{"data": [{"text": f"fly {n} to "}, {"text": "Rome", "entity": "city"}]} for n in range(20)]
+    (tmp_path / "b.json").write_text(json.dumps({"fly": pieces, "other": pieces}))
+    assert [[*detect(tmp_path / name).rivals] for name in ("a.jsonl", "b.json")] == [["slots"], ["data"]]
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        {"text": ["Rome", "In Rome"], "answer_start": [3, 0]},
+        [{"text": "Rome", "answer_start": 3}, {"text": "In Rome", "answer_start": 0}],
+    ],
+)
+def test_answers_with_their_positions_are_texts(tmp_path: Path, answers: Any) -> None:
+    write_lines(tmp_path / "a.jsonl", [{"question": f"Where {n}?", "answers": answers} for n in range(20)])
+    assert read(tmp_path, "a.jsonl").examples[0].references == ("Rome", "In Rome")
+
+
+GRADED = {
+    "question": "Why does bulb {n} shine?",
+    "reference_answer": "Terminal {n} is connected",
+    "student_answer": "It is the battery {n}",
+    "grade": ("correct", "partial", "wrong"),
+}
+
+
+@pytest.mark.parametrize(
+    ("columns", "asked", "learnt"),
+    [
+        (GRADED, ("question", "reference_answer", "student_answer"), "grade"),
+        (
+            {"question": "Why {n}?", "answer": "Because {n}", "verdict": ("right", "wrong")},
+            ("question", "answer"),
+            "verdict",
+        ),
+        ({"question": "Why {n}?", "answer": "Because {n}", "category": ("a", "b", "c")}, "question", "answer"),
+        (
+            {"gold": ("yes", "no"), "hypothesis": "It is {n}", "premise": "There are {n}", "annotator": ("A", "B")},
+            ("premise", "hypothesis"),
+            "gold",
+        ),
+        (
+            {"sentence_1": "one {n}", "sentence_2": "two {n}", "similar": ("0", "1")},
+            ("sentence_1", "sentence_2"),
+            "similar",
+        ),
+        ({"text_a": "one {n}", "text_b": "two {n}", "label": ("0", "1")}, ("text_a", "text_b"), "label"),
+        ({"title": "No {n}", "body": "Text {n}", "category": ("a", "b")}, ("title", "body"), "category"),
+        (
+            {"remark": "I write {n}", "right A": ("y", "n"), "right B": ("n", "y"), "category": ("a", "b")},
+            "remark",
+            "category",
+        ),
+        ({"agent": ("Ann", "Bob"), "remark": "I write {n}", "queue": ("a", "b", "c")}, "remark", "queue"),
+        ({"user": ("Ann", "Bob"), "text": "I write {n}", "rating": ("1", "2", "3")}, "text", "rating"),
+        ({"text": "I write {n}", "agent": ("Ann", "Bob")}, "text", "agent"),
+        (
+            {"question": "Is it {n}?", "long_answer": "In {n} it seems so", "decision": ("yes", "no")},
+            "question",
+            "decision",
+        ),
+    ],
+)
+def test_what_is_learnt_is_a_judgement_before_an_answer_and_metadata_last(
+    tmp_path: Path, columns: dict[str, str | tuple[str, ...]], asked: Any, learnt: str
+) -> None:
+    rows = [
+        {
+            name: value.format(n=n) if isinstance(value, str) else value[n % len(value)]
+            for name, value in columns.items()
+        }
+        for n in range(60)
+    ]
+    write_lines(tmp_path / "a.jsonl", rows)
+    seen = detect(tmp_path / "a.jsonl")
+    assert (seen.columns["input"], seen.columns["output"]) == (asked, learnt)

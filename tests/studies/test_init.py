@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -254,6 +255,43 @@ def test_what_a_layout_reads_by_itself_is_not_written_as_columns(tmp_path: Path)
     assert len(read_examples(task, task.data.examples).examples) == 30
 
 
+def graded() -> str:
+    return "".join(
+        json.dumps({"question": f"Why {n}?", "answer": f"As {n}", "agent": "xy"[n % 2], "grade": "abc"[n % 3]}) + "\n"
+        for n in range(60)
+    )
+
+
+def test_a_guess_names_what_was_not_taken_and_how_to_change_it(tmp_path: Path) -> None:
+    for name, rows in (("grade", graded()), ("plain", questions(60)), ("faq", graded().replace("grade", "category"))):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.jsonl").write_text(rows)
+    text = init(tmp_path / "grade")
+    assert "`grade` the label: 3 classes, 60 rows; a guess: `answer` (“As 0”) could be meant instead, see" in text
+    text = init(tmp_path / "faq")
+    assert (
+        "`answer` the answer: 60 rows; a guess: `category` (“a”) could be meant instead, see data.columns or --output "
+        "NAME" in text
+    )
+    assert '# columns = { input = "question", output = "category" }   # if `category` is to be learnt instead' in text
+    assert "a guess:" not in init(tmp_path / "plain")
+
+
+def test_who_is_asked_decides_what_is_learnt(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(graded().replace("grade", "category"))
+    asked: list[object] = []
+
+    def choose(guess: str, rivals: Mapping[str, str]) -> str:
+        asked.append((guess, dict(rivals)))
+        return "category"
+
+    init(tmp_path, choose=choose)
+    assert asked == [("answer", {"category": "a"})]
+    task = load_task(tmp_path)
+    assert (task.task.kind, task.data.columns) == ("classify", {"input": "question", "label": "category"})
+    accepted(tmp_path)
+
+
 def test_labels_that_never_come_back_are_no_classes(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("text,label\n" + "".join(f"What is {n}?,{n * 7919 % 9973}\n" for n in range(40)))
     init(tmp_path)
@@ -275,6 +313,17 @@ def test_what_is_published_needs_no_edit(tmp_path: Path) -> None:
     assert "\nsplit =" not in text
 
 
+def test_a_readme_is_a_document_where_nothing_else_is(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("# About\nThe whole handbook.\n")
+    (tmp_path / "LICENSE").write_text("Free.\n")
+    init(tmp_path)
+    assert load_task(tmp_path).data.documents == ("README.md",)
+    (tmp_path / "trimtab.toml").unlink()
+    (tmp_path / "leave.md").write_text("# Leave\n28 days.\n")
+    assert "left out: README.md: about this folder by name; name it under data.documents" in init(tmp_path)
+    assert load_task(tmp_path).data.documents == ("leave.md",)
+
+
 def test_never_overwrites(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text(questions(20))
     (tmp_path / "trimtab.toml").write_text("mine")
@@ -284,9 +333,9 @@ def test_never_overwrites(tmp_path: Path) -> None:
 
 
 def test_nothing_to_begin_with(tmp_path: Path) -> None:
-    (tmp_path / "README.md").write_text("About")
     with pytest.raises(InputError, match="no examples and no documents here; put a"):
         init(tmp_path)
+    (tmp_path / "README.md").write_text("About")
     (tmp_path / "a.jsonl").write_text('{"question": "a", "answer": NaN}\n')
     with pytest.raises(InputError, match=r"a\.jsonl:1: NaN is not JSON"):
         init(tmp_path)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import itertools
+import sys
+from collections.abc import Mapping
 from typing import Annotated
 
 import typer
 
+from trimtab.base.sanitize import printable, visible
 from trimtab.cli.options import InputOption, JsonOption, LabelOption, OutputOption
 from trimtab.cli.output import Output
 
-FOUND = 3  # lines of what was found that are printed
+EXAMPLE = 60  # characters of a value that are printed
+FOUND = 6  # lines of what was found that are printed; a guess always is
 
 
 def command(
@@ -40,7 +44,13 @@ def command(
         from trimtab.studies.init import init
 
         roles = {"input": input, "label": label, "output": output}
-        text = init(source, columns={role: column for role, column in roles.items() if column}, schema=schema)
+        asks = sys.stdin.isatty() and sys.stdout.isatty() and not as_json
+        text = init(
+            source,
+            columns={role: column for role, column in roles.items() if column},
+            schema=schema,
+            choose=_choose if asks else None,
+        )
         if schema:
             out.raw(text)
         else:
@@ -57,11 +67,26 @@ def command(
 
 
 def _inferred_lines(text: str) -> list[str]:
-    """Return what was inferred, from the comment at the top of a new task file: FOUND lines of it."""
+    """Return what was inferred, from the comment at the top of a new task file: FOUND lines of it, and every guess."""
     comment = itertools.takewhile(lambda line: line.startswith("#"), text.splitlines())
     lines = [line.removeprefix("#").strip() for line in comment][1:-1]  # without who wrote it, and what comes next
-    more = [f"… and {len(lines) - FOUND} more lines at the top of the file"] if len(lines) > FOUND else []
-    return [*lines[:FOUND], *more]
+    guesses = [line for line in lines[FOUND:] if "a guess" in line]
+    lines = [*lines[:FOUND], *guesses, *(line for line in lines[FOUND:] if line not in guesses)]
+    shown = FOUND + len(guesses)
+    more = [f"… and {len(lines) - shown} more lines at the top of the file"] if len(lines) > shown else []
+    return [*lines[:shown], *more]
+
+
+def _choose(guess: str, rivals: Mapping[str, str]) -> str:
+    """Ask on the terminal which column is to be learnt; the guess is the default."""
+    names = [guess, *rivals]
+    notes = ["the guess", *(f"“{printable(value, EXAMPLE)}”" for value in rivals.values())]
+    for number, (name, note) in enumerate(zip(names, notes, strict=True), start=1):
+        typer.echo(visible(f"  [{number}] {name} ({note})"))
+    number = 0
+    while not 1 <= number <= len(names):
+        number = typer.prompt("Which column is to be learnt?", default=1, type=int)
+    return names[number - 1]
 
 
 def _base_models() -> list[str]:

@@ -13,9 +13,20 @@ from trimtab.base.errors import InputError
 from trimtab.base.grammar import joined
 from trimtab.base.records import Kind, Split
 from trimtab.base.sanitize import printable
+from trimtab.data.column_names import (
+    ANSWERS,
+    CONTEXTS,
+    GRADES,
+    INPUTS,
+    LABELS,
+    is_metadata,
+    judges_answers,
+    match_name,
+    paired_names,
+)
 from trimtab.data.raw_rows import RawRow
 from trimtab.data.readers import PAIR
-from trimtab.data.values import ColumnValues, last_word
+from trimtab.data.values import ColumnValues
 
 LAYOUTS = (
     "messages",
@@ -50,25 +61,8 @@ PAIRS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "input-label": (("input", "text"), ("label",)),
     "pair": (PAIR[:1], PAIR[1:]),
 }
+_OF_ANSWERS = ("prompt-completion", "instruction", "question-answer")
 SIMILAR_NAME = 0.75  # of 1: of a less similar name one did not mean the other; "text" and "intent" have 0.6
-_CONTEXT_NAMES = ("context", "contexts")
-_INPUT_NAMES = (
-    "input",
-    "text",
-    "question",
-    "prompt",
-    "query",
-    "message",
-    "sentence",
-    "utterance",
-    "instruction",
-    "content",
-    "body",
-    "review",
-)
-_LABEL_NAMES = ("label", "category", "class", "intent", "target", "sentiment", "decision")
-_OUTPUT_NAMES = ("output", "answer", "completion", "response", "reply", "target", "solution", "summary")
-
 
 RequestedColumns = str | tuple[str, ...]
 """The column that a task file names for a role; for `input` also several, or a template with columns in braces."""
@@ -76,7 +70,8 @@ RequestedColumns = str | tuple[str, ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Columns:
-    """The columns of one file by role. `guessed`: found by their values, not by known names.
+    """The columns of one file by role. `guessed`: found by their values, not by known names. `as_json`: the
+    answers are objects, which the model writes as JSON.
 
     `input`: the columns of the question in order, joined by blank lines, or by the texts of `template` before, between
     and after them. `context` is the one that may be empty.
@@ -89,6 +84,7 @@ class Columns:
     context: str | None = None
     extras: Mapping[str, str] = field(default_factory=dict)
     guessed: bool = False
+    as_json: bool = False
 
     @property
     def used(self) -> frozenset[str]:
@@ -141,7 +137,7 @@ def _with_context(source: tuple[str, ...], context: str | None, layout: str) -> 
     if context:  # a question's context stands before it, an instruction's input after it
         return ((*source, context) if layout == "instruction" else (context, *source)), context
     if len(source) > 1:
-        return source, next((name for name in source if name.lower() in _CONTEXT_NAMES), None)
+        return source, next((name for name in source if name.lower() in CONTEXTS), None)
     return source, None
 
 
@@ -171,7 +167,8 @@ def find_columns(sample: Sequence[RawRow], request: ColumnRequest) -> Columns:
     known = {name for sources, targets in PAIRS.values() for name in (*sources, *targets)}
     filled = [name for name in names if name not in known or ColumnValues(sample, name).filled]
     filled = filled if len(filled) > 1 else names
-    layout = request.layout or _known_layout(filled, bool(source or target))
+    is_graded = request.kind in ("classify", None) and _has_grade(sample, filled)
+    layout = request.layout or _known_layout(filled, bool(source or target), is_graded=is_graded)
     if layout in ("messages", "conversations"):
         column = source[0] if source else layout
         if column not in names:
@@ -200,6 +197,7 @@ def find_columns(sample: Sequence[RawRow], request: ColumnRequest) -> Columns:
         context=context,
         extras=extras,
         guessed=guessed,
+        as_json=request.kind in ("generate", None) and ColumnValues(sample, target).is_nested,
     )
 
 
@@ -227,7 +225,7 @@ def _requested_input(requested: RequestedColumns, names: Sequence[str]) -> tuple
 
 def _context(layout: str, sample: Sequence[RawRow], free: Sequence[str]) -> str | None:
     """Return the context column of a question, if a column has such a name and holds text."""
-    wanted = ("input",) if layout == "instruction" else _CONTEXT_NAMES
+    wanted = ("input",) if layout == "instruction" else CONTEXTS
     name = next((name for name in free if name.lower() in wanted), None)
     values = [row.fields.get(name) for row in sample] if name else []
     return name if all(is_text(value) for value in values) else None
@@ -238,13 +236,22 @@ def is_text(value: Any) -> bool:
     return isinstance(value, str | None) or (isinstance(value, list) and all(isinstance(item, str) for item in value))
 
 
-def _known_layout(names: Sequence[str], requested: bool) -> str:
+def _has_grade(sample: Sequence[RawRow], names: Sequence[str]) -> bool:
+    """True if a column that judges an answer by its name groups the rows."""
+    return any(match_name(GRADES, [name]) and ColumnValues(sample, name).groups for name in names)
+
+
+def _known_layout(names: Sequence[str], requested: bool, *, is_graded: bool) -> str:
+    """Return the layout by the names of the fields. `is_graded`: the rows judge an answer, and the judgement is
+    learnt."""
     if "messages" in names:
         return "messages"
     if "conversations" in names:
         return "conversations"
     if not requested:
         for layout, (sources, targets) in PAIRS.items():
+            if layout in _OF_ANSWERS and is_graded:
+                continue
             if any(name in names for name in sources) and any(name in names for name in targets):
                 return layout
     return "table"
@@ -260,52 +267,39 @@ def _guess(
 ) -> tuple[tuple[str, ...], str, bool]:
     """Return the question and answer columns, and whether they were found by their values.
 
-    Names come first. Else the answer is (classify) the column with the fewest repeated values, or the only other
-    column; the question is the longest text beside a label, else the first text. Empty, constant and id columns are
-    excluded.
+    Names come first: a column of labels, then one of answers. Else the answer is (classify) the column with the fewest
+    repeated values, or the only other column; the question is the longest text beside a label, else the first text.
+    Empty, constant and id columns are excluded.
     """
-    values = {name: ColumnValues(sample, name) for name in names if name not in (*extras.values(), *source, target)}
-    candidates = [name for name, seen in values.items() if seen.filled and not seen.is_id]
+    values = {name: ColumnValues(sample, name) for name in names if name not in (*extras.values(), *source)}
+    values = {name: seen for name, seen in values.items() if name == target or (seen.filled and not seen.is_id)}
+    candidates = [name for name in values if name != target]
     labels = [name for name in candidates if values[name].groups]
     guessed = False
     if target is None:
-        known_names = {"classify": _LABEL_NAMES, None: _LABEL_NAMES + _OUTPUT_NAMES}.get(
-            kind, _OUTPUT_NAMES + _LABEL_NAMES
-        )
-        target = _match_name(known_names, candidates)
+        target = _named_target(kind, candidates, labels)
     if not source:
-        input_column = _match_name(_INPUT_NAMES, [name for name in candidates if name != target])
+        source = _named_input({name: values[name] for name in candidates if name != target}, target, kind)
+    if not source:
+        guessed = True
         texts = [name for name in candidates if name != target and values[name].is_text]
-        if input_column is None:
-            guessed = True
-            beside_label = kind in ("classify", None) and (target is not None or labels)
-            by_length = sorted(texts, key=lambda name: -values[name].mean_length)
-            ordered = by_length if beside_label else sorted(texts, key=lambda name: values[name].groups)
-            input_column = next(iter(ordered), None)
-        source = (input_column,) if input_column else ()
+        beside_label = kind in ("classify", None) and (target is not None or labels)
+        by_length = sorted(texts, key=lambda name: -values[name].mean_length)
+        ordered = by_length if beside_label else sorted(texts, key=lambda name: values[name].groups)
+        source = tuple(ordered[:1])
     if target is None and source:
         guessed = True
         others = [
             name for name in candidates if name not in source and not (values[name].constant or values[name].is_date)
         ]
-        repeated_labels = sorted((name for name in labels if name in others), key=lambda name: values[name].distinct)
+        repeated_labels = sorted(
+            (name for name in labels if name in others), key=lambda name: (is_metadata(name), values[name].distinct)
+        )
         by_value = kind in ("classify", None) and repeated_labels
         target = next(iter(repeated_labels if by_value else others if len(others) == 1 else ()), None)
     if not source or target is None:
-        if source and all(name in source or values[name].constant or values[name].is_date for name in candidates):
-            raise _only_text_error(sample[0], source)
-        missing = "answer" if source else "question"
-        role = "input" if not source else "label" if kind == "classify" else "output"
-        fields = ", ".join(name + " (empty)" * (name in values and not values[name].filled) for name in names)
-        raise ColumnsError(
-            f"cannot tell which field is the {missing}; the fields are: {fields}",
-            f'call it {missing}, or name it in a task file: data.columns = {{ {role} = "…" }}',
-            file=sample[0].file,
-            line=sample[0].line,
-            fields=names,
-            input=source[0] if source else "",
-            output=target or "",
-        )
+        others = [name for name in candidates if not (name in source or values[name].constant or values[name].is_date)]
+        raise _unclear_error(sample, names, source, target, kind, has_others=bool(others))
     for name in (*source, target):
         if any(row.fields.get(name) == name for row in sample):
             raise InputError(
@@ -317,6 +311,54 @@ def _guess(
     return source, target, guessed
 
 
+def _named_target(kind: Kind | None, candidates: Sequence[str], labels: Sequence[str]) -> str | None:
+    """Return the column of answers by its name: of a closed set or of an unknown kind a label that groups the rows."""
+    label, any_label = match_name(LABELS, labels), match_name(LABELS, candidates)
+    if kind == "classify":
+        return label or any_label
+    answer = match_name(ANSWERS, candidates)
+    return (label if kind is None else None) or answer or any_label
+
+
+def _named_input(values: Mapping[str, ColumnValues], target: str | None, kind: Kind | None) -> tuple[str, ...]:
+    """Return the columns of the question by their names; answers that the target judges are part of it."""
+    texts = [name for name, seen in values.items() if seen.is_text]
+    pair = paired_names([name for name in texts if values[name].is_complete])
+    if not all(values[name].groups for name in pair):
+        return pair
+    question = match_name(INPUTS, list(values))
+    answers = [name for name in texts if name != question and match_name(ANSWERS, [name])]
+    is_judged = target is not None and kind in ("classify", None) and judges_answers(target, answers)
+    return (*([question] if question else ()), *(answers if is_judged else ()))
+
+
+def _unclear_error(
+    sample: Sequence[RawRow],
+    names: Sequence[str],
+    source: Sequence[str],
+    target: str | None,
+    kind: Kind | None,
+    *,
+    has_others: bool,
+) -> InputError:
+    """Return the error for a file whose question or answer cannot be told; `has_others`: columns that could be the
+    answer."""
+    if source and not has_others:
+        return _only_text_error(sample[0], source)
+    missing = "answer" if source else "question"
+    role = "input" if not source else "label" if kind == "classify" else "output"
+    fields = ", ".join(name + " (empty)" * (not ColumnValues(sample, name).filled) for name in names)
+    return ColumnsError(
+        f"cannot tell which field is the {missing}; the fields are: {fields}",
+        f'call it {missing}, or name it in a task file: data.columns = {{ {role} = "…" }}',
+        file=sample[0].file,
+        line=sample[0].line,
+        fields=names,
+        input=source[0] if source else "",
+        output=target or "",
+    )
+
+
 def _only_text_error(row: RawRow, source: Sequence[str]) -> InputError:
     """Return the error for rows that have questions or texts only, with two ways on."""
     return row.error(
@@ -325,11 +367,3 @@ def _only_text_error(row: RawRow, source: Sequence[str]) -> InputError:
         "`answer`); or, to ask about "
         'these texts, save them as documents and draft about 100 lines of {"question": "…", "answer": "…"}',
     )
-
-
-def _match_name(names_wanted: Sequence[str], names: Sequence[str]) -> str | None:
-    """Return the column whose name, or its last word (`final_decision`, `longAnswer`), comes first in
-    `names_wanted`."""
-    whole = {name.lower(): name for name in reversed(names)}
-    last = {last_word(name): name for name in reversed(names)}
-    return next((found[word] for found in (whole, last) for word in names_wanted if word in found), None)

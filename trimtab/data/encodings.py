@@ -18,7 +18,11 @@ ASCII, UTF8 = "ascii", "utf-8"
 _BLOCK = 256 * 1024
 _SAMPLE = 16 * 1024
 """Bytes that a guess is based on."""
+_UTF8_CHARACTER = re.compile(rb"[\xc2-\xdf][\x80-\xbf]|[\xe1-\xef][\x80-\xbf]{2}|[\xf1-\xf4][\x80-\xbf]{3}")
+_ASCII_BYTES = bytes(range(128))
+_UTF8_SHARE = 0.8  # of the non-ASCII bytes
 _WORDS_SHOWN = 3  # words with non-ASCII letters
+_NON_ASCII_LETTERS = re.compile(r"[^\W\d_A-Za-z]+")
 _NON_ASCII_WORD = re.compile(r"\w{0,20}[^\s\x00-\x7f]\w{0,20}")
 
 # The non-ASCII letters of each language, roughly from the most to the least frequent in running text.
@@ -146,8 +150,16 @@ def detect_encoding(path: Path) -> str:
             decoder.decode(b"", final=True)
         except UnicodeDecodeError:
             sample = _sample(path)
+            if _is_broken_utf8(sample):
+                return UTF8
             return guess_encoding(sample, is_truncated=len(sample) == _SAMPLE)
     return ASCII if plain else UTF8
+
+
+def _is_broken_utf8(sample: bytes) -> bool:
+    """True if far more non-ASCII bytes form characters of UTF-8 than not: the others are damage, no other encoding."""
+    valid = sum(map(len, _UTF8_CHARACTER.findall(sample)))
+    return valid > _UTF8_SHARE * len(sample.translate(None, _ASCII_BYTES))
 
 
 def _sample(path: Path) -> bytes:
@@ -174,6 +186,8 @@ def guess_encoding(sample: bytes, *, is_truncated: bool = False) -> str:
             text = codecs.getincrementaldecoder(name)("strict").decode(sample, final=not is_truncated)
         except UnicodeDecodeError:
             continue
+        if _OTHERS.keys() >= {*languages} and not _has_words(text):
+            continue
         counts, odd_count = _beyond_ascii(text)
         log_likelihood = (
             max(_log_likelihood(counts, language) for language in languages) + odd_count * _ODD_PENALTY + log(prior)
@@ -181,6 +195,12 @@ def guess_encoding(sample: bytes, *, is_truncated: bool = False) -> str:
         if log_likelihood > best_score:
             best_score, best_name = log_likelihood, name
     return best_name
+
+
+def _has_words(text: str) -> bool:
+    """True if most non-ASCII letters stand beside others, as in words of a script that is not Latin."""
+    runs = [len(run) for run in _NON_ASCII_LETTERS.findall(text)]
+    return 2 * sum(length for length in runs if length > 1) > sum(runs)
 
 
 def _beyond_ascii(text: str) -> tuple[Counter[str], int]:

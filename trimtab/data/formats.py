@@ -10,7 +10,7 @@ import json
 from array import array
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,9 +23,10 @@ from trimtab.base.sanitize import printable
 from trimtab.base.task import Task
 from trimtab.base.times import is_number
 from trimtab.data.chat import SkipRow
+from trimtab.data.column_names import ANSWERS, LABELS, is_metadata, match_name
 from trimtab.data.columns import LAYOUTS, ColumnRequest, Columns, RequestedColumns, find_columns
 from trimtab.data.nested import split_of
-from trimtab.data.notes import columns_note, parts_note, squad_note
+from trimtab.data.notes import columns_note, parts_note, rivals_note, squad_note
 from trimtab.data.raw_rows import RawRow, RawRows
 from trimtab.data.readers import read_hub, read_raw_rows, row_suffixes
 from trimtab.data.row_store import RowWriter, repeated_positions, select_rows
@@ -49,8 +50,6 @@ LONG_TEXT = 20  # mean characters from which a column could be the question
 REFUSED_ROWS, REFUSED_SHARE = 20, 0.1
 NEARLY_ALL = 0.95  # share of the answers that are JSON, from which on they are scored as such
 
-_LABEL_COLUMNS = frozenset(("label", "category", "class", "intent", "sentiment"))
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadRows:
@@ -70,8 +69,9 @@ class DetectedFormat:
     """The detected format of a file: its layout, the column of each role, a guess of the task kind, and notes.
 
     `labels` (classify) are those of the inspected rows, `unused` the fields without a role, `grouping` those of them
-    whose values group the rows. `splits`: the splits of the file itself. `rivals`: fields that might be meant instead,
-    if question or answer were found by their values only. `answers_json`: nearly all answers are objects of JSON.
+    whose values group the rows. `splits`: the splits of the file itself. `is_guess`: question or answer were found by
+    their values only. `answers_json`: nearly all answers are objects of JSON. `rivals`: the fields that might be meant
+    instead, each with a value as an example.
     """
 
     layout: str
@@ -83,8 +83,9 @@ class DetectedFormat:
     unused: tuple[str, ...] = ()
     grouping: tuple[str, ...] = ()
     splits: frozenset[Split] = frozenset()
-    rivals: tuple[str, ...] = ()
+    is_guess: bool = False
     answers_json: bool = False
+    rivals: Mapping[str, str] = field(default_factory=dict)
 
 
 class _RowCollector:
@@ -209,13 +210,15 @@ def _detect_rows(name: str, location: str | Path, read: RawRows, request: Column
     answers_json = _are_objects(references)
     kind = request.kind or _guess_kind(columns, references, answers_json)
     labels = tuple(sorted(set(references))) if kind == "classify" else ()
+    unused = sorted({name for row in rows[:SAMPLE] for name in row.fields} - columns.used)
+    rivals = _rivals(rows, unused, columns)
     notes = [columns_note(name, columns, kind, len(rows), labels)]
     if len(rows) == DETECT_SAMPLE and not rows[0].part:
         notes[0] += " looked at, there may be more"
+    notes[0] += rivals_note(rivals)
     parts = Counter(row.part for row in rows if row.part)
     notes += [parts_note(name, parts)] if parts else []
     notes += [f"{name}: {refusal.reason}; {refusal.remedy}" for refusal in files]
-    unused = sorted({name for row in rows[:SAMPLE] for name in row.fields} - columns.used)
     return DetectedFormat(
         layout=columns.layout,
         columns={role: column for role, column in roles.items() if column},
@@ -226,19 +229,25 @@ def _detect_rows(name: str, location: str | Path, read: RawRows, request: Column
         unused=tuple(unused),
         grouping=tuple(name for name in unused if ColumnValues(rows, name).groups),
         splits=frozenset(split for part in parts if (split := split_of(part))),
-        rivals=tuple(name for name in unused if columns.guessed and _is_plausible(ColumnValues(rows, name))),
+        is_guess=columns.guessed,
         answers_json=answers_json,
+        rivals=rivals,
     )
 
 
-def _is_plausible(values: ColumnValues) -> bool:
-    """True if a column could be the question or the answer, by its values."""
-    return (
-        values.filled
-        and not values.is_id
-        and not values.constant
-        and (values.groups or values.mean_length >= LONG_TEXT)
-    )
+def _rivals(rows: Sequence[RawRow], unused: Sequence[str], columns: Columns) -> dict[str, str]:
+    """Return the columns that could be the question or the answer instead, by their names or, where the others were
+    found by their values, by theirs; each with a value."""
+    rivals = {}
+    judged = (name for name in columns.input if len(columns.input) > 1 and match_name(ANSWERS, [name]))
+    for name in (*judged, *unused):
+        values = ColumnValues(rows, name)
+        by_name = values.is_nested or match_name((*LABELS, *ANSWERS), [name]) is not None
+        by_value = columns.guessed and (values.groups or values.mean_length >= LONG_TEXT)
+        excluded = values.is_id or values.constant or values.is_date or is_metadata(name)
+        if values.filled and (by_name or by_value) and not excluded:
+            rivals[name] = values.example
+    return rivals
 
 
 def _are_objects(references: Sequence[str]) -> bool:
@@ -259,7 +268,7 @@ def _guess_kind(columns: Columns, references: Sequence[str], answers_json: bool)
     distinct, rows = len(set(references)), len(references)
     if columns.layout == "input-label" and distinct < NEARLY_UNIQUE * max(rows, 2 * FEW_VALUES):
         return "classify"
-    few_labels = columns.output.lower() in _LABEL_COLUMNS or distinct <= max(2, rows // 5)
+    few_labels = match_name(LABELS, [columns.output]) is not None or distinct <= max(2, rows // 5)
     if few_labels and 2 * distinct <= rows and lengths[-1] <= 8 and columns.layout not in ("messages", "conversations"):
         return "classify"
     return "answer" if lengths[rows // 2] <= 8 and not answers_json else "generate"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from trimtab.base.errors import InputError
 from trimtab.base.records import Split
+from trimtab.data.column_names import ANSWERS, INPUTS, LABELS
 from trimtab.data.strict_json import parse_json, trailing_comma
 
 BLANKS = " \t\r\n"
@@ -30,6 +31,7 @@ _FIELD_NAMES = _ROW_LIST_KEYS | frozenset(
     ("messages", "conversations", "text", "input", "question", "prompt", "label", "output", "answer", "answers")
 )
 """Keys that are not class names."""
+_COLUMN_NAMES = frozenset((*INPUTS, *LABELS, *ANSWERS))
 
 
 def split_of(part: str) -> Split | None:
@@ -62,6 +64,42 @@ def is_one_list(value: Any) -> bool:
     return name.lower() in _ROW_LIST_KEYS and _is_list_of_rows(part)
 
 
+def rows_of_table(value: Any) -> list[dict[str, Any]]:
+    """Return the rows of a JSON value that holds a table by columns, as `DataFrame.to_json` writes it, else nothing.
+
+    The forms are `columns` beside `data`, `schema` beside `data`, columns of values by row number, and columns of
+    equally long lists (of known names, as lists of texts may be classes).
+    """
+    if not isinstance(value, dict) or not value:
+        return []
+    data = value.get("data")
+    if isinstance(data, list) and value.keys() - {"index", "schema"} == {"columns", "data"}:
+        return _rows_under(value["columns"], data)
+    if isinstance(data, list) and value.keys() == {"schema", "data"}:
+        return data if all(isinstance(row, dict) for row in data) else []
+    columns = list(value.values())
+    if all(isinstance(column, dict) and column and all(map(str.isdigit, column)) for column in columns):
+        cells = (list(column.values()) for column in columns)
+        numbers = dict.fromkeys(number for column in columns for number in column)
+        rows = [{name: column.get(number) for name, column in value.items()} for number in numbers]
+        return rows if any(_is_flat(column) for column in cells) else []
+    if len(columns) > 1 and any(name.lower() in _COLUMN_NAMES for name in value):
+        is_table = all(isinstance(column, list) and len(column) == len(columns[0]) for column in columns)
+        return _rows_under(list(value), list(zip(*columns, strict=True))) if is_table and _is_flat(columns[0]) else []
+    return []
+
+
+def _rows_under(names: Any, rows: Sequence[Any]) -> list[dict[str, Any]]:
+    """Return lists of values as rows with names; nothing if one does not have as many values as there are names."""
+    if not isinstance(names, list) or any(not isinstance(row, (list, tuple)) or len(row) != len(names) for row in rows):
+        return []
+    return [dict(zip(map(str, names), row, strict=True)) for row in rows]
+
+
+def _is_flat(cells: Sequence[Any]) -> bool:
+    return not any(isinstance(cell, (dict, list)) for cell in cells)
+
+
 def with_text(row: dict[str, Any]) -> dict[str, Any]:
     """Return a row whose text is in pieces (`data: [{"text": …}, …]`, as in Snips) with the joined text as `text`."""
     pieces = row.get("data")
@@ -70,7 +108,7 @@ def with_text(row: dict[str, Any]) -> dict[str, Any]:
     texts = [piece.get("text") if isinstance(piece, dict) else None for piece in pieces]
     if not all(isinstance(text, str) for text in texts):
         return row
-    return {**{name: value for name, value in row.items() if name != "data"}, "text": "".join(map(str, texts))}
+    return {**row, "text": "".join(map(str, texts))}
 
 
 def is_by_id(value: Any) -> bool:

@@ -10,6 +10,8 @@ from trimtab.base.sanitize import printable
 from trimtab.data.columns import Columns
 from trimtab.data.nested import split_of
 
+RIVALS, EXAMPLE = 4, 30  # columns that are named as possible, and characters of a value of each
+
 
 def _count(number: int, description: str) -> str:
     plural = "es" if description.endswith("s") else "s"
@@ -28,7 +30,7 @@ def columns_note(name: str, columns: Columns, kind: Kind | None, rows: int, labe
     if columns.layout in ("messages", "conversations"):
         description = f"conversations in `{columns.input[0]}`, the last turn of the assistant is the answer"
     else:
-        answer = "label" if kind == "classify" else "answer"
+        answer = "label" if kind == "classify" else "answer, written as JSON" if columns.as_json else "answer"
         guess = " (a guess: set data.columns if it is wrong)" if columns.guessed else ""
         if columns.layout == "pair":
             description = f"of each pair the first is the input, the second the {answer}"
@@ -40,6 +42,15 @@ def columns_note(name: str, columns: Columns, kind: Kind | None, rows: int, labe
     extras = ", ".join(named)
     classes = f"{_count(len(set(labels)), 'class')}, " if kind == "classify" else ""
     return printable(f"{name}: {description}{f', also {extras}' if extras else ''}: {classes}{_count(rows, 'row')}")
+
+
+def rivals_note(rivals: Mapping[str, str]) -> str:
+    """Return what a note on columns says of those that might be meant instead, with an example each; "" without any."""
+    if not rivals:
+        return ""
+    shown = [f"`{name}` (“{printable(value, EXAMPLE)}”)" for name, value in [*rivals.items()][:RIVALS]]
+    more = f" and {len(rivals) - RIVALS} more" if len(rivals) > RIVALS else ""
+    return f"; a guess: {', '.join(shown)}{more} could be meant instead, see data.columns or --output NAME"
 
 
 def parts_note(name: str, parts: Mapping[str, int], left_out: Sequence[str] = ()) -> str:

@@ -21,6 +21,7 @@ from trimtab.data.nested import (
     is_by_split,
     is_one_list,
     members,
+    rows_of_table,
     skip_blanks,
     split_of,
     with_text,
@@ -164,8 +165,8 @@ def _rows_of_splits(text: str, at: int, path: Path, line: int) -> RawRows:
 
 
 def json_rows(path: Path, encoding: str) -> RawRows:
-    """Yield the rows of an array, of a dictionary by id, class or split, or of JSON lines named .json; one object is
-    one row."""
+    """Yield the rows of an array, of a dictionary by id, class, split or column, or of JSON lines named .json; one
+    object is one row."""
     text = _json_text(path, encoding)
     at = skip_blanks(text, 0)
     if at == len(text):
@@ -177,7 +178,17 @@ def json_rows(path: Path, encoding: str) -> RawRows:
     value, end = parse_json(text, path, line, at)
     if skip_blanks(text, end) < len(text):
         yield from json_line_rows(path, encoding)
-    elif is_by_split(value):
+    elif rows := rows_of_table(value):
+        escape = _SURROGATE_ESCAPE.search(text)
+        for number, row in enumerate(rows, start=1):
+            yield _row(row, escape[0] if escape else "", path, number)
+    else:
+        yield from _rows_of_object(value, text, at, path, line)
+
+
+def _rows_of_object(value: Any, text: str, at: int, path: Path, line: int) -> RawRows:
+    """Yield the rows of a dictionary by split, class or id, or of the one list in it; else it is itself the row."""
+    if is_by_split(value):
         yield from _rows_of_splits(text, at, path, line)
     elif is_one_list(value):
         for part in members(text, at, path, line):

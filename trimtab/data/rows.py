@@ -13,9 +13,12 @@ from trimtab.data.chat import SkipRow, read_turns
 from trimtab.data.columns import Columns, is_text
 from trimtab.data.raw_rows import RawRow
 from trimtab.data.strict_json import type_name
+from trimtab.data.values import squad_answers
 
 TEXT_CAP = 1_000_000
 """Longest row in characters; more than any model reads, and the limit for comparing rows."""
+
+_AS_TEXT = 'write text, or set task.kind = "generate", which learns it as JSON'
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,9 +87,13 @@ class RowReader:
             if len(value) != 1:
                 raise row.error("a completion of more than one turn", "use the layout messages", name)
             return (_as_messages(row, name, value, answer=True)[0].content,)
+        if self.columns.as_json and value is not None:
+            return (json.dumps(value, ensure_ascii=False, default=str),)
+        texts_of_answers = squad_answers(value)
+        value = value if texts_of_answers is None else texts_of_answers
         if isinstance(value, list):
             if not all(isinstance(item, str) for item in value):
-                raise row.error("a list of answers that are not all text", "write text", name)
+                raise row.error("a list of answers that are not all text", _AS_TEXT, name)
             self._require_same_type(row, name, "text")
             texts = [str(item) for item in value]
         else:
@@ -107,7 +114,7 @@ class RowReader:
             return ""
         kind = type_name(value)
         if kind not in ("text", "a number", "true or false"):
-            raise row.error(f"is {kind}, not text", "write text", name)
+            raise row.error(f"is {kind}, not text", _AS_TEXT if name == self.columns.output else "write text", name)
         if isinstance(value, float) and not math.isfinite(value):
             raise row.error(f"the number {value} is not finite", "write text, or leave it out", name)
         self._require_same_type(row, name, kind)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Hashable, Sequence
+from typing import Any
 
 from trimtab.data.raw_rows import RawRow
 
@@ -35,6 +37,23 @@ class ColumnValues:
     def filled(self) -> bool:
         """True if any row has a value."""
         return bool(self._filled) or any(self._values)
+
+    @property
+    def example(self) -> str:
+        """The first value that is not empty, as one line of text."""
+        value = next((value for value in self._values if value not in (None, "", [], {})), "")
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+        return " ".join(text.split())
+
+    @property
+    def is_nested(self) -> bool:
+        """True if any value is an object, or a list of other things than texts."""
+        return any(map(is_nested, self._values))
+
+    @property
+    def is_complete(self) -> bool:
+        """True if every row has a value."""
+        return len(self._filled) == self._rows
 
     @property
     def is_text(self) -> bool:
@@ -85,6 +104,23 @@ class ColumnValues:
         except ValueError:
             return all(_CODE_PATTERN.fullmatch(text) for text in self._filled)
         return numbers == sorted(numbers)
+
+
+def is_nested(value: Any) -> bool:
+    """True for an object or a list of other things than texts, unless it holds answers as SQuAD writes them."""
+    is_object = isinstance(value, dict) or (
+        isinstance(value, list) and not all(isinstance(item, str) for item in value)
+    )
+    return is_object and squad_answers(value) is None
+
+
+def squad_answers(value: Any) -> list[str] | None:
+    """Return the texts of answers with their positions, in one object or in a list of them; None for anything else."""
+    parts = value if isinstance(value, list) else [value]
+    if not parts or not all(isinstance(part, dict) and {"text", "answer_start"} <= part.keys() for part in parts):
+        return None
+    texts = [text for part in parts for text in (part["text"] if isinstance(part["text"], list) else [part["text"]])]
+    return texts if all(isinstance(text, str) for text in texts) else None
 
 
 def last_word(name: str) -> str:

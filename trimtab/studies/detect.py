@@ -34,7 +34,7 @@ _ASKS = ("?", "？", "؟")
 _ROWS_LEFT_OUT = frozenset(("package", "tsconfig", "config"))
 _FOREIGN = re.compile(r"\.|node_modules$|venv$|env$|__pycache__$|.*\.egg-info$")
 """Folders that are not the user's data."""
-_NO_DOCUMENT = re.compile(r"(readme|licen[cs]e|changelog|contributing|security|notice|authors|requirements)\b", re.I)
+_ABOUT = re.compile(r"(readme|licen[cs]e|changelog|contributing|security|notice|authors|requirements)\b", re.I)
 _PREFERENCES = (frozenset(("chosen", "rejected")), frozenset(("prompt", "answer", "good")))
 _DOCUMENT_FOLDERS = ("documents", "docs", "handbook", "kb", "knowledge", "pages", "content")
 
@@ -82,6 +82,12 @@ def detect_folder(folder: Path, only: Path | None = None, wish: ColumnRequest = 
     if only is None:
         files = [path for path in files if path not in sheets or not _is_document(path, sheets[path])]
         listed = list(_document_places(folder, {*files, *questions}, found.left_out))
+        about = sorted(path.name for path in folder.iterdir() if path.is_file() and _is_about(path))
+        if about and (listed or files or questions):
+            found.left_out.append(
+                f"{', '.join(about)}: about this folder by name; name it under data.documents to read it"
+            )
+        listed = listed if listed or files or questions else about
     else:
         listed = [] if is_rows or questions else [only.name]
     places = {place: _text_documents(folder, place) for place in listed}
@@ -170,18 +176,18 @@ def _look(path: Path, wish: ColumnRequest) -> DetectedFormat | InputError:
 
 def _is_document(path: Path, seen: DetectedFormat | InputError) -> bool:
     """True if a workbook is a document: it is beside documents, and its columns do not name questions and answers."""
-    known = isinstance(seen, DetectedFormat) and not is_guess(seen)
+    known = isinstance(seen, DetectedFormat) and not seen.is_guess
     beside = (item for item in path.parent.iterdir() if item.is_file() and not item.name.lower().endswith(EXCEL))
     return not known and any(map(_is_document_name, beside))
 
 
 def _is_document_name(path: Path) -> bool:
-    return path.name.lower().endswith(documents.SUFFIXES) and not _NO_DOCUMENT.match(path.name)
+    return path.name.lower().endswith(documents.SUFFIXES) and not _is_about(path)
 
 
-def is_guess(seen: DetectedFormat) -> bool:
-    """True if the columns were inferred from the values, not from their names."""
-    return any("a guess" in note for note in seen.notes)
+def _is_about(path: Path) -> bool:
+    """True if a document is about its folder by its name, as a README is; it is read only where nothing else is."""
+    return path.name.lower().endswith(documents.SUFFIXES) and _ABOUT.match(path.name) is not None
 
 
 def _encodings(paths: Iterable[Path]) -> tuple[dict[Path, str], dict[Path, InputError]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,25 +18,33 @@ from trimtab.base.task import AT_RUN_TIME, Task, check_task, default_arms, name_
 from trimtab.data.columns import ColumnRequest, RequestedColumns
 from trimtab.data.encodings import UTF8
 from trimtab.data.formats import NO_REQUEST, DetectedFormat
-from trimtab.studies.detect import FolderContents, detect_folder, detect_hub_dataset, is_guess
+from trimtab.studies.detect import FolderContents, detect_folder, detect_hub_dataset
 
 FEW_ROWS = 200
 """Below this many rows the test share is too small to show much; the task file says so."""
 LISTED_LABELS = 12
 """As many labels as the instruction names one by one."""
 
+ChooseColumn = Callable[[str, Mapping[str, str]], str]
+"""Chooses the column that is learnt, of the guess and of its rivals, which come with an example each."""
+
 _TEST = frozenset(("test", "eval", "heldout", "holdout"))
 _GROUP_COLUMNS = ("document", "article", "page", "customer", "user", "author", "conversation", "thread", "session")
 
 
 def init(
-    folder: str | Path = Path(), *, columns: Mapping[str, RequestedColumns] | None = None, schema: bool = False
+    folder: str | Path = Path(),
+    *,
+    columns: Mapping[str, RequestedColumns] | None = None,
+    schema: bool = False,
+    choose: ChooseColumn | None = None,
 ) -> str:
     """Write a commented `trimtab.toml` for the data files in `folder`, and return its text.
 
     `folder` may also be a single data file, or a Hugging Face dataset id, for which a folder is created here.
     `columns`: the known columns by role (`input`, `label`, `output`). With `schema`, return the JSON Schema of the
-    task file and write nothing. Raises InputError if there is a task file already, or no usable data.
+    task file and write nothing. `choose` is asked what is learnt where several columns could be. Raises InputError if
+    there is a task file already, or no usable data.
     """
     if schema:
         shape = Task.model_json_schema()
@@ -46,9 +54,22 @@ def init(
     target = task_file_for(folder)
     if target.exists():
         raise InputError("there is a task file already", "edit it, or move it away first", file=target)
-    text = task_file_text(target, detect_source(folder, wish_for(columns or {})))
+    found = detect_source(folder, wish_for(columns or {}))
+    if choose is not None and not columns:
+        found = _settled(folder, found, choose)
+    text = task_file_text(target, found)
     write_task(target, text)
     return text
+
+
+def _settled(folder: str | Path, found: FolderContents, choose: ChooseColumn) -> FolderContents:
+    """Return the contents with the column that `choose` takes of those that could be learnt in the largest file."""
+    seen = max(found.rows.values(), key=lambda seen: seen.rows, default=None)
+    if seen is None or not seen.rivals or "output" not in seen.columns:
+        return found
+    guess = str(seen.columns["output"])
+    chosen = choose(guess, seen.rivals)
+    return found if chosen == guess else detect_source(folder, wish_for({"output": chosen}))
 
 
 def wish_for(columns: Mapping[str, RequestedColumns], kind: Kind | None = None) -> ColumnRequest:
@@ -124,7 +145,7 @@ def _parts(found: FolderContents) -> tuple[list[str], list[str]]:
         groups.setdefault((seen.layout, *sorted(seen.columns.items())), []).append(name)
 
     def size(names: Sequence[str]) -> tuple[bool, int]:
-        guess = any(is_guess(found.rows[name]) for name in names)
+        guess = any(found.rows[name].is_guess for name in names)
         return not guess, sum(found.rows[name].rows for name in names)
 
     chosen = max(groups.values(), key=size, default=[])
@@ -193,6 +214,8 @@ def _instruction(kind: Kind, main: DetectedFormat | None, has_documents: bool) -
             f"one of: {', '.join(labels)}" if len(labels) <= LISTED_LABELS else "the name of its class and nothing else"
         )
         return f"Which class does this text belong to? Answer with {choices}."
+    if main is not None and main.answers_json:
+        return "Answer the request with JSON and nothing else."
     if kind == "generate":
         return "Answer the request from the documents." if has_documents else "Answer the request."
     if has_documents:
@@ -239,6 +262,10 @@ def _column_lines(main: DetectedFormat) -> Iterator[str]:
         target = "label" if main.kind == "classify" else "output"
         pair = f"input = {_value(main.columns['input'])}, {target} = {_value(main.columns['output'])}"
         yield f"columns = {{ {pair} }}   # which column is which"
+    elif main.rivals and "output" in main.columns:
+        other = next(iter(main.rivals))
+        pair = f"input = {_value(main.columns['input'])}, output = {toml_string(other)}"
+        yield f"# columns = {{ {pair} }}   # if `{other}` is to be learnt instead"
     if main.unused:
         yield f"# not used: {printable(', '.join(main.unused), 100)}"
     if main.layout != "squad":

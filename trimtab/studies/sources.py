@@ -126,7 +126,7 @@ def _refuse_guess(found: FolderContents, source: object, settings: Mapping[str, 
         if isinstance(error, ColumnsError) and not found.rows:
             raise error
     name, seen = max(found.rows.items(), key=lambda item: item[1].rows, default=("", None))
-    if seen is None or not seen.rivals or {"input"} < named_columns(settings).keys():
+    if seen is None or not (seen.is_guess and seen.rivals) or {"input"} < named_columns(settings).keys():
         return
     asked, answer = seen.columns["input"], str(seen.columns["output"])
     asked = asked if isinstance(asked, str) else asked[-1]
