@@ -3,11 +3,13 @@ from __future__ import annotations
 import itertools
 import re
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from trimtab.base.grammar import SENTENCE
 from trimtab.base.records import Document, Section
-from trimtab.retrieval.chunk import chunk_document
+from trimtab.retrieval.chunk import WORDS, chunk_document
 
 
 def document(*sections: tuple[tuple[str, ...], str]) -> Document:
@@ -124,3 +126,100 @@ def test_a_text_without_spaces_is_cut_by_characters() -> None:
     passages = chunk_document(document(((), "漢" * 500)), words=100, overlap=0)
     assert [len(item.text) for item in passages] == [100] * 5
     assert max(len(item.text) for item in chunk_document(document(((), "x" * 50_000)), words=100)) <= 120 * 40
+
+
+def sentences(text: str) -> list[str]:
+    return [item.text for item in chunk_document(document(((), text)), words=SENTENCE)]
+
+
+MARKDOWN_PARTS = [
+    *PARTS,
+    "\n- ",
+    "\n\n  1. ",
+    "eN:",
+    "\n```\n",
+    "\n| aN | bN |\n",
+    "\n|---|---|\n",
+    "<!-- cN -->",
+    "\n> ",
+]
+
+
+@given(st.lists(st.sampled_from(MARKDOWN_PARTS), max_size=60).map(_unlike_any_other))
+def test_sentences_stand_in_the_text_in_order_and_none_is_long(text: str) -> None:
+    reached = 0
+    for found in sentences(text):
+        start = text.find(found, reached)
+        assert start >= 0
+        assert found == found.strip() != ""
+        assert len(found.split()) <= WORDS
+        reached = start + len(found)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("There are two reasons:\n\n1. It is free.\n2. It is fast.\n\nMore text here.", 2),
+        ("There are two reasons:\n- It is free.\n- It is fast.\n\nMore text here.", 2),
+        ("To install it, run:\n\n```bash\npip install thing\n```\n\nMore text here.", 2),
+        ("Install it as follows.\n\n```bash\npip install thing\n```\n\nMore text here.", 2),
+        ("The prices are these:\n\n| what | price |\n|---|---|\n| tea | 2 euros |\n\nMore text here.", 2),
+        ("Please note:\nThe office is closed on Mondays.\n\nMore text here.", 2),
+        ("- A list within a list:\n  - one\n  - two\n- another item\n", 2),
+        ("It is free.\n- It is fast.", 2),
+    ],
+)
+def test_what_introduces_stands_with_what_it_introduces(text: str, found: int) -> None:
+    assert len(sentences(text)) == found
+
+
+def test_a_list_that_is_too_long_stays_with_its_introduction_as_far_as_it_fits() -> None:
+    items = "\n".join(f"- item {at} has some more words that say what it is" for at in range(30))
+    first, *others = sentences(f"These are the items:\n\n{items}")
+    assert first.startswith("These are the items:")
+    assert WORDS - 12 <= len(first.split()) <= WORDS
+    assert {text.partition("\n")[0][:7] for text in others} == {"- item "}
+
+
+@pytest.mark.parametrize(
+    "mark",
+    [
+        "!!! note",
+        '??? warning "Title"',
+        "<!-- a comment\nof two lines -->",
+        "[link]: https://example.org/page",
+        "> [!NOTE]",
+        "---",
+        "|   |   |",
+        "3.",
+        ":widths: 30 40",
+        '<p align="center">',
+        "{% include x %}",
+    ],
+)
+def test_marks_of_markdown_are_no_sentences(mark: str) -> None:
+    assert sentences(f"Before it.\n\n{mark}\n\nAfter it.") == ["Before it.", "After it."]
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (
+            "A line that is wrapped where it is long, at\n`code` or a Name, goes on. The next.",
+            ["A line that is wrapped where it is long, at\n`code` or a Name, goes on.", "The next."],
+        ),
+        ("Ada Quill\nPayroll Office\nBrannock", ["Ada Quill", "Payroll Office", "Brannock"]),
+        ("Use (a, b, ...) and\nthen (c?)\nof it. Good.", ["Use (a, b, ...) and\nthen (c?)\nof it.", "Good."]),
+        ("1. First do this. It is easy.\n2. Then that.", ["1. First do this. It is easy.", "2. Then that."]),
+        ("| a | b |\n|---|---|\n| 1 | 2 |\n| 3 | 4 |", ["| 1 | 2 |", "| 3 | 4 |"]),
+        ("```yaml\na: 1. B\n\nc: 2\n```\nText.", ["```yaml\na: 1. B\n\nc: 2\n```", "Text."]),
+        ("> Quoted words\n> go on here.", ["> Quoted words\n> go on here."]),
+    ],
+)
+def test_a_sentence_ends_where_it_ends(text: str, found: list[str]) -> None:
+    assert sentences(text) == found
+
+
+def test_a_long_sentence_is_cut_between_words() -> None:
+    words = [f"{'long' * 25}{at}" for at in range(70)]  # each counts as three
+    assert " ".join(sentences(" ".join(words))).split() == words

@@ -9,6 +9,7 @@ from trimtab.retrieval.chunk import chunk_document
 from trimtab.retrieval.extract import DEPTH, FEATURES, Extractor, answer_probability, answer_type, stems
 from trimtab.retrieval.index import Index
 from trimtab.retrieval.search import candidates
+from trimtab.retrieval.sentences import can_answer
 
 LEAVE = (
     "A full year gives you 27 days of paid leave. How do I ask for it? Enter the request in Rosterly. "
@@ -79,6 +80,38 @@ def test_a_sentence_that_asks_is_never_an_answer(extractor: Extractor) -> None:
         found = extractor.best([question], 20)[0]
         assert found
         assert not any(hit.passage.text.endswith("?") for hit in found)
+
+
+@pytest.mark.parametrize(
+    ("text", "answers"),
+    [
+        ("The office is in Brannock.", True),
+        ("Prices are these:", False),
+        ("**Prices are these:**", False),
+        ("Where is it?", False),
+        ("Annual Leave Policy", False),
+        ("## Annual Leave Policy", False),
+        ("- [Annual leave](leave.md)", False),
+        ("https://example.org/a/long/address", False),
+        ("```\npip install thing\n```", False),
+        ("12 345", False),
+        ("**default**: `null`", True),
+        ("| tea | 2 euros |", True),
+        ("- one for each colleague", True),
+        ("The office closes at 17:00", True),
+        ("To install it, run:\n\n```\npip install thing\n```", True),
+        ("一天有二十四小时。", True),
+    ],
+)
+def test_what_can_answer(text: str, answers: bool) -> None:
+    assert can_answer(text) == answers
+
+
+def test_what_cannot_answer_is_no_candidate(tmp_path, encoder, make_document) -> None:
+    index = Index.open(tmp_path, encoder, words=SENTENCE)
+    index.update([make_document("a.md", "Price of the ticket\n\nThe price of the ticket:\n\nIt is 12 euros.")])
+    (hits,) = Extractor(index).best(["What is the price of the ticket?"], 5)
+    assert [hit.passage.text for hit in hits] == ["The price of the ticket:\n\nIt is 12 euros."]
 
 
 def test_scores_are_chances_in_falling_order_and_ranks_count(extractor: Extractor) -> None:

@@ -1,4 +1,5 @@
-"""Reads documents (Markdown, text, HTML, PDF, Word, Excel, PowerPoint, SQuAD JSON) into sections with heading paths."""
+"""Reads documents (Markdown, reStructuredText, text, HTML, PDF, Word, Excel, PowerPoint, SQuAD JSON) into sections with
+heading paths."""
 
 from __future__ import annotations
 
@@ -17,14 +18,15 @@ from trimtab.base.sanitize import printable
 from trimtab.base.task import Task
 from trimtab.data import readers, signatures
 from trimtab.data.markdown import parse_markdown
+from trimtab.data.rst import markdown_of
 from trimtab.data.sources import MB, files_below, read_bytes, read_text, resolve_pattern
 from trimtab.data.squad import read_paragraphs
 from trimtab.data.text_extraction import PACKAGES, extract_content
 
 MARKDOWN, TEXT, HTML = (".md", ".markdown"), (".txt", ".text"), (".html", ".htm", ".xhtml")
-PDF, SQUAD = (".pdf",), (".json", ".json.gz")
+RST, PDF, SQUAD = (".rst", ".rest"), (".pdf",), (".json", ".json.gz")
 OFFICE: Mapping[str, str] = {".docx": "Word", ".xlsx": "Excel", ".pptx": "PowerPoint"}
-SUFFIXES = (*MARKDOWN, *TEXT, *HTML, *PDF, *OFFICE)
+SUFFIXES = (*MARKDOWN, *RST, *TEXT, *HTML, *PDF, *OFFICE)
 """File types read from a listed folder; SQuAD JSON only if the file itself is listed, as folders hold other JSON too.
 """
 
@@ -174,8 +176,9 @@ def _read(path: Path, name: str, encoding: str) -> Iterator[Document]:
         raise InputError(problem, remedy, file=path, field="data.documents")
     elif lower.endswith(HTML):
         title, sections = _html(path, data, title)
-    elif lower.endswith(MARKDOWN):
-        title, sections = parse_markdown(read_text(path, encoding), title)
+    elif lower.endswith((*MARKDOWN, *RST)):
+        text = read_text(path, encoding)
+        title, sections = parse_markdown(markdown_of(text) if lower.endswith(RST) else text, title)
     else:
         sections = (Section(path=(), text=read_text(path, encoding).strip()),)
     sections = tuple(section for section in sections if section.text)

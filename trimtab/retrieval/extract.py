@@ -24,6 +24,7 @@ from trimtab.measurement.numerals import words
 from trimtab.measurement.tokens import TextToken
 from trimtab.retrieval.index import Index
 from trimtab.retrieval.search import candidates
+from trimtab.retrieval.sentences import can_answer
 
 AnswerType = Literal["number", "date", "name", "other"]
 DEPTH = 20  # sentences scored from each of the two searches
@@ -100,11 +101,10 @@ class SentenceScorer:
     def features(self, question: str, cosines: Mapping[str, float]) -> tuple[list[str], NDArray[np.float64]]:
         """Compute the FEATURES of the candidate sentences; return their ids and the features [C, F].
 
-        `cosines`: of the retrieved sentences, by id. A question is no candidate: in a list of questions and answers the
-        answer follows it.
+        `cosines`: of the retrieved sentences, by id. Only what `can_answer` is a candidate.
         """
         passages = self.passages
-        names = [name for name in cosines if not passages[name].text.rstrip().endswith("?")]
+        names = [name for name in cosines if can_answer(passages[name].text)]
         question_terms = self._question_terms(question)
         question_tokens, kind = read(question), answer_type(question)
         question_values = {token.value for token in question_tokens}

@@ -42,7 +42,7 @@ from trimtab.retrieval.vector_parts import VectorParts
 if TYPE_CHECKING:
     import pyarrow as pa
 
-LAYOUT_VERSION = 5  # in the names of tables: increased whenever columns, chunking or embedding change
+LAYOUT_VERSION = 6  # in the names of tables: increased whenever columns, chunking or embedding change
 APPROXIMATE_FROM = 100_000  # passages; an exact scan of as many vectors takes about 50 ms
 DRIFT = 0.05  # share of the rows that may be added or removed before the indexes are built anew; added ones are scanned
 BATCH = 4096  # passages that are embedded and written at a time; a killed process loses at most one batch
