@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 
+import numpy as np
+
 from trimtab.arms.trivial import most_frequent_answer, nearest_answers, trivial_answers
-from trimtab.base.records import Example, Message
+from trimtab.base.records import Document, Example, Message, Section
 from trimtab.base.task import Task
 
 
@@ -51,6 +54,45 @@ def test_every_trivial_arm_answers_every_test_question_and_is_scored_as_arms_are
     assert [answer.answer for answer in found["most-frequent"]] == ["the office"] * 2
     assert all(answer.abstained for answer in found["always-unknown"])
     assert [answer.item_id for answer in found["nearest-answer"]] == ["0", "1"]
+
+
+def test_the_nearest_meaning_is_of_the_embedding() -> None:
+    def embed(texts: Sequence[str]) -> np.ndarray:  # what a question asks for, whatever its words
+        return np.array([[float("pay" in text), float("long" in text)] for text in texts])
+
+    train, test = rows(("Who pays?", "the office"), ("How long is it?", "30 days")), rows(("Will you pay it?", "x"))
+    found = trivial_answers(train, test, a_task(), None, embed=embed)
+    assert [answer.answer for answer in found["nearest-meaning"]] == ["the office"]
+    assert [answer.answer for answer in found["nearest-answer"]] == ["30 days"]  # it shares "it"
+
+
+def test_the_nearest_sentence_of_the_documents_answers() -> None:
+    text = "The kitchen is on the left. Bicycles stand in the yard. The yard is locked at ten."
+    page = Document(id="a", title="House", source="a.md", sections=(Section(path=(), text=text),), digest="x")
+    found = trivial_answers(TRAIN, rows(("Where do bicycles stand?", "yard")), a_task(), None, documents=(page,))
+    assert [answer.answer for answer in found["nearest-sentence"]] == ["Bicycles stand in the yard."]
+    labels = a_task(kind="classify", metric="accuracy")
+    assert "nearest-sentence" not in trivial_answers(TRAIN, TEST, labels, None, documents=(page,))
+
+
+def test_known_values_that_the_question_holds_take_the_place_of_those_of_the_nearest_one() -> None:
+    def slots(**held: str) -> str:
+        return json.dumps({"intent": "book", "slots": held})
+
+    train = rows(
+        ("book a table in Rome", slots(city="Rome")),
+        ("book a table in New York", slots(city="New York")),
+        ("a table in York for nine people", slots(city="York", people="nine")),
+        ("how is the weather in Rome", json.dumps({"intent": "weather", "slots": {"city": "Rome"}})),
+    )
+    test = rows(("book a table in NEW YORK, for nine", slots(city="New York", people="nine")), ("book a table", "{}"))
+    found = trivial_answers(train, test, a_task(kind="generate"), None)
+    assert [json.loads(answer.answer) for answer in found["known-values"]] == [
+        {"intent": "book", "slots": {"city": "New York", "people": "nine"}},
+        {"intent": "book", "slots": {}},
+    ]
+    assert "known-values" not in trivial_answers(TRAIN, TEST, a_task(), None)
+    assert "known-values" not in trivial_answers([*train, *TRAIN], test, a_task(kind="generate"), None)
 
 
 def test_abstaining_is_an_arm_only_where_the_task_can_abstain() -> None:

@@ -9,11 +9,10 @@ from made_studies import a_task
 from test_robustness import answer
 
 from trimtab.base.codec import from_plain, to_plain
-from trimtab.base.grammar import TRIVIAL
 from trimtab.base.records import Answer
 from trimtab.base.results import Estimate, TrivialArm
 from trimtab.decision.caveats import slices_sentence, trivial_arms, trivial_sentence
-from trimtab.decision.summary import WITHOUT_MODEL, way
+from trimtab.decision.summary import way
 
 
 def estimate(value: float) -> Estimate:
@@ -52,10 +51,6 @@ def test_a_trivial_arm_stands_in_files_with_its_score_beside_its_name() -> None:
     plain = to_plain(one)
     assert list(plain) == ["arm", "score", "low", "high", "n", "not_beaten_by"]
     assert from_plain(TrivialArm, plain) == one
-
-
-def test_every_answer_without_a_model_has_its_words() -> None:
-    assert set(WITHOUT_MODEL) == set(TRIVIAL)
 
 
 def arm(shares: dict[str, float], seed: int, each: int = 60) -> list[Answer]:

@@ -205,11 +205,15 @@ PARTS: dict[str, ContextPart] = {
     ),
 }
 
-# Baselines beside the arms of every study: they answer without a model and cost nothing.
+# Baselines beside the arms of a study, and what each does: they answer without a language model, at next to no cost.
 TRIVIAL: Mapping[str, str] = {
-    "most-frequent": "no model: the most frequent answer of the training rows, whatever is asked",
-    "always-unknown": "no model: says that it does not know, whatever is asked",
-    "nearest-answer": "no model: the answer of the training question with the most words in common",
+    "most-frequent": "giving every question the same answer",
+    "always-unknown": "saying to every question that the answer is not known",
+    "nearest-answer": "copying the answer of the most similar training question",
+    "nearest-meaning": "copying the answer of the training question whose embedding is the most similar",
+    "nearest-sentence": "copying the sentence of the documents that shares the most words with the question",
+    "known-values": "copying the object of the most similar training question, with the known values that the question "
+    "holds",
 }
 
 

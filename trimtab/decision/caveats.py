@@ -6,12 +6,12 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from trimtab.base.grammar import joined
+from trimtab.base.grammar import TRIVIAL, joined
 from trimtab.base.metrics import find_metric
 from trimtab.base.records import Answer
 from trimtab.base.results import ArmResult, Estimate, HumanAudit, OverTime, TrivialArm, Verdict, WeakClass
 from trimtab.base.task import Task
-from trimtab.decision.summary import MOST_NAMED, WITHOUT_MODEL, in_metric, way
+from trimtab.decision.summary import MOST_NAMED, in_metric, way
 from trimtab.measurement.audit import ENOUGH, ENOUGH_WEIGHTED, Audited
 from trimtab.measurement.figures import behind_curve
 from trimtab.measurement.statistics import LEVEL, holm
@@ -50,9 +50,7 @@ def trivial_sentence(trivial: Sequence[TrivialArm], scores: Mapping[str, float])
     for rule_arm in trivial:
         arms = [arm for arm, best in strongest.items() if best is rule_arm]
         no_better = [arm for arm in arms if scores[arm] <= rule_arm.score.value]
-        rule = (
-            f"a fixed rule without a model, {WITHOUT_MODEL[rule_arm.arm]} ({rule_arm.arm}: {rule_arm.score.value:.3f})"
-        )
+        rule = f"a fixed rule without a model, {TRIVIAL[rule_arm.arm]} ({rule_arm.arm}: {rule_arm.score.value:.3f})"
         for those, one_does, several_do in (
             (no_better, "scores no higher than", "score no higher than"),
             ([arm for arm in arms if arm not in no_better], "is not shown to beat", "are not shown to beat"),

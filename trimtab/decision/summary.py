@@ -31,12 +31,6 @@ _UNTRAINED = {
     "extract": "a sentence copied from your documents, no language model",
 }
 _SAID_AGAIN = {"the language model": "the model", " of your documents": ""}  # what follows its first mention
-# What an answer without a model does, as a clause.
-WITHOUT_MODEL = {
-    "most-frequent": "giving every question the same answer",
-    "always-unknown": "saying to every question that the answer is not known",
-    "nearest-answer": "copying the answer of the most similar training question",
-}
 
 
 def way(name: str) -> str:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from trimtab.base.grammar import joined
+from trimtab.base.grammar import TRIVIAL, joined
 from trimtab.base.metrics import find_metric
 from trimtab.base.results import ArmResult, Comparison, Estimate, Verdict
 from trimtab.base.task import Task
@@ -20,7 +20,6 @@ from trimtab.decision.sensitivity import find_flips
 from trimtab.decision.summary import (
     GROUPS,
     MOST_NAMED,
-    WITHOUT_MODEL,
     amount,
     assumptions,
     cost_sentence,
@@ -121,7 +120,7 @@ def _target_tells_nothing(study: Evidence, trivial: str, target: float) -> tuple
     score, task = study.trivial[trivial], study.task
     share = find_metric(task.metric).is_share
     how_good = f"gets {of_hundred(score)}" if share else f"scores {score.value:.2f}"
-    rule = f"A fixed rule without a model, {WITHOUT_MODEL[trivial]}, {how_good}, at no cost, and is shown to reach it."
+    rule = f"A fixed rule without a model, {TRIVIAL[trivial]}, {how_good}, at no cost, and is shown to reach it."
     table, digits = task.cost, (0 if share else 2)
     least = f"{100 * score.value:.0f} of 100" if share else f"{score.value:.2f}"
     listed = joined(

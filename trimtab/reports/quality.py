@@ -287,7 +287,7 @@ def _with_trivial(grid: Grid | None, trivial: Sequence[TrivialArm]) -> Grid | No
 
 def _trivial_words(trivial: Sequence[TrivialArm]) -> str:
     """Return the explanation of the trivial arms."""
-    words = "; ".join(f"{one.arm}, {TRIVIAL[one.arm].removeprefix('no model: ')}" for one in trivial)
+    words = "; ".join(f"{one.arm}, {TRIVIAL[one.arm]}" for one in trivial)
     return f" The last rows are what answering without a model comes to, at no cost: {words}." if words else ""
 
 

@@ -6,7 +6,7 @@ import json
 import shlex
 import shutil
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from inspect import signature
@@ -34,7 +34,7 @@ from trimtab.arms.teacher import teachers
 from trimtab.arms.trivial import trivial_answers
 from trimtab.base.codec import write_record
 from trimtab.base.config import RewardTable
-from trimtab.base.errors import InputError, StoppedError
+from trimtab.base.errors import InputError, MissingError, StoppedError
 from trimtab.base.files import locked, write_atomic, write_own
 from trimtab.base.grammar import TRIVIAL, learns_from_rewards
 from trimtab.base.machine import is_busy
@@ -611,7 +611,14 @@ class _StudyRun(ArmWork):
         if any(file.is_file() for file in kept.values()):
             return {name: load_answers(file) for name, file in kept.items() if file.is_file()}
         try:
-            given = trivial_answers(splits["train"], splits["test"], task, self.runner.scorer)
+            given = trivial_answers(
+                splits["train"],
+                splits["test"],
+                task,
+                self.runner.scorer,
+                embed=self._embed_texts(),
+                documents=self.workspace.documents,
+            )
         except StoppedError:
             raise
         except SURVIVED as error:  # of the task's scorer
@@ -621,6 +628,13 @@ class _StudyRun(ArmWork):
             kept[name].parent.mkdir(parents=True, exist_ok=True)
             save_answers(kept[name], answers)
         return given
+
+    def _embed_texts(self) -> Callable[[Sequence[str]], Any] | None:
+        """Return the function that embeds texts; None without an embedding model on this machine."""
+        try:
+            return self.session.retriever.embedder.encode
+        except MissingError:
+            return None
 
     def _answers(self, arm: str) -> tuple[Answer, ...]:
         return load_answers(self.folder / "arms" / arm / ANSWERS)
