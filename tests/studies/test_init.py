@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shlex
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -302,6 +305,31 @@ def test_a_readme_is_a_document_where_nothing_else_is(tmp_path: Path) -> None:
     (tmp_path / "leave.md").write_text("# Leave\n28 days.\n")
     assert "left out: README.md: about this folder by name; name it under data.documents" in init(tmp_path)
     assert load_task(tmp_path).data.documents == ("leave.md",)
+
+
+@pytest.mark.parametrize(
+    ("asked", "learnt", "joined"),
+    [("all.nl", "all.cm", "all.csv"), ("train_text.txt", "train_labels.txt", "train.csv"), ("x.de", "x.en", "x.csv")],
+)
+def test_parallel_files_are_refused_with_a_line_that_joins_them(
+    tmp_path: Path, asked: str, learnt: str, joined: str
+) -> None:
+    (tmp_path / asked).write_text("".join(f'"Line {n}\n' for n in range(30)))
+    (tmp_path / learnt).write_text("".join(f"{'ab'[n % 2]}\n" for n in range(30)))
+    (tmp_path / "mapping.txt").write_text("a is one\nb is two\n")
+    with pytest.raises(InputError, match=rf"{asked}: is parallel to {learnt}: each has 30 lines") as refused:
+        init(tmp_path)
+    command = refused.value.remedy.removeprefix("make one file of them: ")
+    assert not (tmp_path / joined).exists()
+    program, script, *files, _, goal = shlex.split(command)[:1] + shlex.split(command)[2:]
+    done = subprocess.run([sys.executable, "-c", script, *files], capture_output=True, check=True, text=True)
+    assert (program, Path(goal)) == ("python3", tmp_path / joined)
+    Path(goal).write_text(done.stdout)
+    text = init(tmp_path)
+    assert f"examples: {joined}: column `text` is the input" in text
+    assert "is parallel to" not in text
+    accepted(tmp_path)
+    assert load_task(tmp_path).data.examples == (joined,)
 
 
 def test_never_overwrites(tmp_path: Path) -> None:

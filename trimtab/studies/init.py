@@ -174,7 +174,7 @@ def _header(found: FolderContents, examples: list[str], tests: list[str], listed
     if found.encoding != UTF8:
         words = f", which gives words such as {', '.join(found.words)}" if found.words else ""
         lines.append(f"#   encoding: {found.encoding}, a guess{words}; if that is wrong, set data.encoding")
-    lines += [f"#   left out: {printable(note, 200)}" for note in found.left_out]
+    lines += [f"#   left out: {printable(note, 600)}" for note in found.left_out]
     if not examples:
         lines.append(
             "# No labelled examples yet: `trimtab ask` answers from the documents. To compare approaches, collect some"
