@@ -59,6 +59,19 @@ def test_a_table_with_a_test_file(tmp_path: Path) -> None:
     accepted(tmp_path)
 
 
+@pytest.mark.parametrize("names", ["{}.csv", "{}-00000-of-00001.csv", "{}/rows.csv"])
+def test_files_named_as_splits(tmp_path: Path, names: str) -> None:
+    files = {split: names.format(split) for split in ("train", "validation", "test")}
+    for file in files.values():
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).write_text(table(60))
+    text = init(tmp_path)
+    task = load_task(tmp_path)
+    assert set(task.data.examples) == {files["train"], files["validation"]}
+    assert task.data.test == (files["test"],)
+    assert text.count("examples (a dev set by its name; it joins the others, and dev is drawn from all): ") == 1
+
+
 def test_questions_and_documents(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "questions.jsonl").write_text(questions(50))
