@@ -288,6 +288,13 @@ def test_who_is_asked_decides_what_is_learnt(tmp_path: Path) -> None:
     accepted(tmp_path)
 
 
+def test_arms_follow_the_kind_that_is_set_later(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(questions(60))
+    file = tmp_path / "trimtab.toml"
+    file.write_text(init(tmp_path).replace('kind = "answer"', 'kind = "classify"').replace('"contains"', '"accuracy"'))
+    assert "linear" in {arm.name for arm in load_task(tmp_path).arms}
+
+
 def test_labels_that_never_come_back_are_no_classes(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("text,label\n" + "".join(f"What is {n}?,{n * 7919 % 9973}\n" for n in range(40)))
     init(tmp_path)

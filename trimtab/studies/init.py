@@ -297,11 +297,6 @@ def _rest(kind: Kind, examples: list[str], listed: list[str]) -> str:
         "base": {"model": BASE_MODEL},
     }
     arms = _array(list(default_arms(Task.model_validate(tables))))
-    compared = (
-        f"arms = {arms}   # what is compared"
-        if examples
-        else f"# arms = {arms}   # unless set, all usual ones of the data"
-    )
     return f"""[base]
 # small enough for two processor cores; or a catalogue name, a folder, a Hugging Face id
 model = {toml_string(BASE_MODEL)}
@@ -312,7 +307,7 @@ embedding = {toml_string(EMBEDDING)}   # finds passages and similar examples
 margin = 0.02   # how much worse than the best still counts as not worse
 
 [study]
-{compared}
+# arms = {arms}   # what is compared; unless set, all usual ones of the kind and the data
 budget = "30m"   # what does not fit is cut, with a note; empty: no limit
 effort = "standard"   # what each arm may search on dev, in the same time: none, standard, thorough
 """
