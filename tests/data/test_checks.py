@@ -100,6 +100,13 @@ def test_dominant_class() -> None:
     assert "macro_f1" not in only(remarks(splits, kind="answer"), "warn")
 
 
+def test_a_group_of_most_rows() -> None:
+    splits = {name: [replace(row, group="leave") for row in rows] for name, rows in clean().items()}
+    found = only(remarks(splits), "warn")
+    assert "200 of 200 rows are one group (leave)" in found
+    assert 'input = ["document", "question"]' in found
+
+
 def test_unseen_labels() -> None:
     splits = clean()
     splits["test"].append(row(900, "new"))

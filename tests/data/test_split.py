@@ -237,6 +237,19 @@ def test_refusals(tmp_path: Path) -> None:
         split(rows, tmp_path / "a.parquet")
 
 
+@pytest.mark.parametrize("kind", ["classify", "answer"])
+def test_groups_that_share_questions_are_told_so(tmp_path: Path, kind: str) -> None:
+    """The same questions are asked about every policy, and the policy is the group."""
+    rows = [
+        example(i, "ab"[i % 2], text=f"{WORDS[i % 10]} {WORDS[i % 10 + 1]}", group=f"policy {i // 10}")
+        for i in range(60)
+    ]
+    told = r"60 of 60 rows are one group: 6 groups share texts, as do 'policy 0' and 'policy 1'; .* into the input"
+    with pytest.raises(InputError, match=told):
+        split(rows, tmp_path / "a.parquet", kind)
+    assert split([replace(row, group=None) for row in rows], tmp_path / "b.parquet", kind)
+
+
 def test_what_repeats_is_one_group_in_every_split_and_in_a_fixed_test_set(tmp_path: Path) -> None:
     """Near copies stand together in the ledger, so they are one independent question in every interval, not two."""
     rows = [example(i) for i in range(60)]

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shlex
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -54,6 +57,19 @@ def test_a_table_with_a_test_file(tmp_path: Path) -> None:
     assert "3 classes, 300 rows" in text
     assert "are few" not in text
     accepted(tmp_path)
+
+
+@pytest.mark.parametrize("names", ["{}.csv", "{}-00000-of-00001.csv", "{}/rows.csv"])
+def test_files_named_as_splits(tmp_path: Path, names: str) -> None:
+    files = {split: names.format(split) for split in ("train", "validation", "test")}
+    for file in files.values():
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).write_text(table(60))
+    text = init(tmp_path)
+    task = load_task(tmp_path)
+    assert set(task.data.examples) == {files["train"], files["validation"]}
+    assert task.data.test == (files["test"],)
+    assert text.count("examples (a dev set by its name; it joins the others, and dev is drawn from all): ") == 1
 
 
 def test_questions_and_documents(tmp_path: Path) -> None:
@@ -292,6 +308,13 @@ def test_who_is_asked_decides_what_is_learnt(tmp_path: Path) -> None:
     accepted(tmp_path)
 
 
+def test_arms_follow_the_kind_that_is_set_later(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(questions(60))
+    file = tmp_path / "trimtab.toml"
+    file.write_text(init(tmp_path).replace('kind = "answer"', 'kind = "classify"').replace('"contains"', '"accuracy"'))
+    assert "linear" in {arm.name for arm in load_task(tmp_path).arms}
+
+
 def test_labels_that_never_come_back_are_no_classes(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("text,label\n" + "".join(f"What is {n}?,{n * 7919 % 9973}\n" for n in range(40)))
     init(tmp_path)
@@ -322,6 +345,31 @@ def test_a_readme_is_a_document_where_nothing_else_is(tmp_path: Path) -> None:
     (tmp_path / "leave.md").write_text("# Leave\n28 days.\n")
     assert "left out: README.md: about this folder by name; name it under data.documents" in init(tmp_path)
     assert load_task(tmp_path).data.documents == ("leave.md",)
+
+
+@pytest.mark.parametrize(
+    ("asked", "learnt", "joined"),
+    [("all.nl", "all.cm", "all.csv"), ("train_text.txt", "train_labels.txt", "train.csv"), ("x.de", "x.en", "x.csv")],
+)
+def test_parallel_files_are_refused_with_a_line_that_joins_them(
+    tmp_path: Path, asked: str, learnt: str, joined: str
+) -> None:
+    (tmp_path / asked).write_text("".join(f'"Line {n}\n' for n in range(30)))
+    (tmp_path / learnt).write_text("".join(f"{'ab'[n % 2]}\n" for n in range(30)))
+    (tmp_path / "mapping.txt").write_text("a is one\nb is two\n")
+    with pytest.raises(InputError, match=rf"{asked}: is parallel to {learnt}: each has 30 lines") as refused:
+        init(tmp_path)
+    command = refused.value.remedy.removeprefix("make one file of them: ")
+    assert not (tmp_path / joined).exists()
+    program, script, *files, _, goal = shlex.split(command)[:1] + shlex.split(command)[2:]
+    done = subprocess.run([sys.executable, "-c", script, *files], capture_output=True, check=True, text=True)
+    assert (program, Path(goal)) == ("python3", tmp_path / joined)
+    Path(goal).write_text(done.stdout)
+    text = init(tmp_path)
+    assert f"examples: {joined}: column `text` is the input" in text
+    assert "is parallel to" not in text
+    accepted(tmp_path)
+    assert load_task(tmp_path).data.examples == (joined,)
 
 
 def test_never_overwrites(tmp_path: Path) -> None:

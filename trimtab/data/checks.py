@@ -20,7 +20,7 @@ from trimtab.base.task import Task, toml_string
 from trimtab.data.audit import Audit
 from trimtab.data.duplicates import PairKind, ellipsize, normalise_text, row_location
 from trimtab.data.row_store import join_rows, read_rows, repeated_positions, select_rows
-from trimtab.data.split import SPLITS
+from trimtab.data.split import ONE_GROUP, ONE_GROUP_REMEDY, SPLITS
 
 if TYPE_CHECKING:
     from trimtab.data.row_store import RowNumbers
@@ -82,7 +82,7 @@ def check_examples(audit: Audit, splits: Mapping[Split, Sequence[Example]], task
     checks: list[Callable[[_CheckInput], Iterator[Remark]]] = [_weights]
     if task.task.kind == "classify":
         checks += [_classes, _rare_classes, _label_forms, _label_sides]
-    checks += [_dominance, _contradictions, _invisible, _special, _repetition, _estimated, _quotes]
+    checks += [_dominance, _one_group, _contradictions, _invisible, _special, _repetition, _estimated, _quotes]
     return by_level([remark for check in checks for remark in check(data)])
 
 
@@ -247,6 +247,15 @@ def _dominance(data: _CheckInput) -> Iterator[Remark]:
         fairer = next((metric.name for metric in others if metric.by_class), None)
         advice = f', or set metric = "{fairer}".' if fairer else "."
         yield Remark("warn", text + advice)
+
+
+def _one_group(data: _CheckInput) -> Iterator[Remark]:
+    """Yield a warning on a group that holds most rows, so that the other splits are drawn from few."""
+    groups = Counter(row.group for row in data.rows if row.group and not row.group.startswith("row:"))
+    name, count = max(groups.items(), key=lambda item: item[1], default=("", 0))
+    if count > ONE_GROUP * len(data.rows):
+        text = f"{count:,} of {len(data.rows):,} rows are one group ({ellipsize(name)}); {ONE_GROUP_REMEDY}"
+        yield Remark("warn", text)
 
 
 def _contradictions(data: _CheckInput) -> Iterator[Remark]:

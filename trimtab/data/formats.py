@@ -212,7 +212,7 @@ def _detect_rows(name: str, location: str | Path, read: RawRows, request: Column
     labels = tuple(sorted(set(references))) if kind == "classify" else ()
     unused = sorted({name for row in rows[:SAMPLE] for name in row.fields} - columns.used)
     rivals = _rivals(rows, unused, columns)
-    notes = [columns_note(name, columns, kind, len(rows), labels)]
+    notes = [columns_note(name, replace(columns, guessed=columns.guessed and not rivals), kind, len(rows), labels)]
     if len(rows) == DETECT_SAMPLE and not rows[0].part:
         notes[0] += " looked at, there may be more"
     notes[0] += rivals_note(rivals)

@@ -22,6 +22,7 @@ _SPLIT_NAMES: Mapping[str, Split] = {
     "val": "dev",
     "valid": "dev",
     "validation": "dev",
+    "validate": "dev",
     "test": "test",
 }
 

@@ -86,6 +86,8 @@ def assign_splits(
     _refuse_groups_in_two_splits(rows, chosen)
     counts = np.bincount(chosen, minlength=3)
     counts[TEST] += len(fixed_test)
+    if not counts.all():
+        _refuse_one_group(rows, units)
     _refuse_empty(counts, len(units))
     rows.write_ledger(units, chosen)
     return rows.parts(chosen, units, test_units)
@@ -305,6 +307,31 @@ def _refuse_old_test(rows: SplitRows) -> None:
         )
 
 
+ONE_GROUP = 0.5  # share of the rows from which a group leaves too little for the other splits
+ONE_GROUP_REMEDY = (
+    "a text that stands under several groups joins them: put the column that tells them apart into the input "
+    '(data.columns: input = ["document", "question"]), name a finer data.group, or leave it out'
+)
+
+
+def _refuse_one_group(rows: SplitRows, units: Units) -> None:
+    """Refuse a unit of most rows, where it is the reason that a split has none or a class cannot be divided."""
+    largest = int(units.sizes.argmax())
+    members = units.members[units.starts[largest] : units.starts[largest + 1]]
+    grouped = members[rows.facts.has_group[members]]
+    names = np.unique(rows.names[grouped])
+    if len(members) <= ONE_GROUP * len(units.of_row) or len(names) < 2:
+        return
+    first, second = (rows.row(int(grouped[rows.names[grouped] == name][0])) for name in names[:2])
+    raise InputError(
+        f"{len(members):,} of {len(units.of_row):,} rows are one group: {len(names):,} groups share texts, as do "
+        f"{first.group!r} and {second.group!r}",
+        ONE_GROUP_REMEDY,
+        file=first.file,
+        field="data.group",
+    )
+
+
 def _refuse_small_classes(rows: SplitRows, units: Units) -> None:
     """Refuse a label whose rows form a single unit, which can only be trained on or tested."""
     names, strata = rows.facts.stratum_names, rows.facts.strata[: rows.count]
@@ -312,6 +339,7 @@ def _refuse_small_classes(rows: SplitRows, units: Units) -> None:
     unit_counts = np.bincount(pairs // max(1, len(units)), minlength=len(names))
     small = sorted(names[code] for code in np.flatnonzero(unit_counts == 1))
     if small:
+        _refuse_one_group(rows, units)
         counts = {
             name: int(count) for name, count in zip(names, np.bincount(strata, minlength=len(names)), strict=True)
         }

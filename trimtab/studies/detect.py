@@ -17,6 +17,7 @@ from trimtab.data.formats import NO_REQUEST, DetectedFormat, detect, detect_hub
 from trimtab.data.raw_rows import RawRow
 from trimtab.data.readers import has_hub_test, read_raw_rows, row_suffixes
 from trimtab.data.sources import files_below, read_text_lines
+from trimtab.studies.parallel_files import find_parallel_files
 
 MANY_DOCUMENTS = 2
 """From so many documents of one kind on, a pattern names them, which takes later ones too."""
@@ -76,20 +77,24 @@ def detect_folder(folder: Path, only: Path | None = None, wish: ColumnRequest = 
     files = _data_files(folder) if only is None else [only] if is_rows else []
     sheets = {path: _look(path, wish) for path in files if path.name.lower().endswith(EXCEL)}
     questions = _question_lists([only] if only is not None else sorted(folder.iterdir()))
-    for path, error in questions.items():
+    near = files_below(folder) if only is None else [path for path in folder.iterdir() if path.is_file()]
+    parallel, halves = find_parallel_files(path for path in near if not _is_foreign(path.relative_to(folder)))
+    halves = halves if only is None or only in parallel else ()
+    are_the_data = bool(halves) and not files
+    for error in (*questions.values(), *halves):
         found.errors.append(error)
-        found.left_out.append(f"{path.name}: {error.problem}; {error.remedy}")
+        found.left_out.append(f"{_name_below(folder, error)}: {error.problem}; {error.remedy}")
     if only is None:
         files = [path for path in files if path not in sheets or not _is_document(path, sheets[path])]
-        listed = list(_document_places(folder, {*files, *questions}, found.left_out))
+        listed = list(_document_places(folder, {*files, *questions, *parallel}, found.left_out))
         about = sorted(path.name for path in folder.iterdir() if path.is_file() and _is_about(path))
-        if about and (listed or files or questions):
+        if about and (listed or files or found.errors):
             found.left_out.append(
                 f"{', '.join(about)}: about this folder by name; name it under data.documents to read it"
             )
-        listed = listed if listed or files or questions else about
+        listed = [] if are_the_data else listed if listed or files or found.errors else about
     else:
-        listed = [] if is_rows or questions else [only.name]
+        listed = [] if is_rows or found.errors else [only.name]
     places = {place: _text_documents(folder, place) for place in listed}
     texts = (
         *(path for path in files if path.name.lower().endswith(row_suffixes(text_only=True))),
@@ -119,6 +124,10 @@ def detect_folder(folder: Path, only: Path | None = None, wish: ColumnRequest = 
             what = place if (folder / place).is_file() else f"{place}: {Path(error.file or '').name}"
             found.left_out.append(f"{what}: {error.problem}; {error.remedy}")
     return found
+
+
+def _name_below(folder: Path, error: InputError) -> str:
+    return Path(error.file or folder).relative_to(folder).as_posix()
 
 
 def _add_rows(
@@ -239,12 +248,16 @@ def _data_files(folder: Path) -> list[Path]:
         if (
             path.is_file()
             and path.name.lower().endswith(row_suffixes())
-            and not any(_FOREIGN.match(part) for part in path.relative_to(folder).parts)
+            and not _is_foreign(path.relative_to(folder))
             and path.name.isprintable()
             and path.name.split(".")[0] not in _ROWS_LEFT_OUT
         ):
             once.setdefault(path.resolve(), path)
     return list(once.values())
+
+
+def _is_foreign(path: Path) -> bool:
+    return any(_FOREIGN.match(part) for part in path.parts)
 
 
 def _leads_back(path: Path) -> bool:

@@ -12,12 +12,13 @@ from pathlib import Path
 from trimtab.base.config import BASE_MODEL, EMBEDDING
 from trimtab.base.errors import InputError
 from trimtab.base.metrics import suited_metrics
-from trimtab.base.records import Kind
+from trimtab.base.records import Kind, Split
 from trimtab.base.sanitize import printable
 from trimtab.base.task import AT_RUN_TIME, Task, check_task, default_arms, name_after, task_file_for, toml_string
 from trimtab.data.columns import ColumnRequest, RequestedColumns
 from trimtab.data.encodings import UTF8
 from trimtab.data.formats import NO_REQUEST, DetectedFormat
+from trimtab.data.nested import split_of
 from trimtab.studies.detect import FolderContents, detect_folder, detect_hub_dataset
 
 FEW_ROWS = 200
@@ -157,7 +158,7 @@ def _parts(found: FolderContents) -> tuple[list[str], list[str]]:
                 f"{name} ({rows:,} row{'s' * (rows != 1)}): other columns than {largest}, so another task: "
                 "run trimtab init on it in a folder of its own"
             )
-    tests = [name for name in chosen if _TEST & set(re.split(r"[^a-z]+", Path(name).name.lower()))]
+    tests = [name for name in chosen if _split_of_file(name) == "test"]
     if found.tests:  # of a hub dataset, whose parts share one name
         return chosen, found.tests
     if len(tests) == len(chosen):
@@ -165,16 +166,26 @@ def _parts(found: FolderContents) -> tuple[list[str], list[str]]:
     return [name for name in chosen if name not in tests], tests
 
 
+def _split_of_file(name: str) -> Split | None:
+    """Return the split that a file is by its name, or by that of its folder; None for neither."""
+    path = Path(name)
+    if _TEST & set(re.split(r"[^a-z]+", path.name.lower())):
+        return "test"
+    return split_of(path.name) or (split_of(path.parent.name) if path.parent.name.isalpha() else None)
+
+
 def _header(found: FolderContents, examples: list[str], tests: list[str], listed: list[str], rows: int) -> str:
     lines = ["# Written by `trimtab init`. What it found here:"]
     for name in (*examples, *tests):
         what = "the test set" if name in tests else "examples"
+        if name not in tests and _split_of_file(name) == "dev":
+            what = "examples (a dev set by its name; it joins the others, and dev is drawn from all)"
         lines += [f"#   {what}: {note}" for note in found.rows[name].notes]
     lines += [f"#   documents: {name}" for name in listed]
     if found.encoding != UTF8:
         words = f", which gives words such as {', '.join(found.words)}" if found.words else ""
         lines.append(f"#   encoding: {found.encoding}, a guess{words}; if that is wrong, set data.encoding")
-    lines += [f"#   left out: {printable(note, 200)}" for note in found.left_out]
+    lines += [f"#   left out: {printable(note, 600)}" for note in found.left_out]
     if not examples:
         lines.append(
             "# No labelled examples yet: `trimtab ask` answers from the documents. To compare approaches, collect some"
@@ -287,11 +298,6 @@ def _rest(kind: Kind, examples: list[str], listed: list[str]) -> str:
         "base": {"model": BASE_MODEL},
     }
     arms = _array(list(default_arms(Task.model_validate(tables))))
-    compared = (
-        f"arms = {arms}   # what is compared"
-        if examples
-        else f"# arms = {arms}   # unless set, all usual ones of the data"
-    )
     return f"""[base]
 # small enough for two processor cores; or a catalogue name, a folder, a Hugging Face id
 model = {toml_string(BASE_MODEL)}
@@ -302,7 +308,7 @@ embedding = {toml_string(EMBEDDING)}   # finds passages and similar examples
 margin = 0.02   # how much worse than the best still counts as not worse
 
 [study]
-{compared}
+# arms = {arms}   # what is compared; unless set, all usual ones of the kind and the data
 budget = "30m"   # what does not fit is cut, with a note; empty: no limit
 effort = "standard"   # what each arm may search on dev, in the same time: none, standard, thorough
 """
