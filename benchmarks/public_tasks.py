@@ -3,8 +3,7 @@ budget, and thirty-line baselines (`peers/thirty_lines.py`, no code shared) on t
 
     python benchmarks/public_tasks.py write --clones CLONES --to TASKS   # TASKS/NAME/… and TASKS/NAME.fresh.jsonl
     python benchmarks/public_tasks.py init --to TASKS                    # what init takes
-    python benchmarks/public_tasks.py study --to TASKS --budget 10m      # verdicts, minutes, fresh scores
-    python benchmarks/public_tasks.py baselines --to TASKS               # the peers, and whether one beats the choice
+    python benchmarks/public_tasks.py study --to TASKS --budget 10m      # verdicts, minutes, baselines, fresh scores
 
 CLONES holds a bare or plain clone of each repository of SOURCES (https://github.com/OWNER/NAME), in folders OWNER+NAME
 or OWNER+NAME/repo. Nothing of them is committed; results go to `results/public_tasks.json`.
@@ -18,9 +17,32 @@ import io
 import json
 import random
 import subprocess
+import sys
+import tempfile
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from statistics import fmean
+from typing import Any, Literal
+
+from trimtab import open_study
+from trimtab.arms.linear import input_template
+from trimtab.arms.store import ANSWERS
+from trimtab.arms.workspace import Workspace, open_workspace
+from trimtab.base.grammar import SENTENCE
+from trimtab.base.records import Example, Message
+from trimtab.base.task import Task
+from trimtab.measurement.evaluate import load_answers, score_all
+from trimtab.measurement.metrics import aggregate
+from trimtab.measurement.statistics import compare_paired
+from trimtab.model.catalog import resolve
+from trimtab.retrieval.chunk import chunk_document
+from trimtab.studies.open_study import OpenedStudy
+from trimtab.training.linear import split_columns
+
+TRIMTAB = (sys.executable, "-m", "trimtab")
+RESULT = Path(__file__).parent / "results" / "public_tasks.json"
+PEER = Path(__file__).parent / "peers" / "thirty_lines.py"
 
 SOURCES = {
     "tweets": "cardiffnlp/tweeteval",
@@ -154,6 +176,116 @@ def write(clones: Path, to: Path, names: Iterable[str]) -> None:
         (to / f"{name}.fresh.jsonl").write_text(_as_lines(_shuffled(fresh)[:FRESH]), encoding="utf-8")
 
 
+def init(to: Path, names: Iterable[str]) -> None:
+    """Run `trimtab init` in each task's folder as a stranger would, and print what it says."""
+    for name in names:
+        folder = to / name
+        if name == "nl2bash" and not (folder / "all.tsv").exists():  # as the refusal of parallel files says
+            joined = zip(*((folder / file).read_text().splitlines() for file in ("all.nl", "all.cm")), strict=True)
+            lines = "".join("\t".join(part.replace("\t", " ") for part in pair) + "\n" for pair in joined)
+            (folder / "all.tsv").write_text(f"input\toutput\n{lines}")
+            (folder / "all.nl").unlink()
+            (folder / "all.cm").unlink()
+        if not (folder / "trimtab.toml").exists():
+            done = subprocess.run([*TRIMTAB, "init", "."], cwd=folder, capture_output=True, text=True, check=False)
+            print(f"## {name}\n{done.stdout}{done.stderr}")
+
+
+def study(to: Path, names: Iterable[str], budget: str) -> None:
+    """Run a study of each task, compare its arms with the baselines on the same test questions and its choice on fresh
+    ones, and keep the figures."""
+    for name in names:
+        began = time.perf_counter()
+        words = [*TRIMTAB, "study", "--budget", budget, "--json"]
+        subprocess.run(words, cwd=to / name, stdout=subprocess.DEVNULL, check=False)
+        minutes = (time.perf_counter() - began) / 60
+        folder = max((to / name / ".trimtab" / "studies").iterdir(), key=lambda path: path.stat().st_mtime)
+        found = {"budget": budget, "minutes": round(minutes, 1), **_figures(to, name, folder)}
+        kept = json.loads(RESULT.read_text()) if RESULT.exists() else {}
+        kept[name] = found
+        RESULT.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
+        print(json.dumps({name: found}, indent=1, ensure_ascii=False))
+
+
+def _figures(to: Path, name: str, folder: Path) -> dict[str, Any]:
+    """Return the verdict, the score of each arm and baseline, and whether a baseline beats the arm that is used."""
+    opened = open_study(folder)
+    task = opened.task
+    workspace = open_workspace(task, refuse_leaks=False)
+    test = workspace.splits["test"]
+    answers = {
+        arm.arm: load_answers(folder / "arms" / arm.arm / ANSWERS) for arm in opened.arms if arm.status == "done"
+    }
+    scores = {arm: [answer.score for answer in given] for arm, given in answers.items()}
+    baselines = _baselines(task, workspace)
+    baseline_scores = {one: score_all(test, given, task, None) for one, given in baselines.items()}
+    used = opened.verdict.arm or max(scores, key=lambda arm: fmean(scores[arm]))
+    compared = {one: compare_paired(scores[used], given) for one, given in baseline_scores.items()}
+    fresh = [json.loads(line) for line in (to / f"{name}.fresh.jsonl").read_text().splitlines()]
+    return {
+        "metric": task.metric,
+        "verdict": opened.headline,
+        "choice": opened.verdict.arm,
+        "used": used,
+        "arms": {arm: round(fmean(given), 3) for arm, given in scores.items()},
+        "trivial": {one.arm: round(one.score.value, 3) for one in opened.result.trivial},
+        "baselines": {one: round(fmean(given), 3) for one, given in baseline_scores.items()},
+        "baselines that beat it": [
+            {"baseline": one, "difference": round(found.difference, 3), "p": round(found.p, 4)}
+            for one, found in compared.items()
+            if found.difference < 0 and found.p < 0.05
+        ],
+        "fresh": _fresh_score(opened, used, fresh),
+    }
+
+
+def _baselines(task: Task, workspace: Workspace) -> dict[str, list[str]]:
+    """Return the answers of the peers to the test questions."""
+    template = input_template(task)
+
+    def rows(split: Literal["train", "test"]) -> list[dict[str, Any]]:
+        examples = workspace.splits[split]
+        columns = zip(*split_columns([row.input for row in examples], template), strict=True)
+        return [
+            {"columns": list(texts), "answer": row.references[0]} for texts, row in zip(columns, examples, strict=True)
+        ]
+
+    sentences = [passage.text for page in workspace.documents for passage in chunk_document(page, words=SENTENCE)]
+    kind = "json" if task.metric == "json" else "text" if task.task.kind == "generate" else task.task.kind
+    embedding = str(resolve(task.base.embedding, near=task.folder))
+    given = {"kind": kind, "embedding": embedding, "train": rows("train"), "test": rows("test"), "sentences": sentences}
+    with tempfile.NamedTemporaryFile("w", suffix=".json", encoding="utf-8") as file:
+        json.dump(given, file)
+        file.flush()
+        done = subprocess.run([sys.executable, str(PEER), file.name], check=True, capture_output=True, text=True)
+    found: dict[str, list[str]] = json.loads(done.stdout)
+    return found
+
+
+def _fresh_score(opened: OpenedStudy, arm: str, fresh: Rows) -> float | None:
+    """Return the score of an arm on questions behind the study; None where a row has no text of its own."""
+    columns = opened.task.data.columns.get("input") or next(iter(fresh[0]))
+    names = [columns] if isinstance(columns, str) else list(columns)
+    output = opened.task.data.columns.get("output") or opened.task.data.columns.get("label") or list(fresh[0])[-1]
+    if any(not isinstance(row.get(name), str) for row in fresh for name in names):
+        return None
+    texts = ["\n\n".join(row[name] for name in names) for row in fresh]
+    references = [row[output] for row in fresh]
+    examples = [
+        Example(
+            id=str(number),
+            messages=(Message(role="user", content=text),),
+            references=tuple(right)
+            if isinstance(right, list)
+            else (right if isinstance(right, str) else json.dumps(right),),
+        )
+        for number, (text, right) in enumerate(zip(texts, references, strict=True))
+    ]
+    given = [str(answer) for answer in opened.arm(arm).predict(texts)]
+    scores = score_all(examples, given, opened.task, None)
+    return round(aggregate(opened.task.metric, given, [example.references for example in examples], scores), 3)
+
+
 def _reader(clone: Path) -> Read:
     folder = clone / "repo" if (clone / "repo").exists() else clone
 
@@ -182,12 +314,19 @@ def _as_lines(rows: Rows) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("step", choices=("write",))
+    parser.add_argument("step", choices=("write", "init", "study"))
     parser.add_argument("--clones", type=Path)
     parser.add_argument("--to", type=Path, required=True)
     parser.add_argument("--task", action="append", choices=TASKS, help="this one alone; may be repeated")
+    parser.add_argument("--budget", default="10m")
     given = parser.parse_args()
-    write(given.clones, given.to, given.task or TASKS)
+    names = given.task or TASKS
+    if given.step == "write":
+        write(given.clones, given.to, names)
+    elif given.step == "init":
+        init(given.to, names)
+    else:
+        study(given.to, names, given.budget)
 
 
 if __name__ == "__main__":

@@ -1,18 +1,18 @@
 """Baselines of about thirty lines each for `public_tasks.py`, with scikit-learn, NumPy and sentence embeddings by
 transformers; no code of the product.
 
-    python benchmarks/peers/thirty_lines.py TRAIN.jsonl TEST.jsonl --embedding FOLDER [--documents TEXT.jsonl] > out.json
+    python benchmarks/peers/thirty_lines.py ROWS.json > ANSWERS.json
 
-Rows are {"columns": [text, …], "answer": text}; `--documents` has {"text": sentence}. Prints, for each baseline, the
-answer to every row of TEST.
+ROWS has the keys `kind` (classify, answer, json, text), `embedding` (a model's folder), `train` and `test` (each a list
+of {"columns": [text, …], "answer": text}) and `sentences` of documents. Prints the answers of each baseline to `test`.
 """
 
-import argparse
 import json
 import re
 import sys
 from collections import Counter, defaultdict
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import scipy.sparse as sp
@@ -30,7 +30,8 @@ def embedder(folder):
     def embed(texts):
         parts = []
         for start in range(0, len(texts), 64):
-            batch = tokenizer(texts[start : start + 64], padding=True, truncation=True, max_length=256, return_tensors="pt")
+            some = texts[start : start + 64]
+            batch = tokenizer(some, padding=True, truncation=True, max_length=256, return_tensors="pt")
             hidden, mask = model(**batch).last_hidden_state, batch["attention_mask"][..., None]
             parts.append(((hidden * mask).sum(1) / mask.sum(1)).numpy())
         return normalize(np.vstack(parts))
@@ -125,29 +126,22 @@ def joined(rows):
 
 
 def main():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("train")
-    parser.add_argument("test")
-    parser.add_argument("--embedding", required=True)
-    parser.add_argument("--documents")
-    parser.add_argument("--kind", choices=("classify", "answer", "json", "text"), required=True)
-    given = parser.parse_args()
-    train, test = ([json.loads(line) for line in open(file)] for file in (given.train, given.test))
-    embed = embedder(given.embedding)
+    given = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    train, test, embed = given["train"], given["test"], embedder(given["embedding"])
     found = {
         "most frequent": most_frequent(train, test),
         "nearest by words": nearest_words(train, test),
         "nearest by MiniLM": nearest_embedding(train, test, embed),
     }
-    if given.kind == "classify":
+    if given["kind"] == "classify":
         found["logistic regression, words"] = logistic(train, test)
         found["logistic regression, letters"] = logistic(train, test, "letters")
         found["logistic regression, MiniLM"] = logistic_embedding(train, test, embed)
         if len(train[0]["columns"]) > 1:
             found["logistic regression, pairs of columns"] = logistic_pairs(train, test, embed)
-    if given.documents:
-        found["BM25 sentence"] = best_sentence([json.loads(line)["text"] for line in open(given.documents)], test)
-    if given.kind == "json":
+    if given["kind"] == "answer" and given["sentences"]:
+        found["BM25 sentence"] = best_sentence(given["sentences"], test)
+    if given["kind"] == "json":
         found["slot dictionary"] = slot_dictionary(train, test, embed)
     json.dump({name: [str(answer) for answer in answers] for name, answers in found.items()}, sys.stdout)
 
