@@ -155,7 +155,7 @@ def nl2bash(read: Read) -> Written:
     """Sentences and shell commands in two parallel files, as published; every tenth pair is fresh."""
     sentences, commands = read("data/bash/all.nl").splitlines(), read("data/bash/all.cm").splitlines()
     pairs = list(zip(sentences, commands, strict=True))
-    fresh = [{"nl": sentence, "cm": command} for sentence, command in pairs[::10]]
+    fresh = [{"text": sentence, "output": command} for sentence, command in pairs[::10]]
     known = [pair for number, pair in enumerate(pairs) if number % 10]
     files = {"all.nl": [sentence for sentence, _ in known], "all.cm": [command for _, command in known]}
     return {name: "\n".join(lines) + "\n" for name, lines in files.items()}, fresh
@@ -180,10 +180,9 @@ def init(to: Path, names: Iterable[str]) -> None:
     """Run `trimtab init` in each task's folder as a stranger would, and print what it says."""
     for name in names:
         folder = to / name
-        if name == "nl2bash" and not (folder / "all.tsv").exists():  # as the refusal of parallel files says
-            joined = zip(*((folder / file).read_text().splitlines() for file in ("all.nl", "all.cm")), strict=True)
-            lines = "".join("\t".join(part.replace("\t", " ") for part in pair) + "\n" for pair in joined)
-            (folder / "all.tsv").write_text(f"input\toutput\n{lines}")
+        if name == "nl2bash" and not (folder / "all.csv").exists():  # as the refusal of parallel files says
+            pairs = zip(*((folder / file).read_text().splitlines() for file in ("all.nl", "all.cm")), strict=True)
+            (folder / "all.csv").write_text(_as_csv([{"text": nl, "output": cm} for nl, cm in pairs]))
             (folder / "all.nl").unlink()
             (folder / "all.cm").unlink()
         if not (folder / "trimtab.toml").exists():
