@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 
 from trimtab.base.errors import InputError
-from trimtab.measurement.latency import independent_timings, latencies_needed, latency_bound, latency_percentiles
+from trimtab.measurement.latency import (
+    independent_timings,
+    is_timed_enough,
+    latencies_needed,
+    latency_bound,
+    latency_percentiles,
+    timing_seconds,
+)
 
 
 def test_latency_needs_sixty_answers_for_its_tail() -> None:
@@ -82,3 +89,12 @@ def test_the_bound_holds_for_timings_like_the_ones_before_them() -> None:
     bounds = [latency_bound(list(np.exp(alike(random, 120, 0.6)))) for _ in range(600)]
     assert np.mean([bound is not None and bound < limit for bound in bounds]) <= 0.05 + 0.02
     assert np.mean([bound is None for bound in bounds]) < 0.2
+
+
+@pytest.mark.parametrize("each", [0.001, 0.4, 1.0, 5.0])
+def test_without_a_limit_timing_ends_when_it_is_enough_and_takes_what_is_predicted(each: float) -> None:
+    questions, seconds = 62, list[float]()
+    while len(seconds) < questions and not is_timed_enough(seconds):
+        seconds.append(each)
+    assert sum(seconds) - 1e-9 <= timing_seconds(each, questions) <= sum(seconds) + each + 1e-9
+    assert len(seconds) >= 12

@@ -48,7 +48,7 @@ from trimtab.measurement.figures import (
     score_floor,
     slice_estimates,
 )
-from trimtab.measurement.latency import PASSES, latency_bound, latency_percentiles
+from trimtab.measurement.latency import PASSES, is_timed_enough, latency_bound, latency_percentiles
 from trimtab.measurement.metrics import abstention
 from trimtab.measurement.runs import by_seed, mean_classes, mean_figures
 from trimtab.model.fast.packed_weights import packed
@@ -512,7 +512,8 @@ class ArmRunner:
     def _time_questions(
         self, split: Split, ready: ReadyArm, number: int | None
     ) -> tuple[list[float], list[Generation]]:
-        """Return the seconds and answers of single questions, of one pass or all, after two for warming up."""
+        """Return the seconds and answers of single questions, of one pass or all, after two for warming up; without a
+        latency limit only as many as `is_timed_enough` asks for."""
         seconds, generations = [], []
         asked = self.session.workspace.timed_questions(split)[
             slice(None if number is None else number % self.passes, None, None if number is None else self.passes)
@@ -523,6 +524,8 @@ class ArmRunner:
             generations.append(ready.answer_one(ready.builder.prompts([example])[0]))
             seconds.append(time.perf_counter() - began)
             self.progress.emit("latency", step=number, of=len(asked) + 2)
+            if self.task.target.latency_p95_ms is None and is_timed_enough(seconds[2:]):
+                break
         return seconds[2:], generations[2:]
 
     def _usage(self, arm: Arm, artifact: ArmArtifact, found: _RunAnswers) -> Usage:

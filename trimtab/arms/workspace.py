@@ -29,7 +29,7 @@ from trimtab.data.privacy import Finding, count_private
 from trimtab.data.row_store import are_stored, join_rows, split_off_test
 from trimtab.data.split import assign_splits, time_notes
 from trimtab.measurement.format_check import format_checker
-from trimtab.measurement.latency import MIN_LATENCIES, latencies_needed
+from trimtab.measurement.latency import MIN_LATENCIES, latencies_needed, timing_seconds
 from trimtab.measurement.mix import check_mix
 from trimtab.model import process_group
 
@@ -83,6 +83,11 @@ class Workspace:
         if split == "dev" or self.task.target.latency_p95_ms is None:
             return asked
         return (*asked, *self.subset("dev", self.timed_count - len(asked)))
+
+    def timing_seconds(self, each: float) -> float:
+        """Predict the seconds of timing an arm's questions alone, each of which takes `each`."""
+        questions = len(self.timed_questions("test")) + 2
+        return timing_seconds(each, questions) if self.task.target.latency_p95_ms is None else each * questions
 
 
 def open_workspace(task: Task, *, refuse_leaks: bool = True) -> Workspace:

@@ -16,6 +16,8 @@ MIN_LATENCIES = 60  # 0.95 ** 59 < 0.05: with 59 the largest bounds the 95th per
 PASSES = 3
 MORE_PASSES = 3  # at most, where the timings of an arm resemble the ones before them
 TAIL = 0.95  # the percentile that a latency limit is about
+# Without a limit no percentile is decided on: a slow arm is timed until both are reached.
+FEW_TIMINGS, FEW_SECONDS = 12, 20.0
 
 
 def latency_percentiles(seconds: Sequence[float]) -> tuple[float, float | None]:
@@ -24,6 +26,16 @@ def latency_percentiles(seconds: Sequence[float]) -> tuple[float, float | None]:
         raise InputError("no latencies were measured", "time at least one answer")
     p50, p95 = (float(value) * 1000 for value in np.quantile(np.asarray(seconds, float), (0.5, 0.95)))
     return p50, p95 if len(seconds) >= MIN_LATENCIES else None
+
+
+def is_timed_enough(seconds: Sequence[float]) -> bool:
+    """True if these timings suffice where no latency limit is stated."""
+    return len(seconds) >= FEW_TIMINGS and sum(seconds) >= FEW_SECONDS
+
+
+def timing_seconds(each: float, questions: int) -> float:
+    """Predict the seconds of timing `questions` alone where no latency limit is stated; `each`: of one."""
+    return min(questions * each, max(FEW_SECONDS, FEW_TIMINGS * each) + each)
 
 
 def latencies_needed(arms: int) -> int:

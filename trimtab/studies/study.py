@@ -484,7 +484,7 @@ class _StudyRun(ArmWork):
                 continue
             if plan.budget is not None:
                 left = plan.budget / (1 - RESERVED) - self._spent()
-                if usage.seconds_per_question * (self.session.workspace.timed_count + 2) > left:
+                if self.session.workspace.timing_seconds(usage.seconds_per_question) > left:
                     continue
             folder = self.folder / "arms" / arm.name
             note = f"timing {arm.name} once more, as other programs kept the machine busy"

@@ -136,7 +136,7 @@ class _Profiler:
             answer_seconds=setup
             + self._switching_seconds
             + rate.seconds(tests)
-            + rate.alone * (len(session.workspace.timed_questions("test")) + 2),
+            + session.workspace.timing_seconds(rate.alone),
             test_seconds=rate.seconds(tests) - rate.seconds(0),
             trials=(
                 *tried(session, arm, effort, rate.batch_mean_seconds),
