@@ -14,7 +14,8 @@ from safetensors.torch import load_file, save_file
 from study_tasks import CLASSIFY, LABELLED, rows_of, write_task
 
 from trimtab.arms.contexts import Context, PromptBuilder
-from trimtab.arms.linear import fit_linear, input_template, linear_answerer
+from trimtab.arms.linear import fit_linear, fits_budget, input_template, linear_answerer
+from trimtab.arms.planning.linear import plan_linear
 from trimtab.arms.search.context_search import SEARCH_SPACES
 from trimtab.arms.session import Session, open_session
 from trimtab.arms.trainer import TrainingSearch, train_weights
@@ -128,6 +129,22 @@ def test_an_input_of_several_columns_is_read_apart_as_the_task_file_names_them()
     assert template_of("question") == template_of(("question",)) == template_of("Q: {question}") == ()
     assert template_of(tuple("abcde")) == ()
     assert input_template(SimpleNamespace(data=SimpleNamespace(columns={}))) == ()
+
+
+def test_embeddings_that_do_not_fit_the_budget_are_left_out_not_the_arm(session: Session, tmp_path: Path) -> None:
+    kinds = {}
+    for budget in ("1s", "10h"):
+        study = session.task.study.model_copy(update={"budget": budget})
+        task = session.task.model_copy(update={"study": study})
+        limited = Session(replace(session.workspace, task=task))
+        assert fits_budget(limited, 0.02) == (budget == "10h")
+        fitted = fit_linear(limited, tmp_path / budget)
+        kinds[budget] = {trial.choice.features for trial in fitted.trials}
+        if budget == "1s":
+            assert not fits_budget(limited, 1.0)
+        plan = plan_linear(limited, parse_arm("linear", task), lambda texts: 1.0 * len(texts), is_timed=True)
+        assert (plan.answer_seconds < 1) == (budget == "1s"), "the plan knows what the fit will do"
+    assert kinds["10h"] == set(KINDS[:-1])
 
 
 def test_the_metric_of_the_task_chooses(session: Session, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from safetensors.numpy import save_file
 from trimtab.base.errors import InputError
 from trimtab.training.linear import (
     FIRST_PENALTY,
+    KINDS,
     PENALTIES,
     LinearChoice,
     load_linear,
@@ -57,7 +58,7 @@ def test_the_saved_model_answers_as_the_fitted_one(tmp_path: Path, classes: int,
 def test_kinds_come_first_then_penalties_until_dev_falls_and_the_first_of_the_best_is_kept(given) -> None:
     texts, labels = rows_that_only("embedding", 5)
     fitted, trials = train_linear(texts[:40], labels[:40], texts[40:], labels[40:], given)
-    kinds = ["words", *(["embedding", "words+embedding", "words+letters+embedding"] if given else [])]
+    kinds = [kind for kind in KINDS if "hidden" not in kind and (given or "embedding" not in kind)]
     first, ladder = trials[: len(kinds)], [trial for trial in trials[len(kinds) :] if not trial.choice.balanced]
     assert [trial.choice for trial in first] == [LinearChoice(features=kind) for kind in kinds]
     chosen = max(first, key=lambda trial: trial.dev_score)
@@ -154,7 +155,7 @@ def test_hidden_states_are_a_choice_where_they_are_given_whatever_their_scale(tm
         return np.hstack([noise[places] + 1e5, told, np.ones((len(asked), 1))]).astype(np.float64)
 
     fitted, trials = train_linear(texts[:40], labels[:40], texts[40:], labels[40:], None, hidden)
-    assert {trial.choice.features for trial in trials} == {"words", "hidden"}
+    assert {trial.choice.features for trial in trials} == {"words", "words+letters", "hidden"}
     assert (fitted.choice.features, fitted.dev_score) == ("hidden", 1.0)
     fitted.save(tmp_path, made_by="a base")
     loaded = load_linear(tmp_path)

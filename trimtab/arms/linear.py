@@ -19,7 +19,8 @@ from trimtab.measurement.metrics import aggregate
 from trimtab.training.linear import HIDDEN, PENALTIES, Featurizer, LinearTrial, load_linear, train_linear
 
 Answerer = Callable[[Sequence[Prompt]], Sequence[Generation]]
-TIMED_ROWS = 8  # rows read with the base model to predict the time of all
+TIMED_ROWS = 8  # rows read with the base model, or embedded, to predict the time of all
+EMBEDDING_SHARE = 0.25  # most of the budget for embedding all rows; words and letters take next to nothing
 MOST_COLUMNS = 4  # of an input that are read apart: each has a vocabulary and an embedding of its own
 
 
@@ -35,9 +36,9 @@ class LinearFit:
 def fit_linear(session: Session, folder: Path, *, search_seconds: float = 0.0, like: Path | None = None) -> LinearFit:
     """Fit the arm on the training rows, select on dev, and save it in `folder`.
 
-    Hidden states of the base model are among the features if the base model is available and reads all rows within
-    `search_seconds`, as timed on a few rows. `like`: the folder of a fit whose choice is reused, so that only the rows
-    differ.
+    Embeddings are among the features if they fit the budget (`fits_budget`), hidden states of the base model if it is
+    available and reads all rows within `search_seconds`, each as timed on a few rows. `like`: the folder of a fit whose
+    choice is reused, so that only the rows differ.
     """
     train, dev = session.workspace.splits["train"], session.workspace.splits["dev"]
     texts, dev_texts = [row.input for row in train], [row.input for row in dev]
@@ -45,6 +46,7 @@ def fit_linear(session: Session, folder: Path, *, search_seconds: float = 0.0, l
     former = load_linear(like) if like else None
     takes = hidden_state_seconds(session) if search_seconds > 0 and former is None else None
     within = takes is not None and takes <= search_seconds
+    embeds = former is not None or fits_budget(session, _embedding_seconds(session))
     hidden = session.mean_hidden_states if within or (former and former.choice.features == HIDDEN) else None
 
     def dev_score(given: Sequence[str], right: Sequence[str]) -> float:
@@ -53,7 +55,7 @@ def fit_linear(session: Session, folder: Path, *, search_seconds: float = 0.0, l
 
     model, trials = train_linear(
         *(texts, labels, dev_texts, dev_labels),
-        session.retriever.embedder.encode,
+        session.retriever.embed if embeds else None,
         hidden,
         template=input_template(session.task),
         score=dev_score,
@@ -64,7 +66,23 @@ def fit_linear(session: Session, folder: Path, *, search_seconds: float = 0.0, l
     stopped: Stopped = "no trial was better"
     if dev and model.choice.penalty in (PENALTIES[0], PENALTIES[-1]):
         stopped = "edge of the ladder"
-    return LinearFit(trials=trials, kept=kept, stopped="budget" if takes is not None and not within else stopped)
+    is_cut = not embeds or (takes is not None and not within)
+    return LinearFit(trials=trials, kept=kept, stopped="budget" if is_cut else stopped)
+
+
+def fits_budget(session: Session, each: float) -> bool:
+    """True if embedding every row, each text in `each` seconds, fits the study's budget beside other arms."""
+    budget = session.task.budget_seconds
+    return budget is None or each * sum(map(len, session.workspace.splits.values())) <= EMBEDDING_SHARE * budget
+
+
+def _embedding_seconds(session: Session) -> float:
+    """Return the seconds of embedding a text, from a few rows."""
+    sample = [row.input for row in session.workspace.subset("train", TIMED_ROWS)]
+    session.retriever.embedder.encode(sample[:1])  # the first, cold pass is not counted
+    began = time.perf_counter()
+    session.retriever.embedder.encode(sample)
+    return (time.perf_counter() - began) / len(sample)
 
 
 def input_template(task: Task) -> tuple[str, ...]:

@@ -632,7 +632,8 @@ class _StudyRun(ArmWork):
     def _embed_texts(self) -> Callable[[Sequence[str]], Any] | None:
         """Return the function that embeds texts; None without an embedding model on this machine."""
         try:
-            return self.session.retriever.embedder.encode
+            self.session.retriever.embedder.encode([])
+            return self.session.retriever.embed
         except MissingError:
             return None
 

@@ -32,6 +32,7 @@ LabelScore = Callable[[Sequence[str], Sequence[str]], float]
 WORDS, LETTERS, EMBEDDING, HIDDEN = "words", "letters", "embedding", "hidden"
 KINDS = (  # of features, cheapest first; several are put side by side
     WORDS,
+    f"{WORDS}+{LETTERS}",
     EMBEDDING,
     f"{WORDS}+{EMBEDDING}",
     f"{WORDS}+{LETTERS}+{EMBEDDING}",
@@ -166,7 +167,7 @@ class _SavedTerms:
 
 @dataclass(frozen=True, kw_only=True)
 class _SavedChoice:
-    features: Literal["words", "embedding", "words+embedding", "words+letters+embedding", "hidden"]
+    features: Literal["words", "words+letters", "embedding", "words+embedding", "words+letters+embedding", "hidden"]
     penalty: float
     balanced: bool
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from trimtab.arms.calibration import plan_calibration
-from trimtab.arms.linear import hidden_state_seconds, input_template
+from trimtab.arms.linear import fits_budget, hidden_state_seconds, input_template
 from trimtab.arms.planning.plan import ArmPlan
 from trimtab.arms.search.context_search import SEARCH_SPACES, TrialPlan
 from trimtab.arms.session import Session
@@ -18,11 +18,13 @@ SAMPLE = 64  # rows embedded to predict the time of all
 # Seconds of all fits of a column of a row, and beside that for each label; Banking77, tweets and graded answers, one
 # core.
 ROW_SECONDS, LABEL_SECONDS = 6e-4, 1e-4
+WORDS_SECONDS = 1e-4  # of answering from words and letters alone
 FITS = 9  # on the rows of the choice; on all rows it is one
 
 
 def plan_linear(session: Session, arm: Arm, embedding: Callable[[Sequence[str]], float], *, is_timed: bool) -> ArmPlan:
-    """Return the plan of the arm: embedding every row, timed on a few (`is_timed`) or on one, and the fits.
+    """Return the plan of the arm: embedding every row if that fits the budget, timed on a few (`is_timed`) or on one,
+    and the fits.
 
     `embedding`: returns the seconds of embedding some texts.
     """
@@ -31,6 +33,7 @@ def plan_linear(session: Session, arm: Arm, embedding: Callable[[Sequence[str]],
     sample = [row.input for row in session.workspace.subset("train", SAMPLE if is_timed else 1)]
     with MemoryPeak() as memory:
         each = embedding(sample) / len(sample)
+    each = each if fits_budget(session, each) else WORDS_SECONDS
     space = SEARCH_SPACES.get(effort)
     seconds = hidden_state_seconds(session) if space and space.hidden_states and is_timed else None
     hidden = () if seconds is None else (TrialPlan(what="hidden states as features", count=1, seconds=seconds),)
