@@ -111,12 +111,17 @@ def _type(entry: dict[str, Any], known: dict[str, Any]) -> str:
         return f"`{entry['const']}`"
     kind = str(entry.get("type", "any"))
     if kind == "array":
-        return f"list of {_type(entry.get('items', {}), known)}"
+        return f"list{_most(entry, 'maxItems')} of {_type(entry.get('items', {}), known)}"
     if kind == "object":
         return f"table of {_type(entry['additionalProperties'], known)}" if _holds_names(entry) else "table"
     words = {"exclusiveMinimum": "above", "minimum": "from", "exclusiveMaximum": "below", "maximum": "to"}
     limits = [f"{word} {entry[key]:g}" for key, word in words.items() if key in entry]
-    return " ".join([kind, *limits])
+    return " ".join([kind, *limits]) + _most(entry, "maxLength", " characters")
+
+
+def _most(entry: dict[str, Any], key: str, unit: str = "") -> str:
+    """The most items or characters that a value may have, in brackets; nothing without a limit."""
+    return f" (at most {entry[key]:,}{unit})" if key in entry else ""
 
 
 def http() -> str:
@@ -129,7 +134,8 @@ def http() -> str:
         f"running server). {WRITTEN}",
         'A request carries `Authorization: Bearer KEY`. Errors have OpenAI\'s form: `{"error": {"message", '
         '"type", "param", "code"}}`.'
-        " [Serving](../how-to/serving.md) shows the routes in use.",
+        " [Serving](../how-to/serving.md) shows the routes in use, [Feedback](../how-to/feedback.md#send-a-judgement) "
+        "that of judgements.",
     ]
     for path, methods in described["paths"].items():
         for method, route in methods.items():
@@ -141,8 +147,13 @@ def http() -> str:
 def _body(route: dict[str, Any], known: dict[str, Any]) -> Iterator[str]:
     for content in route.get("requestBody", {}).get("content", {}).values():
         table = _table_of(content["schema"], known)
-        if table is not None:
-            yield _keys(table, known)
+        if table is None:
+            continue
+        yield _keys(table, known)
+        for key, entry in table["properties"].items():
+            inner = _table_of(entry.get("items", {}), known)
+            if inner and any("description" in value for value in inner["properties"].values()):
+                yield f"Each of `{key}`:\n\n{_keys(inner, known)}"
 
 
 def rooms() -> str:

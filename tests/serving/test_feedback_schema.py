@@ -41,7 +41,7 @@ def test_whatever_is_kept_comes_back(asked: str, one: str, other: str, blind: bo
         ({"kind": "correct"}, "judgement.correction"),
         ({"kind": "correct", "correction": " \n"}, "judgement.correction: is empty"),
         ({"kind": "correct", "correction": "Rome\n"}, "judgement.correction: is empty, or what was answered"),
-        ({"correction": "Oslo"}, "judgement.correction: goes with correct alone"),
+        ({"correction": "Oslo"}, "judgement.correction: goes with the kind correct alone"),
         ({"messages": ()}, "judgement.messages"),
         ({"messages": said(" ")}, "judgement.messages: hold no question"),
         ({"messages": said("Q", "A")}, "judgement.messages: a turn of assistant follows assistant"),

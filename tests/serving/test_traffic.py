@@ -189,6 +189,11 @@ def test_a_users_judgements_are_forgotten(recorded: Here) -> None:
     with recorded.client() as client:
         for more in ({}, {"user": "anna"}):
             assert client.post("/feedback", json={**said, **more}).status_code == 200
+        refused = client.post("/feedback", json={**said, "kind": "prefer"})
+        assert (refused.status_code, refused.json()["error"]["message"]) == (
+            400,
+            "answers: 1 to compare; give 2 to 16",
+        )
     with FeedbackStore(recorded.folder / ".trimtab" / "feedback.db") as store:
         assert [one.user for one in store] == [user_key(recorded.key), user_key("anna")]
         assert store.forget("anna") == 1

@@ -4,6 +4,7 @@ where it does not."""
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -121,12 +122,13 @@ def test_an_arm_without_a_language_model_is_told_the_command_that_exports_it(tmp
 def test_the_card_names_a_modelfile_only_where_there_is_one(tiny_model_folder: Path, tmp_path: Path) -> None:
     file = write_task(tmp_path, tiny_model_folder, ["prompt"])
     file.write_text(file.read_text().replace('"Which city?"', '\'Which """city"""?\''))
-    export(file, "prompt", format="gguf", out=tmp_path / "out", listeners=[])
+    result = export(file, "prompt", format="gguf", out=tmp_path / "out", listeners=[])
     assert not (tmp_path / "out" / "Modelfile").exists()
     card = (tmp_path / "out" / "README.md").read_text()
     assert "No Modelfile: " in card
     assert "ollama create" not in card
     assert "llama-server -m model.gguf" in card
+    assert [shlex.split(line)[:3] for line in result.use] == [["llama-server", "-m", f"{tmp_path}/out/model.gguf"]]
 
 
 def test_the_winner_is_exported_unless_an_arm_is_named(tiny_model_folder: Path, tmp_path: Path) -> None:

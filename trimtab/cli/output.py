@@ -141,7 +141,8 @@ class Output:
         self.show(result, render)
 
     def exported(self, result: Any) -> None:
-        """Print the findings of an export's proof, one line per consumer, what could not be written, and the folder."""
+        """Print the findings of an export's proof, one line per consumer, what could not be written, the folder, and
+        the commands that use it."""
 
         def render(console: Console) -> None:
             for proof in result.proofs:
@@ -150,6 +151,8 @@ class Output:
                 console.print(note)
             size = f"{result.bytes / 1e6:,.1f} MB"
             console.print(f"{result.arm} as {result.format}, {size}: {result.folder}")
+            readme = f"Load it with the lines under “Run it” in {result.folder / 'README.md'}"
+            console.print("\n".join(f"Use it: {line}" for line in result.use) or readme, markup=False, soft_wrap=True)
 
         self.show(result, render)
 

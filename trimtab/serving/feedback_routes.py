@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request
 
-from trimtab.base.errors import BusyError
+from trimtab.base.errors import BusyError, InputError
 from trimtab.serving.app import AppParts
 from trimtab.serving.dispatcher import Dispatcher, refusal
 from trimtab.serving.feedback_schema import JudgedAnswer, Judgement
@@ -19,12 +19,15 @@ def routes(parts: AppParts) -> APIRouter:
 
     @router.post("/feedback")
     def feedback(body: FeedbackRequest, request: Request) -> dict[str, str]:
-        """Store a judgement; it is on the disk when this answers."""
+        """Store a judgement and return its id, as `{"id": "…"}`; it is on the disk when this answers."""
         try:
             judgement = _judgement(body, parts.dispatcher, user_of(request, body.user))
             parts.store.add(judgement)
         except BusyError as error:
             raise Refused(503, str(error), kind="server_error", code="busy", wait=1.0) from None
+        except InputError as error:
+            named = f"{error.field.removeprefix('judgement.')}: " if error.field else ""
+            raise Refused(400, f"{named}{error.problem}; {error.remedy}", code="invalid") from None
         except (ValueError, ConnectionError) as error:
             raise refusal(error) from None
         except OSError as error:

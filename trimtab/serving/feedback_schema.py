@@ -121,7 +121,9 @@ class Judgement:
         if isinstance(self.chosen, bool) or (self.chosen is not None and not 0 <= self.chosen < count):
             raise _invalid("chosen", f"{self.chosen} is the number of no answer", f"use 0 to {count - 1}, or none")
         if (self.correction is not None) != (self.kind == "correct"):
-            raise _invalid("correction", "goes with correct alone, which needs one", "give it there, and nowhere else")
+            raise _invalid(
+                "correction", "goes with the kind correct alone, which needs one", "give it there, and nowhere else"
+            )
         if self.correction is not None and self.correction.strip() in ("", self.answers[0].text.strip()):
             raise _invalid("correction", "is empty, or what was answered", "write what the answer should be")
 

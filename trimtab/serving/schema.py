@@ -526,36 +526,53 @@ class DecisionsRequest(ApiRequest):
 
 
 class FeedbackAnswer(BaseModel):
-    """An answer as the user saw it: its model, and the ids of the passages shown with it.
+    """An answer as the user saw it."""
 
-    `version`: the number in the registry from the reply (`trimtab.release.version`), if the server follows an alias.
-    """
-
-    model: ShortName
-    version: Annotated[int, Field(ge=1)] | None = None
-    text: BoundedText
-    passages: Annotated[list[ShortName], Field(max_length=64)] = []
+    model: ShortName = Field(description="The `model` that the reply named.")
+    version: Annotated[int, Field(ge=1)] | None = Field(
+        None,
+        description="The reply's `trimtab.release.version`, where the server follows an alias; by default the version "
+        "that answers this user now.",
+    )
+    text: BoundedText = Field(description="The answer, at most 200,000 bytes.")
+    passages: Annotated[list[ShortName], Field(max_length=64)] = Field(
+        [], description="The ids of the passages that were shown with it."
+    )
 
 
 class FeedbackTurn(ConversationTurn):
-    """A turn of the judged conversation; the task's instruction is not part of it."""
+    """A turn of the judged conversation."""
 
-    role: Literal["user", "assistant"]
+    role: Literal["user", "assistant"] = Field(description="Who wrote it. The task's instruction is no turn.")
+    content: TurnContent = Field(description="Its text, at most 200,000 bytes; or a list of parts of text, joined.")
 
 
 class FeedbackRequest(BaseModel):
-    """`POST /feedback`: a judgement of one answer (like, dislike, correct) or of several (prefer).
-
-    `chosen` is the index of the better answer, null if they are equally good; `blind`: the arms' names were hidden.
-    `user`: who judges, if several share a key; only a hash is stored.
-    """
+    """`POST /feedback`: a judgement of one answer (like, dislike, correct) or of several (prefer)."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
-    kind: Literal["like", "dislike", "prefer", "correct"]
-    messages: Annotated[list[FeedbackTurn], Field(min_length=1, max_length=MOST_TURNS)]
-    answers: Annotated[list[FeedbackAnswer], Field(min_length=1, max_length=16)]
-    chosen: Annotated[int, Field(ge=0)] | None = None
-    correction: BoundedText | None = None
-    blind: bool = False
-    session: Annotated[str, Field(max_length=64)] | None = None
-    user: Annotated[str, Field(min_length=1, max_length=1_000)] | None = None
+    kind: Literal["like", "dislike", "prefer", "correct"] = Field(
+        description="`like`, `dislike` and `correct` judge one answer, `prefer` compares several."
+    )
+    messages: Annotated[list[FeedbackTurn], Field(min_length=1, max_length=MOST_TURNS)] = Field(
+        description="The conversation up to the question that was answered, which is the last turn."
+    )
+    answers: Annotated[list[FeedbackAnswer], Field(min_length=1, max_length=16)] = Field(
+        description="The judged answer; for `prefer` at least two, in the order shown. All texts of a judgement "
+        "together have at most 900,000 bytes."
+    )
+    chosen: Annotated[int, Field(ge=0)] | None = Field(
+        None, description="For `prefer`: the place of the better answer, from 0; null if they are equally good."
+    )
+    correction: BoundedText | None = Field(
+        None,
+        description="For `correct` alone, which needs it: the right answer, other than the one given; for a closed set "
+        "one of its labels.",
+    )
+    blind: bool = Field(False, description="True if the arms' names were hidden from the user.")
+    session: Annotated[str, Field(max_length=64)] | None = Field(
+        None, description="Any name of a visit. A later judgement of the same answers in it replaces the earlier one."
+    )
+    user: Annotated[str, Field(min_length=1, max_length=1_000)] | None = Field(
+        None, description="Who judges, where several share a key: only a hash is kept. By default the key's owner."
+    )

@@ -65,7 +65,7 @@ from trimtab.studies.equivalence import (
     compare_programs,
     compare_with_measured,
 )
-from trimtab.studies.model_card import Facts, render_model_card
+from trimtab.studies.model_card import Facts, render_model_card, usage_commands
 from trimtab.studies.record import EXPORTED, count_opening
 from trimtab.studies.run_context import resolve_task, run_context
 
@@ -85,7 +85,8 @@ CARD, PROOF, MODELFILE, GGUF = "README.md", "proof.json", "Modelfile", "model.gg
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class ExportResult(Shown):
-    """The written files and the equivalence checks. `notes`: what could not be written besides, and why."""
+    """The written files and the equivalence checks. `notes`: what could not be written besides, and why. `use`: the
+    shell commands that use what was written."""
 
     arm: str
     format: Format
@@ -94,6 +95,7 @@ class ExportResult(Shown):
     bytes: int
     proofs: tuple[EquivalenceCheck, ...]
     notes: tuple[str, ...]
+    use: tuple[str, ...]
 
     @property
     def failed(self) -> bool:
@@ -176,7 +178,8 @@ def export(
             key = f"{EXPORTED}{saved.id if saved else ''}-{chosen.name}-{format}-{quantize or ''}"
             openings = count_opening(session.workspace, key)
             proofs = exporter.proofs(written)
-            exporter.write_results(written, proofs, openings, sign)
+            facts = exporter.write_results(written, proofs, openings, sign)
+            use = usage_commands(session, facts, place)
     return ExportResult(
         arm=chosen.name,
         format=format,
@@ -185,6 +188,7 @@ def export(
         bytes=folder_bytes(place),
         proofs=proofs,
         notes=written.notes,
+        use=use,
     )
 
 
@@ -413,8 +417,8 @@ class _Exporter:
 
     def write_results(
         self, written: _WrittenFiles, proofs: tuple[EquivalenceCheck, ...], openings: int, sign: Path | None
-    ) -> None:
-        """Write the equivalence checks and the model card, and sign everything."""
+    ) -> Facts:
+        """Write the equivalence checks and the model card, and sign everything; return what the card says."""
         proof = _ProofFile(arm=self.arm.name, format=self.format, quantize=self.quantize, proofs=proofs)
         write_record(self.folder / PROOF, proof)
         facts = Facts(
@@ -430,6 +434,7 @@ class _Exporter:
         (self.folder / CARD).write_text(render_model_card(self.session, facts, written.notes), encoding="utf-8")
         if sign is not None:
             sign_folder(self.folder, sign)
+        return facts
 
 
 def draw_questions(workspace: Workspace, most: int) -> Sequence[Example]:

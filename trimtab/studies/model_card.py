@@ -219,35 +219,59 @@ def _training_figures(facts: Facts) -> Mapping[str, float]:
     return run.result.figures if run and run.result else {}
 
 
-def _usage_section(session: Session, facts: Facts) -> list[str]:
+def usage_commands(session: Session, facts: Facts, folder: Path) -> tuple[str, ...]:
+    """Return the shell commands that use an export in `folder`; none for an adapter that only Python code loads."""
     if facts.format == "bundle":
-        asked = "- `trimtab serve --bundle FOLDER` or `trimtab ask --bundle FOLDER`, with this folder"
-        return [asked, *_bundled_base_note(session)]
-    task, adapter = session.task, facts.saved.folder / "adapter" if facts.saved else None
-    dtype = {"bf16": "bfloat16", "fp32": "float32"}[session.precision]
-    name, head = task.task.name, HEAD in facts.arm.stages
+        return (shlex.join(["trimtab", "serve", "--bundle", str(folder)]),)
+    task, head = session.task, HEAD in facts.arm.stages
+    name, dtype = task.task.name, _dtype(session)
     common = f"--dtype {dtype} --max-model-len {session.context_tokens}".split()
     if facts.format == "gguf":
-        ollama = f"{shlex.join(['ollama', 'create', name, '-f', 'Modelfile'])}\n" if facts.has_modelfile else ""
-        return [code_block(f"{ollama}llama-server -m model.gguf --jinja --temp 0")]
+        ollama = ["ollama", "create", name, "-f", str(folder / "Modelfile")]
+        llama = ["llama-server", "-m", str(folder / "model.gguf"), "--jinja", "--temp", "0"]
+        return tuple(map(shlex.join, ([ollama] if facts.has_modelfile else []) + [llama]))
     if facts.format == "merged":
         runner = ["--runner", "pooling"] if head else ["--generation-config", "auto"]
-        return [code_block(shlex.join(["vllm", "serve", ".", "--served-model-name", name, *common, *runner]))]
-    packed = adapter is not None and (adapter / QUANTIZED_FILE).is_file()
-    lines = [code_block(_by_peft(dtype, head=head, packed=packed)), _base_model_note(session)]
-    if packed:
-        how = f"The base model is loaded in 4 bits, as `{QUANTIZED_FILE}` has it"
-        return [*lines, f"\n{how}; to serve it with vLLM, export it as merged."]
+        return (shlex.join(["vllm", "serve", str(folder), "--served-model-name", name, *common, *runner]),)
+    adapter = facts.saved.folder / "adapter" if facts.saved else None
     kind = adapter_kind(adapter) if adapter else ""
     settings = read_object(adapter / "adapter_config.json") if adapter and kind else {}
-    if kind != "LORA" or settings.get("use_dora") or head:
-        return [*lines, "\nvLLM takes no adapter of this kind; export it as merged to serve it there."]
+    if _is_packed(facts) or kind != "LORA" or settings.get("use_dora") or head:
+        return ()
     rank = adapter_rank(adapter) if adapter else None
     fitting = next((size for size in (8, 16, 32, 64, 128, 256, 320, 512) if size >= (rank or 8)), rank)
     base, revision = loadable_name(task.base.model, session.base_folder, task.folder)
     served = f"{shlex.quote(base)} --revision {shlex.quote(revision)}" if revision else _in_shell(base)
-    lora = [*common, "--enable-lora", "--max-lora-rank", str(fitting), "--lora-modules", f"{name}=."]
-    return [*lines, code_block(f"vllm serve {served} {shlex.join(lora)}")]
+    lora = [*common, "--enable-lora", "--max-lora-rank", str(fitting), "--lora-modules", f"{name}={folder}"]
+    return (f"vllm serve {served} {shlex.join(lora)}",)
+
+
+def _usage_section(session: Session, facts: Facts) -> list[str]:
+    if facts.format == "bundle":
+        asked = "- `trimtab serve --bundle FOLDER` or `trimtab ask --bundle FOLDER`, with this folder"
+        return [asked, *_bundled_base_note(session)]
+    commands = usage_commands(session, facts, Path())
+    served = [code_block("\n".join(commands))] if commands else []
+    if facts.format != "peft":
+        return served
+    packed = _is_packed(facts)
+    loaded = _by_peft(_dtype(session), head=HEAD in facts.arm.stages, packed=packed)
+    lines = [code_block(loaded), _base_model_note(session), *served]
+    if packed:
+        how = f"The base model is loaded in 4 bits, as `{QUANTIZED_FILE}` has it"
+        lines.append(f"\n{how}; to serve it with vLLM, export it as merged.")
+    elif not commands:
+        lines.append("\nvLLM takes no adapter of this kind; export it as merged to serve it there.")
+    return lines
+
+
+def _dtype(session: Session) -> str:
+    return {"bf16": "bfloat16", "fp32": "float32"}[session.precision]
+
+
+def _is_packed(facts: Facts) -> bool:
+    """True for an adapter of a base model in 4 bits."""
+    return facts.saved is not None and (facts.saved.folder / "adapter" / QUANTIZED_FILE).is_file()
 
 
 def _by_peft(dtype: str, *, head: bool, packed: bool) -> str:
