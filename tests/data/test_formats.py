@@ -438,6 +438,12 @@ def test_answers_with_their_positions_are_texts(tmp_path: Path, answers: Any) ->
     assert read(tmp_path, "a.jsonl").examples[0].references == ("Rome", "In Rome")
 
 
+def test_a_list_of_rows_beside_other_fields_is_read(tmp_path: Path) -> None:
+    rows = [{"text": f"Text {n}", "label": "ab"[n % 2]} for n in range(20)]
+    (tmp_path / "a.json").write_text(json.dumps({"version": 1, "about": {"by": "us"}, "items": rows}))
+    assert len(read(tmp_path, "a.json", kind="classify").examples) == 20
+
+
 GRADED = {
     "question": "Why does bulb {n} shine?",
     "reference_answer": "Terminal {n} is connected",

@@ -454,6 +454,28 @@ def test_a_text_of_questions_is_no_document(tmp_path: Path) -> None:
         init(tmp_path / "asked.txt")
 
 
+def test_what_is_not_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "train.txt").write_text("".join(f"__label__{'ab'[n % 2]} some words {n}\n" for n in range(30)))
+    with pytest.raises(InputError, match=r"train\.txt: its lines begin with __label__: rows of fastText"):
+        init(tmp_path)
+    (tmp_path / "train.txt").rename(tmp_path / "train.conll")
+    with pytest.raises(InputError, match=r"no examples and no documents here, but train\.conll; put a"):
+        init(tmp_path)
+    deep = tmp_path / "a" / "b" / "c"
+    deep.mkdir(parents=True)
+    (deep / "rows.jsonl").write_text(questions(20))
+    with pytest.raises(InputError, match=r"but deeper: a/b/c/rows\.jsonl; name a folder at most one level above"):
+        init(tmp_path)
+
+
+def test_a_column_of_labels_beside_an_answer_is_named(tmp_path: Path) -> None:
+    head = "agent,subject,body,answer,queue\n"
+    rows = (f"{'xy'[n % 2]},No {n},I have {n} of them,You are right about {n},{'abc'[n % 3]}\n" for n in range(60))
+    (tmp_path / "a.csv").write_text(head + "".join(rows))
+    assert "a guess: `queue` (“a”) could be meant instead" in init(tmp_path)
+    assert load_task(tmp_path).data.columns == {"input": ("subject", "body"), "output": "answer"}
+
+
 def test_a_pattern_never_takes_what_is_no_document(tmp_path: Path) -> None:
     for name in ("a", "b", "c", "d", "README"):
         (tmp_path / f"{name}.md").write_text(f"# {name}\nText of {name}.\n")

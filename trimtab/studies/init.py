@@ -19,12 +19,17 @@ from trimtab.data.columns import ColumnRequest, RequestedColumns
 from trimtab.data.encodings import UTF8
 from trimtab.data.formats import NO_REQUEST, DetectedFormat
 from trimtab.data.nested import split_of
+from trimtab.data.readers import row_suffixes
+from trimtab.data.sources import files_below
 from trimtab.studies.detect import FolderContents, detect_folder, detect_hub_dataset
 
 FEW_ROWS = 200
 """Below this many rows the test share is too small to show much; the task file says so."""
 LISTED_LABELS = 12
 """As many labels as the instruction names one by one."""
+
+NAMED = 3
+"""Files that are named where a folder holds no data."""
 
 ChooseColumn = Callable[[str, Mapping[str, str]], str]
 """Chooses the column that is learnt, of the guess and of its rivals, which come with an example each."""
@@ -114,7 +119,7 @@ def task_file_text(target: Path, found: FolderContents) -> str:
             raise found.errors[0]
         only = f"only preferences here ({', '.join(found.preferences)}), " if found.preferences else ""
         raise InputError(
-            f"{only}no examples and no documents" + ("" if only else " here"),
+            f"{only}no examples and no documents" + ("" if only else f" here{_instead(folder)}"),
             "put a .csv, .xlsx or .jsonl file of questions and answers here (or documents: .md, .txt, .html, .pdf, "
             ".docx)",
             file=folder,
@@ -129,6 +134,16 @@ def task_file_text(target: Path, found: FolderContents) -> str:
         _rest(kind, examples, listed),
     )
     return "\n".join(sections)
+
+
+def _instead(folder: Path) -> str:
+    """Return what a folder without data holds: files of rows too deep in it, or others."""
+    names = [path.relative_to(folder).as_posix() for path in files_below(folder)]
+    deeper = [name for name in names if name.lower().endswith(row_suffixes())]
+    if not names:
+        return ""
+    shown = ", ".join((deeper or names)[:NAMED]) + ", …" * (len(deeper or names) > NAMED)
+    return f", but deeper: {shown}; name a folder at most one level above them" if deeper else f", but {shown}"
 
 
 def _main(examples: Sequence[DetectedFormat]) -> DetectedFormat | None:
