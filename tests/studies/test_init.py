@@ -352,6 +352,16 @@ def test_parallel_files_are_refused_with_a_line_that_joins_them(
     assert load_task(tmp_path).data.examples == (joined,)
 
 
+def test_of_two_files_with_all_splits_one_is_taken(tmp_path: Path) -> None:
+    for name, rows in (("full", 40), ("small", 20)):
+        parts = {part: [[f"Text {part} {n}", "ab"[n % 2]] for n in range(rows)] for part in ("train", "val", "test")}
+        (tmp_path / f"{name}.json").write_text(json.dumps(parts))
+    assert "left out: small.json (60 rows): splits of its own beside full.json: run trimtab init on it" in init(
+        tmp_path
+    )
+    assert load_task(tmp_path).data.examples == ("full.json",)
+
+
 def test_never_overwrites(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text(questions(20))
     (tmp_path / "trimtab.toml").write_text("mine")

@@ -61,6 +61,7 @@ PAIRS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "input-label": (("input", "text"), ("label",)),
     "pair": (PAIR[:1], PAIR[1:]),
 }
+FIELDS = 20  # fields that are named where a column cannot be told
 _OF_ANSWERS = ("prompt-completion", "instruction", "question-answer")
 SIMILAR_NAME = 0.75  # of 1: of a less similar name one did not mean the other; "text" and "intent" have 0.6
 
@@ -347,7 +348,8 @@ def _unclear_error(
         return _only_text_error(sample[0], source)
     missing = "answer" if source else "question"
     role = "input" if not source else "label" if kind == "classify" else "output"
-    fields = ", ".join(name + " (empty)" * (not ColumnValues(sample, name).filled) for name in names)
+    shown = [name + " (empty)" * (not ColumnValues(sample, name).filled) for name in names[:FIELDS]]
+    fields = ", ".join(shown) + f" and {len(names) - FIELDS:,} more" * (len(names) > FIELDS)
     return ColumnsError(
         f"cannot tell which field is the {missing}; the fields are: {fields}",
         f'call it {missing}, or name it in a task file: data.columns = {{ {role} = "…" }}',

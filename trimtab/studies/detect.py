@@ -33,7 +33,7 @@ EXCEL = ".xlsx"
 _FASTTEXT = "__label__"
 _ASKS = ("?", "？", "؟")
 
-_ROWS_LEFT_OUT = frozenset(("package", "tsconfig", "config"))
+_ROWS_LEFT_OUT = frozenset(("package", "package-lock", "tsconfig", "jsconfig", "config", "manifest"))
 _FOREIGN = re.compile(r"\.|node_modules$|venv$|env$|__pycache__$|.*\.egg-info$")
 """Folders that are not the user's data."""
 _ABOUT = re.compile(r"(readme|licen[cs]e|changelog|contributing|security|notice|authors|requirements)\b", re.I)

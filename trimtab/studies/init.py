@@ -155,10 +155,12 @@ def _main(examples: Sequence[DetectedFormat]) -> DetectedFormat | None:
 
 
 def _parts(found: FolderContents) -> tuple[list[str], list[str]]:
-    """Return example files and test files: the largest set of files with the same columns; the others are left out."""
+    """Return example files and test files: the largest set of files with the same columns; the others are left out. A
+    file with a train and a test split is a data set by itself."""
     groups: dict[tuple[object, ...], list[str]] = {}
     for name, seen in found.rows.items():
-        groups.setdefault((seen.layout, *sorted(seen.columns.items())), []).append(name)
+        is_whole = seen.splits >= {"train", "test"}
+        groups.setdefault((seen.layout, is_whole and name, *sorted(seen.columns.items())), []).append(name)
 
     def size(names: Sequence[str]) -> tuple[bool, int]:
         guess = any(found.rows[name].is_guess for name in names)
@@ -169,9 +171,13 @@ def _parts(found: FolderContents) -> tuple[list[str], list[str]]:
     for name in found.rows:
         if name not in chosen:
             rows = found.rows[name].rows
+            other = (found.rows[name].layout, found.rows[name].columns) != (
+                found.rows[largest].layout,
+                found.rows[largest].columns,
+            )
+            why = f"other columns than {largest}, so another task" if other else f"splits of its own beside {largest}"
             found.left_out.append(
-                f"{name} ({rows:,} row{'s' * (rows != 1)}): other columns than {largest}, so another task: "
-                "run trimtab init on it in a folder of its own"
+                f"{name} ({rows:,} row{'s' * (rows != 1)}): {why}: run trimtab init on it in a folder of its own"
             )
     tests = [name for name in chosen if _split_of_file(name) == "test"]
     if found.tests:  # of a hub dataset, whose parts share one name
