@@ -170,12 +170,9 @@ def _parts(found: FolderContents) -> tuple[list[str], list[str]]:
     largest = max(chosen, key=lambda name: found.rows[name].rows, default="")
     for name in found.rows:
         if name not in chosen:
-            rows = found.rows[name].rows
-            other = (found.rows[name].layout, found.rows[name].columns) != (
-                found.rows[largest].layout,
-                found.rows[largest].columns,
-            )
-            why = f"other columns than {largest}, so another task" if other else f"splits of its own beside {largest}"
+            seen, taken = found.rows[name], found.rows[largest]
+            rows, alike = seen.rows, (seen.layout, seen.columns) == (taken.layout, taken.columns)
+            why = f"splits of its own beside {largest}" if alike else f"other columns than {largest}, so another task"
             found.left_out.append(
                 f"{name} ({rows:,} row{'s' * (rows != 1)}): {why}: run trimtab init on it in a folder of its own"
             )
