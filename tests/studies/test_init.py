@@ -281,7 +281,7 @@ def test_who_is_asked_decides_what_is_learnt(tmp_path: Path) -> None:
         asked.append((guess, dict(rivals)))
         return "category"
 
-    init(tmp_path, choose=choose)
+    assert "could be meant instead" not in init(tmp_path, choose=choose)
     assert asked == [("answer", {"category": "a"})]
     task = load_task(tmp_path)
     assert (task.task.kind, task.data.columns) == ("classify", {"input": "question", "label": "category"})

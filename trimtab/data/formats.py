@@ -207,7 +207,7 @@ def _detect_rows(name: str, location: str | Path, read: RawRows, request: Column
     kind = request.kind or _guess_kind(columns, references)
     labels = tuple(sorted(set(references))) if kind == "classify" else ()
     unused = sorted({name for row in rows[:SAMPLE] for name in row.fields} - columns.used)
-    rivals = _rivals(rows, unused, columns)
+    rivals = {} if request.columns.keys() & {"output", "label"} else _rivals(rows, unused, columns)
     notes = [columns_note(name, replace(columns, guessed=columns.guessed and not rivals), kind, len(rows), labels)]
     if len(rows) == DETECT_SAMPLE and not rows[0].part:
         notes[0] += " looked at, there may be more"
