@@ -486,6 +486,11 @@ def test_a_column_of_labels_beside_an_answer_is_named(tmp_path: Path) -> None:
     assert load_task(tmp_path).data.columns == {"input": ("subject", "body"), "output": "answer"}
 
 
+def test_rows_of_one_label_are_told_of(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("text,label\n" + "".join(f"Message {n},spam\n" for n in range(30)))
+    assert "# Every row has the label spam: name another column" in init(tmp_path)
+
+
 def test_a_pattern_never_takes_what_is_no_document(tmp_path: Path) -> None:
     for name in ("a", "b", "c", "d", "README"):
         (tmp_path / f"{name}.md").write_text(f"# {name}\nText of {name}.\n")

@@ -204,6 +204,11 @@ def _header(found: FolderContents, examples: list[str], tests: list[str], listed
         words = f", which gives words such as {', '.join(found.words)}" if found.words else ""
         lines.append(f"#   encoding: {found.encoding}, a guess{words}; if that is wrong, set data.encoding")
     lines += [f"#   left out: {printable(note, 600)}" for note in found.left_out]
+    labels = {label for name in examples for label in found.rows[name].labels}
+    if len(labels) == 1:
+        lines.append(
+            f"# Every row has the label {printable(min(labels), 60)}: name another column, or add rows of others."
+        )
     if not examples:
         lines.append(
             "# No labelled examples yet: `trimtab ask` answers from the documents. To compare approaches, collect some"
