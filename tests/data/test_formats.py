@@ -418,6 +418,11 @@ def test_a_list_of_no_entities_is_an_answer_too(tmp_path: Path) -> None:
     assert [row.references[0] for row in examples[:2]] == ["[]", '[{"n": 1}]']
 
 
+def test_choices_stand_behind_their_question(tmp_path: Path) -> None:
+    write_lines(tmp_path / "a.jsonl", [{"question": f"Q {n}", "choices": ["a", "b"], "answer": "a"} for n in range(9)])
+    assert read(tmp_path, "a.jsonl").examples[0].input == "Q 0\n\na\nb"
+
+
 def test_slots_beside_an_intent_are_named(tmp_path: Path) -> None:
     rows = [{"text": row["text"], "intent": "ab"[n % 2], "slots": row["output"]} for n, row in enumerate(SLOTS)]
     write_lines(tmp_path / "a.jsonl", rows)
@@ -436,6 +441,12 @@ def test_slots_beside_an_intent_are_named(tmp_path: Path) -> None:
 def test_answers_with_their_positions_are_texts(tmp_path: Path, answers: Any) -> None:
     write_lines(tmp_path / "a.jsonl", [{"question": f"Where {n}?", "answers": answers} for n in range(20)])
     assert read(tmp_path, "a.jsonl").examples[0].references == ("Rome", "In Rome")
+
+
+def test_a_list_of_rows_beside_other_fields_is_read(tmp_path: Path) -> None:
+    rows = [{"text": f"Text {n}", "label": "ab"[n % 2]} for n in range(20)]
+    (tmp_path / "a.json").write_text(json.dumps({"version": 1, "about": {"by": "us"}, "items": rows}))
+    assert len(read(tmp_path, "a.json", kind="classify").examples) == 20
 
 
 GRADED = {
@@ -472,6 +483,11 @@ GRADED = {
             {"remark": "I write {n}", "right A": ("y", "n"), "right B": ("n", "y"), "category": ("a", "b")},
             "remark",
             "category",
+        ),
+        (
+            {"question": "Which {n}?", "options": "A {n}, B {n}", "answer": ("A", "B")},
+            ("question", "options"),
+            "answer",
         ),
         ({"agent": ("Ann", "Bob"), "remark": "I write {n}", "queue": ("a", "b", "c")}, "remark", "queue"),
         ({"user": ("Ann", "Bob"), "text": "I write {n}", "rating": ("1", "2", "3")}, "text", "rating"),

@@ -301,7 +301,7 @@ def test_who_is_asked_decides_what_is_learnt(tmp_path: Path) -> None:
         asked.append((guess, dict(rivals)))
         return "category"
 
-    init(tmp_path, choose=choose)
+    assert "could be meant instead" not in init(tmp_path, choose=choose)
     assert asked == [("answer", {"category": "a"})]
     task = load_task(tmp_path)
     assert (task.task.kind, task.data.columns) == ("classify", {"input": "question", "label": "category"})
@@ -370,6 +370,16 @@ def test_parallel_files_are_refused_with_a_line_that_joins_them(
     assert "is parallel to" not in text
     accepted(tmp_path)
     assert load_task(tmp_path).data.examples == (joined,)
+
+
+def test_of_two_files_with_all_splits_one_is_taken(tmp_path: Path) -> None:
+    for name, rows in (("full", 40), ("small", 20)):
+        parts = {part: [[f"Text {part} {n}", "ab"[n % 2]] for n in range(rows)] for part in ("train", "val", "test")}
+        (tmp_path / f"{name}.json").write_text(json.dumps(parts))
+    assert "left out: small.json (60 rows): splits of its own beside full.json: run trimtab init on it" in init(
+        tmp_path
+    )
+    assert load_task(tmp_path).data.examples == ("full.json",)
 
 
 def test_never_overwrites(tmp_path: Path) -> None:
@@ -472,6 +482,33 @@ def test_a_text_of_questions_is_no_document(tmp_path: Path) -> None:
     (tmp_path / "trimtab.toml").unlink()
     with pytest.raises(InputError, match=r"asked\.txt: 3 of 3 lines are questions"):
         init(tmp_path / "asked.txt")
+
+
+def test_what_is_not_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "train.txt").write_text("".join(f"__label__{'ab'[n % 2]} some words {n}\n" for n in range(30)))
+    with pytest.raises(InputError, match=r"train\.txt: its lines begin with __label__: rows of fastText"):
+        init(tmp_path)
+    (tmp_path / "train.txt").rename(tmp_path / "train.conll")
+    with pytest.raises(InputError, match=r"no examples and no documents here, but train\.conll; put a"):
+        init(tmp_path)
+    deep = tmp_path / "a" / "b" / "c"
+    deep.mkdir(parents=True)
+    (deep / "rows.jsonl").write_text(questions(20))
+    with pytest.raises(InputError, match=r"but deeper: a/b/c/rows\.jsonl; name a folder at most one level above"):
+        init(tmp_path)
+
+
+def test_a_column_of_labels_beside_an_answer_is_named(tmp_path: Path) -> None:
+    head = "agent,subject,body,answer,queue\n"
+    rows = (f"{'xy'[n % 2]},No {n},I have {n} of them,You are right about {n},{'abc'[n % 3]}\n" for n in range(60))
+    (tmp_path / "a.csv").write_text(head + "".join(rows))
+    assert "a guess: `queue` (“a”) could be meant instead" in init(tmp_path)
+    assert load_task(tmp_path).data.columns == {"input": ("subject", "body"), "output": "answer"}
+
+
+def test_rows_of_one_label_are_told_of(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("text,label\n" + "".join(f"Message {n},spam\n" for n in range(30)))
+    assert "# Every row has the label spam: name another column" in init(tmp_path)
 
 
 def test_a_pattern_never_takes_what_is_no_document(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def test_init_check_and_study(
         ("embedding", tiny_embedding_folder),
         ("arms", ["linear", "prompt"]),
     ):
-        text = re.sub(rf"^{name} = .*", f"{name} = {json.dumps(value, default=str)}", text, flags=re.M)
+        text = re.sub(rf"^(# )?{name} = .*", f"{name} = {json.dumps(value, default=str)}", text, flags=re.M)
     (tmp_path / "trimtab.toml").write_text(text)
     checked = check(tmp_path, listeners=[])
     assert [remark.text for remark in checked.remarks if remark.level == "stop"] == []

@@ -42,6 +42,8 @@ INPUTS = (
 )
 _ANSWERED_BY = re.compile(r"(student|learner|candidate|submitted|predicted)", re.IGNORECASE)
 CONTEXTS = ("context", "contexts")
+CHOICES = ("choices", "options")
+"""Columns of the answers to choose from, which stand behind their question."""
 METADATA = frozenset(
     (
         *("id", "uuid", "key", "index", "number", "nr", "version", "split", "fold", "meta", "metadata"),

@@ -15,6 +15,7 @@ from trimtab.base.records import Kind, Split
 from trimtab.base.sanitize import printable
 from trimtab.data.column_names import (
     ANSWERS,
+    CHOICES,
     CONTEXTS,
     GRADES,
     INPUTS,
@@ -61,6 +62,7 @@ PAIRS: Mapping[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "input-label": (("input", "text"), ("label",)),
     "pair": (PAIR[:1], PAIR[1:]),
 }
+FIELDS = 20  # fields that are named where a column cannot be told
 _OF_ANSWERS = ("prompt-completion", "instruction", "question-answer")
 SIMILAR_NAME = 0.75  # of 1: of a less similar name one did not mean the other; "text" and "intent" have 0.6
 
@@ -186,7 +188,10 @@ def find_columns(sample: Sequence[RawRow], request: ColumnRequest) -> Columns:
     context = None
     if "input" not in request.columns:
         used_columns = {*source, target, *(requested.values())}
-        context = _context(layout, sample, [name for name in names if name not in used_columns])
+        free = [name for name in names if name not in used_columns]
+        context = _text_column(sample, free, ("input",) if layout == "instruction" else CONTEXTS)
+        choices = _text_column(sample, free, CHOICES)
+        source = (*source, choices) if choices and layout != "instruction" else source
     source, context = _with_context(source, context, layout)
     extras = {role: column for role, column in extras.items() if column not in (*source, target)}
     return Columns(
@@ -223,9 +228,8 @@ def _requested_input(requested: RequestedColumns, names: Sequence[str]) -> tuple
     return tuple(pieces[1::2]), tuple(pieces[::2])
 
 
-def _context(layout: str, sample: Sequence[RawRow], free: Sequence[str]) -> str | None:
-    """Return the context column of a question, if a column has such a name and holds text."""
-    wanted = ("input",) if layout == "instruction" else CONTEXTS
+def _text_column(sample: Sequence[RawRow], free: Sequence[str], wanted: Sequence[str]) -> str | None:
+    """Return the first column of one of these names, if it holds text."""
     name = next((name for name in free if name.lower() in wanted), None)
     values = [row.fields.get(name) for row in sample] if name else []
     return name if all(is_text(value) for value in values) else None
@@ -347,7 +351,8 @@ def _unclear_error(
         return _only_text_error(sample[0], source)
     missing = "answer" if source else "question"
     role = "input" if not source else "label" if kind == "classify" else "output"
-    fields = ", ".join(name + " (empty)" * (not ColumnValues(sample, name).filled) for name in names)
+    shown = [name + " (empty)" * (not ColumnValues(sample, name).filled) for name in names[:FIELDS]]
+    fields = ", ".join(shown) + f" and {len(names) - FIELDS:,} more" * (len(names) > FIELDS)
     return ColumnsError(
         f"cannot tell which field is the {missing}; the fields are: {fields}",
         f'call it {missing}, or name it in a task file: data.columns = {{ {role} = "…" }}',

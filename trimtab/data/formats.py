@@ -211,7 +211,7 @@ def _detect_rows(name: str, location: str | Path, read: RawRows, request: Column
     kind = request.kind or _guess_kind(columns, references, answers_json)
     labels = tuple(sorted(set(references))) if kind == "classify" else ()
     unused = sorted({name for row in rows[:SAMPLE] for name in row.fields} - columns.used)
-    rivals = _rivals(rows, unused, columns)
+    rivals = {} if request.columns.keys() & {"output", "label"} else _rivals(rows, unused, columns)
     notes = [columns_note(name, replace(columns, guessed=columns.guessed and not rivals), kind, len(rows), labels)]
     if len(rows) == DETECT_SAMPLE and not rows[0].part:
         notes[0] += " looked at, there may be more"
@@ -236,14 +236,17 @@ def _detect_rows(name: str, location: str | Path, read: RawRows, request: Column
 
 
 def _rivals(rows: Sequence[RawRow], unused: Sequence[str], columns: Columns) -> dict[str, str]:
-    """Return the columns that could be the question or the answer instead, by their names or, where the others were
-    found by their values, by theirs; each with a value."""
+    """Return the columns that could be the question or the answer instead, each with a value: by their names, by values
+    that come back, or, where the others were found by their values, by long texts. A conversation has none."""
+    if columns.layout in ("messages", "conversations"):
+        return {}
     rivals = {}
     judged = (name for name in columns.input if len(columns.input) > 1 and match_name(ANSWERS, [name]))
     for name in (*judged, *unused):
         values = ColumnValues(rows, name)
         by_name = values.is_nested or match_name((*LABELS, *ANSWERS), [name]) is not None
-        by_value = columns.guessed and (values.groups or values.mean_length >= LONG_TEXT)
+        is_long = columns.guessed and values.mean_length >= LONG_TEXT
+        by_value = is_long or (columns.layout == "table" and values.groups)
         excluded = values.is_id or values.constant or values.is_date or is_metadata(name)
         if values.filled and (by_name or by_value) and not excluded:
             rivals[name] = values.example

@@ -27,7 +27,12 @@ _SPLIT_NAMES: Mapping[str, Split] = {
 }
 
 
-_ROW_LIST_KEYS = frozenset(("data", "rows", "examples", "items", "records", "questions"))
+_ROW_LIST_KEYS = frozenset(
+    (
+        *("data", "rows", "examples", "common_examples", "items", "records", "questions"),
+        *("entries", "samples", "instances", "results", "intents", "utterances"),
+    )
+)
 _FIELD_NAMES = _ROW_LIST_KEYS | frozenset(
     ("messages", "conversations", "text", "input", "question", "prompt", "label", "output", "answer", "answers")
 )
@@ -57,12 +62,13 @@ def is_by_class(value: Any) -> bool:
     )
 
 
-def is_one_list(value: Any) -> bool:
-    """True if a JSON value is an object with one list of rows under a key such as `data`."""
-    if not isinstance(value, dict) or len(value) != 1:
-        return False
-    ((name, part),) = value.items()
-    return name.lower() in _ROW_LIST_KEYS and _is_list_of_rows(part)
+def row_list_key(value: Any) -> str:
+    """Return the key, such as `data`, of the only list in a JSON object if it is one of rows, else ""."""
+    lists = [name for name, part in value.items() if isinstance(part, list)] if isinstance(value, dict) else []
+    if len(lists) != 1 or lists[0].lower() not in _ROW_LIST_KEYS:
+        return ""
+    rows = value[lists[0]]
+    return lists[0] if _is_list_of_rows(rows) and (len(value) == 1 or is_by_id(dict(enumerate(rows)))) else ""
 
 
 def rows_of_table(value: Any) -> list[dict[str, Any]]:

@@ -19,8 +19,8 @@ from trimtab.data.nested import (
     is_by_class,
     is_by_id,
     is_by_split,
-    is_one_list,
     members,
+    row_list_key,
     rows_of_table,
     skip_blanks,
     split_of,
@@ -190,9 +190,10 @@ def _rows_of_object(value: Any, text: str, at: int, path: Path, line: int) -> Ra
     """Yield the rows of a dictionary by split, class or id, or of the one list in it; else it is itself the row."""
     if is_by_split(value):
         yield from _rows_of_splits(text, at, path, line)
-    elif is_one_list(value):
+    elif key := row_list_key(value):
         for part in members(text, at, path, line):
-            yield from _rows_at(text, part.start, path, part.line)
+            if part.key == key:
+                yield from _rows_at(text, part.start, path, part.line)
     elif is_by_class(value):
         for part in members(text, at, path, line):
             yield from _rows_at(text, part.start, path, part.line, label=part.key)

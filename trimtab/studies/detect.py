@@ -30,9 +30,10 @@ QUESTIONS_BYTES = 1_000_000
 
 EXCEL = ".xlsx"
 
+_FASTTEXT = "__label__"
 _ASKS = ("?", "？", "؟")
 
-_ROWS_LEFT_OUT = frozenset(("package", "tsconfig", "config"))
+_ROWS_LEFT_OUT = frozenset(("package", "package-lock", "tsconfig", "jsconfig", "config", "manifest"))
 _FOREIGN = re.compile(r"\.|node_modules$|venv$|env$|__pycache__$|.*\.egg-info$")
 """Folders that are not the user's data."""
 _ABOUT = re.compile(r"(readme|licen[cs]e|changelog|contributing|security|notice|authors|requirements)\b", re.I)
@@ -76,17 +77,17 @@ def detect_folder(folder: Path, only: Path | None = None, wish: ColumnRequest = 
     is_rows = only is not None and only.name.lower().endswith(row_suffixes())
     files = _data_files(folder) if only is None else [only] if is_rows else []
     sheets = {path: _look(path, wish) for path in files if path.name.lower().endswith(EXCEL)}
-    questions = _question_lists([only] if only is not None else sorted(folder.iterdir()))
+    lists = _no_prose([only] if only is not None else sorted(folder.iterdir()))
     near = files_below(folder) if only is None else [path for path in folder.iterdir() if path.is_file()]
     parallel, halves = find_parallel_files(path for path in near if not _is_foreign(path.relative_to(folder)))
     halves = halves if only is None or only in parallel else ()
     are_the_data = bool(halves) and not files
-    for error in (*questions.values(), *halves):
+    for error in (*lists.values(), *halves):
         found.errors.append(error)
         found.left_out.append(f"{_name_below(folder, error)}: {error.problem}; {error.remedy}")
     if only is None:
         files = [path for path in files if path not in sheets or not _is_document(path, sheets[path])]
-        listed = list(_document_places(folder, {*files, *questions, *parallel}, found.left_out))
+        listed = list(_document_places(folder, {*files, *lists, *parallel}, found.left_out))
         about = sorted(path.name for path in folder.iterdir() if path.is_file() and _is_about(path))
         if about and (listed or files or found.errors):
             found.left_out.append(
@@ -142,22 +143,29 @@ def _add_rows(
         found.rows[name] = seen or detect(path, found.encoding, wish)
 
 
-def _question_lists(paths: Iterable[Path]) -> dict[Path, InputError]:
-    """Return the text files whose lines are nearly all questions, with the reason to leave them out: they contain no
+def _no_prose(paths: Iterable[Path]) -> dict[Path, InputError]:
+    """Return the text files that are lists of questions or of rows, with the reason to leave them out: they contain no
     answers.
     """
     found = {}
     for path in paths:
-        if path.suffix.lower() not in documents.TEXT or not path.is_file() or path.stat().st_size > QUESTIONS_BYTES:
+        if path.suffix.lower() not in documents.TEXT or not path.is_file():
             continue
         try:
-            lines = [line.strip() for line in read_text_lines(path, detect_encoding(path)) if line.strip()]
+            lines = read_text_lines(path, detect_encoding(path))
+            first = next(lines, "")
+            if path.stat().st_size > QUESTIONS_BYTES:
+                lines = iter(())
+            lines_of_text = [line.strip() for line in (first, *lines) if line.strip()]
         except InputError:  # reported where it is read as a document
             continue
-        asked = sum(line.endswith(_ASKS) for line in lines)
-        if asked >= MANY_QUESTIONS and asked >= 0.9 * len(lines):
+        asked = sum(line.endswith(_ASKS) for line in lines_of_text)
+        if first.startswith(_FASTTEXT):
+            problem = f"its lines begin with {_FASTTEXT}: rows of fastText, and no document"
+            found[path] = InputError(problem, "write them to a .csv with the columns label and text", file=path)
+        elif asked >= MANY_QUESTIONS and asked >= 0.9 * len(lines_of_text):
             found[path] = InputError(
-                f"{asked:,} of {len(lines):,} lines are questions, so it is no document",
+                f"{asked:,} of {len(lines_of_text):,} lines are questions, so it is no document",
                 "write the right answer to each in a .csv with the columns question and answer",
                 file=path,
             )
@@ -285,7 +293,10 @@ def _document_places(folder: Path, rows: set[Path], left_out: list[str]) -> Iter
         if not names or not place.name.isprintable():
             continue
         if names & taken:
-            left_out.append(f"{place.name}/: documents of the same names are in another folder, is it another version?")
+            left_out.append(
+                f"{place.name}/: documents of the same names are in another folder, is it another version? "
+                "If the folders are classes, write one .csv with the columns text and label"
+            )
             continue
         taken |= names
         yield f"{place.name}/"

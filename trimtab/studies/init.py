@@ -19,12 +19,17 @@ from trimtab.data.columns import ColumnRequest, RequestedColumns
 from trimtab.data.encodings import UTF8
 from trimtab.data.formats import NO_REQUEST, DetectedFormat
 from trimtab.data.nested import split_of
+from trimtab.data.readers import row_suffixes
+from trimtab.data.sources import files_below
 from trimtab.studies.detect import FolderContents, detect_folder, detect_hub_dataset
 
 FEW_ROWS = 200
 """Below this many rows the test share is too small to show much; the task file says so."""
 LISTED_LABELS = 12
 """As many labels as the instruction names one by one."""
+
+NAMED = 3
+"""Files that are named where a folder holds no data."""
 
 ChooseColumn = Callable[[str, Mapping[str, str]], str]
 """Chooses the column that is learnt, of the guess and of its rivals, which come with an example each."""
@@ -114,7 +119,7 @@ def task_file_text(target: Path, found: FolderContents) -> str:
             raise found.errors[0]
         only = f"only preferences here ({', '.join(found.preferences)}), " if found.preferences else ""
         raise InputError(
-            f"{only}no examples and no documents" + ("" if only else " here"),
+            f"{only}no examples and no documents" + ("" if only else f" here{_instead(folder)}"),
             "put a .csv, .xlsx or .jsonl file of questions and answers here (or documents: .md, .txt, .html, .pdf, "
             ".docx)",
             file=folder,
@@ -131,6 +136,16 @@ def task_file_text(target: Path, found: FolderContents) -> str:
     return "\n".join(sections)
 
 
+def _instead(folder: Path) -> str:
+    """Return what a folder without data holds: files of rows too deep in it, or others."""
+    names = [path.relative_to(folder).as_posix() for path in files_below(folder)]
+    deeper = [name for name in names if name.lower().endswith(row_suffixes())]
+    if not names:
+        return ""
+    shown = ", ".join((deeper or names)[:NAMED]) + ", …" * (len(deeper or names) > NAMED)
+    return f", but deeper: {shown}; name a folder at most one level above them" if deeper else f", but {shown}"
+
+
 def _main(examples: Sequence[DetectedFormat]) -> DetectedFormat | None:
     """Return the file with the most rows, which determines the kind, with the labels of all files."""
     if not examples:
@@ -140,10 +155,12 @@ def _main(examples: Sequence[DetectedFormat]) -> DetectedFormat | None:
 
 
 def _parts(found: FolderContents) -> tuple[list[str], list[str]]:
-    """Return example files and test files: the largest set of files with the same columns; the others are left out."""
+    """Return example files and test files: the largest set of files with the same columns; the others are left out. A
+    file with a train and a test split is a data set by itself."""
     groups: dict[tuple[object, ...], list[str]] = {}
     for name, seen in found.rows.items():
-        groups.setdefault((seen.layout, *sorted(seen.columns.items())), []).append(name)
+        is_whole = seen.splits >= {"train", "test"}
+        groups.setdefault((seen.layout, is_whole and name, *sorted(seen.columns.items())), []).append(name)
 
     def size(names: Sequence[str]) -> tuple[bool, int]:
         guess = any(found.rows[name].is_guess for name in names)
@@ -153,10 +170,11 @@ def _parts(found: FolderContents) -> tuple[list[str], list[str]]:
     largest = max(chosen, key=lambda name: found.rows[name].rows, default="")
     for name in found.rows:
         if name not in chosen:
-            rows = found.rows[name].rows
+            seen, taken = found.rows[name], found.rows[largest]
+            rows, alike = seen.rows, (seen.layout, seen.columns) == (taken.layout, taken.columns)
+            why = f"splits of its own beside {largest}" if alike else f"other columns than {largest}, so another task"
             found.left_out.append(
-                f"{name} ({rows:,} row{'s' * (rows != 1)}): other columns than {largest}, so another task: "
-                "run trimtab init on it in a folder of its own"
+                f"{name} ({rows:,} row{'s' * (rows != 1)}): {why}: run trimtab init on it in a folder of its own"
             )
     tests = [name for name in chosen if _split_of_file(name) == "test"]
     if found.tests:  # of a hub dataset, whose parts share one name
@@ -186,6 +204,11 @@ def _header(found: FolderContents, examples: list[str], tests: list[str], listed
         words = f", which gives words such as {', '.join(found.words)}" if found.words else ""
         lines.append(f"#   encoding: {found.encoding}, a guess{words}; if that is wrong, set data.encoding")
     lines += [f"#   left out: {printable(note, 600)}" for note in found.left_out]
+    labels = {label for name in examples for label in found.rows[name].labels}
+    if len(labels) == 1:
+        lines.append(
+            f"# Every row has the label {printable(min(labels), 60)}: name another column, or add rows of others."
+        )
     if not examples:
         lines.append(
             "# No labelled examples yet: `trimtab ask` answers from the documents. To compare approaches, collect some"
