@@ -19,6 +19,7 @@ from trimtab.base.errors import InputError
 from trimtab.base.grammar import SENTENCE
 from trimtab.base.records import Example, Message
 from trimtab.base.task import load_task, parse_arm
+from trimtab.retrieval.extract import SURE
 from trimtab.studies.ask import AskResult
 
 
@@ -84,6 +85,18 @@ def test_ask_takes_it_where_no_study_was_made(task_file: Path) -> None:
     asked = trimtab.ask(question("Celle", "lamps"), task=task_file, listeners=())
     assert asked.arm == "extract"
     assert asked.answer == expected(asked, USUAL_THRESHOLD)
+
+
+def test_what_is_said_to_hold_the_answer_holds_what_it_introduces(task_file: Path) -> None:
+    listed = (
+        "# Zwickau\n\nThe Zwickau office has the following number of sofas:\n\n- 31 upstairs. They are red.\n- 2 below."
+    )
+    (task_file.parent / "documents" / "zwickau.md").write_text(listed)
+    asked = trimtab.ask(question("Zwickau", "sofas"), task=task_file, arm="extract", listeners=())
+    assert asked.sentence == asked.answer == listed.partition("\n\n")[2]
+    assert asked.found
+    assert asked.probability == asked.hits[0].score
+    assert asked.is_sure == (asked.probability >= SURE)
 
 
 def test_an_answer_is_cited_for_its_own_sentence_and_abstaining_for_none(task_file: Path) -> None:

@@ -61,6 +61,8 @@ def test_a_sentence_without_an_end_is_cut_where_a_passage_would_be(make_document
         ("Up to how many gigabytes may it grow?", "number"),
         ("Who answers?", "name"),
         ("Where is the payroll office?", "name"),
+        ("How do I open it?", "method"),
+        ("Which command starts it?", "method"),
         ("Why is it so?", "other"),
     ],
 )
@@ -112,6 +114,22 @@ def test_what_cannot_answer_is_no_candidate(tmp_path, encoder, make_document) ->
     index.update([make_document("a.md", "Price of the ticket\n\nThe price of the ticket:\n\nIt is 12 euros.")])
     (hits,) = Extractor(index).best(["What is the price of the ticket?"], 5)
     assert [hit.passage.text for hit in hits] == ["The price of the ticket:\n\nIt is 12 euros."]
+
+
+def test_code_answers_how_to_do_something(tmp_path, encoder, make_document) -> None:
+    index = Index.open(tmp_path, encoder, words=SENTENCE)
+    index.update([make_document("a.md", "The site is built at night. The site is built with `site build`.")])
+    (hits,) = Extractor(index).best(["How do I get the site built?"], 5)
+    assert hits[0].passage.text == "The site is built with `site build`."
+
+
+def test_a_log_of_changes_answers_only_what_has_changed(tmp_path, encoder, make_document) -> None:
+    index = Index.open(tmp_path, encoder, words=SENTENCE)
+    pages = {"changelog.md": "The port is 8000.", "server.md": "Nobody knows which port the server opens."}
+    index.update([make_document(name, text) for name, text in pages.items()])
+    for question, pages_of in (("Which port is it?", ["server.md"]), ("Which port was added in 1.2?", list(pages))):
+        (hits,) = Extractor(index).best([question], 5)
+        assert sorted(hit.passage.document for hit in hits) == pages_of
 
 
 def test_scores_are_chances_in_falling_order_and_ranks_count(extractor: Extractor) -> None:

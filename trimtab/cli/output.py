@@ -176,7 +176,8 @@ def _show_sources(console: Console, result: Any) -> None:
     for hit in result.hits:
         console.print(_source(hit, hit.rank in result.cited))
     if result.sentence:
-        text = f"* holds the answer: “{' '.join(result.sentence.split())}”"
+        verb = "holds" if result.is_sure else "may hold"
+        text = f"* {verb} the answer: “{' '.join(result.sentence.split())}”"
         console.print(text, style="dim")
     elif result.found is False:
         console.print("not found in the passages", style="yellow")

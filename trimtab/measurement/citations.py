@@ -24,7 +24,11 @@ def supporting(answer: str, hits: Sequence[Hit], unknown: str, question: str = "
     if not answer.strip() or has_abstained(answer, unknown) or squad_normalised(answer) == squad_normalised(question):
         return ()
     texts = {hit.rank: hit.passage.text for hit in hits}
-    whole = tuple(rank for rank, text in texts.items() if any(stands_in(one, answer) for one in sentences(text)))
+    whole = tuple(
+        rank
+        for rank, text in texts.items()
+        if answer.strip() == text.strip() or any(stands_in(one, answer) for one in sentences(text))
+    )
     words = _content(answer)
     if whole or not words:
         return whole

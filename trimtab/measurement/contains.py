@@ -643,15 +643,15 @@ def sentences_for(text: str, statement: str) -> list[str]:
     return [one for one in sentences(text) if not facts or facts & {(token.kind, token.value) for token in read(one)}]
 
 
-def sentence_for(text: str, statement: str) -> str:
-    """Return the sentence of a text with most of a statement's facts; among several, the one with most of its words."""
+def sentence_for(candidates: Sequence[str], statement: str) -> str:
+    """Return the sentence with most of a statement's facts; among several, the one with most of its words."""
     facts, words = _facts(statement), {(token.kind, token.value) for token in read(statement) if not token.link}
 
     def held(sentence: str) -> tuple[int, int]:
         found = {(token.kind, token.value) for token in read(sentence)}
         return len(facts & found), len(words & found)
 
-    return max(sentences(text), key=held, default="")
+    return max(candidates, key=held, default="")
 
 
 def _facts(statement: str) -> set[tuple[str, str]]:

@@ -52,7 +52,7 @@ _GENERAL = frozenset(
         "different really just"
     )
 )
-_ANSWER_KINDS = {"number": "a number", "date": "a date or time", "name": "a name", "other": ""}
+_ANSWER_KINDS = {"number": "a number", "date": "a date or time", "name": "a name", "method": "", "other": ""}
 
 
 def surface_plan(

@@ -16,6 +16,7 @@ from trimtab.base.records import Passage
 from trimtab.model.load import build_config, raise_for_tensors, raw_config, require_tokenizer, wrap_library_errors
 from trimtab.model.model_files import AGAIN, SINGLE, file_hashes, find_weights, inside
 from trimtab.model.threads import limit_to_free_cores
+from trimtab.retrieval.sentences import plain_text
 
 # Modules that only read configurations and weights, and whether they have weights. A router, for example, names classes
 # to import.
@@ -42,9 +43,10 @@ class Encoder(Protocol):
 
 def embedded_text(passage: Passage) -> str:
     """Return the text of a passage that is embedded and searched: title, headings and text, as a text alone often lacks
-    its topic."""
-    headings = [heading for heading in passage.path if heading != passage.title]
-    return "\n".join(part for part in (passage.title, " > ".join(headings), passage.text) if part)
+    its topic; without marks of Markdown and the targets of links."""
+    headings = [plain_text(heading) for heading in passage.path if heading != passage.title]
+    parts = (passage.title, " > ".join(headings), plain_text(passage.text))
+    return "\n".join(part for part in parts if part)
 
 
 class Embedder:

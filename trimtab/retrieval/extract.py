@@ -26,13 +26,14 @@ from trimtab.retrieval.index import Index
 from trimtab.retrieval.search import candidates
 from trimtab.retrieval.sentences import can_answer
 
-AnswerType = Literal["number", "date", "name", "other"]
-DEPTH = 20  # sentences scored from each of the two searches
+AnswerType = Literal["number", "date", "name", "method", "other"]
+DEPTH = 60  # sentences scored from each of the two searches
 FEATURES = ("cosine", "terms", "terms nearby", "answer type", "numbers")
 WEIGHTS = (10.2, 11.1, 3.7, 3.4, 2.9)  # of the features
 # Logistic regression for the probability that a sentence answers: weights of score, cosine and share of unknown names;
 # intercept.
 CALIBRATION = (0.345, 3.41, -4.36, -8.53)
+SURE = 0.5  # least probability at which a sentence is said to hold the answer; below it, it may
 
 _WORD = re.compile(r"\w+(?:\.\w+)*")
 _STOP_WORDS = frozenset(
@@ -67,6 +68,20 @@ _ANSWER_TYPES: tuple[tuple[AnswerType, re.Pattern[str]], ...] = (
             r"|building|state)\b"
         ),
     ),
+    (
+        "method",
+        re.compile(
+            r"\bhow (?:do|can|could|would|should|to)\b|\b(?:what|which) (?:command|option|setting|key|flag)s?\b"
+            r"|\b(?:should|must|can|do) (?:i|we) (?:add|change|enable|press|run|set|type|use|write)\b"
+        ),
+    ),
+)
+# A log of changes tells what was so in one version; only a question about changes asks for that.
+_CHANGES = re.compile(r"(?:^|\W)(?:change[ _-]?logs?|changes|release[ _-]?notes)(?:\W|$)", re.I)
+_ASKS_FOR_CHANGES = re.compile(
+    r"\b(?:versions?|releases?|release notes|changelog|what(?:'s| is| was)? new|since|deprecated)\b|\bv?\d+\.\d"
+    r"|\b(?:is|was|were|been|has|have|got) (?:added|changed|fixed|removed|renamed)\b",
+    re.I,
 )
 
 
@@ -101,10 +116,13 @@ class SentenceScorer:
     def features(self, question: str, cosines: Mapping[str, float]) -> tuple[list[str], NDArray[np.float64]]:
         """Compute the FEATURES of the candidate sentences; return their ids and the features [C, F].
 
-        `cosines`: of the retrieved sentences, by id. Only what `can_answer` is a candidate.
+        `cosines`: of the retrieved sentences, by id. Only what `can_answer` is a candidate; a log of changes only for
+        a question about changes.
         """
         passages = self.passages
+        with_changes = bool(_ASKS_FOR_CHANGES.search(question))
         names = [name for name in cosines if can_answer(passages[name].text)]
+        names = [name for name in names if with_changes or not _is_of_changes(passages[name])] or names
         question_terms = self._question_terms(question)
         question_tokens, kind = read(question), answer_type(question)
         question_values = {token.value for token in question_tokens}
@@ -121,7 +139,7 @@ class SentenceScorer:
                     cosines[name],
                     _share(question_terms, sentence_stems),
                     _share(question_terms, sentence_stems | self._nearby(passage)),
-                    float(matches_answer_type(kind, [token for token in tokens if token.value not in question_values])),
+                    float(_fits_type(kind, passage.text, [one for one in tokens if one.value not in question_values])),
                     len(numbers & values) / len(numbers) if numbers else 1.0,
                 )
             )
@@ -171,6 +189,10 @@ def _share(question_terms: Mapping[str, float], present: frozenset[str]) -> floa
     )
 
 
+def _is_of_changes(passage: Passage) -> bool:
+    return bool(_CHANGES.search(passage.title) or _CHANGES.search(passage.document))
+
+
 class Extractor:
     """Answers questions from an index whose passages are sentences (`chunk_document` with `words=SENTENCE`)."""
 
@@ -206,7 +228,7 @@ def names_in(question: str) -> frozenset[str]:
 
 
 def answer_type(question: str) -> AnswerType:
-    """Return the answer type of a question: a number, a date or time, a name, or other."""
+    """Return the answer type of a question: a number, a date or time, a name, a method, or other."""
     text = question.casefold()
     return next((kind for kind, pattern in _ANSWER_TYPES if pattern.search(text)), "other")
 
@@ -222,6 +244,11 @@ def matches_answer_type(kind: AnswerType, tokens: Sequence[TextToken]) -> bool:
             for token in tokens
         )
     return kind == "name" and any(token.kind == "word" and token.capital and not token.start for token in tokens)
+
+
+def _fits_type(kind: AnswerType, text: str, tokens: Sequence[TextToken]) -> bool:
+    """True if a sentence contains something of the answer type; for a method, code."""
+    return "`" in text if kind == "method" else matches_answer_type(kind, tokens)
 
 
 def content_stems(text: str) -> frozenset[str]:

@@ -44,7 +44,8 @@ _COMMENT = re.compile(r"[^\S\n]*<!--.*?(?:-->|\Z)[^\S\n]*", re.S)
 _LINE = re.compile(r"[^\n]*(?:\n|\Z)")
 
 _MARKUP = re.compile(
-    r"!?\[([^\]]*)\](?:\([^)\s]*[^)]*\)|\[[^\]]*\])?|</?[a-zA-Z][^<>]*>|[*_`~|\\]+|^\s*(?:>\s*)+", re.M
+    r"!?\[([^\]]*)\](?:\([^)\s]*[^)]*\)|\[[^\]]*\])?|</?[a-zA-Z][^<>]*>|\{[#:][^{}]*\}|<!--.*?-->|^\s*[`~]{3,}.*$|[*_`~|]+|^\s*(?:>\s*)+",
+    re.M,
 )
 _COLON = re.compile(r"[:：][*_`)\s]*$")
 _FOLLOWING = re.compile(r"\b(?:as follows|following|like (?:this|so)|below|example)\b[^.]{0,40}[.]?[*_`)\s]*$", re.I)

@@ -31,6 +31,9 @@ from trimtab.base.task import Task, require_answers
 from trimtab.data.strict_json import has_lone_surrogate
 from trimtab.measurement.contains import sentence_for
 from trimtab.measurement.metrics import has_abstained
+from trimtab.retrieval.chunk import WORDS
+from trimtab.retrieval.extract import SURE
+from trimtab.retrieval.sentences import can_answer, sentence_spans
 from trimtab.studies.run_context import resolve_task, run_context
 
 
@@ -39,7 +42,8 @@ class AskResult(Shown):
     """An answer. `hits`: the passages in its prompt. `cited`: the ranks of those that support it.
 
     `sentence`: the supporting sentence of the first of these, word for word. `found`: True if a passage supports the
-    answer; None if support does not apply: no passages, or an answer that abstains.
+    answer; None if support does not apply: no passages, or an answer that abstains. `probability`: that the sentence
+    answers, for the arm `extract`; None for all others.
     """
 
     answer: str
@@ -49,6 +53,12 @@ class AskResult(Shown):
     cited: tuple[int, ...]
     sentence: str | None = None
     found: bool | None = None
+    probability: float | None = None
+
+    @property
+    def is_sure(self) -> bool:
+        """True if the supporting sentence is said to hold the answer; False if it only may."""
+        return self.probability is None or self.probability >= SURE
 
     @property
     def headline(self) -> str:
@@ -141,7 +151,7 @@ class Conversation:
             self._answering.cancel("question")
         self.turns += [turn, Message(role="assistant", content=reply.text)]
         silent = not reply.hits or not reply.text or has_abstained(reply.text, self.task.task.unknown)
-        held = (sentence_for(hit.passage.text, reply.text) for hit in reply.hits if hit.rank in reply.cited)
+        held = (_sentence_for(hit.passage.text, reply.text) for hit in reply.hits if hit.rank in reply.cited)
         return AskResult(
             answer=reply.text,
             arm=self.arm.name,
@@ -150,6 +160,7 @@ class Conversation:
             cited=reply.cited,
             sentence=next(held, None),
             found=None if silent else bool(reply.cited),
+            probability=reply.hits[0].score if self.arm.weights == "extract" and reply.hits else None,
         )
 
     def _reply(self, on_piece: Callable[[str], object]) -> OnlineReply:
@@ -160,6 +171,12 @@ class Conversation:
                 if isinstance(event, OnlineReply):
                     return event
                 on_piece(event.text)
+
+
+def _sentence_for(passage: str, answer: str) -> str:
+    """Return the sentence of a passage that supports an answer; one that cannot answer only if there is no other."""
+    found = [passage[start:end] for start, end in sentence_spans(passage, WORDS)]
+    return sentence_for([sentence for sentence in found if can_answer(sentence)] or found, answer)
 
 
 def require_question(question: str) -> None:
