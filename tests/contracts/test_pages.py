@@ -69,3 +69,8 @@ def test_a_command_that_does_not_exist_is_not_understood(line):
 def test_a_key_that_does_not_exist_is_not_understood():
     with pytest.raises(ValidationError):
         Task(**LEAST, study={"budged": "20m"})
+
+
+def test_the_glossary_has_each_term_once_in_order():
+    terms = re.findall(r"^\| \*\*(.+?)\*\* \|", (DOCS / "reference" / "glossary.md").read_text(encoding="utf-8"), re.M)
+    assert terms == sorted(set(terms), key=str.lower)
