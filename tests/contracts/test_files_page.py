@@ -53,7 +53,15 @@ def test_the_keys_of_the_result_are_those_of_the_tables(folder: Path) -> None:
     listed = keys("study.json")
     assert written <= listed
     sometimes = {"busy_machine", "processor_share"}  # only where other programs took the processor, or that is known
-    asked_for = {"exposure", "eight_bit", "sample", "audit", "n_effective", "over_time"}  # only if measured, or used
+    asked_for = {
+        "exposure",
+        "eight_bit",
+        "sample",
+        "audit",
+        "n_effective",
+        "over_time",
+        "spent",
+    }  # only if measured, or used
     assert listed - written - sometimes == asked_for
 
 

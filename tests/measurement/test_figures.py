@@ -170,7 +170,7 @@ def test_short_answers_show_the_other_metrics_of_their_kind() -> None:
 def test_beside_chrf_and_json_stands_the_share_of_exactly_right_answers() -> None:
     given = [answer(0, 0.9, answer="ls -l", reference=("ls -l", "ls"))]
     given += [answer(item, 0.9, answer="ls l", reference=("ls -l",)) for item in (1, 2, 3)]
-    for metric in ("chrf", "json"):
+    for metric in ("chrf", "json_f1"):
         assert extra_figures(given, [], task_of("generate", metric))["exact"] == 0.25
     assert "exact" not in extra_figures(given, [], task_of("generate", "rouge_l"))
 

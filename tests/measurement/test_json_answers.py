@@ -54,8 +54,8 @@ def test_the_order_of_keys_spaces_and_a_fence_change_nothing(value: dict[str, An
 
 def test_a_wrong_value_costs_its_pair_and_no_more() -> None:
     wrong = ORDER.replace("book", "cancel")
-    assert score_one("json", wrong, [ORDER]) == pytest.approx(2 * 4 / 10)
-    assert score_one("json", '{"intent": "book"}', [ORDER]) == pytest.approx(2 * 1 / 6)
+    assert score_one("json_f1", wrong, [ORDER]) == pytest.approx(2 * 4 / 10)
+    assert score_one("json_f1", '{"intent": "book"}', [ORDER]) == pytest.approx(2 * 1 / 6)
     assert not same_answer(ORDER, wrong)
 
 

@@ -25,7 +25,7 @@ from trimtab.measurement.metrics import (
     squad_normalised,
 )
 
-METRICS = ("exact_match", "token_f1", "rouge_l", "chrf", "json", "accuracy", "macro_f1")
+METRICS = ("exact_match", "token_f1", "rouge_l", "chrf", "json_f1", "accuracy", "macro_f1")
 words = st.text(alphabet="abcde ABC.,'-$", max_size=30)
 ANSWER = Answer(
     item_id="1", split="test", group=None, slice=None, seed=0, input="q", reference=("x",), answer="x", score=1.0,

@@ -85,14 +85,25 @@ def test_what_is_observed_is_of_the_two_arms_that_are_hardest_to_tell_apart() ->
     right = np.r_[np.ones(30), np.zeros(30)]
     near, far = np.r_[np.zeros(3), right[3:]], 1 - right
     lone = [None] * 60
-    found = observed_variation([right, near, far], lone, "dev answers")
-    assert found == Variation(discordance=1.0, effect=1.0, source="dev answers")
-    assert observed_variation([right], lone, "dev answers") == assumed_variation(lone)
-    assert observed_variation([right, right], lone, "dev answers").discordance == 1 / 60
+    found = observed_variation([right, near, far], lone, "test answers")
+    assert found == Variation(discordance=1.0, effect=1.0, source="test answers")
+    assert observed_variation([right], lone, "test answers") == assumed_variation(lone)
+    assert observed_variation([right, right], lone, "test answers").discordance == 1 / 60
     names = [str(item // 3) for item in range(60)]
     whole_groups = np.repeat(np.random.default_rng(0).permutation(np.r_[np.ones(10), np.zeros(10)]), 3)
     assert observed_variation([whole_groups, np.zeros(60)], names, "test answers").effect == pytest.approx(3.0, rel=0.1)
     assert observed_variation([right, near], ["one"] * 60, "test answers").source == "assumed"
+
+
+def test_closer_arms_disagree_less_than_those_that_are_far_apart() -> None:
+    a, b = (np.repeat(np.tile(values, 4), 25)[:100] for values in ([1.0, 1.0, 0.0, 1.0], [0.0, 1.0, 1.0, 0.0]))
+    found = observed_variation([a, b], [None] * 100, "test answers")
+    assert (found.discordance, found.difference) == (0.75, 0.25)
+    assert found.discordance_at(0.25) == found.discordance_at(0.5) == 0.75
+    assert found.discordance_at(0.05) == pytest.approx(0.75 - 0.25**2 + 0.05**2)
+    far = Variation(discordance=0.55, effect=1.0, source="test answers", difference=0.479)
+    assert smallest_difference(100, far, 10) < smallest_difference(100, plain(0.55), 10)
+    assert smallest_difference(20, far, 10) == smallest_difference(20, plain(0.55), 10)  # more than the difference
 
 
 def test_power_by_groups_is_what_it_says() -> None:

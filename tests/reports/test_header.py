@@ -13,7 +13,7 @@ from read_studies import changed
 
 from trimtab.base.files import append_own
 from trimtab.base.grammar import describe_arm as in_words
-from trimtab.base.results import Comparison, Estimate, Flip
+from trimtab.base.results import BudgetSpent, Comparison, Estimate, Flip
 from trimtab.decision.sensitivity import NOT_SHOWN
 from trimtab.measurement.clusters import too_few_groups
 from trimtab.reports.charts import chart_svg
@@ -71,7 +71,15 @@ def test_answers_with_other_numbers_are_told_for_all_arms_in_one_sentence(study:
 
 def test_a_test_set_that_can_show_no_difference_is_told(study: StudyFolder) -> None:
     blind = changed(study, manifest={**study.manifest, "smallest_difference": 1.0})
-    assert "no difference between arms can be seen with 80% power (predicted)" in rests_on(blind)
+    assert "too few to show any difference between arms reliably (predicted)" in rests_on(blind)
+
+
+def test_the_budget_and_what_the_study_took_are_told_within_it_and_over_it(study: StudyFolder) -> None:
+    within = BudgetSpent(budget="20m", of=1200.0, seconds=1080.0)
+    assert "budget 20m, took 18.0 min" in rests_on(changed(study, spent=within))
+    over = BudgetSpent(budget="20m", of=1200.0, seconds=2040.0)
+    assert "budget 20m, took 34.0 min, 70% more" in rests_on(changed(study, spent=over))
+    assert not any("budget" in ground for ground in rests_on(study))
 
 
 def test_openings_cuts_missing_arms_and_left_out_rows_are_told(study: StudyFolder) -> None:

@@ -68,7 +68,7 @@ def test_a_graded_metric_gives_quartiles_and_calls_nothing_right(study: StudyFol
         "chrF says how near an answer comes to a reference, not whether it is right, and it does not see a “not” that "
         "turns an answer round: read some of them."
     ]
-    assert "“not”" not in weaknesses(changed(study, metric="json", kind="generate"), one)[0]
+    assert "“not”" not in weaknesses(changed(study, metric="json_f1", kind="generate"), one)[0]
     exact = changed(one, answers=spread, extras={"exact": 0.25})
     assert accuracy_in_words(graded, exact).endswith("which are right. Exactly right are 25.0% of them.")
     written = quality_section(changed(graded, arms=(exact,))), header_section(changed(graded, arms=(exact,)))

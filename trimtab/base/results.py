@@ -69,6 +69,22 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BudgetSpent:
+    """A study's budget as it was given, its seconds (`of`), and the seconds that the study took."""
+
+    budget: str
+    of: float
+    seconds: float
+
+    @property
+    def sentence(self) -> str:
+        """Return both in one line, without a full stop."""
+        over = f", {self.seconds / self.of - 1:.0%} more" if round(self.seconds / self.of, 2) > 1 else ""
+        took = f"{self.seconds / 60:,.1f} min" if self.seconds >= 60 else f"{self.seconds:.0f} s"
+        return f"budget {self.budget}, took {took}{over}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ClassRow:
     """Precision, recall and F1 of one class; 0 where precision has no answer to divide by."""
 
@@ -544,7 +560,8 @@ class StudyResult(Shown):
     audit: HumanAudit | None = None
     over_time: OverTime | None = None
     weak_classes: tuple[WeakClass, ...] = ()
-    WITHOUT_NONE: ClassVar = ("sample", "audit", "over_time")
+    spent: BudgetSpent | None = None
+    WITHOUT_NONE: ClassVar = ("sample", "audit", "over_time", "spent")
 
     @property
     def ran(self) -> bool:

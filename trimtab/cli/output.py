@@ -114,6 +114,8 @@ class Output:
             _show_arms(console, result.arms, result.trivial)
             if result.volume is not None and any(arm.cost for arm in result.arms):
                 console.print(_volume_sentence(result.volume), style="dim")
+            if result.spent is not None:
+                console.print(f"Time: {result.spent.sentence}.", style="dim")
             if result.sample is not None:
                 console.print(result.sample.sentence, style="yellow")
             first, *others = result.verdict.sentence.splitlines()

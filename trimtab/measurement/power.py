@@ -24,20 +24,27 @@ GUESSED_DISCORDANCE = 0.3  # share of items on which two arms differ, until answ
 # of two questions of a group, in how far one arm is ahead of another, until answers say better
 GUESSED_CORRELATION = 0.1
 
-PowerSource = Literal["assumed", "dev answers", "test answers"]
+PowerSource = Literal["assumed", "test answers"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Variation:
     """The variation of the difference of two arms from question to question, and its source.
 
-    `discordance`: its mean square. `effect`: by how many times questions of one group, which differ alike, raise the
-    variance of a mean over questions (the design effect, Kish 1965).
+    `discordance`: its mean square. `difference`: its mean, by which two arms that are closer disagree less. `effect`:
+    by how many times questions of one group, which differ alike, raise the variance of a mean over questions (the
+    design effect, Kish 1965).
     """
 
     discordance: float
     effect: float
     source: PowerSource
+    difference: float = 0.0
+
+    def discordance_at(self, difference: float) -> float:
+        """Return the mean square if the arms differed by less, at the same variance; by as much or more, as it is."""
+        less = max(0.0, self.difference**2 - difference**2)
+        return max(self.discordance - less, difference)
 
 
 def assumed_variation(groups: ItemGroups | None = None) -> Variation:
@@ -59,9 +66,16 @@ def observed_variation(scores: Sequence[Array], groups: ItemGroups, source: Powe
     pairs = list(combinations(scores, 2))
     if not pairs or (codes is not None and codes.max() < 1):
         return assumed_variation(groups)
-    pair_variations = [(discordance(a, b) or 1 / len(groups), _design_effect(a - b, codes)) for a, b in pairs]
-    most, effect = max(pair_variations, key=lambda pair: pair[0] * pair[1])
-    return Variation(discordance=most, effect=effect, source=source)
+    variations = [
+        Variation(
+            discordance=discordance(a, b) or 1 / len(groups),
+            effect=_design_effect(a - b, codes),
+            source=source,
+            difference=abs(float(np.mean(a - b))),
+        )
+        for a, b in pairs
+    ]
+    return max(variations, key=lambda pair: (pair.discordance - pair.difference**2) * pair.effect)
 
 
 def _design_effect(gaps: Array, codes: np.ndarray[tuple[int], np.dtype[np.intp]] | None) -> float:
@@ -85,7 +99,7 @@ def items_for_difference(difference: float, discordance: float, comparisons: int
     delta = abs(difference)
     if not 0 < delta <= 1:
         raise InputError(f"no number of items shows a difference of {difference}", "give one in (0, 1]")
-    return math.ceil(_items(delta, discordance, comparisons) - 1e-9)
+    return math.ceil(_items(delta, max(discordance, delta), comparisons) - 1e-9)
 
 
 def groups_needed(comparisons: int, level: float = FIRST_LEVEL) -> int:
@@ -107,14 +121,17 @@ def smallest_difference(n: float, variation: Variation, comparisons: int, groups
         if int(codes.max()) + 1 < groups_needed(comparisons):
             return 1.0
         degrees = degrees_of_freedom(codes)
-    items, differing = n / variation.effect, variation.discordance
-    if _items(1.0, differing, comparisons, degrees) >= items:
+
+    def lacking(delta: float) -> float:
+        return _items(delta, variation.discordance_at(delta), comparisons, degrees) - n / variation.effect
+
+    if lacking(1.0) >= 0:
         return 1.0
-    root: float = optimize.brentq(lambda delta: _items(delta, differing, comparisons, degrees) - items, 1e-6, 1.0)
+    root: float = optimize.brentq(lacking, 1e-6, 1.0)
     return root
 
 
 def _items(delta: float, discordance: float, comparisons: int, degrees: float = math.inf) -> float:
-    d, t = max(discordance, delta), stats.t(degrees)
+    d, t = discordance, stats.t(degrees)
     root = t.isf(FIRST_LEVEL / (2 * comparisons)) * math.sqrt(d) + t.ppf(POWER) * math.sqrt(d - delta**2)
     return float((root / delta) ** 2)

@@ -119,11 +119,16 @@ def rests_on(study: StudyFolder) -> list[str]:
         grounds.append(f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(str(seed) for seed in seeds)}")
     elif seeds is not None:
         grounds.append(plural(int(seeds), "training seed"))
+    if study.result.spent is not None:
+        grounds.append(study.result.spent.sentence)
     smallest = study.manifest.get("smallest_difference")
     if smallest is not None:
-        difference = f"differences from {format_score(smallest)} up" if smallest < 1 else "no difference between arms"
+        shown = (
+            f"a true difference of {format_score(smallest)} is shown in 8 of 10 such studies, a smaller one less often"
+        )
         source = study.manifest.get("smallest_difference_from")
-        grounds.append(f"{difference} can be seen with 80% power (predicted{f' from {source}' if source else ''})")
+        shown = shown if smallest < 1 else "too few to show any difference between arms reliably"
+        grounds.append(f"{shown} (predicted{f' from {source}' if source else ''})")
     return grounds or ["what the files of this study do not say"]
 
 

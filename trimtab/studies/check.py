@@ -16,8 +16,7 @@ from typing import Any, Unpack
 from trimtab.arms.answerers import missing_api_keys
 from trimtab.arms.contexts import Context, PromptBuilder, context_for
 from trimtab.arms.objectives import judged_answers
-from trimtab.arms.planning.plan import ArmPlan, Plan, cheapest_fit, fit, largest_fitting_sample, spendable
-from trimtab.arms.planning.predict import predict
+from trimtab.arms.planning.plan import Plan, cheapest_fit, largest_fitting_sample
 from trimtab.arms.search.context_search import TrialPlan
 from trimtab.arms.search.instructions import proposing_endpoints
 from trimtab.arms.session import Session, open_session
@@ -47,7 +46,7 @@ from trimtab.measurement.power import (
 from trimtab.model.devices import gpu_count
 from trimtab.studies.consent import request_of
 from trimtab.studies.jobs import answering_jobs, making_jobs
-from trimtab.studies.planning import detectable_difference
+from trimtab.studies.planning import detectable_difference, forecast
 from trimtab.studies.run_context import resolve_task, run_context
 from trimtab.studies.schedule import MachineCapacity, WallTime, describe_waits, wall_times
 from trimtab.studies.settings import TaskKeywords, refuse_unknown
@@ -307,7 +306,7 @@ def _with_model(result: CheckResult, workspace: Workspace, progress: Progress | 
         session = open_session(workspace)
         arm, runs = _example(session)
         tokens = _token_statistics(session, workspace.splits["train"])
-        predicted = predict(session, task.arms, progress) if progress else None
+        plan = forecast(session, progress) if progress else None
     except MissingError as error:
         unknown = isinstance(error, UnknownModelError) and any(method_of(arm).uses_base for arm in workspace.task.arms)
         remark = Remark("stop" if unknown else "warn", f"Nothing is predicted{'' if unknown else ' yet'}: {error}")
@@ -340,22 +339,19 @@ def _with_model(result: CheckResult, workspace: Workspace, progress: Progress | 
         tokens=tokens,
         smallest_difference=_smallest(session.workspace),
     )
-    return _with_plan(result, predicted, tokens, session.workspace) if predicted is not None else result
+    return _with_plan(result, plan, tokens, session.workspace) if plan is not None else result
 
 
-def _with_plan(
-    result: CheckResult, predicted: Sequence[ArmPlan], tokens: TokenStatistics, workspace: Workspace
-) -> CheckResult:
+def _with_plan(result: CheckResult, plan: Plan, tokens: TokenStatistics, workspace: Workspace) -> CheckResult:
     """Return the result with the arms' predictions within the budget."""
     task = workspace.task
-    plan = fit(predicted, spendable(task.budget_seconds), task.study.seeds)
     remarks = [*result.remarks, *_problem_remarks({arm.arm: arm.problem for arm in plan.arms if arm.problem}, task)]
     remarks += _sample_remark(workspace, plan)
     if plan.is_empty:
         cheapest, enough = cheapest_fit(plan)
         text = (
-            f"No arm fits the budget of {task.study.budget}, so a study would run nothing; {cheapest}, "
-            f"which fits from study.budget = {enough!r} on."
+            f"No arm fits the budget of {task.study.budget}, so a study would run nothing: {cheapest}. "
+            f"It fits from study.budget = {enough!r} on."
         )
         remarks.append(Remark("stop", text))
     return replace(

@@ -38,24 +38,33 @@ from trimtab.model.threads import ProcessorShare
 ANEW = 0.25  # share of the time left for timing again: no other arm waits for it
 
 
-def plan_study(session: Session, progress: Progress) -> Plan:
-    """Predict every arm, fit the study to the budget, and report the cuts. Raises InputError if no arm fits."""
-    table = session.task.study
-    began = time.perf_counter()
-    budget = session.task.budget_seconds
+def forecast(session: Session, progress: Progress) -> Plan:
+    """Predict every arm and fit the study to the budget, for `study` and `check` alike.
+
+    Fewer test questions are asked where the task allows it, or says nothing and no arm would fit otherwise.
+    """
+    table, budget, began = session.task.study, session.task.budget_seconds, time.perf_counter()
     with ProcessorShare() as processor:
-        predicted = predict(session, session.task.arms, seconds=None if budget is None else PLANNING * budget)
+        predicted = predict(session, session.task.arms, progress, seconds=None if budget is None else PLANNING * budget)
     if is_busy(processor.share):
         note = f"the machine is busy ({processor.share:.0%} was free), so the predicted times may be too long"
         progress.emit("plan", note=note, stays=True)
     taken = time.perf_counter() - began
-    plan = replace(fit(predicted, spendable(budget, taken), table.seeds), precision=session.precision)
-    if table.test_rows == "auto":
+    plan = fit(predicted, spendable(budget, taken), table.seeds)
+    plan = replace(plan, precision=session.precision, planning_seconds=taken)
+    if table.test_rows == "auto" or (plan.is_empty and "test_rows" not in table.model_fields_set):
         plan = _with_fewer_questions(session, plan)
+    return plan
+
+
+def plan_study(session: Session, progress: Progress) -> Plan:
+    """Return the `forecast` of a study, and report the cuts. Raises InputError if no arm fits."""
+    plan = forecast(session, progress)
     if plan.is_empty:
-        cheapest, enough = cheapest_fit(plan, taken)
+        cheapest, enough = cheapest_fit(plan)
         remedy = f"give it {enough}, here: trimtab study --resume --budget {enough}, or as study.budget in a new study"
-        raise InputError(f"no arm fits the budget of {table.budget}; {cheapest}", remedy, field="study.budget")
+        problem = f"no arm fits the budget of {session.task.study.budget}: {cheapest}"
+        raise InputError(problem, remedy, field="study.budget")
     predicted_only = [arm.arm for arm in plan.arms if not arm.timed]
     if predicted_only:
         was, whose = ("was", "its time is") if len(predicted_only) == 1 else ("were", "their times are")

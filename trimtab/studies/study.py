@@ -13,8 +13,6 @@ from inspect import signature
 from pathlib import Path
 from typing import Any, Unpack
 
-import numpy as np
-
 from trimtab.arms.answerers import missing_api_keys
 from trimtab.arms.contexts import context_for
 from trimtab.arms.fingerprint import Fingerprint
@@ -40,7 +38,7 @@ from trimtab.base.grammar import TRIVIAL, learns_from_rewards
 from trimtab.base.machine import is_busy
 from trimtab.base.progress import Listener
 from trimtab.base.records import Answer, Arm
-from trimtab.base.results import ArmRecord, ArmResult, StudyResult, Usage
+from trimtab.base.results import ArmRecord, ArmResult, BudgetSpent, StudyResult, Usage
 from trimtab.base.task import Task, with_arms, with_budget, with_rows
 from trimtab.decision.cost import volume_of
 from trimtab.measurement.evaluate import load_answers, save_answers
@@ -85,7 +83,6 @@ PROPOSALS = "proposals.jsonl"
 FORMER = "former"  # folder of the earlier arm while it is retrained
 LOCK_SECONDS = 120.0  # to wait for the lock of a lost process, which may still run
 MANY_PASSAGES = 512  # from which several processes embed in less time than one, although each first loads the model
-LEAST_DEV = 20  # smallest number of dev questions answered by two arms for estimating their variation
 
 
 def study(
@@ -218,6 +215,8 @@ class _StudyRun(ArmWork):
         super().__init__(ctx, session, folder, depends, ctx.progress(folder / EVENTS))
         write_atomic(folder / "task.toml", self.task.file.read_bytes())
         self.retiming = 0.0
+        self.began, self.earlier = time.perf_counter(), self.kept_plan.planning_seconds if self.kept_plan else 0.0
+        self.earlier += sum(seconds_in(folder / EVENTS, arm.name) for arm in self.task.arms)
         self.stays: set[str] = set()  # arms that could not be retrained
 
     @property
@@ -601,8 +600,18 @@ class _StudyRun(ArmWork):
             volume=volume_of(self.task.cost),
             report=str(self.folder / "report.html"),
             sample=self.workspace.sample,
+            spent=self._budget_spent(),
             **found.fields,
         )
+
+    def _budget_spent(self) -> BudgetSpent | None:
+        """Return the budget and the seconds of the study: this process's, and those that earlier ones planned and
+        worked on arms."""
+        budget = self.task.budget_seconds
+        if budget is None:
+            return None
+        seconds = self.earlier + time.perf_counter() - self.began
+        return BudgetSpent(budget=self.task.study.budget, of=budget, seconds=seconds)
 
     def _trivial_answers(self) -> dict[str, tuple[Answer, ...]]:
         """Return the baselines' answers to the test questions, saved like an arm's."""
@@ -641,15 +650,8 @@ class _StudyRun(ArmWork):
         return load_answers(self.folder / "arms" / arm / ANSWERS)
 
     def _variation(self) -> Variation:
-        """Return how much arms differ from question to question: on dev if two arms answered there, else on test."""
-        done = [result.arm for result in self.results if result.status == "done"]
-        records = [record for name in done if (record := read_arm(self.folder / "arms" / name)) is not None]
-        on_dev = [record.dev_scores for record in records if record.dev_scores]
-        shared = [row for row in self.workspace.splits["dev"] if all(row.id in scores for scores in on_dev)]
-        if len(on_dev) > 1 and len(shared) >= LEAST_DEV:
-            values = [np.array([scores[row.id] for row in shared]) for scores in on_dev]
-            return observed_variation(values, [row.group for row in shared], "dev answers")
-        found = [scores_of(self._answers(name)) for name in done]
+        """Return how much the arms' answers to the test questions differ from question to question."""
+        found = [scores_of(self._answers(result.arm)) for result in self.results if result.status == "done"]
         groups = found[0].groups if found else [example.group for example in self.workspace.splits["test"]]
         return observed_variation([scores.values_N for scores in found], groups, "test answers")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -115,7 +116,7 @@ def test_the_longest_arm_is_left_out_first_and_told_its_minutes() -> None:
     plan = fit([arm("prompt", epoch=0, choose=0), arm("lora", epoch=1000)], 60, 1)
     assert set(plan.left_out) == {"lora"}
     # 260 s; 60 s less 10 s of the other
-    assert plan.left_out["lora"].startswith("it needs about 4.3 min and 0.8 min of the budget are left; raise")
+    assert plan.left_out["lora"].startswith("it needs about 4.4 min and 0.8 min of the budget are left; raise")
     assert plan.seconds == 10.0
 
 
@@ -217,7 +218,7 @@ def test_what_was_left_out_is_taken_in_where_it_is_timed_and_fits_the_shortest_f
     anew.append(ArmPlan(arm="c", answer_seconds=1.0, timed=False))
     found = with_readmitted(plan, anew, spent)
     assert set(found.left_out) == {"prompt", "c"}
-    assert "it needs about 5.0 min and 4.2 min of the budget are left" in found.left_out["prompt"]  # 250 of 300 seconds
+    assert "it needs about 5.0 min and 4.1 min of the budget are left" in found.left_out["prompt"]  # 250 of 300 seconds
     assert found.left_out["c"] == plan.left_out["c"], "nothing was timed"
     assert [(one.arm, one.answer_seconds) for one in found.arms] == [
         *(("prompt", 300.0), ("a", 150.0), ("b", 100.0), ("c", 500.0), ("d", 500.0))
@@ -292,9 +293,19 @@ def test_an_arm_may_try_what_neither_its_settings_nor_its_endpoint_fix(tmp_path:
 def test_where_nothing_fits_the_cheapest_arm_and_its_budget_are_told() -> None:
     plan = fit([arm("lora", epoch=10_000), arm("prompt", epoch=0, answer=119)], 5, 1)
     assert plan.is_empty
-    assert cheapest_fit(plan) == ("the cheapest, prompt, takes about 2.0 min", "3m")  # 119 s and as much again / 9
-    assert cheapest_fit(plan, planning=70.0)[1] == "4m"
+    told = "planning and the verdict leave 0.0 min of it, and the cheapest, prompt, takes about 2.0 min"
+    assert cheapest_fit(plan) == (told, "3m")  # 119 s and as much again / 9
+    assert cheapest_fit(replace(plan, planning_seconds=70.0))[1] == "4m"
     assert not fit([arm("lora"), arm("prompt", epoch=0, answer=119)], 119, 1).is_empty
+
+
+@given(st.floats(1, 2000), st.floats(1, 2000))
+def test_the_minutes_that_are_needed_are_never_told_as_fewer_than_those_that_are_left(
+    budget: float, more: float
+) -> None:
+    plan = fit([arm("prompt", epoch=0, answer=budget + more, choose=0)], budget, 1)
+    left, needed = (float(found) for found in re.findall(r"([0-9.]+) min", cheapest_fit(plan)[0]))
+    assert left < needed
 
 
 def test_of_a_budget_a_twentieth_is_kept_beside_what_planning_took() -> None:

@@ -147,7 +147,7 @@ class Plan:
     """The arms that fit, their allowance, and what was cut. `budget`: seconds for all arms.
 
     `allowances`: of single arms, where different from `allowance`. `more_seeds`: the number of runs of the arms that
-    dev leaves among the best, once decided.
+    dev leaves among the best, once decided. `planning_seconds`: of making it, which the budget includes.
     """
 
     arms: tuple[ArmPlan, ...]
@@ -161,6 +161,7 @@ class Plan:
     seeds: int = 1  # requested seeds
     test_rows: int | None = None  # number of test questions, if not all
     fewer_tests: str = ""  # the cost of fewer test questions, in words
+    planning_seconds: float = 0.0
 
     @property
     def full_allowance(self) -> Allowance:
@@ -230,7 +231,7 @@ def with_fewer_tests(plan: Plan, tests: int) -> Plan:
         return plan
     left_out = len(of(LEAST_TESTS).left_out)
     rows = bisect_right(range(LEAST_TESTS, tests), left_out, key=lambda rows: len(of(rows).left_out)) + LEAST_TESTS - 1
-    return replace(of(rows), precision=plan.precision, test_rows=rows)
+    return replace(of(rows), precision=plan.precision, planning_seconds=plan.planning_seconds, test_rows=rows)
 
 
 def largest_fitting_sample(plan: Plan, rows: int) -> int | None:
@@ -450,7 +451,7 @@ def with_readmitted(plan: Plan, predicted: Sequence[ArmPlan], spent: float) -> P
 
 def _too_long(needed: float, left: float) -> str:
     """Return why an arm is left out: the seconds that it needs, and those that the other arms leave."""
-    need, have = _minutes(needed), _minutes(left)
+    need, have = _minutes(needed), _minutes(left, math.floor)
     return f"it needs about {need} min and {have} min of the budget are left; raise study.budget in a new study"
 
 
@@ -464,17 +465,21 @@ def seeds_that_fit(plan: Plan, trained: Mapping[str, float], spent: float) -> in
     return next((seeds for seeds in range(MOST_SEEDS, 1, -1) if (seeds - 1) * each <= left), 1)
 
 
-def cheapest_fit(plan: Plan, planning: float = 0.0) -> tuple[str, str]:
-    """Return, where no arm fits, the cheapest one with its minutes, and the budget that it needs, as in `3m`."""
+def cheapest_fit(plan: Plan) -> tuple[str, str]:
+    """Return, where no arm fits, the cheapest one with its minutes beside those that are left for arms, and the budget
+    that it needs, as in `3m`."""
     cheapest = min(plan.arms, key=lambda arm: arm.seconds(plan.allowance))
     seconds = cheapest.seconds(plan.allowance)
-    budget = max(seconds / (1 - RESERVED - PLANNING), (seconds + planning) / (1 - RESERVED))
-    return f"the cheapest, {cheapest.arm}, takes about {_minutes(seconds)} min", f"{math.floor(budget / 60) + 1}m"
+    budget = max(seconds / (1 - RESERVED - PLANNING), (seconds + plan.planning_seconds) / (1 - RESERVED))
+    left = f"planning and the verdict leave {_minutes(plan.budget or 0.0, math.floor)} min of it"
+    takes = f"the cheapest, {cheapest.arm}, takes about {_minutes(seconds)} min"
+    return f"{left}, and {takes}", f"{math.floor(budget / 60) + 1}m"
 
 
-def _minutes(seconds: float) -> str:
-    """Return minutes with one digit below ten, never 0."""
-    return f"{seconds / 60:.0f}" if seconds >= 600 else f"{max(0.1, seconds / 60):.1f}"
+def _minutes(seconds: float, whole: Callable[[float], int] = math.ceil) -> str:
+    """Return minutes with one digit below ten, rounded up, so that what is needed is never told as what is left."""
+    tenths = whole(round(seconds / 6, 6))
+    return f"{whole(round(seconds / 60, 6))}" if seconds >= 600 else f"{tenths / 10:.1f}"
 
 
 def load_plan(path: Path) -> Plan | None:
