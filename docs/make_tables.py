@@ -652,6 +652,35 @@ def extract() -> str:
     return "\n".join([*lines, "", f"A question alone takes {speed}; processor: {found['machine']['processor']}."])
 
 
+def retrieval_sets() -> str:
+    """Mean reciprocal rank of the first right passage by size of passages and weight of vectors, over five sets."""
+    found = load("retrieval_sets")
+    columns = ("words of a passage, weight of vectors", *found["sets"], "mean", "above the former default (120, 0.5)")
+    lines = [f"| {' | '.join(columns)} |", "| --- " * len(columns) + "|"]
+    for setting, mean in found["mean"].items():
+        cells = [setting, *(f"{figures['settings'][setting]['mrr']:.3f}" for figures in found["sets"].values())]
+        cells += [f"{mean['mrr']:.3f}", f"{mean['mrr_above']:+.4f} ± {mean['standard_error']:.4f}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    counts = ", ".join(f"{figures['questions']:,} of {name}" for name, figures in found["sets"].items())
+    return "\n".join([*lines, "", f"Questions: {counts}."])
+
+
+def support() -> str:
+    """What documents alone answer of three documentations."""
+    found = load("support")
+    columns = ("documentation", "right", "wrong, said to hold the answer", "wrong, said that it may", "falsely refused")
+    columns += ("one of three is right", "refused where there is none")
+    lines = [f"| {' | '.join(columns)} |", "| --- " * len(columns) + "|"]
+    for figures in found["sets"].values():
+        counts = figures["counts"]
+        keys = ("right", "wrong_said_to_hold", "wrong_said_that_it_may", "falsely_refused", "one_of_three_is_right")
+        cells = [f"{figures['repository']} ({figures['use']})"]
+        cells += [f"{counts[key]} of {counts['with_an_answer']}" for key in keys]
+        cells.append(f"{counts['refused_without_an_answer']} of {counts['without_an_answer']}")
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def audit() -> str:
     """Processor seconds and memory of the audit by number of rows, and what MinHash finds of the exact join's pairs."""
     found = load("audit")
@@ -1371,6 +1400,8 @@ PAGES = {
         "documents": documents,
         "objectives": objectives,
         "extract": extract,
+        "support": support,
+        "retrieval_sets": retrieval_sets,
     },
     "docs/benchmarks/speed.md": {"speed": speed, "predicted": predicted, "audit": audit, "passages": passages},
     "docs/start/first-verdict.md": {"verdict": verdict},

@@ -6,6 +6,7 @@ import html
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from trimtab import study
 from trimtab.arms import retriever as retriever_module
 from trimtab.arms.retriever import Retriever
 from trimtab.arms.workspace import open_workspace
+from trimtab.base.config import VECTOR_WEIGHT, RetrievalTable
 from trimtab.base.records import Example
 from trimtab.base.task import load_task
 from trimtab.retrieval import index as index_module
@@ -70,16 +72,27 @@ def test_passages_are_looked_up_once_for_each_question_and_setting(
         return real(index, questions, k, vector_weight=vector_weight)
 
     monkeypatch.setattr(retriever_module, "hybrid_search", counted)
-    by_weight = {weight: retriever.hits([*test, *test], vector_weight=weight) for weight in (0.0, 0.5, 1.0)}
+    by_weight = {weight: retriever.hits([*test, *test], vector_weight=weight) for weight in (0.0, VECTOR_WEIGHT, 1.0)}
     assert {weight: retriever.hits(test, vector_weight=weight) for weight in by_weight} == {
         weight: hits[: len(test)] for weight, hits in by_weight.items()
     }
-    assert retriever.hits(test) == by_weight[0.5][: len(test)]
+    assert retriever.hits(test) == by_weight[VECTOR_WEIGHT][: len(test)]
     assert by_weight[0.0] != by_weight[1.0]
     assert len(asked) == 3 * len({example.input for example in test})
     retriever.forget_hits()
     retriever.hits(test)
     assert len(asked) == 4 * len({example.input for example in test})
+
+
+def test_the_task_file_weighs_vectors_against_words(opened: tuple[Retriever, Sequence[Example]]) -> None:
+    retriever, test = opened
+    found = {}
+    for weight in (0.0, 1.0):
+        task = retriever._task.model_copy(update={"retrieval": RetrievalTable(vector_weight=weight)})
+        own = Retriever(replace(retriever._workspace, task=task))
+        found[weight] = own.hits(test)
+        assert found[weight] == retriever.hits(test, vector_weight=weight)
+    assert found[0.0] != found[1.0]
 
 
 def test_a_text_is_embedded_once(opened: tuple[Retriever, Sequence[Example]], monkeypatch: pytest.MonkeyPatch) -> None:

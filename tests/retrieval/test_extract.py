@@ -94,6 +94,8 @@ def test_a_sentence_that_asks_is_never_an_answer(extractor: Extractor) -> None:
         ("Annual Leave Policy", False),
         ("## Annual Leave Policy", False),
         ("- [Annual leave](leave.md)", False),
+        ("See:\n\n- [Annual leave](leave.md)\n- [Sick leave](sick.md)", False),
+        ("A year gives [27 days](leave.md).", True),
         ("https://example.org/a/long/address", False),
         ("```\npip install thing\n```", False),
         ("12 345", False),

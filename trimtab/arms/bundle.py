@@ -119,6 +119,7 @@ def write_bundle(
     task = session.task
     near = session.workspace.splits["train"] if context.shot_kind and not has_fixed_shots(context) else ()
     shots = tuple(replace(shot, file="", line=0) for shot in (*builder.fixed, *near))
+    searched = {"vector_weight": task.retrieval.vector_weight} if context.passages else {}
     embeds = uses_embedding(arm) or not method_of(arm).uses_base
     bundle = Bundle(
         id=saved.id if saved else "unmeasured",
@@ -126,7 +127,7 @@ def write_bundle(
         result=saved.result if saved else None,
         volume=saved.volume if saved else None,
         precision=session.precision,
-        chosen=context.chosen(),
+        chosen={**searched, **context.chosen()},
         task=task.task.name,
         kind=task.task.kind,
         instruction=task.task.instruction,

@@ -22,7 +22,6 @@ from trimtab.inference.request import require_room
 from trimtab.measurement.contains import sentences
 from trimtab.measurement.ranking import holds, may_hold
 from trimtab.retrieval.chunk import WORDS
-from trimtab.retrieval.search import EQUAL_WEIGHT
 
 # Smallest and largest value of each number of a context.
 _BOUNDS = {
@@ -59,9 +58,9 @@ class Context:
 
     `draw`: the seed of the fixed shots. `shot_passages`: each shot has its own right passage. `instruction`: None
     for the task's own. `chunk_words`: words of a passage, 0 for the default. `vector_weight`: the weight of the
-    vector search. `rerank`: use the task's reranker, if it names one. `threshold`: the smallest probability at which
-    the arm `extract` answers with a sentence; None for all other arms. `quote`: the answer may only contain words of
-    the passages.
+    vector search, None for the task's own. `rerank`: use the task's reranker, if it names one. `threshold`: the
+    smallest probability at which the arm `extract` answers with a sentence; None for all other arms. `quote`: the
+    answer may only contain words of the passages.
     """
 
     passages: int = 0
@@ -71,7 +70,7 @@ class Context:
     shot_passages: int = 0
     instruction: str | None = None
     chunk_words: int = 0
-    vector_weight: float = EQUAL_WEIGHT
+    vector_weight: float | None = None
     rerank: int = 1
     threshold: float | None = None
     quote: bool = False
@@ -79,7 +78,7 @@ class Context:
     def chosen(self) -> dict[str, float | int | str]:
         """Return its settings by their names in the task file; empty for the instruction alone."""
         found: dict[str, float | int | str] = {name: getattr(self, name) for name in NUMBERS if getattr(self, name)}
-        if self.vector_weight != EQUAL_WEIGHT:
+        if self.vector_weight is not None:
             found["vector_weight"] = self.vector_weight
         if not self.rerank:
             found["rerank"] = 0
@@ -117,7 +116,7 @@ def context_for(arm: Arm, chosen: Mapping[str, object] | None = None) -> Context
             passages=SENTENCES_SHOWN,
             chunk_words=SENTENCE,
             rerank=0,
-            threshold=_fraction(known.get("threshold"), USUAL_THRESHOLD),
+            threshold=_fraction(known.get("threshold", USUAL_THRESHOLD)),
         )
     usual = {"draw": 0, "shot_passages": 0, "chunk_words": 0}
     usual |= {part.setting: part.usual for part in (PARTS[name] for name in arm.parts) if part.setting}
@@ -128,7 +127,7 @@ def context_for(arm: Arm, chosen: Mapping[str, object] | None = None) -> Context
         shot_kind=shots_of(arm),
         quote="quote" in arm.parts,
         instruction=instruction if isinstance(instruction, str) else None,
-        vector_weight=_fraction(known.get("vector_weight"), EQUAL_WEIGHT),
+        vector_weight=_fraction(known.get("vector_weight")),
         rerank=0 if known.get("rerank") == 0 else 1,
     )
 
@@ -138,9 +137,9 @@ def has_fixed_shots(context: Context) -> bool:
     return context.shot_kind is not None and PARTS[context.shot_kind].is_fixed_shots
 
 
-def _fraction(value: object, usual: float) -> float:
-    """Return a number from 0 to 1, which JSON may have written as an integer; the default if nothing was chosen."""
-    return float(value) if isinstance(value, int | float) else usual
+def _fraction(value: object) -> float | None:
+    """Return a number from 0 to 1, which JSON may have written as an integer; None if nothing was chosen."""
+    return float(value) if isinstance(value, int | float) else None
 
 
 class PromptBuilder:

@@ -19,7 +19,7 @@ from trimtab.retrieval.embed import Embedder
 from trimtab.retrieval.extract import Extractor
 from trimtab.retrieval.index import EmbedBatches, Index
 from trimtab.retrieval.rerank import Reranker
-from trimtab.retrieval.search import EQUAL_WEIGHT, hybrid_search
+from trimtab.retrieval.search import hybrid_search
 
 MOST_PASSAGES = 64  # the most passages that an arm may use
 MOST_CACHED = 20_000  # questions beyond which the cached retrievals, some 8 kB each, are forgotten
@@ -134,19 +134,20 @@ class Retriever:
         examples: Sequence[Example],
         *,
         chunk_words: int = WORDS,
-        vector_weight: float = EQUAL_WEIGHT,
+        vector_weight: float | None = None,
         rerank: bool = False,
     ) -> list[tuple[Hit, ...]]:
         """Return the best passages of each question, cached by text and settings.
 
         `chunk_words`: about the words of a passage. `vector_weight`: the weight of the vector search against the
-        word search, 0 to 1. `rerank`: reorder the best with the task's reranker.
+        word search, 0 to 1; None for the task's. `rerank`: reorder the best with the task's reranker.
         """
-        asked = [(chunk_words, vector_weight, rerank, example.input) for example in examples]
+        weight = self._task.retrieval.vector_weight if vector_weight is None else vector_weight
+        asked = [(chunk_words, weight, rerank, example.input) for example in examples]
         known = {key: hits for key in asked if (hits := self._hits.get(key)) is not None}
         new = [key for key in dict.fromkeys(asked) if key not in known]
         questions, index = [question for *_, question in new], self.index_of(chunk_words)
-        found = hybrid_search(index, questions, MOST_PASSAGES, vector_weight=vector_weight)
+        found = hybrid_search(index, questions, MOST_PASSAGES, vector_weight=weight)
         if rerank and self.reranker is not None:
             found = [self.reranker.rerank(question, hits) for question, hits in zip(questions, found, strict=True)]
         known.update(zip(new, found, strict=True))

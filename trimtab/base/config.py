@@ -208,14 +208,24 @@ class BaseTable(Settings):
     )
 
 
+# Benchmark: retrieval_sets.py. Names, numbers and rare words tell more than vectors of a small model.
+VECTOR_WEIGHT = 0.25
+
+
 class RetrievalTable(Settings):
-    """`[retrieval]`: where the passages of the documents are kept."""
+    """`[retrieval]`: where the passages of the documents are kept, and how they are searched."""
 
     store: str = Field(
         "",
         description="Address of the store of the passages and their vectors: s3://BUCKET/FOLDER, gs://BUCKET/FOLDER, "
         "az://CONTAINER/FOLDER, or postgresql://USER@HOST/DATABASE with pgvector; default: .trimtab/ beside the task "
         "file.",
+    )
+    vector_weight: float = Field(
+        VECTOR_WEIGHT,
+        ge=0,
+        le=1,
+        description="Weight of the vector search against the search for words: 0 for words alone, 1 for vectors alone.",
     )
 
     @field_validator("store")

@@ -27,7 +27,7 @@ from trimtab.retrieval.search import candidates
 from trimtab.retrieval.sentences import can_answer
 
 AnswerType = Literal["number", "date", "name", "method", "other"]
-DEPTH = 60  # sentences scored from each of the two searches
+DEPTH = 40  # sentences scored from each of the two searches
 FEATURES = ("cosine", "terms", "terms nearby", "answer type", "numbers")
 WEIGHTS = (10.2, 11.1, 3.7, 3.4, 2.9)  # of the features
 # Logistic regression for the probability that a sentence answers: weights of score, cosine and share of unknown names;

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from trimtab.base.config import VECTOR_WEIGHT
 from trimtab.base.errors import InputError
 from trimtab.base.records import Hit
 from trimtab.retrieval.index import Index
@@ -18,7 +19,7 @@ EQUAL_WEIGHT = 0.5  # both searches have equal weight
 
 
 def hybrid_search(
-    index: Index, questions: Sequence[str], k: int, *, vector_weight: float = EQUAL_WEIGHT
+    index: Index, questions: Sequence[str], k: int, *, vector_weight: float = VECTOR_WEIGHT
 ) -> list[tuple[Hit, ...]]:
     """Return the best `k` passages for every question, from the newest version of the index.
 

@@ -50,7 +50,8 @@ _MARKUP = re.compile(
 _COLON = re.compile(r"[:：][*_`)\s]*$")
 _FOLLOWING = re.compile(r"\b(?:as follows|following|like (?:this|so)|below|example)\b[^.]{0,40}[.]?[*_`)\s]*$", re.I)
 _ENDS = (".", "!", "…", "。", "！")
-_LINK = re.compile(r"\W*!?\[[^\]]*\](?:\([^)]*\)|\[[^\]]*\])?\W*")
+_LINK = re.compile(r"!?\[[^\]]*\]\([^)]*\)")
+_LEAST_WORDS = 3  # beside links
 _LETTER = re.compile(r"[^\W\d_]")
 _STATES = re.compile(r"\d|:\s|\s[=–—-]\s")  # a number, or a name and its value
 _TITLE_WORDS = 10  # a longer line without a verb is no heading
@@ -104,8 +105,8 @@ def can_answer(text: str) -> bool:
         return False
     if plain.isascii() and len(plain.split()) == 1:
         return False  # a name, an address, or a piece of a long word
-    if _LINK.fullmatch(text):
-        return False
+    if "](" in text and len(re.findall(r"\w+", _LINK.sub("", text))) < _LEAST_WORDS:
+        return False  # a list of links
     return plain.endswith(_ENDS) or not _is_heading(text, plain)
 
 

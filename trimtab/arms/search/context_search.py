@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -23,7 +24,7 @@ from trimtab.base.results import OWN_INSTRUCTION, ArmEffort, Stopped, Trial
 FIRST_ROWS = 30  # dev questions of the first rung; each following rung doubles them
 SEARCHES = "search.jsonl"
 PASSAGE_WORDS = (SENTENCE, 60, 240)  # besides the default size
-VECTOR_WEIGHTS = (0.25, 0.75)  # besides equal weights
+VECTOR_WEIGHTS = (0.25, 0.5, 0.75)  # that are tried besides the task's own
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,13 +143,14 @@ def retrieval_variants(session: Session, context: Context) -> list[Callable[[Con
     if not context.passages:
         return []
     ranked = [lambda now: ("rerank", (now, replace(now, rerank=0)))] if session.task.base.reranker else []
-    return [_searches, *ranked]
+    return [partial(_searches, session.task.retrieval.vector_weight), *ranked]
 
 
-def _searches(now: Context) -> Options:
-    """Return the retrieval options: single sentences, shorter and longer passages, and other search weights."""
+def _searches(usual: float, now: Context) -> Options:
+    """Return the retrieval options: single sentences, shorter and longer passages, and other search weights than the
+    usual one."""
     sizes = [replace(now, chunk_words=words) for words in PASSAGE_WORDS]
-    weights = [replace(now, vector_weight=weight) for weight in VECTOR_WEIGHTS]
+    weights = [replace(now, vector_weight=weight) for weight in VECTOR_WEIGHTS if weight != usual]
     return "search", (now, *(context for context in (*sizes, *weights) if context != now))
 
 
