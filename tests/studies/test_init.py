@@ -516,3 +516,13 @@ def test_a_pattern_never_takes_what_is_no_document(tmp_path: Path) -> None:
         (tmp_path / f"{name}.md").write_text(f"# {name}\nText of {name}.\n")
     init(tmp_path)
     assert load_task(tmp_path).data.documents == ("a.md", "b.md", "c.md", "d.md")
+
+
+def test_folders_that_share_a_readme_are_read_as_one(tmp_path: Path) -> None:
+    for folder in ("guide", "reference"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "README.md").write_text(f"About the {folder}.\n")
+        (tmp_path / folder / f"{folder}.md").write_text(f"The {folder} has 3 pages.\n")
+    init(tmp_path)
+    ids = {document.id for document in read_documents(load_task(tmp_path))}
+    assert ids == {f"{folder}/{name}.md" for folder in ("guide", "reference") for name in ("README", folder)}

@@ -279,8 +279,15 @@ def _holds_preferences(path: Path, encoding: str) -> bool:
 
 
 def _document_places(folder: Path, rows: set[Path], left_out: list[str]) -> Iterator[str]:
-    """Yield folders of documents, then loose documents; a folder that repeats another's file name is left out."""
+    """Yield folders of documents, then loose documents; a folder that repeats another's file name is left out.
+
+    Where folders share only names such as README.md, the folder that holds them all is yielded: a document's id is its
+    path below the listed folder.
+    """
     taken: set[str] = set()
+    kept: list[str] = []
+    read: list[str] = []  # also READMEs, which make no folder one of documents, and are read with it
+    left_before = len(left_out)
     places = [
         path for path in folder.iterdir() if path.is_dir() and not _FOREIGN.match(path.name) and not _leads_back(path)
     ]
@@ -299,7 +306,16 @@ def _document_places(folder: Path, rows: set[Path], left_out: list[str]) -> Iter
             )
             continue
         taken |= names
-        yield f"{place.name}/"
+        kept.append(f"{place.name}/")
+        inside = (path for path in place.rglob("*") if path.is_file() and path not in rows)
+        read += (
+            path.relative_to(place).as_posix() for path in inside if path.name.lower().endswith(documents.SUFFIXES)
+        )
+    mixed = any(path.name.lower().endswith(documents.SUFFIXES) for path in rows)  # the whole folder would take them
+    if len(set(read)) < len(read) and len(left_out) == left_before and not mixed:
+        yield "."
+        return
+    yield from kept
     yield from _loose_documents(folder, rows, taken)
 
 
