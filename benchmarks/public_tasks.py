@@ -208,7 +208,7 @@ def study(to: Path, names: Iterable[str], budget: str) -> None:
 
 def _figures(to: Path, name: str, folder: Path) -> dict[str, Any]:
     """Return the verdict, the score of each arm and baseline, and whether a baseline beats the arm that is used."""
-    opened = open_study(folder.name, to / name / "trimtab.toml")
+    opened = open_study(folder.name, task=to / name / "trimtab.toml")
     task = opened.task
     workspace = open_workspace(task, refuse_leaks=False)
     test = workspace.splits["test"]
