@@ -388,6 +388,18 @@ def test_every_form_of_a_pandas_table_gives_its_rows(tmp_path: Path, orient: Any
     assert [(row.input, row.references[0]) for row in examples] == list(frame.itertuples(index=False, name=None))
 
 
+def test_a_table_under_the_name_of_json_lines_is_refused_by_its_name(tmp_path: Path) -> None:
+    pandas.DataFrame([{"text": f"Text {n}", "label": "ab"[n % 2]} for n in range(60)]).to_json(tmp_path / "a.jsonl")
+    with pytest.raises(InputError, match=r"a\.jsonl:1: a table by columns, and .*; rename it to \.json, or write"):
+        detect(tmp_path / "a.jsonl")
+
+
+def test_json_in_a_cell_is_free_text(tmp_path: Path) -> None:
+    write_lines(tmp_path / "a.jsonl", [{"question": f"Q {n}", "answer": json.dumps({"n": n})} for n in range(30)])
+    seen = detect(tmp_path / "a.jsonl")
+    assert (seen.kind, seen.as_json) == ("generate", True)
+
+
 def test_lists_of_texts_by_class_are_no_table(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text(json.dumps({"greet": ["Hello", "Hi there"], "part": ["Bye", "So long"]}))
     assert [row.references[0] for row in read(tmp_path, "a.json", kind="classify").examples] == [
@@ -488,6 +500,11 @@ GRADED = {
             {"question": "Which {n}?", "options": "A {n}, B {n}", "answer": ("A", "B")},
             ("question", "options"),
             "answer",
+        ),
+        (
+            {"prompt": "Write {n}", "response_a": "So {n}", "response_b": "Thus {n}", "winner": ("a", "b")},
+            ("prompt", "response_a", "response_b"),
+            "winner",
         ),
         ({"agent": ("Ann", "Bob"), "remark": "I write {n}", "queue": ("a", "b", "c")}, "remark", "queue"),
         ({"user": ("Ann", "Bob"), "text": "I write {n}", "rating": ("1", "2", "3")}, "text", "rating"),

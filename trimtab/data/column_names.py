@@ -20,6 +20,7 @@ LABELS = (
     "polarity",
     "emotion",
     "category",
+    "kategorie",
     "intent",
     "target",
     "topic",
@@ -47,8 +48,21 @@ CHOICES = ("choices", "options")
 METADATA = frozenset(
     (
         *("id", "uuid", "key", "index", "number", "nr", "version", "split", "fold", "meta", "metadata"),
-        *("agent", "user", "author", "annotator", "annotators", "worker", "rater", "customer", "operator", "name"),
-        *("source", "channel", "platform", "device", "file", "url", "link", "domain", "site", "model"),
+        *(
+            "agent",
+            "user",
+            "author",
+            "annotator",
+            "annotators",
+            "worker",
+            "rater",
+            "customer",
+            "operator",
+            "name",
+            "bearbeiter",
+            "kunde",
+        ),
+        *("source", "channel", "platform", "device", "file", "url", "link", "site", "model"),
         *("date", "time", "timestamp", "day", "month", "year", "created", "updated", "opened", "closed"),
         *("language", "lang", "locale", "country", "region", "city"),
     )

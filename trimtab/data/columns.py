@@ -328,9 +328,10 @@ def _named_input(values: Mapping[str, ColumnValues], target: str | None, kind: K
     """Return the columns of the question by their names; answers that the target judges are part of it."""
     texts = [name for name, seen in values.items() if seen.is_text]
     pair = paired_names([name for name in texts if values[name].is_complete])
+    question = match_name(INPUTS, [name for name in values if name not in pair])
     if not all(values[name].groups for name in pair):
-        return pair
-    question = match_name(INPUTS, list(values))
+        is_answered = question is not None and any(word in name.lower() for name in pair for word in ANSWERS)
+        return (question, *pair) if question and is_answered else pair
     answers = [name for name in texts if name != question and match_name(ANSWERS, [name])]
     is_judged = target is not None and kind in ("classify", None) and judges_answers(target, answers)
     return (*([question] if question else ()), *(answers if is_judged else ()))

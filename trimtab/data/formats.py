@@ -70,7 +70,11 @@ class DetectedFormat:
 
     `labels` (classify) are those of the inspected rows, `unused` the fields without a role, `grouping` those of them
     whose values group the rows. `splits`: the splits of the file itself. `is_guess`: question or answer were found by
+<<<<<<< HEAD
     their values only. `answers_json`: nearly all answers are objects of JSON. `rivals`: the fields that might be meant
+=======
+    their values only. `as_json`: answers are JSON. `rivals`: the fields that might be meant
+>>>>>>> guesses
     instead, each with a value as an example.
     """
 
@@ -211,7 +215,7 @@ def _detect_rows(name: str, location: str | Path, read: RawRows, request: Column
     kind = request.kind or _guess_kind(columns, references, answers_json)
     labels = tuple(sorted(set(references))) if kind == "classify" else ()
     unused = sorted({name for row in rows[:SAMPLE] for name in row.fields} - columns.used)
-    rivals = {} if request.columns.keys() & {"output", "label"} else _rivals(rows, unused, columns)
+    rivals = {} if request.columns.keys() & {"output", "label"} else _rivals(rows, unused, columns, kind)
     notes = [columns_note(name, replace(columns, guessed=columns.guessed and not rivals), kind, len(rows), labels)]
     if len(rows) == DETECT_SAMPLE and not rows[0].part:
         notes[0] += " looked at, there may be more"
@@ -230,14 +234,18 @@ def _detect_rows(name: str, location: str | Path, read: RawRows, request: Column
         grouping=tuple(name for name in unused if ColumnValues(rows, name).groups),
         splits=frozenset(split for part in parts if (split := split_of(part))),
         is_guess=columns.guessed,
+<<<<<<< HEAD
         answers_json=answers_json,
+=======
+        as_json=columns.as_json or _are_json(references),
+>>>>>>> guesses
         rivals=rivals,
     )
 
 
-def _rivals(rows: Sequence[RawRow], unused: Sequence[str], columns: Columns) -> dict[str, str]:
+def _rivals(rows: Sequence[RawRow], unused: Sequence[str], columns: Columns, kind: Kind) -> dict[str, str]:
     """Return the columns that could be the question or the answer instead, each with a value: by their names, by values
-    that come back, or, where the others were found by their values, by long texts. A conversation has none."""
+    that come back, or by long texts where no label was found by its name. A conversation has none."""
     if columns.layout in ("messages", "conversations"):
         return {}
     rivals = {}
@@ -245,14 +253,15 @@ def _rivals(rows: Sequence[RawRow], unused: Sequence[str], columns: Columns) -> 
     for name in (*judged, *unused):
         values = ColumnValues(rows, name)
         by_name = values.is_nested or match_name((*LABELS, *ANSWERS), [name]) is not None
-        is_long = columns.guessed and values.mean_length >= LONG_TEXT
-        by_value = is_long or (columns.layout == "table" and values.groups)
+        is_long = values.mean_length >= LONG_TEXT and (columns.guessed or kind != "classify")
+        by_value = columns.layout == "table" and (values.groups or is_long)
         excluded = values.is_id or values.constant or values.is_date or is_metadata(name)
         if values.filled and (by_name or by_value) and not excluded:
             rivals[name] = values.example
     return rivals
 
 
+<<<<<<< HEAD
 def _are_objects(references: Sequence[str]) -> bool:
     """True if nearly all answers are objects of JSON."""
     objects = 0
@@ -266,6 +275,12 @@ def _guess_kind(columns: Columns, references: Sequence[str], answers_json: bool)
     """Guess the kind: classify for label names or few repeated short answers; answer for up to eight words that are no
     object of JSON; else generate."""
     if not references:
+=======
+def _guess_kind(columns: Columns, references: Sequence[str]) -> Kind:
+    """Guess the kind: classify for label names or few repeated short answers; answer for up to eight words; else
+    generate."""
+    if not references or columns.as_json or _are_json(references):
+>>>>>>> guesses
         return "generate"
     lengths = sorted(len(text.split()) for text in references)
     distinct, rows = len(set(references)), len(references)
@@ -275,6 +290,11 @@ def _guess_kind(columns: Columns, references: Sequence[str], answers_json: bool)
     if few_labels and 2 * distinct <= rows and lengths[-1] <= 8 and columns.layout not in ("messages", "conversations"):
         return "classify"
     return "answer" if lengths[rows // 2] <= 8 and not answers_json else "generate"
+
+
+def _are_json(references: Sequence[str]) -> bool:
+    """True if all answers look like JSON objects or lists."""
+    return bool(references) and all(text[:1] in "{[" and text[-1:] in "}]" for text in references)
 
 
 def _layout(task: Task) -> str:

@@ -96,6 +96,11 @@ def rows_of_table(value: Any) -> list[dict[str, Any]]:
     return []
 
 
+def is_table_by_number(value: Any) -> bool:
+    """True if a JSON value is an object of columns, each with its values by row number."""
+    return isinstance(value, dict) and is_by_id(value) and bool(rows_of_table(value))
+
+
 def _rows_under(names: Any, rows: Sequence[Any]) -> list[dict[str, Any]]:
     """Return lists of values as rows with names; nothing if one does not have as many values as there are names."""
     if not isinstance(names, list) or any(not isinstance(row, (list, tuple)) or len(row) != len(names) for row in rows):

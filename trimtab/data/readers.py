@@ -19,6 +19,7 @@ from trimtab.data.nested import (
     is_by_class,
     is_by_id,
     is_by_split,
+    is_table_by_number,
     members,
     row_list_key,
     rows_of_table,
@@ -117,6 +118,13 @@ def json_line_rows(path: Path, encoding: str) -> RawRows:
             if line.endswith("\n") or not error.problem.startswith("not valid JSON"):
                 raise
             raise InputError("the last line is cut off", "copy the file again", file=path, line=number) from None
+        if number == 1 and not text[end:] and is_table_by_number(value):
+            raise InputError(
+                "a table by columns, and the name says JSON lines",
+                'rename it to .json, or write it by df.to_json(path, orient="records", lines=True)',
+                file=path,
+                line=number,
+            )
         if text[end:] == ",":
             raise InputError(
                 f"a comma at column {len(text)} behind the object",
