@@ -397,7 +397,7 @@ def test_a_table_under_the_name_of_json_lines_is_refused_by_its_name(tmp_path: P
 def test_json_in_a_cell_is_free_text(tmp_path: Path) -> None:
     write_lines(tmp_path / "a.jsonl", [{"question": f"Q {n}", "answer": json.dumps({"n": n})} for n in range(30)])
     seen = detect(tmp_path / "a.jsonl")
-    assert (seen.kind, seen.as_json) == ("generate", True)
+    assert (seen.kind, seen.answers_json) == ("generate", True)
 
 
 def test_lists_of_texts_by_class_are_no_table(tmp_path: Path) -> None:

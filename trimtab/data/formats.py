@@ -70,11 +70,7 @@ class DetectedFormat:
 
     `labels` (classify) are those of the inspected rows, `unused` the fields without a role, `grouping` those of them
     whose values group the rows. `splits`: the splits of the file itself. `is_guess`: question or answer were found by
-<<<<<<< HEAD
     their values only. `answers_json`: nearly all answers are objects of JSON. `rivals`: the fields that might be meant
-=======
-    their values only. `as_json`: answers are JSON. `rivals`: the fields that might be meant
->>>>>>> guesses
     instead, each with a value as an example.
     """
 
@@ -212,7 +208,7 @@ def _detect_rows(name: str, location: str | Path, read: RawRows, request: Column
     source = columns.input[0] if len(columns.input) == 1 else columns.input
     roles: dict[str, RequestedColumns] = {"input": source, "output": columns.output, **columns.extras}
     answers_json = _are_objects(references)
-    kind = request.kind or _guess_kind(columns, references, answers_json)
+    kind = request.kind or _guess_kind(columns, references, answers_json or columns.as_json)
     labels = tuple(sorted(set(references))) if kind == "classify" else ()
     unused = sorted({name for row in rows[:SAMPLE] for name in row.fields} - columns.used)
     rivals = {} if request.columns.keys() & {"output", "label"} else _rivals(rows, unused, columns, kind)
@@ -234,11 +230,7 @@ def _detect_rows(name: str, location: str | Path, read: RawRows, request: Column
         grouping=tuple(name for name in unused if ColumnValues(rows, name).groups),
         splits=frozenset(split for part in parts if (split := split_of(part))),
         is_guess=columns.guessed,
-<<<<<<< HEAD
         answers_json=answers_json,
-=======
-        as_json=columns.as_json or _are_json(references),
->>>>>>> guesses
         rivals=rivals,
     )
 
@@ -261,7 +253,6 @@ def _rivals(rows: Sequence[RawRow], unused: Sequence[str], columns: Columns, kin
     return rivals
 
 
-<<<<<<< HEAD
 def _are_objects(references: Sequence[str]) -> bool:
     """True if nearly all answers are objects of JSON."""
     objects = 0
@@ -271,16 +262,10 @@ def _are_objects(references: Sequence[str]) -> bool:
     return objects > 0 and objects >= NEARLY_ALL * len(references)
 
 
-def _guess_kind(columns: Columns, references: Sequence[str], answers_json: bool) -> Kind:
+def _guess_kind(columns: Columns, references: Sequence[str], are_json: bool) -> Kind:
     """Guess the kind: classify for label names or few repeated short answers; answer for up to eight words that are no
-    object of JSON; else generate."""
+    JSON; else generate."""
     if not references:
-=======
-def _guess_kind(columns: Columns, references: Sequence[str]) -> Kind:
-    """Guess the kind: classify for label names or few repeated short answers; answer for up to eight words; else
-    generate."""
-    if not references or columns.as_json or _are_json(references):
->>>>>>> guesses
         return "generate"
     lengths = sorted(len(text.split()) for text in references)
     distinct, rows = len(set(references)), len(references)
@@ -289,12 +274,7 @@ def _guess_kind(columns: Columns, references: Sequence[str]) -> Kind:
     few_labels = match_name(LABELS, [columns.output]) is not None or distinct <= max(2, rows // 5)
     if few_labels and 2 * distinct <= rows and lengths[-1] <= 8 and columns.layout not in ("messages", "conversations"):
         return "classify"
-    return "answer" if lengths[rows // 2] <= 8 and not answers_json else "generate"
-
-
-def _are_json(references: Sequence[str]) -> bool:
-    """True if all answers look like JSON objects or lists."""
-    return bool(references) and all(text[:1] in "{[" and text[-1:] in "}]" for text in references)
+    return "answer" if lengths[rows // 2] <= 8 and not are_json else "generate"
 
 
 def _layout(task: Task) -> str:
