@@ -54,6 +54,7 @@ _LINK = re.compile(r"!?\[[^\]]*\]\([^)]*\)")
 _LEAST_WORDS = 3  # beside links
 _LETTER = re.compile(r"[^\W\d_]")
 _STATES = re.compile(r"\d|:\s|\s[=–—-]\s")  # a number, or a name and its value
+_ALIGNED = re.compile(r"\S(?:\t| {3,})\S")  # a row of a table whose columns are aligned by white space
 _TITLE_WORDS = 10  # a longer line without a verb is no heading
 _VERBS = frozenset(
     words(
@@ -150,7 +151,7 @@ def _is_heading(text: str, plain: str) -> bool:
     said = WORD.findall(plain)
     if len(said) > _TITLE_WORDS or "\n" in text.strip() or _STATES.search(plain):
         return False
-    is_listed = bool(_ITEM.match(text) or _ROW.match(text))
+    is_listed = bool(_ITEM.match(text) or _ROW.match(text) or _ALIGNED.search(text.strip()))
     return not (is_listed and len(said) > 2) and not any(word.casefold() in _VERBS for word in said)
 
 
