@@ -317,6 +317,7 @@ def test_ask_shows_the_answer_and_its_sources(verbs):
         cited: tuple[int, ...]
         sentence: str | None = None
         found: bool | None = None
+        is_sure: bool = True
 
     passage = Passage(id="p", document="d", title="Leave", path=("Leave", "Days"), text="30 days", source="leave.md")
     hits = tuple(Hit(passage=passage, rank=rank, score=0.5) for rank in (1, 2))
@@ -333,6 +334,8 @@ def test_ask_shows_the_answer_and_its_sources(verbs):
         "* holds the answer: “You have 30 days.”",
         "rag, 0.41 s",
     ]
+    verbs["answers"]["ask"] = replace(verbs["answers"]["ask"], is_sure=False)
+    assert "* may hold the answer: “You have 30 days.”" in invoke("ask", "How many?", "--arm", "rag").stdout
     verbs["answers"]["ask"] = Asked("The code is 4471.", "rag", 0.41, hits, (), None, False)
     assert invoke("ask", "Which code?").stdout.splitlines()[1:] == [
         "The code is 4471.",

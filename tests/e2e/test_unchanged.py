@@ -90,6 +90,8 @@ def cut(name: str, folder: Path) -> Path:
     before, _, _ = text.partition("[study]")
     before = re.sub(r"output_tokens = \d+", "output_tokens = 12", before).replace("[base]", FIXED)
     before = before.replace('metric = "contains"', 'metric = "token_f1"')  # the handbook's when the record was made
+    if name == "handbook":
+        before += "[retrieval]\nvector_weight = 0.5\n"  # the default when the record was made
     (folder / "trimtab.toml").write_text(f'{before}[study]\neffort = "none"{ARMS[name]}', encoding="utf-8")
     return folder
 

@@ -147,7 +147,8 @@ def test_more_labels_than_a_language_model_can_score_are_not_tried(
         base=f'embedding = "{tiny_embedding_folder}"',
     )
     file.write_text(file.read_text().replace("[study]", '[study]\nbudget = "1s"'))
-    monkeypatch.setattr("trimtab.arms.planning.linear.FIT_SECONDS", 1.0)
+    monkeypatch.setattr("trimtab.arms.planning.linear.ROW_SECONDS", 0.0)
+    monkeypatch.setattr("trimtab.arms.planning.linear.LABEL_SECONDS", 1.0)
     result = check(file)
     assert [row.problem is None for row in result.forecasts] == [True, False]
     fits = result.splits["train"] * len(result.labels) / 60

@@ -107,7 +107,12 @@ def test_trivial_arms_stand_beside_the_arms_with_their_answers_and_are_in_no_com
     task, result = whole
     folder = folder_of(task, result)
     plain = json.loads((folder / "study.json").read_text())
-    assert [one["arm"] for one in plain["trivial"]] == ["most-frequent", "always-unknown", "nearest-answer"]
+    assert [one["arm"] for one in plain["trivial"]] == [
+        "most-frequent",
+        "always-unknown",
+        "nearest-answer",
+        "nearest-meaning",
+    ]
     names, items = {arm["arm"] for arm in plain["arms"]}, plain["arms"][0]["n"]
     compared = {name for pair in plain["comparisons"] for name in (pair["a"], pair["b"])}
     for one in plain["trivial"]:
