@@ -11,7 +11,6 @@ from made_studies import TOKENS, USAGES, a_task, an_arm, usage, verdict
 
 from trimtab.base.grammar import arm_from_name
 from trimtab.base.records import Answer
-from trimtab.base.results import Estimate
 from trimtab.base.task import Task
 from trimtab.decision.choice import choose
 from trimtab.decision.cost import cost_of
@@ -61,20 +60,6 @@ def test_a_volume_flips_only_where_the_simpler_arm_costs_a_tenth_more() -> None:
         moved = a_task(questions_per_month=volume)
         arms = [an_arm(name, 0.95, moved, used=used[name]) for name in used]
         assert verdict(arms, moved, usages=used).arm == winner
-
-
-def test_a_target_that_an_answer_without_a_model_reaches_names_that_answer() -> None:
-    task = a_task(0.8)
-    trivial = {"nearest-answer": Estimate(value=0.75, low=0.71, high=0.79, n=300)}
-    found = verdict([an_arm("rag", 0.9, task)], task, trivial=trivial)
-    flips = [flip for flip in found.flips if flip.what == "quality"]
-    assert [(flip.then, flip.trivial) for flip in flips] == [("not shown", "nearest-answer"), ("not shown", None)]
-    assert flips[0].below is not None
-    below = a_task(round(flips[0].below - 0.001, 4))
-    assert (
-        "is too low to tell the ways apart. A fixed rule without a model"
-        in verdict([an_arm("rag", 0.9, below)], below, trivial=trivial).sentence
-    )
 
 
 def test_a_machine_price_flips_only_against_an_endpoint() -> None:

@@ -131,15 +131,6 @@ def test_a_flip_says_what_how_far_and_what_holds_now(study: StudyFolder, flip: d
     [
         ({"what": "quality", "above": 0.8461}, "With a target above 0.85 (now 0.8) no arm would be shown to reach it."),
         (
-            {"what": "quality", "below": 0.7112, "trivial": "nearest-answer"},
-            "With a target below 0.71 (now 0.8) no model is needed: nearest-answer reaches it.",
-        ),
-        (
-            {"what": "mix.billing", "above": 0.6, "trivial": "most-frequent"},
-            "With more than 60% of the traffic on the slice billing no model is needed: "
-            "most-frequent reaches the target.",
-        ),
-        (
             {"what": "mix.billing", "below": 0.2},
             "With less than 20% of the traffic on the slice billing no arm would be shown to reach the target.",
         ),

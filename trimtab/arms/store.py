@@ -158,14 +158,14 @@ def read_result(folder: Path) -> StudyResult | None:
 
 
 def latest_winner(task: Task) -> Pick | None:
-    """Return the arm that the newest finished study chose; None without one.
+    """Return the arm to use by the newest finished study, shown or not; None without one.
 
     Raises InputError if that study used another base model than the task file names.
     """
     folder, result = _newest_study(task) or (Path(), None)
-    if result is None or result.verdict.arm is None:
+    if result is None or result.verdict.use is None:
         return None
-    winner = result.verdict.arm
+    winner = result.verdict.use
     record = read_arm(folder / "arms" / winner)
     other = _other_base(record, task) if record and method_of(record.arm).uses_base else None
     if other is not None:

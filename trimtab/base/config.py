@@ -299,6 +299,16 @@ class TeacherTable(Settings):
         return self
 
 
+AMOUNT = r"^([0-9]{1,9}(\.[0-9]{1,9})?([smh]| ?[A-Z]{3}))?$"  # of machine time or money; empty for none
+AMOUNT_UNITS = f" smh{ascii_uppercase}"  # units of time, and the letters of a currency
+
+
+def amount_of(text: str) -> tuple[float, str] | None:
+    """Return an amount of machine time or money as a number and its unit: s, m, h or a currency; None if empty."""
+    number = text.rstrip(AMOUNT_UNITS)
+    return (float(number), text.removeprefix(number).strip()) if text else None
+
+
 class TargetTable(Settings):
     """`[target]`: the score and the latency that are good enough."""
 
@@ -314,12 +324,22 @@ class TargetTable(Settings):
     latency_p95_ms: float | None = Field(
         None, gt=0, description="Limit on the 95th percentile of the time for one answer; default: none."
     )
+    point: str = Field(
+        "",
+        pattern=AMOUNT,
+        description="What a point of 100 below the target, or without a target behind the best arm, is worth in a "
+        "month: money (`20 USD`) or machine time (`2h`).",
+    )
+
+    @field_validator("point")
+    @classmethod
+    def _check_point(cls, point: str) -> str:
+        if (amount := amount_of(point)) and amount[0] == 0:
+            raise ValueError("a point that is worth nothing would always take the cheapest arm; leave it empty")
+        return point
 
 
 Effort = Literal["none", "standard", "thorough"]
-
-
-BUDGET_UNITS = f" smh{ascii_uppercase}"  # units of time, and the letters of a currency
 
 
 class StudyTable(Settings):
@@ -329,7 +349,7 @@ class StudyTable(Settings):
     seeds: int = Field(1, ge=1, le=20, description="Number of training runs per arm.")
     budget: str = Field(
         "",
-        pattern=r"^([0-9]{1,9}(\.[0-9]{1,9})?([smh]| ?[A-Z]{3}))?$",
+        pattern=AMOUNT,
         description="30m, 2h, 90s, or 20 USD where cost.machine_hour states a price; empty: no limit.",
     )
     test_rows: Annotated[int, Field(ge=2)] | Literal["all", "auto"] = Field(
@@ -348,15 +368,9 @@ class StudyTable(Settings):
     @field_validator("budget")
     @classmethod
     def _check_budget(cls, budget: str) -> str:
-        if budget and float(budget.rstrip(BUDGET_UNITS)) == 0:
+        if (amount := amount_of(budget)) and amount[0] == 0:
             raise ValueError("a budget of nothing leaves nothing to run; leave it empty for no limit")
         return budget
-
-    @property
-    def budget_amount(self) -> tuple[float, str] | None:
-        """Return the budget as a number and its unit: s, m, h or a currency; None without a budget."""
-        number = self.budget.rstrip(BUDGET_UNITS)
-        return (float(number), self.budget.removeprefix(number).strip()) if self.budget else None
 
 
 PeakRate = Annotated[float, Field(gt=0, lt=1)]

@@ -178,17 +178,13 @@ class Usage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flip:
-    """A change of circumstance that would change the verdict to `then`: `what` going below `below` or above `above`.
-
-    `trivial`: if no arm is shown there because an answer without a model reaches the target, that answer's name.
-    """
+    """A change of circumstance that would change the verdict to `then`: `what` going below `below` or above `above`."""
 
     what: str
     then: str
     below: float | None = None
     above: float | None = None
-    trivial: str | None = None
-    WITHOUT_NONE: ClassVar = ("below", "above", "trivial")
+    WITHOUT_NONE: ClassVar = ("below", "above")
 
 
 OWN_INSTRUCTION = "as in the task file"  # a trial's instruction: the task's own
@@ -447,9 +443,67 @@ class RobustnessCheck:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ArmOutlook:
+    """What taking an arm today may come to, by posterior draws of the true scores.
+
+    `good_enough`: the chance that it reaches the target, or without one is at most the margin behind the best arm.
+    `lightest`: the chance that it is the lightest arm that is good enough. `shortfall`: the expected distance below the
+    target, or without one behind the best arm, and `worst`: the distance that is exceeded in 5% of the draws; both
+    between 0 and 1, like scores. `loss`: the expected shortfall and the cost together, in points of 100.
+    """
+
+    arm: str
+    good_enough: float
+    lightest: float
+    shortfall: float
+    worst: float
+    loss: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MoreQuestions:
+    """What labelling more test questions is expected to save, in points of 100; `cost`: of their labels, None without a
+    price."""
+
+    questions: int
+    saves: float
+    cost: float | None = None
+
+
+Certainty = Literal["shown", "very likely", "likely", "toss-up"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Today:
+    """The arm to take today: the one with the least expected loss.
+
+    `certainty`: `shown` where the tests of the verdict show this arm; else by the chance that it is the lightest that
+    is good enough. `arms`: of all that can be used, light to heavy. `point`: what a point of 100 is worth in a month,
+    in the unit of the costs; `point_stated`: False where it is assumed. `rival`: the arm to take in its place where a
+    point is worth more (or less) than `rival_point` a month. `more`: the value of more questions.
+    """
+
+    arm: str
+    certainty: Certainty
+    arms: tuple[ArmOutlook, ...]
+    point: float | None
+    point_stated: bool
+    rival: str | None = None
+    rival_point: float | None = None
+    more: tuple[MoreQuestions, ...] = ()
+
+    @property
+    def outlook(self) -> ArmOutlook:
+        """Return what taking the arm may come to."""
+        return next(one for one in self.arms if one.arm == self.arm)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     """The decision: `shown` with an arm, or `not_shown` with what would settle it.
 
+    `sentence`: what to do. `before_relying`: at most five short lines. `details`: what is shown and what is not, in
+    full, and the figures. `today`: the arm to take today, shown or not; None where none can be used.
     `picked`: the score of the arm with the highest score, corrected for the selection among several. `robustness`:
     the decision at other margins or targets, by other metrics, without one run and without the largest group.
     """
@@ -461,6 +515,15 @@ class Verdict:
     needs: str | None = None
     picked: Estimate | None = None
     robustness: tuple[RobustnessCheck, ...] = ()
+    today: Today | None = None
+    before_relying: tuple[str, ...] = ()
+    details: str = ""
+    WITHOUT_NONE: ClassVar = ("today",)
+
+    @property
+    def use(self) -> str | None:
+        """Return the arm to use: the one to take today, which may not be shown yet; None for none."""
+        return self.today.arm if self.today else self.arm
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

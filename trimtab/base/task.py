@@ -30,6 +30,7 @@ from trimtab.base.config import (
     TargetTable,
     TaskTable,
     TeacherTable,
+    amount_of,
 )
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.files import is_dataset_id, matching, split_sheet
@@ -131,7 +132,7 @@ class Task(Settings, defer_build=True):  # built once the tables of plugins are 
     @property
     def budget_seconds(self) -> float | None:
         """Return the study's budget in seconds of this machine, money by the hourly price; None without one."""
-        amount = self.study.budget_amount
+        amount = amount_of(self.study.budget)
         if amount is None:
             return None
         number, unit = amount
@@ -139,9 +140,22 @@ class Task(Settings, defer_build=True):  # built once the tables of plugins are 
             return number * SECONDS[unit]
         return number / self.cost.machine_hour.price * 3600 if self.cost.machine_hour else math.inf
 
+    @property
+    def point_price(self) -> float | None:
+        """Return what a point of 100 is worth in a month, in the currency where a machine hour has a price, else in
+        machine seconds; None if it is not stated."""
+        amount, hour = amount_of(self.target.point), self.cost.machine_hour
+        if amount is None:
+            return None
+        number, unit = amount
+        if unit not in SECONDS:
+            return number
+        seconds = number * SECONDS[unit]
+        return seconds / 3600 * hour.price if hour else seconds
+
     def seconds_of(self, fee: float) -> float:
         """Return the seconds of the budget that a fee (in the task's currency) uses up; 0 if the budget is a time."""
-        hour, amount = self.cost.machine_hour, self.study.budget_amount
+        hour, amount = self.cost.machine_hour, amount_of(self.study.budget)
         return fee / hour.price * 3600 if hour and amount and amount[1] not in SECONDS else 0.0
 
     @property
@@ -423,6 +437,7 @@ def check_task(task: Task, *, needs_data: bool = True) -> None:
     _check_reward(task)
     _check_teacher(task)
     _check_budget(task, file=file, field="study.budget")
+    _check_money(task, "a point", task.target.point, file=file, field="target.point")
     if task.data.canaries and kind == "classify":
         problem = "a canary's answer is random digits, and the answers of kind 'classify' are labels"
         raise InputError(problem, "take it out", file=file, field="data.canaries")
@@ -465,22 +480,31 @@ def _check_arms(task: Task) -> None:
         raise InputError("an arm is named twice", "name each once", file=task.file, field="study.arms")
 
 
-def _check_budget(task: Task, **where: Any) -> None:
-    """Refuse a budget in money without the price of what it buys."""
-    amount = task.study.budget_amount
+def _check_money(task: Task, what: str, text: str, **where: Any) -> bool:
+    """Refuse an amount of money in another currency than the prices, or without the price of a machine hour; True if it
+    is money."""
+    amount = amount_of(text)
     if amount is None or amount[1] in SECONDS:
-        return
+        return False
     if amount[1] != task.cost.currency:
-        problem = f"a budget in {amount[1]}, and the prices of [cost] are in {task.cost.currency}"
+        problem = f"{what} in {amount[1]}, and the prices of [cost] are in {task.cost.currency}"
         raise InputError(problem, f"write it in {task.cost.currency}, or state cost.currency", **where)
     if task.cost.machine_hour is None:
         remedy = "state machine_hour = { price = …, as_of = …, source = … } under [cost], or write a time such as 30m"
-        raise InputError("a budget in money, and a machine hour has no price", remedy, **where)
+        raise InputError(f"{what} in money, and a machine hour has no price", remedy, **where)
+    return True
+
+
+def _check_budget(task: Task, **where: Any) -> None:
+    """Refuse a budget in money without the price of what it buys."""
+    if not _check_money(task, "a budget", task.study.budget, **where):
+        return
     asked = [*(arm.endpoint for arm in task.arms if arm.endpoint), *([task.teacher.api] if task.teacher.api else [])]
     for name in asked:
         if name in task.api and task.api[name].price_per_million is None:
             remedy = f"state price_per_million under [api.{name}], or write a time such as 30m"
-            raise InputError(f"a budget in money, and what api-{name} asks has no price", remedy, **where)
+            problem = f"a budget in money, and what api-{name} asks has no price"
+            raise InputError(problem, remedy, **where)
 
 
 def _check_reward(task: Task) -> None:

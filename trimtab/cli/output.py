@@ -118,10 +118,11 @@ class Output:
                 console.print(f"Time: {result.spent.sentence}.", style="dim")
             if result.sample is not None:
                 console.print(result.sample.sentence, style="yellow")
-            first, *others = result.verdict.sentence.splitlines()
-            console.print(f"\n{first}", style="bold")
-            for paragraph in others:
-                console.print(paragraph)
+            console.print(f"\n{result.verdict.sentence}", style="bold")
+            if result.verdict.before_relying:
+                console.print("\nBefore you rely on it:")
+                for line in result.verdict.before_relying:
+                    console.print(f"- {line}")
             console.print(f"\nReport: {result.report}")
 
         self.show(result, render)

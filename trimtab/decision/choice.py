@@ -30,7 +30,7 @@ def choose(study: Evidence) -> VerdictChoice:
     and targets.
 
     With a target: the lightest of the arms that are shown to reach it (Holm over the arms), whose latency fits and that
-    can be kept at it while facts change; none where an answer without a model is shown to reach it.
+    can be kept at it while facts change.
 
     Without: a walk from the lightest arm that fits to the heaviest. An arm that is shown to be worse than the best by
     more than the margin is passed by; the first that is not is shown if it is shown to be within the margin of every
@@ -43,7 +43,7 @@ def choose(study: Evidence) -> VerdictChoice:
     """
     if study.task.target.quality is not None:
         fitting = [arm for arm in study.passing if study.problem(arm) is None]
-        return VerdictChoice(arm=fitting[0] if fitting and study.without_model is None else None, fitting=fitting)
+        return VerdictChoice(arm=fitting[0] if fitting else None, fitting=fitting)
     fitting = [arm for arm in study.done if study.problem(arm) is None]
     name = best_arm(fitting, study.task)
     if len(fitting) < 2 or name is None:

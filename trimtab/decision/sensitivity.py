@@ -155,6 +155,5 @@ def _scan(
             inside, outside, then = (
                 (middle, outside, then) if then_middle == winner.arm else (inside, middle, then_middle)
             )
-        trivial = study.under(varied(outside)).without_model if then == NOT_SHOWN else None
-        found.append(Flip(what=what, then=then, trivial=trivial, **{side: outside}))
+        found.append(Flip(what=what, then=then, **{side: outside}))
     return found

@@ -64,6 +64,11 @@ def explained(text: str, study: Evidence) -> str:
     return _MENTION.sub(named, text)
 
 
+def unmarked(text: str) -> str:
+    """Return a text with the names of arms that `way` marked, without their words."""
+    return _MENTION.sub(r"\1\2", text)
+
+
 def in_lines(opening: str, unknown: Iterable[str], figures: Iterable[str]) -> str:
     """Return the text of a verdict: what to do, what is not known, and the figures, one line each; empty ones are
     left out."""

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 
-from trimtab.base.grammar import TRIVIAL, joined
+from trimtab.base.grammar import joined
 from trimtab.base.metrics import find_metric
 from trimtab.base.results import ArmResult, Comparison, Estimate, Verdict
 from trimtab.base.task import Task
@@ -27,7 +27,6 @@ from trimtab.decision.summary import (
     in_lines,
     in_metric,
     next_best,
-    of_hundred,
     plain_score,
     the_margin,
     trained_arms,
@@ -74,9 +73,6 @@ def _decided(study: Evidence) -> Verdict:
         certainty = (_picked(study, choice), _runs(study), _busy(study))
         return in_lines(f"{opening}{_left_out(study, choice)}", weak, (figures, *certainty))
 
-    if study.without_model is not None and target is not None:
-        opening, figures, needs = _target_tells_nothing(study, study.without_model, target)
-        return _not_shown(text(opening, figures), needs)
     turned = quiet_rival(study, choice)
     if turned is not None:
         opening, needs = _turned(study, turned, choice.arm)
@@ -112,30 +108,6 @@ def _reaching(study: Evidence, choice: VerdictChoice) -> str:
         return f"{reach}; of these {way(winner.arm)} is {cheapest}."
     is_only = len(study.passing) == 1 < count
     return "No other way is shown to reach the target." if is_only and count > 2 else ""
-
-
-def _target_tells_nothing(study: Evidence, trivial: str, target: float) -> tuple[str, str, str]:
-    """Return opening, figures and needs if an answer without a model reaches the target, which then says nothing of the
-    arms."""
-    score, task = study.trivial[trivial], study.task
-    share = find_metric(task.metric).is_share
-    how_good = f"gets {of_hundred(score)}" if share else f"scores {score.value:.2f}"
-    rule = f"A fixed rule without a model, {TRIVIAL[trivial]}, {how_good}, at no cost, and is shown to reach it."
-    table, digits = task.cost, (0 if share else 2)
-    least = f"{100 * score.value:.0f} of 100" if share else f"{score.value:.2f}"
-    listed = joined(
-        [f"{way(arm.arm)} {100**share * score_of(arm).value:.{digits}f}{_priced(arm)}" for arm in study.done]
-    )
-    over = f"over {table.horizon_months:g} months at {table.questions_per_month:,.0f} questions a month"
-    sentences = [
-        f"No choice: the target of {in_metric(task, target)} is too low to tell the ways apart. {rule}",
-        f"The ways measured: {listed}, {over}." if study.done else "",
-        f"Set a target above {least}.",
-    ]
-    verb = "is" if len(study.passing) == 1 else "are"
-    reach = f" {ways(study.passing)} {verb} shown to reach the target, too." if study.passing else ""
-    figures = f"the rule ({trivial}) has {_with_interval(score, task)}.{reach}"
-    return " ".join(filter(None, sentences)), figures, "a target above what an answer without a model scores"
 
 
 def _nothing_reaches(study: Evidence, target: float) -> tuple[str, str, str, ArmResult]:

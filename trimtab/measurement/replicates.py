@@ -58,7 +58,7 @@ class StudyScores:
         slices = {row.item_id: row.slice for row in next(iter(answers.values()))}
         weights_N = mix_weights([slices[name] for name in names], task.data.mix)
         whole_N = np.ones(self.items) if weights_N is None else weights_N
-        self._whole_N = whole_N
+        self.weights_N = whole_N
         self._weights_U = np.add.reduceat(whole_N[self._items_N], self._starts_U) / self._sizes_U
         self.efficiency = effective_number(whole_N) / self.items
         self._scores: dict[str, Array] = {}
@@ -107,7 +107,7 @@ class StudyScores:
     def _by_unit(self, assumed: Assumed) -> tuple[Array, Array]:
         """Return the excess of each unit's scores over the assumed one, in sum and on average."""
         parts_N = self.parts(assumed.arm, np.arange(self.items)).mean(0)[self._items_N]
-        wanted, value = assumed.score, float(np.average(parts_N, weights=self._whole_N[self._items_N]))
+        wanted, value = assumed.score, float(np.average(parts_N, weights=self.weights_N[self._items_N]))
         if self.audited is not None:
             wanted += value - self.audited.corrected_score(assumed.arm, value, 0.0)[0]
         sums = np.add.reduceat(parts_N, self._starts_U) - wanted * self._sizes_U
@@ -130,6 +130,16 @@ class StudyScores:
         if self.plain_mean:
             return self._scores[arm][:, items]
         return np.array([macro_f1_parts(true[items], given[items]) for true, given in self._labels[arm]])
+
+    def weighted(self, arm: str, weights_DN: Array) -> Array:
+        """Return an arm's figure under each row of weights of the items, for macro-F1 to first order: `[rows]`."""
+        found_D: Array = weights_DN @ self.parts(arm, np.arange(self.items)).mean(0) / weights_DN.sum(1)
+        return found_D
+
+    def run_error(self, arm: str) -> RunError:
+        """Return the error of an arm's figure that comes from its runs."""
+        parts_SN = self.parts(arm, np.arange(self.items))
+        return run_error([float(np.average(parts_N, weights=self.weights_N)) for parts_N in parts_SN])
 
     def rarest_class(self, items: Indices) -> tuple[str, int] | None:
         """Return the class with fewer than 10 items, as `figures.rarest_class` does, without its name."""

@@ -132,8 +132,6 @@ def _then(flip: Flip, target: bool) -> str:
     target."""
     if flip.then != NOT_SHOWN:
         return f"the verdict would be {flip.then}"
-    if flip.trivial:
-        return f"no model is needed: {flip.trivial} reaches {'it' if flip.what in TARGETS else 'the target'}"
     if target:
         return f"no arm would be shown to reach {'it' if flip.what in TARGETS else 'the target'}"
     return "the test questions would not show which arm to take"

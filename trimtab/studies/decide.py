@@ -32,8 +32,10 @@ from trimtab.decision.caveats import (
     weak_classes_sentence,
 )
 from trimtab.decision.evidence import Evidence, best_arm, evidence_of, score_of
+from trimtab.decision.first_screen import before_relying, opening
 from trimtab.decision.robustness import differing, robustness_checks, robustness_sentence
-from trimtab.decision.summary import explained, with_more
+from trimtab.decision.summary import explained, unmarked, with_more
+from trimtab.decision.today import take_today
 from trimtab.decision.verdict import drafted
 from trimtab.measurement.audit import Audited, judged_by_key
 from trimtab.measurement.clusters import group_count
@@ -115,7 +117,8 @@ def decide_study(
             n_effective=audited.effective,
         )
     changed = changed_since(folder)
-    spoken = verdict.arm or best_arm(study.results, task)
+    today = take_today(study, next((arm for arm in study.done if arm.arm == verdict.arm), None))
+    spoken = today.arm if today else verdict.arm or best_arm(study.results, task)
     own = answers.get(spoken or "", ())
     over_time = newest_against_earlier(spoken or "", own, task)
     weak_on = weak_classes(own, task) if own else ()
@@ -137,9 +140,16 @@ def decide_study(
         over_time_sentence(over_time),
         "" if may_change else checks,
     )
-    text = explained(with_more(verdict.sentence, unknown=weak, figures=figures), study)
+    verdict = replace(verdict, today=today, details=with_more(verdict.sentence, unknown=weak, figures=figures))
+    verdict = replace(verdict, sentence=opening(study, verdict, beaten, weak_on))
+    lines = before_relying(study, verdict, weak)
     return Decision(
-        verdict=replace(verdict, sentence=text),
+        verdict=replace(
+            verdict,
+            sentence=explained(verdict.sentence, study),
+            before_relying=tuple(unmarked(line) for line in lines),
+            details=explained(verdict.details, study),
+        ),
         arms=tuple(study.results),
         comparisons=tuple(study.comparisons),
         trivial=beaten,

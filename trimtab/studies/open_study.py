@@ -92,7 +92,7 @@ class OpenedStudy(Shown):
         Raises MissingError for an arm that the study has not measured.
         """
         done = [one.arm for one in self.arms if one.status == "done"]
-        wanted = name or self.verdict.arm
+        wanted = name or self.verdict.use
         if wanted is None:
             raise MissingError(f"{self.folder}: the study made no choice; name an arm: {', '.join(done)}")
         if wanted not in done:

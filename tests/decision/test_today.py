@@ -1,0 +1,103 @@
+"""The arm to take today: the least expected loss, its chances, and what more questions are worth."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from made_answers import made_answer
+from made_studies import a_task, costing
+
+from trimtab.base.records import Arm
+from trimtab.base.results import Today
+from trimtab.base.task import Task
+from trimtab.decision.choice import shown_arm
+from trimtab.decision.evidence import Evidence, evidence_of
+from trimtab.decision.first_screen import before_relying, opening
+from trimtab.decision.today import take_today
+from trimtab.decision.verdict import decide
+from trimtab.measurement.figures import score_estimate
+
+
+def study_of(task: Task, n: int, *arms: tuple[str, float, float]) -> Evidence:
+    """A study of arms by name, share of right answers and cost; the same questions are hard for all."""
+    answers = {
+        name: [made_answer(f"{item:04}", float(item < round(share * n))) for item in range(n)]
+        for name, share, _ in arms
+    }
+    results = [replace(costing(name, cost, task), score=score_estimate(answers[name], task)) for name, _, cost in arms]
+    known = [Arm(name=name, weights="base", stages=(), context="prompt", settings={"of": name}) for name, _, _ in arms]
+    return evidence_of(results, answers, known, task, {}, look=1)
+
+
+def today_of(study: Evidence) -> Today:
+    found = take_today(study, shown_arm(study))
+    assert found is not None
+    return found
+
+
+def pointed(task: Task, point: str) -> Task:
+    plain = task.model_dump(exclude_unset=True)
+    return Task.model_validate({**plain, "target": {**plain["target"], "point": point}})
+
+
+def test_the_lighter_arm_that_most_probably_reaches_the_target_is_taken_before_a_dearer_one_that_is_shown_to() -> None:
+    study = study_of(a_task(0.8), 150, ("light", 0.84, 1.0), ("dear", 0.95, 30.0))
+    assert shown_arm(study).arm == "dear"
+    today = today_of(study)
+    assert (today.arm, today.certainty) == ("light", "likely")
+    assert 0.8 < today.outlook.lightest < 0.93
+    assert sum(one.lightest for one in today.arms) <= 1
+
+
+def test_an_arm_that_is_shown_is_marked_as_shown() -> None:
+    today = today_of(study_of(a_task(0.8), 400, ("light", 0.9, 1.0), ("dear", 0.95, 30.0)))
+    assert (today.arm, today.certainty) == ("light", "shown")
+    assert today.outlook.good_enough > 0.99
+    assert today.outlook.worst == 0.0
+
+
+def test_the_price_of_a_point_decides_between_quality_and_cost() -> None:
+    cheap, dear = ("cheap", 0.80, 120.0), ("dear", 0.85, 1320.0)  # 100 USD a month apart, five points apart
+    taken = {point: today_of(study_of(pointed(a_task(None), point), 300, cheap, dear)) for point in ("5 USD", "60 USD")}
+    assert {point: one.arm for point, one in taken.items()} == {"5 USD": "cheap", "60 USD": "dear"}
+    assert all(one.point_stated and one.rival is None for one in taken.values())
+    unstated = today_of(study_of(a_task(None), 300, cheap, dear))
+    assert not unstated.point_stated
+    assert (unstated.arm, unstated.rival) == ("dear", "cheap")
+    assert unstated.rival_point == pytest.approx(20.0, rel=0.05)  # 100 USD a month for five points
+
+
+def test_equal_arms_are_a_toss_up_and_the_lighter_one_is_taken() -> None:
+    study = study_of(a_task(None), 60, ("light", 0.75, 1.0), ("dear", 0.75, 2.0))
+    today = today_of(study)
+    assert today.arm == "light"
+    verdict = replace(decide(study), today=today)
+    assert "Use " in opening(study, verdict, (), ())
+    assert len(opening(study, verdict, (), ()).split()) <= 60
+
+
+def test_more_questions_are_worth_less_the_surer_the_choice_is() -> None:
+    near = today_of(study_of(a_task(0.8), 60, ("light", 0.8, 1.0), ("dear", 0.9, 30.0)))
+    sure = today_of(study_of(a_task(0.8), 1500, ("light", 0.9, 1.0), ("dear", 0.95, 30.0)))
+    assert [one.questions for one in near.more] == [50, 100, 300]
+    assert near.more[0].saves <= near.more[1].saves <= near.more[2].saves
+    assert near.more[2].saves > 0.1
+    assert all(one.saves < 0.01 for one in sure.more)
+
+
+def test_nothing_can_be_taken_where_all_scored_nothing() -> None:
+    study = study_of(a_task(None), 50, ("light", 0.0, 1.0), ("dear", 0.0, 2.0))
+    assert take_today(study, None) is None
+    verdict = decide(study)
+    assert opening(study, verdict, (), ()) == verdict.sentence.splitlines()[0]
+
+
+def test_what_to_know_is_at_most_five_lines_and_begins_with_the_claim() -> None:
+    study = study_of(a_task(0.8), 150, ("light", 0.84, 1.0), ("dear", 0.95, 30.0))
+    verdict = replace(decide(study), today=today_of(study))
+    lines = before_relying(study, verdict, ["more."] * 9)
+    assert len(lines) == 5
+    assert lines[0].startswith("Shown by a test is")
+    assert np.all([len(line.split()) <= 30 for line in lines])
