@@ -92,7 +92,7 @@ def test_verdict_and_its_basis_come_first(make_study: Make, tmp_path: Path) -> N
     folder = make_study(tmp_path)
     study = json.loads((folder / "study.json").read_text())
     text = read(folder).text
-    head = text[text.index("Shown") : text.index("Quality Trade-offs")]
+    head = text[text.index("Shown") : text.index("Trade-offs Quality")]
     best = next(arm for arm in study["arms"] if arm["arm"] == "lora+rag")
     assert study["verdict"]["sentence"] in head
     assert "300 test questions" in head

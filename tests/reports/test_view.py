@@ -116,7 +116,7 @@ def test_the_markdown_says_nothing_else(view: StudyView) -> None:
 def test_every_section_has_its_template_and_every_template_its_section(view: StudyView) -> None:
     stored = {file.name.removesuffix(".html.j2") for file in files("trimtab.reports").joinpath("templates").iterdir()}
     own = {section.heading.id for section in view.sections if not isinstance(section, TableSection)}
-    assert stored == own | {"table", "base", "compared", "page", "components", "header"}
+    assert stored == own | {"table", "base", "compared", "page", "components", "header", "in_full"}
 
 
 def test_white_space_of_answers_is_their_own(make_study: Make, tmp_path: Path) -> None:

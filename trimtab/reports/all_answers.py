@@ -50,7 +50,7 @@ def all_answers_section(study: StudyFolder) -> AllAnswers | None:
     answers = [answer for pairs in by_item.values() for _, answer in pairs]
     seeds = len({answer.seed for answer in answers}) > 1
     questions = _sample_that_fits(
-        {item: question_view(pairs, study.result.verdict.arm, seeds=seeds) for item, pairs in sorted(by_item.items())}
+        {item: question_view(pairs, study.result.verdict.use, seeds=seeds) for item, pairs in sorted(by_item.items())}
     )
     failed = {answer.failure for answer in answers}
     right = () if study.right_metric is None or "none" not in failed else ("right",)
@@ -68,7 +68,7 @@ def all_answers_section(study: StudyFolder) -> AllAnswers | None:
                 f"Any answer to the test questions, lowest score first. Long texts are cut; whole they lie in {PLACE}."
             ),
         ),
-        arms=tuple(arm_label(entry.arm, study.result.verdict.arm) for entry in study.done if entry.answers),
+        arms=tuple(arm_label(entry.arm, study.result.verdict.use) for entry in study.done if entry.answers),
         kinds=_options(kinds),
         slices=_options(sorted({answer.slice for answer in answers if answer.slice})),
         questions=questions,

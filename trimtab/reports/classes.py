@@ -56,7 +56,7 @@ class ByClass:
 
 def classes_section(study: StudyFolder) -> ByClass | None:
     """Return the classes of the chosen arm, or of the best arm if none is chosen, and the calibration of all arms."""
-    entry = study.arm(study.result.verdict.arm) or next(iter(study.done), None)
+    entry = study.arm(study.result.verdict.use) or next(iter(study.done), None)
     if entry is None or not entry.classes:
         return None
     lead = f"Of {entry.name}. A class of few questions decides nothing."
@@ -106,7 +106,7 @@ def _selective_grid(study: StudyFolder) -> Grid | None:
     shares = sorted({share for entry in entries for share in entry.selective})
     rows: list[tuple[Cell, ...]] = [
         (
-            arm_label(entry.arm, study.result.verdict.arm),
+            arm_label(entry.arm, study.result.verdict.use),
             *(format_score(entry.selective[share]) if share in entry.selective else DASH for share in shares),
         )
         for entry in entries
@@ -137,7 +137,7 @@ def _calibration_view(study: StudyFolder) -> CalibrationView | None:
         grid=Grid(
             label="Calibration",
             columns=tuple(Column(title=title, text=title == titles[1]) for title in titles),
-            rows=tuple(_calibration_row(entry, study.result.verdict.arm) for entry in with_probabilities),
+            rows=tuple(_calibration_row(entry, study.result.verdict.use) for entry in with_probabilities),
         ),
         charts=tuple(_chart(entry) for entry in with_probabilities),
     )

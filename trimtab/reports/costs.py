@@ -50,7 +50,7 @@ def costs_section(study: StudyFolder) -> Costs | None:
         *(Column(title=name, mark=PREDICTED) for name in ("Up front", "A month", "Total")),
         Column(title="A question, mean", mark=MEASURED),
     )
-    rows = tuple((arm_label(entry.arm, study.result.verdict.arm), *_figures(entry)) for entry in entries)
+    rows = tuple((arm_label(entry.arm, study.result.verdict.use), *_figures(entry)) for entry in entries)
     return Costs(
         heading=Heading(id="costs", link="Cost", title=title),
         grid=Grid(label="Costs", columns=columns, rows=rows) if rows else None,

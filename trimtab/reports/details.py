@@ -111,7 +111,7 @@ def slices_section(study: StudyFolder) -> Slices | None:
 
 def _slice_grid(study: StudyFolder, entries: Sequence[ArmEntry], sizes: Mapping[str, int], title: str) -> Grid:
     """Return a table with a row per slice and a column per arm, transposed if there are more arms than slices."""
-    arms = [arm_label(entry.arm, study.result.verdict.arm) for entry in entries]
+    arms = [arm_label(entry.arm, study.result.verdict.use) for entry in entries]
     titles = [
         StyledText(text=shorten(name, 80), soft=f"n\u00a0=\u00a0{size:,}" if size else "")
         for name, size in sizes.items()
@@ -272,7 +272,7 @@ def memorisation_section(study: StudyFolder) -> TableSection | None:
     by_chance = f"{highest_by_chance(first.canaries, first.controls):.2f}"
     rows: list[tuple[Cell, ...]] = [
         (
-            arm_label(entry.arm, study.result.verdict.arm),
+            arm_label(entry.arm, study.result.verdict.use),
             f"{exposure.mean:.2f}",
             f"{exposure.highest:.2f}",
             by_chance,

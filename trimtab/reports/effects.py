@@ -64,7 +64,7 @@ def factorial_section(study: StudyFolder) -> WeightsByContext | None:
     for context in contexts:
         here = [entry for entry in entries if entry.arm.context == context]
         cells = [
-            _cell([entry for entry in here if weights_label(entry.arm) == name], study.result.verdict.arm)
+            _cell([entry for entry in here if weights_label(entry.arm) == name], study.result.verdict.use)
             for name in weights
         ]
         rows.append((describe_context(context), *cells))

@@ -69,7 +69,7 @@ def effort_section(study: StudyFolder) -> EffortView | None:
     columns = ("Arm", "Spent", "Trials", "Best on dev as it grew", "Ended")
     rows: list[tuple[Cell, ...]] = [
         (
-            arm_label(entry.arm, study.result.verdict.arm),
+            arm_label(entry.arm, study.result.verdict.use),
             format_seconds(effort.seconds),
             format_number(len(effort.trials)),
             _growth(effort),
@@ -165,7 +165,7 @@ def learning_section(study: StudyFolder) -> TableSection | None:
     )
     rows: list[tuple[Cell, ...]] = [
         (
-            arm_label(entry.arm, study.result.verdict.arm),
+            arm_label(entry.arm, study.result.verdict.use),
             *(format_score(point.score) for point in curve.points),
             Scored(value=format_signed(curve.gain), interval=format_interval(curve.low, curve.high)),
         )

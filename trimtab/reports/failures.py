@@ -88,13 +88,13 @@ def failures_section(study: StudyFolder) -> Failures | None:
     ]
     rows: list[tuple[Cell, ...]] = [
         (
-            arm_label(one.arm, study.result.verdict.arm),
+            arm_label(one.arm, study.result.verdict.use),
             *(_spread(one.answers) if graded else (_share(counts[name]["none"], len(one.answers)),)),
             *(_share(counts[name][kind], len(one.answers)) for kind in kinds),
         )
         for name, one in entries.items()
     ]
-    first = sorted(entries, key=lambda name: name != study.result.verdict.arm)
+    first = sorted(entries, key=lambda name: name != study.result.verdict.use)
     by_arm = {name: entries[name].answers for name in first}
     return Failures(
         heading=heading,
@@ -171,7 +171,7 @@ def question_view(
 def side_by_side_section(study: StudyFolder) -> SideBySide | None:
     """Return a few questions with the answers of all arms side by side."""
     entries = {one.name: one for one in study.done if one.answers}
-    found = disagreements({name: one.answers for name, one in entries.items()}, study.result.verdict.arm)
+    found = disagreements({name: one.answers for name, one in entries.items()}, study.result.verdict.use)
     if not found:
         return None
     lead = (
@@ -181,7 +181,7 @@ def side_by_side_section(study: StudyFolder) -> SideBySide | None:
     return SideBySide(
         heading=Heading(id="answers", link="Answers", title="Answers side by side", lead=lead),
         questions=tuple(
-            question_view([(entries[name].arm, answer) for name, answer in answers.items()], study.result.verdict.arm)
+            question_view([(entries[name].arm, answer) for name, answer in answers.items()], study.result.verdict.use)
             for answers in found
         ),
     )

@@ -42,55 +42,62 @@ class KeyFigure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeaderView:
-    """The header: the verdict, its basis, key figures, caveats, and the next step."""
+    """The first screen: what to do, key figures, what to know before relying on it, and the next step; then the verdict
+    in full, its basis and caveats."""
 
     shown: bool
     state: str
     task: str
     study: str
     headline: str
-    more: tuple[str, ...]
-    needs: str | None
-    arm: ArmInWords | None
-    in_words: str
-    rests_on: str
+    more: str
     facts: tuple[KeyFigure, ...]
-    caveats: Listing[str]
+    before_relying: Listing[str]
     next_step: str
+    in_full: Listing[str]
+    arm: ArmInWords | None
+    rests_on: str
+    caveats: Listing[str]
 
 
 def header_section(study: StudyFolder) -> HeaderView:
     """Return the part of a report before its sections."""
-    shown = study.result.verdict.status == "shown"
-    entry = study.arm(study.result.verdict.arm) or next(iter(study.done), None)
-    needs = study.result.verdict.needs
-    first, *others = study.result.verdict.sentence.splitlines()
+    verdict = study.result.verdict
+    entry = study.arm(verdict.use) or next(iter(study.done), None)
+    shown = verdict.status == "shown"
+    first, *others = verdict.sentence.splitlines()
     headline, *rest = SENTENCE_BREAK.split(first, maxsplit=1)
+    needs = f"What would settle it: {verdict.needs.rstrip('.')}." if verdict.needs and _adds_information(study) else ""
+    in_words = accuracy_in_words(study, entry) if entry else ""
     return HeaderView(
         shown=shown,
-        state="Shown" if shown else "Not shown",
+        state=(verdict.today.certainty if verdict.today else "shown" if shown else "not shown").capitalize(),
         task=study.result.task,
         study=study.result.study,
         headline=headline,
-        more=(*rest, *others),
-        needs=f"What would settle it: {needs.rstrip('.')}." if needs and _adds_information(needs, study) else None,
+        more=" ".join(rest),
         arm=ArmInWords(arm=arm_label(entry.arm), words=describe_arm(entry.arm, entry.result.extras))
         if entry and shown
         else None,
         rests_on=f"Rests on {'; '.join(rests_on(study))}.",
-        in_words=accuracy_in_words(study, entry) if entry else "",
+        in_full=Listing(
+            title="The verdict in full",
+            entries=tuple(text for text in (in_words, *(verdict.details.splitlines() or others), needs) if text),
+        ),
         facts=tuple(_facts(study, entry, shown)) if entry else (),
         caveats=Listing(
-            title="Before you rely on it",
-            entries=(*(weaknesses(study, entry) if entry else ()), *caveats(study)),
+            title="What weakens it", entries=(*(weaknesses(study, entry) if entry else ()), *caveats(study))
         ),
+        before_relying=Listing(title="Before you rely on it", entries=verdict.before_relying),
         next_step=next_step(study, entry),
     )
 
 
-def _adds_information(needs: str, study: StudyFolder) -> bool:
-    """True if `needs` is not part of the verdict's sentence; that more questions do not help is always part of it."""
-    return needs not in study.result.verdict.sentence and not needs.startswith(("not ", "no "))
+def _adds_information(study: StudyFolder) -> bool:
+    """True if `needs` is not part of the verdict's text; that more questions do not help is always part of it."""
+    verdict = study.result.verdict
+    needs = verdict.needs or ""
+    return needs not in f"{verdict.sentence} {verdict.details}" and not needs.startswith(("not ", "no "))
 
 
 def rests_on(study: StudyFolder) -> list[str]:
@@ -188,8 +195,8 @@ def _arm_caveats(arm: ArmEntry) -> Iterator[str]:
 def _facts(study: StudyFolder, entry: ArmEntry, shown: bool) -> list[KeyFigure]:
     facts: list[KeyFigure] = []
     name = elide_middle(entry.name)
-    if not shown:
-        name += ", the nearest arm" if study.result.verdict.arm else ", the highest score"
+    if not shown and study.result.verdict.today is None:
+        name += ", the highest score"
     if entry.result.score:
         target = f"; target {format_number(study.result.target)}" if study.result.target is not None else ""
         exact = f"; exactly right {entry.result.exact}" if entry.result.exact else ""

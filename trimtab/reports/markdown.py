@@ -25,17 +25,17 @@ def _top(top: HeaderView) -> list[str]:
     return [
         f"# {escape_markdown(top.headline)}",
         "",
-        *([escape_markdown(top.in_words), ""] if top.in_words else []),
-        *(line for paragraph in top.more for line in (escape_markdown(paragraph), "")),
+        *([escape_markdown(top.more), ""] if top.more else []),
+        *_list(top.before_relying.title, top.before_relying.entries),
+        escape_markdown(top.next_step),
+        "",
         f"**{top.state}** · task {escape_markdown(top.task)} · study {escape_markdown(top.study)}",
         "",
         *([f"**{escape_markdown(top.arm.arm.name)}**: {escape_markdown(top.arm.words)}.", ""] if top.arm else []),
-        *([escape_markdown(top.needs), ""] if top.needs else []),
+        *(line for paragraph in top.in_full.entries for line in (escape_markdown(paragraph), "")),
         escape_markdown(top.rests_on),
         "",
         *_list(top.caveats.title, top.caveats.entries),
-        escape_markdown(top.next_step),
-        "",
     ]
 
 

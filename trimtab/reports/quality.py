@@ -150,7 +150,7 @@ def _dot(entry: ArmEntry, study: StudyFolder, x: float = 0.0) -> Dot:
         y=score.value,
         low=score.low,
         high=score.high,
-        strong=entry.name == study.result.verdict.arm,
+        strong=entry.name == study.result.verdict.use,
         title=f"{entry.name}: {format_score(score.value)}, 95% interval {format_interval(score.low, score.high)}",
     )
 
@@ -271,7 +271,7 @@ def _grid(study: StudyFolder, title: str, figures: Sequence[FigureColumn]) -> Gr
     if not used:
         return None
     rows = [
-        (arm_label(one.arm, study.result.verdict.arm), *(cell(one) or DASH for _, cell in used)) for one in study.done
+        (arm_label(one.arm, study.result.verdict.use), *(cell(one) or DASH for _, cell in used)) for one in study.done
     ]
     return Grid(label=title, columns=(Column(title="Arm"), *(column for column, _ in used)), rows=tuple(rows))
 

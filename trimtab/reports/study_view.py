@@ -52,8 +52,8 @@ class StudyView:
 
     title: str
     header: HeaderView
-    quality: Quality
     tradeoffs: Tradeoffs | None
+    quality: Quality
     factorial: WeightsByContext | None
     comparisons: TableSection | None
     costs: Costs | None
@@ -83,8 +83,8 @@ def build_view(study: StudyFolder) -> StudyView:
     return StudyView(
         title=f"{study.result.task}: {header.headline}",
         header=header,
-        quality=quality_section(study),
         tradeoffs=tradeoffs_section(study),
+        quality=quality_section(study),
         factorial=factorial_section(study),
         comparisons=comparisons_section(study),
         costs=costs_section(study),
