@@ -470,7 +470,7 @@ class MoreQuestions:
     cost: float | None = None
 
 
-Certainty = Literal["shown", "very likely", "likely", "toss-up"]
+Certainty = Literal["shown", "very likely", "likely", "toss-up", "only one"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -478,9 +478,10 @@ class Today:
     """The arm to take today: the one with the least expected loss.
 
     `certainty`: `shown` where the tests of the verdict show this arm; else by the chance that it is the lightest that
-    is good enough. `arms`: of all that can be used, light to heavy. `point`: what a point of 100 is worth in a month,
-    in the unit of the costs; `point_stated`: False where it is assumed. `rival`: the arm to take in its place where a
-    point is worth more (or less) than `rival_point` a month. `more`: the value of more questions.
+    is good enough; `only one` where there is neither a target nor another arm. `arms`: of all that can be used, light
+    to heavy. `point`: what a point of 100 is worth in a month, in the unit of the costs; `point_stated`: False where it
+    is assumed. `rival`: the arm to take in its place where a point is worth more (or less) than `rival_point` a month.
+    `more`: the value of more questions.
     """
 
     arm: str

@@ -6,15 +6,14 @@ from collections.abc import Iterable
 
 from trimtab.base.grammar import TRIVIAL
 from trimtab.base.metrics import find_metric
-from trimtab.base.results import MoreQuestions, Today, TrivialArm, Verdict, WeakClass
+from trimtab.base.results import ArmResult, MoreQuestions, Today, TrivialArm, Verdict, WeakClass
 from trimtab.base.task import Task
 from trimtab.decision.evidence import Evidence, score_of
 from trimtab.decision.summary import (
     amount,
-    cost_sentence,
+    beside_next_best,
+    ends,
     in_metric,
-    of_hundred,
-    plain_score,
     trained_arms,
     way,
     ways,
@@ -33,29 +32,55 @@ def opening(study: Evidence, verdict: Verdict, trivial: Iterable[TrivialArm], we
         return verdict.sentence.splitlines()[0]
     chosen = next(arm for arm in study.done if arm.arm == today.arm)
     unbeaten = _unbeaten(study, trivial)
-    right = study.right.get(today.arm)
-    quality = f"It gets {of_hundred(right)}." if right else f"It scores {plain_score(chosen)} on a scale from 0 to 1."
-    return " ".join(
-        filter(None, (unbeaten, _use(study, today), quality, cost_sentence(study, chosen), _risk(study, today, weak)))
-    )
+    parts = (unbeaten, _use(study, today), _quality(study, chosen), _cost(study, chosen), _risk(study, today, weak))
+    return " ".join(filter(None, parts))
+
+
+def _quality(study: Evidence, chosen: ArmResult) -> str:
+    """Return how many of 100 questions come out right, or the score, with its range."""
+    right = study.right.get(chosen.arm)
+    value = right or score_of(chosen)
+    low, high = ends(value)
+    if right is None:
+        return f"It scores {value.value:.2f} of 1 (very likely {low / 100:.2f} to {high / 100:.2f}; {value.n:,} asked)."
+    return f"About {100 * value.value:.0f} of 100 right (very likely {low} to {high}; {value.n:,} asked)."
+
+
+def _cost(study: Evidence, chosen: ArmResult) -> str:
+    """Return what the arm costs over the horizon."""
+    if chosen.cost is None:
+        return "What it costs is not known."
+    table = study.task.cost
+    over = f"over {table.horizon_months:g} months at {table.questions_per_month:,.0f} questions a month"
+    return f"It costs {amount(chosen.cost)} {over}."
 
 
 def _use(study: Evidence, today: Today) -> str:
     """Name the arm, and say how sure it is that this is the right one."""
-    own, named = today.outlook, f"Use {way(today.arm)}"
-    target, chance = study.task.target.quality, f"{100 * own.lightest:.0f}%"
-    if len(today.arms) == 1 and target is None:
-        return f"{named}: nothing else was measured that can be used."
-    good = f"reaches the target of {in_metric(study.task, target)}" if target else "is good enough"
-    if today.certainty == "shown":
-        return f"{named}: it is shown that {'it' if target else 'it is the lightest that'} {good}."
-    if own.good_enough < 0.5 and target is not None:
-        odds = f"{100 * own.good_enough:.0f}%"
-        return f"{named} for now: it comes nearest to the target, and {good} with a chance of {odds}."
-    if today.certainty == "toss-up":
+    own, target = today.outlook, study.task.target.quality
+    if target is None:
+        good = f"within {in_metric(study.task, study.task.target.margin)} of the best"
+        shown, lightest = f"It is shown to be the lightest {good}", f"it is the lightest {good}"
+    else:
+        good = f"the target of {in_metric(study.task, target)}"
+        shown, lightest = f"It is shown to reach {good}", f"it is the lightest that reaches {good}"
+    if today.certainty == "only one":
+        sure = "No other way was measured that can be used"
+    elif today.certainty == "shown":
+        sure = shown
+    elif own.good_enough < 0.5 and target is not None:
+        sure = f"Of all it loses least; it reaches {good} with a chance of {_percent(own.good_enough)}"
+    elif today.certainty == "toss-up":
         lost = max(1, round(100 * own.worst))
-        return f"{named}: a toss-up ({chance}) between this and others, in which at most {lost} of 100 can be lost."
-    return f"{named}: {today.certainty} ({chance}) the lightest that {good}."
+        sure = f"Which is best is a toss-up; with this one at most {lost} of 100 can be lost"
+    else:
+        sure = f"{today.certainty.capitalize()} ({_percent(own.lightest)}) {lightest}"
+    return f"Use {way(today.arm)}. {sure}."
+
+
+def _percent(chance: float) -> str:
+    """Return a chance, never as certain."""
+    return f"{100 * min(max(chance, 0.01), 0.99):.0f}%"
 
 
 def _unbeaten(study: Evidence, trivial: Iterable[TrivialArm]) -> str:
@@ -71,8 +96,7 @@ def _risk(study: Evidence, today: Today, weak: Iterable[WeakClass]) -> str:
     own, target = today.outlook, study.task.target.quality
     worst = f"{100 * own.worst:.0f} of 100" if find_metric(study.task.metric).is_share else f"{own.worst:.2f}"
     if own.worst >= TOLD and today.certainty != "toss-up":
-        behind = "below the target" if target else "behind the best way"
-        return f"Main risk: it may be {worst} {behind}."
+        return f"Main risk: it may be {worst} {'below the target' if target else 'behind the best'}."
     missed = next(iter(weak), None)
     if missed is not None:
         wrong = f"{100 * (1 - missed.recall.value):.0f} of 100"
@@ -89,7 +113,9 @@ def before_relying(study: Evidence, verdict: Verdict, others: Iterable[str]) -> 
     """
     lines = [_claim(study, verdict), _cut(study)]
     if verdict.today is not None:
-        lines += [_rule(study), _price(study, verdict.today), _labels(study.task, verdict.today.more)]
+        chosen = next(arm for arm in study.done if arm.arm == verdict.today.arm)
+        lines += [_rule(study), _price(study, verdict.today), beside_next_best(study, chosen)]
+        lines += [_labels(study.task, verdict.today.more)]
     return tuple(line for line in (*lines, *others) if line)[:MOST_LINES]
 
 
@@ -105,7 +131,7 @@ def _claim(study: Evidence, verdict: Verdict) -> str:
     needs = verdict.needs or ""
     if needs.startswith("about "):
         return f"Not shown by a test yet: {needs} would show it in 4 of 5 such studies."
-    return f"Not shown by a test: {needs}." if needs else "Not shown by a test."
+    return f"Not shown by a test; needed is {needs}." if needs else "Not shown by a test."
 
 
 def _cut(study: Evidence) -> str:
@@ -151,6 +177,8 @@ def _labels(task: Task, more: tuple[MoreQuestions, ...]) -> str:
         return ""
     most = more[-1]
     if most.saves < WORTH_LABELLING:
-        return f"Label no more test questions for this choice: {most.questions} more would save less than 0.1 of 100."
+        little = f"{most.questions} more would save less than 0.1 of 100"
+        again = "look again when questions or documents change"
+        return f"Label no more test questions for this choice ({little}); {again}."
     costs = f" and cost {most.cost:,.0f} {task.cost.currency}" if most.cost else ""
     return f"{most.questions} more test questions would save {most.saves:.1f} of 100 on average{costs}."

@@ -100,7 +100,7 @@ def use(study: Evidence, chosen: ArmResult, compared: str) -> str:
         quality = f"It gets {of_hundred(right)}. Its score ({EACH_CLASS}) is {score_of(chosen).value:.2f}{ending}."
     else:
         quality = f"It {f'gets {of_hundred(right)}' if right else f'scores {_of_one(chosen)}'}{ending}."
-    parts = (f"{name} {way(chosen.arm)}:.", quality, cost_sentence(study, chosen), _beside_next_best(study, chosen))
+    parts = (f"{name} {way(chosen.arm)}:.", quality, cost_sentence(study, chosen), beside_next_best(study, chosen))
     return " ".join(filter(None, (*parts, compared, only_measured(study))))
 
 
@@ -371,7 +371,7 @@ def next_best(study: Evidence, chosen: ArmResult) -> ArmResult | None:
     return max(others, key=lambda arm: score_of(arm).value, default=None)
 
 
-def _beside_next_best(study: Evidence, chosen: ArmResult) -> str:
+def beside_next_best(study: Evidence, chosen: ArmResult) -> str:
     """Compare the best of the other arms that could be chosen with the chosen one: right answers and cost."""
     other = next_best(study, chosen)
     if other is None:
@@ -397,7 +397,7 @@ def _and_costs(one: Cost | None, other: Cost | None) -> str:
     less, more = sorted((one.total, other.total))
     if more <= (1 + ALIKE) * less:
         return f", for {amount(one)}, which counts as equal"
-    return f", for {amount(one)} (the ranges of the two costs overlap, so that they count as equal)"
+    return f", for {amount(one)} (timed too roughly to tell the two apart)"
 
 
 def _even_price(study: Evidence, one: ArmResult, other: ArmResult) -> str:
@@ -429,6 +429,11 @@ def _down(value: float) -> int:
 def _up(value: float) -> int:
     """Return a high end in hundredths, rounded up."""
     return math.ceil(round(100 * round(value, 3), 6))
+
+
+def ends(estimate: Estimate) -> tuple[int, int]:
+    """Return the ends of an interval in hundredths, rounded outwards."""
+    return _down(estimate.low), _up(estimate.high)
 
 
 def of_hundred(right: Estimate) -> str:

@@ -62,18 +62,23 @@ def take_today(study: Evidence, shown: ArmResult | None) -> Today | None:
     chosen = usable[place]
     return Today(
         arm=chosen.arm,
-        certainty="shown" if shown is not None and shown.arm == chosen.arm else certainty(outlooks[place].lightest),
+        certainty=_certainty(outlooks, place, study.task, is_shown=shown is not None and shown.arm == chosen.arm),
         arms=tuple(outlooks),
         point=prices.point / months if prices.point > 0 else None,
         point_stated=stated,
         rival=None if rival is None else usable[rival].arm,
         rival_point=None if rival_point is None else rival_point / months,
-        more=tuple(_value_of_more(draws_DA, prices.in_points, study)),
+        more=tuple(_value_of_more(draws_DA, prices.in_points, study)) if len(usable) > 1 else (),
     )
 
 
-def certainty(chance: float) -> Certainty:
-    """Return a chance in words."""
+def _certainty(outlooks: Sequence[ArmOutlook], place: int, task: Task, *, is_shown: bool) -> Certainty:
+    """Return how sure it is that the arm at `place` is the one to take."""
+    if is_shown:
+        return "shown"
+    if len(outlooks) == 1 and task.target.quality is None:
+        return "only one"
+    chance = outlooks[place].lightest
     return "very likely" if chance >= VERY_LIKELY else "likely" if chance >= LIKELY else "toss-up"
 
 

@@ -142,7 +142,8 @@ def decide_study(
     )
     verdict = replace(verdict, today=today, details=with_more(verdict.sentence, unknown=weak, figures=figures))
     verdict = replace(verdict, sentence=opening(study, verdict, beaten, weak_on))
-    lines = before_relying(study, verdict, weak)
+    by_class = weak_classes_sentence(spoken, weak_on)
+    lines = before_relying(study, verdict, [line for line in weak if line != by_class])
     return Decision(
         verdict=replace(
             verdict,
