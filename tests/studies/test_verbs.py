@@ -343,7 +343,7 @@ def test_weights_are_those_of_the_newest_finished_run_of_this_very_arm_else_of_a
     assert studied is not None
     assert (studied.chosen, studied.trained.seconds) == ({"shots": 8}, 12.5)
     assert studied.folder.parts[-2:] == ("lora+few-shot", "run-0")
-    assert latest_winner(task) == Pick("lora+few-shot", studied.id)
+    assert latest_winner(task) == Pick("lora+few-shot", studied.id, "shown")
     assert find_saved(task, blend, studied.id) == studied
     assert find_saved(task, parse_arm("lora", task)) is None
     for run, words in (
@@ -398,7 +398,7 @@ def test_what_was_made_on_another_base_model_is_not_used_and_that_is_told(kept: 
     from trimtab.studies.eval import eval as score
 
     file = kept / "trimtab.toml"
-    assert latest_winner(load_task(kept)) == Pick("lora+few-shot", "20260101T000000Z-aaaaaa")
+    assert latest_winner(load_task(kept)) == Pick("lora+few-shot", "20260101T000000Z-aaaaaa", "shown")
     file.write_text(file.read_text().replace(*change))
     with pytest.raises(
         InputError, match=r"chose lora\+few-shot on someone/nowhere, and the task file now names .*--arm"

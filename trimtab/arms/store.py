@@ -80,10 +80,20 @@ class SavedArm:
 
 @dataclass(frozen=True, slots=True)
 class Pick:
-    """The name of an arm to use. `study`: the ID of the study that picked it, whose weights are then used."""
+    """The name of an arm to use. `study`: the ID of the study that picked it, whose weights are then used; `certainty`:
+    how sure that study is of it."""
 
     arm: str
     study: str | None = None
+    certainty: str | None = None
+
+    @property
+    def note(self) -> str:
+        """Return which arm is used, and why it is that one; empty for one that no study picked."""
+        if self.certainty is None:
+            return ""
+        sure = "shown" if self.certainty == "shown" else f"{self.certainty}, not shown by a test"
+        return f"Using {self.arm}, the choice of study {self.study} ({sure})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -174,7 +184,7 @@ def latest_winner(task: Task) -> Pick | None:
             f"run {task.command('study')} again, name an arm with --arm, or restore base.model",
             file=task.file,
         )
-    return Pick(winner, folder.name)
+    return Pick(winner, folder.name, result.verdict.today.certainty if result.verdict.today else "shown")
 
 
 def required_winner(task: Task) -> Pick:

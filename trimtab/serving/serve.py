@@ -149,6 +149,8 @@ def serve(
             served_task, served = follower.first()
             self_check = follower.self_check
         else:
+            for note in filter(None, (pick.note for pick in picks)):
+                context.note(note)
             context.note(f"Loading {', '.join(arm.name for arm in chosen)}")
             source = (
                 _source_of_bundle(bundled)
@@ -362,7 +364,7 @@ def _select_arms(arms: Sequence[str], task: Task) -> list[Pick]:
                 f"run {task.command('study')} first, or name an arm",
             )
         winner = latest_winner(task)
-        return sorted(picks, key=lambda pick: pick != winner)
+        return sorted(picks, key=lambda pick: winner is None or pick.arm != winner.arm)
     return [Pick(name) for name in dict.fromkeys(arms)] or [usual_arm(task)]
 
 

@@ -113,6 +113,8 @@ def conversation(
     chosen = bundled.arm if bundled else picked_arm(pick, own)
     require_answers(chosen, own)
     with run_context(own, [chosen], listeners=listeners, allow=allow, scores=False) as ctx:
+        if pick.note:
+            ctx.note(pick.note)
         saved = bundled.saved if bundled else require_weights(find_saved(own, chosen, run or pick.study), chosen, own)
         session = bundled.session if bundled else _session(own, chosen, saved)
         if chosen.retrieves:

@@ -149,6 +149,8 @@ def export(
     place = Path(out)
     _require_possible(chosen, own, format, quantize, place)
     with run_context(own, [chosen], listeners=listeners, allow=allow, scores=False) as ctx:
+        if pick.note:
+            ctx.note(pick.note)
         saved = require_weights(find_saved(own, chosen, run or pick.study), chosen, own)
         ctx.task = with_measured_rows(own, saved)
         session = ctx.session(measured_precision(saved, own))
