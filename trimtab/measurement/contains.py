@@ -11,7 +11,17 @@ from typing import Literal
 
 from trimtab.measurement.facts import PREPOSITIONS, TITLES, read
 from trimtab.measurement.numerals import CONVERTED, UNITS, words
-from trimtab.measurement.stances import MEASURED, ROLES, UNIVERSAL, asked_bounds, asked_end, asks_for_former, negates
+from trimtab.measurement.stances import (
+    DOWN,
+    MEASURED,
+    ROLES,
+    UNIVERSAL,
+    UP,
+    asked_bounds,
+    asked_end,
+    asks_for_former,
+    negates,
+)
 from trimtab.measurement.tokens import Stance, TextToken
 
 TextTokens = Sequence[TextToken]
@@ -30,7 +40,10 @@ _NO_ITEM = frozenset(
     words("i we you he she they it if when as with without not no so because which who also or and so")
 )
 _MOMENTS = ("date", "time")
-_BOUNDS = ("min", "max", "over", "under")
+_BOUNDS = (*UP, *DOWN)
+_HOUR = 60  # minutes
+# Of the day, as in answer and reference. Digits are a clock face that is before noon on the clock of 24 hours.
+_SAME_HALF = frozenset((("digits", "am"), ("digits", "pm"), ("pm", "24"), ("24", "pm")))
 _BEGINNING = 4  # letters by which words of an answer and a question are compared
 _ASKING_WORDS = PREPOSITIONS | set(
     words(
@@ -73,6 +86,8 @@ def match(answer: str, reference: str, question: str = "") -> Match:
     """
     asked = read(question)
     said = read(answer)
+    if _bounded_otherwise(said, read(reference)):
+        return "wrong"
     wanted = _years_as_dates(_as_asked(read(reference), asked), said)
     given = _as_asked(said if any(token.bound in _ENDS for token in wanted) else _end_meant(said, asked), asked)
     if not wanted:
@@ -137,6 +152,13 @@ def _years_as_dates(wanted: TextTokens, said: TextTokens) -> TextTokens:
         else token
         for token in wanted
     )
+
+
+def _bounded_otherwise(said: TextTokens, wanted: TextTokens) -> bool:
+    """True if the answer bounds an amount of the reference from the other side: "at most 14 days" for at least 14."""
+    sides = {(one.value, one.bound in UP) for one in said if one.bound in (*UP, *DOWN)}
+    bounds = [(one.value, one.bound in UP) for one in wanted if one.bound in (*UP, *DOWN)]
+    return any((value, not up) in sides and (value, up) not in sides for value, up in bounds)
 
 
 def _end_meant(said: TextTokens, asked: TextTokens) -> TextTokens:
@@ -223,7 +245,12 @@ def _alone(given: TextTokens, wanted: TextTokens, asked: TextTokens) -> Match:
     if not rivals:
         return _alone_in_list(given, wanted, asked)
     values = {token.value for token in wanted if not token.link}
-    own = [place for place, one in enumerate(given) if one.value in values and one.stance == wanted[0].stance]
+    measured = [token for token in wanted if token.kind in MEASURED]
+    own = [
+        place
+        for place, one in enumerate(given)
+        if (one.value in values and one.stance == wanted[0].stance) or any(_same(one, token) for token in measured)
+    ]
     others = [place for place, one in enumerate(given) if one in rivals]
     opening = {token.clause: token.value for token in reversed(given)}
     if any(opening[given[place].clause] in ("or", "and") for place in others):
@@ -405,14 +432,14 @@ def _fits(one: str, wanted: str, may_lack: bool) -> bool:
 
 
 def _clock_fits(one: str, wanted: str) -> bool:
-    """True if two times on the twelve-hour clock agree; one without am or pm fits either."""
-    minute, half = _clock(one)
-    other_minute, other_half = _clock(wanted)
-    return minute == other_minute and (half == other_half or "?" in (half, other_half))
-
-
-def _clock(value: str) -> tuple[str, str]:
-    return (value[:-1], "?") if value.endswith("?") else (value[:-2], value[-2:])
+    """True if a time agrees with the wanted one. "Half past two" and "2:30" are 2:30 pm, but "2:30" is not 14:30, nor
+    "3 pm" 3:00."""
+    (minute, half), (other_minute, other_half) = one.split(), wanted.split()
+    if minute != other_minute:
+        return False
+    if other_half == "digits":
+        half = half.replace("pm" if int(minute) < _HOUR else "am", "digits")
+    return half == other_half or "?" in (half, other_half) or (half, other_half) in _SAME_HALF
 
 
 def _spoken(token: TextToken) -> str:
