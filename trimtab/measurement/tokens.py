@@ -54,7 +54,8 @@ _ELIDED = ("l'", "d'")
 _ACCENT = re.compile("[\u0300-\u036f]")
 _HALF = re.compile(
     r"([0-9]|\b(?:past|to) [a-z]+)(?: o['’]clock)?,? "
-    r"(?:(in the morning|du matin|de la mañana|morgens)|in the afternoon|in the evening|at night|abends|du soir|de la tarde)\b",
+    r"(?:(in the morning|du matin|de la mañana|morgens)"
+    r"|in the afternoon|in the evening|at night|abends|du soir|de la tarde)\b",
     re.IGNORECASE,
 )
 _FRACTIONS = {"½": "5", "¼": "25", "¾": "75"}
@@ -68,7 +69,8 @@ class TextToken:
     """One fact or word of a text; two are the same if kind, value, stance and bound are.
 
     value: words folded; numbers as canonical decimals; dates as YYYY-MM-DD with ? for what is not said; times as
-    minutes of the half day, then am, pm, 24 (after noon on the clock of 24 hours), digits (a clock face) or ?. `counted`: the plural after a number without a unit ("36 people").
+    minutes of the half day, then am, pm, 24 (after noon on the clock of 24 hours), digits (a clock face) or ?.
+    `counted`: the plural after a number without a unit ("36 people").
     `stance`: how the text stands to it (stances.py); `related`: only something of it is told, as in "NAME's deputy";
     `apart`: a number of how far two things are apart. `bound`: what words say of a number: at least, more than, the
     first of a range. `clause`: the number of its clause. `capital`, `start`: how it was written, at the start of a
