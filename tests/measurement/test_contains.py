@@ -282,7 +282,7 @@ def test_what_is_joined_to_a_number_or_a_name_is_no_other_one() -> None:
         ("46 years to 65 years", "46 years", "wrong"),
         ("46 years once 65 years are over", "46 years", "unsure"),
         ("Ada Quill gave Idris Valcourt the keys", "Ada Quill", "unsure"),
-        ("Idris Valcourt gave Ada Quill the keys", "Ada Quill", "wrong"),
+        ("Idris Valcourt gave Ada Quill the keys", "Ada Quill", "unsure"),
         ("Ada Quill's deputy Idris Valcourt of Payroll", "Ada Quill", "wrong"),
         ("7 January 1943", "1943", "right"),
         ("7 January 1943, not 1944", "1943", "right"),

@@ -30,7 +30,7 @@ _COORDINATORS = ("or", "and", "nor")
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
 _FIRST_SENTENCES = 4  # of an answer, in which the fact is looked for before what explains it
 _CORRECTS = frozenset(
-    ("or", "no", "not", "but", "actually", "sorry", "correction", "rather", "wait", "instead", "however", "yes")
+    words("or no not but actually sorry correction rather wait instead however yes fact really indeed")
 )
 _ENDS = ("start", "stop")  # of a range
 _LONGEST_LIST = 50  # parts; a longer reference is compared as it stands
@@ -44,6 +44,9 @@ _BOUNDS = (*UP, *DOWN)
 _HOUR = 60  # minutes
 # Of the day, as in answer and reference. Digits are a clock face that is before noon on the clock of 24 hours.
 _SAME_HALF = frozenset((("digits", "am"), ("digits", "pm"), ("pm", "24"), ("24", "pm")))
+_NEAR = 4  # words that "or" joins
+_CODE = re.compile(r"(?=.*[A-Z])(?=.*[0-9])[A-Z0-9]+(?:[ -][A-Z0-9]+)*|0[0-9]+(?:[ -][0-9]+)*")
+_CODE_PIECES = re.compile(r"[A-Z]+|[0-9]+")
 _BEGINNING = 4  # letters by which words of an answer and a question are compared
 _ASKING_WORDS = PREPOSITIONS | set(
     words(
@@ -85,7 +88,7 @@ def match(answer: str, reference: str, question: str = "") -> Match:
     or has and the reference does not. Words of numbers, months and units are English; digits are read in any language.
     """
     asked = read(question)
-    said = read(answer)
+    said = read(_respelled(answer, reference))
     if _bounded_otherwise(said, read(reference)):
         return "wrong"
     wanted = _years_as_dates(_as_asked(read(reference), asked), said)
@@ -99,9 +102,9 @@ def match(answer: str, reference: str, question: str = "") -> Match:
     if wanted[0].value in ("yes", "no"):
         return _polar(given, wanted, asked)
     for sought in (wanted, *_without_role(wanted)):
-        for part in _beginnings(given):
+        for part in _beginnings(given, asked):
             if _holds(part, sought, asked):
-                return _alone(part, sought, asked)
+                return "wrong" if _exchanged(part, sought) else _alone(part, sought, asked)
     return _missed(given, wanted, asked)
 
 
@@ -182,29 +185,71 @@ def _without_role(wanted: TextTokens) -> list[TextTokens]:
     return [part for part in clauses if all(one.capital and one.value not in ROLES for one in part)]
 
 
-def _beginnings(given: TextTokens) -> Iterator[TextTokens]:
+def _respelled(answer: str, reference: str) -> str:
+    """Return the answer with a code as the reference writes it: "TX 4410" and "TX4410" are TX-4410."""
+    if not _CODE.fullmatch(reference):
+        return answer
+    pieces = _CODE_PIECES.findall(reference)
+    return re.sub(rf"(?<![^\W_]){'[ -]?'.join(pieces)}(?![^\W_])", lambda _: reference, answer, flags=re.IGNORECASE)
+
+
+def _exchanged(given: TextTokens, wanted: TextTokens) -> bool:
+    """True if the answer gives amounts of the reference to each other's words: "90 cm long and 180 cm wide"."""
+    owners: dict[str, set[str]] = {}
+    for amount, said in _amounts_with_words(wanted):
+        for word in said:
+            owners.setdefault(word, set()).add(amount)
+    amounts = set().union(*owners.values())
+    if len(amounts) < 2:
+        return False
+    for amount, said in _amounts_with_words(given):
+        claimed = [owners[word] for word in said if word in owners and len(owners[word]) == 1]
+        if amount in amounts and claimed and not any(amount in one for one in claimed):
+            return True
+    return False
+
+
+def _amounts_with_words(tokens: TextTokens) -> Iterator[tuple[str, set[str]]]:
+    """Yield each number that stands alone between commas and coordinators, with the words beside it."""
+    numbers: list[str] = []
+    beside: set[str] = set()
+    for token in (*tokens, None):
+        if token is None or token.fresh or token.value in _COORDINATORS:
+            if len(numbers) == 1:
+                yield numbers[0], beside
+            numbers, beside = [], set()
+        if token is not None and token.kind == "number":
+            numbers.append(token.value)
+        elif token is not None and not token.link and token.value not in (*_COORDINATORS, *PREPOSITIONS):
+            beside.add(token.value)
+
+
+def _beginnings(given: TextTokens, asked: TextTokens) -> Iterator[TextTokens]:
     """Yield the answer up to the end of each of its first sentences, while those that follow only explain, then the
     whole answer."""
     ends = [place for place, token in enumerate(given) if place and token.start and _ends_statement(token)]
     sentences = [given[begin:end] for begin, end in zip([0, *ends], [*ends, len(given)], strict=True)]
+    known = {token.value for token in asked} | _CORRECTS
+    new = []
+    for sentence in sentences:
+        new.append({token.value for token in sentence if token.kind == "word" and not token.link} - known)
+        known |= new[-1]
     explained = len(sentences)
-    while explained > 1 and _explains(sentences[explained - 1]):
+    while explained > 1 and _explains(sentences[explained - 1], new[explained - 1]):
         explained -= 1
     for end in ends[explained - 1 :][:_FIRST_SENTENCES]:
         yield given[:end]
     yield given
 
 
-def _explains(sentence: TextTokens) -> bool:
+def _explains(sentence: TextTokens, new: set[str]) -> bool:
     """True if a sentence after the one with the fact only explains: it is no correction, no answer to a question, no
-    bare fact."""
+    bare fact, and has words that are new."""
     first = sentence[0]
     return (
         "?" not in first.mark
         and first.value not in _CORRECTS
-        and any(
-            token.kind == "word" and not token.link and not (token.capital and not token.start) for token in sentence
-        )
+        and any(token.value in new and not (token.capital and not token.start) for token in sentence)
         and not all(token.capital for token in sentence)
     )
 
@@ -252,10 +297,11 @@ def _alone(given: TextTokens, wanted: TextTokens, asked: TextTokens) -> Match:
         if (one.value in values and one.stance == wanted[0].stance) or any(_same(one, token) for token in measured)
     ]
     others = [place for place, one in enumerate(given) if one in rivals]
-    opening = {token.clause: token.value for token in reversed(given)}
-    if any(opening[given[place].clause] in ("or", "and") for place in others):
-        return "wrong"
     clauses = [token.clause for token in given]
+    if _disjoined(given, own, others):
+        return "wrong"
+    if own and any(_ends_statement(token) for token in given[own[-1] + 1 : others[-1] + 1] if token.start):
+        return "unsure"  # a later sentence that does not only explain
     if not _share(clauses, own, others):
         return _meant(given, asked, values, clauses, own, others)
     if all(one.bound in _ENDS and one.kind in _MOMENTS for one in rivals):
@@ -266,19 +312,35 @@ def _alone(given: TextTokens, wanted: TextTokens, asked: TextTokens) -> Match:
     return _meant(given, asked, values, parts, own, others)
 
 
+def _disjoined(given: TextTokens, own: Sequence[int], others: Sequence[int]) -> bool:
+    """True if "or" joins another fact to the reference's, or "and" another amount."""
+    joiners = ("or",) if all(given[place].kind == "word" for place in others) else _COORDINATORS
+    opening = {token.clause: token.value for token in reversed(given)}
+    if any(opening[given[place].clause] in joiners for place in others):
+        return True
+    near, far = set(own), set(others)
+    for place, token in enumerate(given):
+        if token.value == "or":
+            before, after = (set(range(place - _NEAR, place)), set(range(place + 1, place + _NEAR + 1)))
+            if (before & near and after & far) or (before & far and after & near):
+                return True
+    return False
+
+
 def _with_others_behind(given: TextTokens, wanted: TextTokens, others: Sequence[int]) -> Match:
     """Match an answer with other facts of the kind in the reference's own part. If it opens with the reference word
     for word, and nothing is joined to that, it goes on about it: "right" where each of the others follows a
-    preposition ("46 years with 14% of 65 years and older"), else "unsure".
+    preposition ("46 years with 14% of 65 years and older"), else "unsure". Another name may be there for any reason.
     """
+    otherwise: Match = "unsure" if all(given[place].kind == "word" for place in others) else "wrong"
     said = [place for place, one in enumerate(given) if not one.link]
     sought = [_fact(one) for one in wanted if not one.link]
     opening = said[: len(sought)]
     if not sought or [_fact(given[place]) for place in opening] != sought or not _whole(given[opening[-1]]):
-        return "wrong"
+        return otherwise
     joined = [given[place] for place in (opening[-1] + 1, *others) if given[place - 1].value in _COORDINATORS]
     if joined or any(given[place].fresh and "(" not in given[place].mark for place in (opening[-1] + 1, *others)):
-        return "wrong"
+        return otherwise
     return "right" if all(_before(given, place) in _SUBORDINATING for place in others) else "unsure"
 
 
@@ -324,7 +386,9 @@ def _meant(
     here, there = (_shared_with(given, asked, but, parts, places) for places in (own, others))
     if bool(here - there) == bool(there - here):
         return "unsure"
-    return "right" if here - there else "wrong"
+    if here - there:
+        return "right"
+    return "unsure" if all(given[place].kind == "word" for place in others) else "wrong"
 
 
 def _shared_with(

@@ -31,7 +31,8 @@ from trimtab.measurement.stances import with_stances
 from trimtab.measurement.tokens import LINKS, SIGNS, STOP, Lexeme, TextToken, TokenKind, lexemes
 
 PREPOSITIONS = frozenset(words("in at of from for by with on under to via near per through within"))
-TITLES = frozenset(words("dr mr mrs ms prof sir st"))
+TITLES = frozenset(words("dr mr mrs ms prof sir st ltd inc gmbh plc llc"))
+"""Of people, and the legal forms of firms: left out when words are compared."""
 _NEVER_NAMES = (
     LINKS
     | PREPOSITIONS
@@ -392,15 +393,31 @@ def _dated(one: Lexeme) -> TextToken:
     return TextToken(kind="date", value=f"{year:04}-{month:02}-{day:02}")
 
 
+def _as_date(token: TextToken, other: TextToken) -> TextToken:
+    """Return a bare number beside a date as the year or the day that it is."""
+    if token.kind != "number" or other.kind != "date" or token.unit or token.counted or not token.value.isdigit():
+        return token
+    year, *_, day = other.value.split("-")
+    if len(token.value) == 4 and year.isdigit():
+        return replace(token, kind="date", value=f"{token.value}-??-??")
+    if len(token.value) < 3 and day.isdigit():
+        return replace(token, kind="date", value=f"{other.value.removesuffix(day)}{int(token.value):02}")
+    return token
+
+
 def _shared_units(tokens: list[TextToken]) -> list[TextToken]:
-    """Give both numbers of "112 or 158 euros", "10-12 euros", "€112 to 158" the unit that one of them has."""
+    """Give both numbers of "112 or 158 euros", "10-12 euros", "€112 to 158" the unit that one of them has, and both
+    dates of "14 or 15 June" and "May 1998 or 1999" what one of them has."""
     for place, token in enumerate(tokens):
-        if token.kind != "number" or token.fresh or not place:
+        if token.kind not in ("number", "date") or token.fresh or not place:
             continue
         joined = tokens[place - 1].value in ("or", "and", "to") and not tokens[place - 1].fresh and place > 1
         other = place - 2 if joined else place - 1
-        if tokens[other].kind == "number":
-            left = tokens[other]
+        left = tokens[other]
+        if "date" in (left.kind, token.kind):
+            if joined:
+                tokens[other], tokens[place] = _as_date(left, token), _as_date(token, left)
+        elif left.kind == "number":
             if (left.unit or left.counted) and not (token.unit or token.counted):
                 tokens[place] = replace(token, unit=left.unit, counted=left.counted)
             elif (token.unit or token.counted) and not (left.unit or left.counted):
