@@ -10,6 +10,7 @@ from itertools import groupby
 from typing import Literal
 
 from trimtab.measurement.facts import PREPOSITIONS, TITLES, read
+from trimtab.measurement.languages import OWNERS, eastern, is_untried
 from trimtab.measurement.numerals import CONVERTED, UNITS, words
 from trimtab.measurement.stances import (
     DOWN,
@@ -99,6 +100,8 @@ def match(answer: str, reference: str, question: str = "") -> Match:
         return "right"
     if not given:
         return "wrong"
+    if is_untried(answer) or is_untried(reference):
+        return "unsure"
     if wanted[0].value in ("yes", "no"):
         return _polar(given, wanted, asked)
     for sought in (wanted, *_without_role(wanted)):
@@ -286,6 +289,8 @@ def _joined(given: TextTokens, place: int) -> bool:
 
 def _alone(given: TextTokens, wanted: TextTokens, asked: TextTokens) -> Match:
     """Match a text that states the reference: "right" if it gives nothing in its place."""
+    if _untold(given, wanted, asked):
+        return "unsure"
     rivals = set(_others(given, wanted, asked))
     if not rivals:
         return _alone_in_list(given, wanted, asked)
@@ -310,6 +315,23 @@ def _alone(given: TextTokens, wanted: TextTokens, asked: TextTokens) -> Match:
     if any(one.kind == "word" for one in rivals) or _share(parts, own, others):
         return _with_others_behind(given, wanted, others)
     return _meant(given, asked, values, parts, own, others)
+
+
+def _untold(given: TextTokens, wanted: TextTokens, asked: TextTokens) -> bool:
+    """True if Chinese or Japanese characters stand beside those of the reference that nothing explains: no spaces and
+    no capitals tell whether they are part of its word, or another name."""
+    if not any(eastern(token.value) and not token.link for token in wanted):
+        return False
+    known = {token.value for token in (*wanted, *asked)}
+    last = wanted[-1].value
+    return any(
+        eastern(token.value)
+        and (
+            (not token.link and token.value not in known and not token.denied)
+            or (token.value in OWNERS and place > 0 and given[place - 1].value == last)
+        )
+        for place, token in enumerate(given)
+    )
 
 
 def _disjoined(given: TextTokens, own: Sequence[int], others: Sequence[int]) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from trimtab.measurement.languages import PARTICLES, respelled
 from trimtab.measurement.numerals import words
 
 TokenKind = Literal["word", "code", "weekday", "number", "ordinal", "date", "time"]
@@ -16,6 +17,7 @@ Stance = Literal["given", "denied", "former", "related", "apart"]
 Bound = Literal["", "min", "max", "over", "under", "times", "start", "stop"]
 LINKS = frozenset(
     words("a an the of in on at for per and is are was were be been it its")
+    + tuple(PARTICLES)
     + words("der das dem des ein eine einen im am um ist le les du une est el una")
 )
 """Words that say nothing by themselves: left out when words are compared, unless there is nothing else."""
@@ -122,7 +124,7 @@ def _prepared(text: str) -> str:
     for sign, digits in _FRACTIONS.items():
         if sign in text:
             text = re.sub(rf"(?<=[0-9]) ?{sign}", f".{digits}", text).replace(sign, f"0.{digits}")
-    text = unicodedata.normalize("NFKC", text).replace("−", "-")
+    text = respelled(unicodedata.normalize("NFKC", text).replace("−", "-"))
     text = re.sub(r"(?<=[0-9])( ?)([ap])\.?m\b\.?", r"\1\2m", text, flags=re.IGNORECASE)
     text = re.sub(r"(?<=[0-9]) ?[–—] ?(?=[0-9])", "-", text)
     text = re.sub(r"°\s?([CF])?\b", lambda one: f" degrees {_SCALES.get(one[1], '')} ", text) if "°" in text else text
