@@ -33,6 +33,7 @@ _FIRST_SENTENCES = 4  # of an answer, in which the fact is looked for before wha
 _CORRECTS = frozenset(
     words("or no not but actually sorry correction rather wait instead however yes fact really indeed")
 )
+_HEDGES = frozenset(words("perhaps maybe possibly vielleicht moglicherweise eventuell quizas"))
 _ENDS = ("start", "stop")  # of a range
 _LONGEST_LIST = 50  # parts; a longer reference is compared as it stands
 _LONGEST_AMOUNT = 30  # digits; a longer number is not converted
@@ -48,6 +49,7 @@ _SAME_HALF = frozenset((("digits", "am"), ("digits", "pm"), ("pm", "24"), ("24",
 _NEAR = 4  # words that "or" joins
 _CODE = re.compile(r"(?=.*[A-Z])(?=.*[0-9])[A-Z0-9]+(?:[ -][A-Z0-9]+)*|0[0-9]+(?:[ -][0-9]+)*")
 _CODE_PIECES = re.compile(r"[A-Z]+|[0-9]+")
+_MAYBE_HALF = frozenset((("digits", "24"), ("pm", "digits")))  # "2:30" for 14:30, "3 pm" for 3:00
 _BEGINNING = 4  # letters by which words of an answer and a question are compared
 _ASKING_WORDS = PREPOSITIONS | set(
     words(
@@ -104,10 +106,11 @@ def match(answer: str, reference: str, question: str = "") -> Match:
         return "unsure"
     if wanted[0].value in ("yes", "no"):
         return _polar(given, wanted, asked)
-    for sought in (wanted, *_without_role(wanted)):
+    for sought in (wanted, *_shorter_names(wanted)):
         for part in _beginnings(given, asked):
             if _holds(part, sought, asked):
-                return "wrong" if _exchanged(part, sought) else _alone(part, sought, asked)
+                found: Match = "wrong" if _exchanged(part, sought) else _alone(part, sought, asked)
+                return "unsure" if found == "right" and _hedges(part, (*wanted, *asked)) else found
     return _missed(given, wanted, asked)
 
 
@@ -180,8 +183,10 @@ def _end_meant(said: TextTokens, asked: TextTokens) -> TextTokens:
     )
 
 
-def _without_role(wanted: TextTokens) -> list[TextTokens]:
-    """Return the name alone from "the Head of Support, NAME"."""
+def _shorter_names(wanted: TextTokens) -> list[TextTokens]:
+    """Return the name alone from "the Head of Support, NAME", and one without its middle names, but for initials."""
+    if len(wanted) > 2 and all(one.capital and len(one.value) > 1 for one in wanted):
+        return [(wanted[0], wanted[-1])]
     clauses = [tuple(part) for _, part in groupby(wanted, key=lambda token: token.clause)]
     if len(clauses) < 2 or not any(token.value in ROLES for token in wanted):
         return []
@@ -194,6 +199,11 @@ def _respelled(answer: str, reference: str) -> str:
         return answer
     pieces = _CODE_PIECES.findall(reference)
     return re.sub(rf"(?<![^\W_]){'[ -]?'.join(pieces)}(?![^\W_])", lambda _: reference, answer, flags=re.IGNORECASE)
+
+
+def _hedges(given: TextTokens, known: TextTokens) -> bool:
+    """True if the answer does not stand by what it says: "perhaps Ada"."""
+    return not {token.value for token in given}.isdisjoint(_HEDGES.difference(token.value for token in known))
 
 
 def _exchanged(given: TextTokens, wanted: TextTokens) -> bool:
@@ -442,13 +452,69 @@ def _missed(given: TextTokens, wanted: TextTokens, asked: TextTokens) -> Match:
         one_end = [replace(one, bound="") if one.kind in _MOMENTS and one.bound == end else one for one in given]
         if one_end != list(given) and _holds(one_end, wanted, asked) and _alone(one_end, wanted, asked) != "wrong":
             return "unsure"  # the question does not say which end of a range
+    less = _as_little(wanted, given)
+    if less != list(wanted) and _holds(given, less, asked):
+        return "unsure"  # the answer says less
     said = [token for token in given if token.kind not in MEASURED and not token.link]
     if any(_run(part, said) for part in _parts(wanted)) and len(_parts(wanted)) > 1:
         return "wrong"  # a part of a list is missing
-    worded = all(token.kind == "word" and token.stance == "given" for token in wanted) and not _named(wanted)
+    worded = all(token.kind == "word" and token.stance == "given" for token in wanted) and (
+        not _named(wanted) or _partly_named(given, wanted, asked)
+    )
     echo = {token.value for token in asked}
     new = any(not token.link and token.value not in echo for token in given)
     return "unsure" if worded and new and not all(token.denied for token in given) else "wrong"
+
+
+def _as_little(wanted: TextTokens, given: TextTokens) -> list[TextToken]:
+    """Return the reference with its facts as the answer gives them, where these agree but say less: no day, no am, "12"
+    for "12th"."""
+    loose = []
+    for token in wanted:
+        alike = (one for one in given if token.kind in MEASURED and _says_less(one, token))
+        loose.append(replace(next(alike, token), bound=token.bound, stance=token.stance))
+    return loose
+
+
+def _says_less(one: TextToken, wanted: TextToken) -> bool:
+    if wanted.kind == "date":
+        return one.value == wanted.value[:4] if one.kind == "number" else _agrees(one, wanted)
+    if wanted.kind == one.kind == "time":
+        (minute, half), (other_minute, other_half) = one.value.split(), wanted.value.split()
+        return minute == other_minute and (half, other_half) in _MAYBE_HALF
+    return {one.kind, wanted.kind} == {"number", "ordinal"} and one.value == wanted.value and not one.unit
+
+
+def _partly_named(given: TextTokens, wanted: TextTokens, asked: TextTokens) -> bool:
+    """True if the answer has words of a reference with a name, and no other name in their place: a surname alone,
+    initials, "Pittsburgh" for the Pittsburgh area."""
+    if not all(token.capital or token.link for token in wanted):
+        words_of = {token.value for token in wanted if not token.link} - {token.value for token in asked}
+        return any(token.value in words_of for token in given if not token.link)
+    name = [token.value for token in wanted if not token.link]
+    return any(_abbreviates(spoken, name) or _abbreviates(name, spoken) for spoken in _capital_runs(given))
+
+
+def _capital_runs(given: TextTokens) -> Iterator[list[str]]:
+    """Yield the words of each name; a point behind an initial does not end it."""
+    run: list[str] = []
+    for token in given:
+        inside = not token.fresh or (token.mark == "." and bool(run) and len(run[-1]) == 1)
+        if run and not (token.capital and token.stance == "given" and inside):
+            yield run
+            run = []
+        if token.capital and token.stance == "given":
+            run.append(token.value)
+    if run:
+        yield run
+
+
+def _abbreviates(short: Sequence[str], name: Sequence[str]) -> bool:
+    """True if each word is one of the name's, or its initial, in the same order, and one of them is no initial."""
+    rest = iter(name)
+    return all(
+        any(one == word or (1 in (len(one), len(word)) and one[0] == word[0]) for one in rest) for word in short
+    ) and any(len(word) > 1 and word in name for word in short)
 
 
 def _holds(given: TextTokens, wanted: TextTokens, asked: TextTokens) -> bool:
@@ -583,7 +649,7 @@ def _others(given: TextTokens, wanted: TextTokens, asked: TextTokens) -> Iterato
             continue
         yield token
     if _named(wanted):
-        yield from _other_names(given, wanted, known)
+        yield from _other_names(given, wanted, known, _beginnings_of(asked))
 
 
 def _units(given: TextTokens, wanted: TextTokens) -> set[str]:
@@ -619,7 +685,8 @@ def _named(reference: TextTokens) -> bool:
     )
 
 
-def _other_names(given: TextTokens, wanted: TextTokens, known: set[str]) -> Iterator[TextToken]:
+def _other_names(given: TextTokens, wanted: TextTokens, known: set[str], echoes: set[str]) -> Iterator[TextToken]:
+    """Yield the words of other names; `echoes`: the beginnings of the question's words."""
     own = {token.value for token in wanted if token.kind == "word" and not token.link}
     first = next(token.value for token in wanted if token.kind == "word" and not token.link)
     before = {_before(given, place) for place, token in enumerate(given) if token.value == first}
@@ -632,7 +699,11 @@ def _other_names(given: TextTokens, wanted: TextTokens, known: set[str]) -> Iter
             name = given[place:end]
             explained = _before(given, place) in PREPOSITIONS - before or _describes(given, place, end, own)
             if not explained and not own <= {token.value for token in name} and _is_name(name, given[end : end + 1]):
-                yield from (token for token in name if token.stance == "given" and token.value not in known)
+                yield from (
+                    token
+                    for token in name
+                    if token.stance == "given" and token.value not in known and token.value[:_BEGINNING] not in echoes
+                )
         place = end
 
 

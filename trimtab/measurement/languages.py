@@ -7,7 +7,6 @@ and bounds become English ones (`午後3時` is `3:00 pm`), and each other chara
 from __future__ import annotations
 
 import re
-import unicodedata
 
 from trimtab.measurement.numerals import words
 
