@@ -34,6 +34,7 @@ _CORRECTS = frozenset(
     words("or no not but actually sorry correction rather wait instead however yes fact really indeed")
 )
 _HEDGES = frozenset(words("perhaps maybe possibly vielleicht moglicherweise eventuell quizas"))
+_COMPARING = frozenset(words("to after before against than like under without near"))
 _ENDS = ("start", "stop")  # of a range
 _LONGEST_LIST = 50  # parts; a longer reference is compared as it stands
 _LONGEST_AMOUNT = 30  # digits; a longer number is not converted
@@ -110,7 +111,9 @@ def match(answer: str, reference: str, question: str = "") -> Match:
         for part in _beginnings(given, asked):
             if _holds(part, sought, asked):
                 found: Match = "wrong" if _exchanged(part, sought) else _alone(part, sought, asked)
-                return "unsure" if found == "right" and _hedges(part, (*wanted, *asked)) else found
+                known = (*wanted, *asked)
+                aside = _hedges(part, known) or _only_compared(part, sought, known)
+                return "unsure" if found == "right" and aside else found
     return _missed(given, wanted, asked)
 
 
@@ -204,6 +207,17 @@ def _respelled(answer: str, reference: str) -> str:
 def _hedges(given: TextTokens, known: TextTokens) -> bool:
     """True if the answer does not stand by what it says: "perhaps Ada"."""
     return not {token.value for token in given}.isdisjoint(_HEDGES.difference(token.value for token in known))
+
+
+def _only_compared(given: TextTokens, wanted: TextTokens, known: TextTokens) -> bool:
+    """True if the answer names the reference's words only behind "like", "than" and others that the question has not:
+    "she reports to Ada", "it looks like slate"."""
+    values = {token.value for token in known}
+    first = next((token for token in wanted if not token.link), None)
+    if first is None or first.kind != "word" or "where" in values:
+        return False
+    before = {_before(given, place) for place, token in enumerate(given) if token.value == first.value}
+    return bool(before) and before <= _COMPARING - values
 
 
 def _exchanged(given: TextTokens, wanted: TextTokens) -> bool:
