@@ -55,7 +55,7 @@ _BEGINNING = 4  # letters by which words of an answer and a question are compare
 _ASKING_WORDS = PREPOSITIONS | set(
     words(
         "what which when where whom whose does much many have that this your they them their there will would "
-        "should must"
+        "should must the are was were can has had how who why did may you our its one all any and not"
     )
 )
 _SUBORDINATING = PREPOSITIONS - {"to"}  # "3 years to 5 years" is a range or a change
@@ -145,11 +145,9 @@ def _as_asked(tokens: TextTokens, asked: TextTokens) -> TextTokens:
         changed["related"] = "given"
     free = asked_bounds(asked)
     return tuple(
-        replace(
-            token,
-            stance=changed.get(token.stance, token.stance),
-            bound="" if token.bound in free else token.bound,
-        )
+        replace(token, stance=changed.get(token.stance, token.stance), bound="" if token.bound in free else token.bound)
+        if token.stance in changed or token.bound in free
+        else token
         for token in tokens
         if token.value not in TITLES or len(tokens) == 1
     )
@@ -443,15 +441,19 @@ def _shared_with(
     """Return the beginnings of the words that the parts at these places share with the question."""
     chosen = {parts[place] for place in places}
     said = {one.value for one, part in zip(given, parts, strict=True) if part in chosen and one.value not in but}
-    return _beginnings_of(asked) & {value[:_BEGINNING] for value in said}
+    return _beginnings_of(asked) & set(map(_beginning, said))
 
 
 def _beginnings_of(asked: TextTokens) -> set[str]:
     return {
-        token.value[:_BEGINNING]
+        _beginning(token.value)
         for token in asked
-        if token.kind in ("word", "weekday") and len(token.value) >= _BEGINNING and token.value not in _ASKING_WORDS
+        if token.kind in ("word", "weekday") and len(token.value) > 2 and token.value not in _ASKING_WORDS
     }
+
+
+def _beginning(word: str) -> str:
+    return word.removesuffix("s")[:_BEGINNING]
 
 
 def _missed(given: TextTokens, wanted: TextTokens, asked: TextTokens) -> Match:
@@ -716,7 +718,7 @@ def _other_names(given: TextTokens, wanted: TextTokens, known: set[str], echoes:
                 yield from (
                     token
                     for token in name
-                    if token.stance == "given" and token.value not in known and token.value[:_BEGINNING] not in echoes
+                    if token.stance == "given" and token.value not in known and _beginning(token.value) not in echoes
                 )
         place = end
 

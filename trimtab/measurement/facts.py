@@ -37,7 +37,7 @@ _NEVER_NAMES = (
     LINKS
     | PREPOSITIONS
     | TITLES
-    | set(words("about around exactly only just over after before every"))
+    | set(words("about around exactly only just over after before every between until till minimum maximum"))
     | {"i", "or", "not", "yes", "no", "but", "rather", "nor", "neither"}
 )
 _POSSESSIVE = re.compile(r"(?:['’]s|s['’])$", re.IGNORECASE)

@@ -22,6 +22,7 @@ from trimtab.measurement.calibration import (
 )
 from trimtab.measurement.contains import disagrees
 from trimtab.measurement.json_answers import same_answer
+from trimtab.measurement.languages import is_untried
 from trimtab.measurement.metrics import (
     MacroF1,
     aggregate,
@@ -312,6 +313,9 @@ def _answer_figures(answers: Sequence[Answer], task: Task) -> dict[str, float]:
     if metric.may_be_unsure and answers:
         unsure = [is_undecided(metric.name, one.answer, one.reference, one.input, unknown) for one in answers]
         figures["unsure"] = float(np.mean(unsure))
+        untried = [any(map(is_untried, (one.answer, *one.reference))) for one in answers]
+        if any(untried):
+            figures["untried"] = float(np.mean(untried))
     if metric.counts_words:
         told = [one for one in answers if not one.abstained]
         figures["facts_disagree"] = float(sum(disagrees(one.answer, one.reference, one.input) for one in told))

@@ -46,7 +46,8 @@ _RESPELLED: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"または|あるいは|もしくは|或者|还是|或", "or"),
         (r"ではありません|ではない|じゃない|ません|没有|不(?=[是在能可会會得])", "not"),
         (r"[而]?是(?=[0-9])", "is"),
-        (r"而(?=[是在])|ではなく", "but"),
+        (r"而(?=[是在])", "but"),
+        (r"ではなく", "not but"),
     )
 )
 PARTICLES = frozenset("是在为為于於的了由从從到和与與也都们們这那這") | {chr(code) for code in range(0x3041, 0x30A0)}

@@ -24,6 +24,7 @@ _NEGATORS = frozenset(
         "didnt hasnt havent hadnt mustnt neednt"
     )
 )
+_BEHIND_NO = frozenset(words("lo la le se es son fue era hay ha esta estan tiene puede debe"))  # Spanish
 _FALSE = frozenset(words("wrong false incorrect untrue mistaken doubtful"))
 _TO_BE = frozenset(words("is are was were be"))
 _NOBODY = frozenset(words("nobody none nothing noone no nowhere not"))
@@ -455,6 +456,8 @@ def _negation(tokens: Sequence[TextToken], place: int) -> Stance | None:
     value = tokens[place].value
     before = tokens[place - 1] if place and not tokens[place].fresh else None
     after = tokens[place + 1] if place + 1 < len(tokens) and not tokens[place + 1].fresh else None
+    if value == "no" and after is not None and after.value in _BEHIND_NO:
+        return "denied"
     if value in _NEGATORS:
         local = after is not None and (after.value == "only" or after.value.endswith("ing"))
         return None if local else "denied"
