@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
-from itertools import groupby
+from itertools import accumulate, groupby, pairwise
 from typing import Literal
 
 from trimtab.measurement.facts import PREPOSITIONS, TITLES, read
@@ -33,6 +33,7 @@ _FIRST_SENTENCES = 4  # of an answer, in which the fact is looked for before wha
 _CORRECTS = frozenset(
     words("or no not but actually sorry correction rather wait instead however yes fact really indeed")
 )
+_SAYING = frozenset(words("not you we i they he she there this that may can must do does could should"))
 _HEDGES = frozenset(words("perhaps maybe possibly vielleicht moglicherweise eventuell quizas"))
 _COMPARING = frozenset(words("to after before against than like under without near"))
 _ENDS = ("start", "stop")  # of a range
@@ -252,8 +253,8 @@ def _amounts_with_words(tokens: TextTokens) -> Iterator[tuple[str, set[str]]]:
 def _beginnings(given: TextTokens, asked: TextTokens) -> Iterator[TextTokens]:
     """Yield the answer up to the end of each of its first sentences, while those that follow only explain, then the
     whole answer."""
-    ends = [place for place, token in enumerate(given) if place and token.start and _ends_statement(token)]
-    sentences = [given[begin:end] for begin, end in zip([0, *ends], [*ends, len(given)], strict=True)]
+    sentences = list(_sentences(given))
+    ends = list(accumulate(map(len, sentences)))[:-1]
     known = {token.value for token in asked} | _CORRECTS
     new = []
     for sentence in sentences:
@@ -284,21 +285,43 @@ def _ends_statement(token: TextToken) -> bool:
 
 
 def _polar(given: TextTokens, wanted: TextTokens, asked: TextTokens) -> Match:
-    """Match a yes or no: a word of its own, in its clause or at its end. "unsure" for other words."""
+    """Match a yes or no: a word of its own, in its clause or at its end, or a sentence that says again what the
+    question asks, or denies it. "unsure" for other words."""
     said = {
         _opposite(token.value) if token.denied else token.value
         for place, token in enumerate(given)
         if token.value == "yes"
         or (token.value == "no" and (place + 1 == len(given) or given[place + 1].fresh or _joined(given, place)))
     }
+    said = said or _repeated(given, asked)
     if len(said) != 1:
         return "wrong" if said else "unsure"
     if said != {wanted[0].value}:
         return "wrong"
-    if given[0].value not in said and any(token.denied for token in given):
+    if given[0].value not in said and "yes" in said and any(token.denied for token in given):
         return "unsure"  # "some would say yes, but it is not"
     rest = wanted[1:]
     return "right" if not rest or (_holds(given, rest, asked) and not any(_others(given, rest, asked))) else "wrong"
+
+
+def _repeated(given: TextTokens, asked: TextTokens) -> set[str]:
+    """Return the yes or no of "certainly not" and of a first sentence that has no words but the question's; empty for
+    another sentence."""
+    first = next(_sentences(given))
+    if first[-1].value == "not" or any(one.value == "not" and two.fresh for one, two in pairwise(first)):
+        return {"no"}
+    echo = _beginnings_of(asked)
+    told = [token for token in first if not (token.link or token.soft or token.value in _SAYING)]
+    if len(told) < 2 or not all(_beginning(token.value) in echo for token in told) or negates(asked):
+        return set()
+    return {"no"} if negates(first) else {"yes"}
+
+
+def _sentences(given: TextTokens) -> Iterator[TextTokens]:
+    """Yield the sentences of an answer."""
+    ends = [place for place, token in enumerate(given) if place and token.start and _ends_statement(token)]
+    for begin, end in pairwise((0, *ends, len(given))):
+        yield given[begin:end]
 
 
 def _opposite(word: str) -> str:

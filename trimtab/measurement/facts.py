@@ -107,11 +107,12 @@ class _Reader:
         previous = self.lexemes[self.place - 2] if self.place > 1 else None
         stopped = bool(STOP.search(one.gap)) and not (previous and previous.low in TITLES)
         coded = any(char.isdigit() for char in one.text)
+        per = one.gap.strip() == "/" or (previous is not None and previous.low in ("per", "a", "an", "pro", "par"))
         capital = one.text[0].isupper() and not self.shouted and one.low not in _NEVER_NAMES
         self._add(
             TextToken(
                 kind="code" if coded else "word",
-                value=one.low.replace("-", "") if coded else one.low,
+                value=one.low.replace("-", "") if coded else UNITS.get(one.low, one.low) if per else one.low,
                 capital=capital and not coded,
                 possessive=bool(_POSSESSIVE.search(one.text)),
                 start=previous is None or stopped,

@@ -67,6 +67,7 @@ MONTHS_OF_DATES: Mapping[str, int] = {**MONTHS} | {
 _DAYS = words("monday tuesday wednesday thursday friday saturday sunday")
 WEEKDAYS: Mapping[str, str] = {form: day for day in _DAYS for form in (day, f"{day}s")}
 _UNITS = (
+    "millisecond milliseconds ms",
     "second seconds sec secs s sekunde sekunden seconde secondes segundo segundos",
     "minute minutes min mins minuten minuto minutos",
     "hour hours hr hrs h stunde stunden heure heures hora horas",
@@ -92,6 +93,13 @@ _UNITS = (
     "tonne tonnes t",
     "kilogram kilograms kilo kilos kg",
     "gram grams g",
+    "milligram milligrams mg",
+    "foot feet ft",
+    "inch inches",
+    "ounce ounces oz",
+    "hectare hectares ha",
+    "watt watts w",
+    "kilowatt kilowatts kw",
     "millibar millibars mbar",
     "kilobyte kilobytes kb",
     "megabyte megabytes mb",
@@ -101,10 +109,19 @@ _UNITS = (
 )
 UNITS: Mapping[str, str] = {form: forms.split()[0] for forms in _UNITS for form in forms.split()}
 _LEAST = {
-    "second": {"second": 1, "minute": 60, "hour": 3600, "day": 86_400, "week": 604_800},
+    "millisecond": {
+        "millisecond": 1,
+        "second": 1000,
+        "minute": 60_000,
+        "hour": 3_600_000,
+        "day": 86_400_000,
+        "week": 604_800_000,
+    },
     "month": {"month": 1, "year": 12},
     "millimetre": {"millimetre": 1, "centimetre": 10, "metre": 1000, "kilometre": 1_000_000},
-    "gram": {"gram": 1, "kilogram": 1000, "tonne": 1_000_000},
+    "milligram": {"milligram": 1, "gram": 1000, "kilogram": 1_000_000, "tonne": 1_000_000_000},
+    "watt": {"watt": 1, "kilowatt": 1000},
+    "inch": {"inch": 1, "foot": 12},
     "millilitre": {"millilitre": 1, "litre": 1000},
 }
 CONVERTED: Mapping[str, tuple[str, int]] = {
