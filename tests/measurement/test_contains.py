@@ -334,7 +334,8 @@ RULES = [
      "José Peña."], ["María José Prado", "María José Peña or Ana Prado"]),
     ("Who is it?", "Joseph Nye Welch", ["It is Joseph Welch."], ["Joseph N. Welch", "Welch"], ["Joseph Nye Walsh"]),
     ("Who owns the port?", "Baltic Harbours Ltd.", ["Baltic Harbours"], ["Baltic Harbours, Riga"], ["Baltic Holdings"]),
-    ("Who wrote the play?", "Ada Quill", ["Ada Quill wrote the play; Bram Tessaly directed."],
+    ("Who wrote the play?", "Ada Quill", ["Ada Quill wrote the play; Bram Tessaly directed.", "The play that Bram "
+     "Tessaly directed was written by Ada Quill."],
      ["Bram Tessaly wrote the play; Ada Quill directed."], ["Ada Quill or Bram Tessaly wrote the play."]),
     ("What is the load?", "500 kg", ["500 kg. Older lifts carry 450 kg."], ["The load is 500 kg. In fact it is 450 kg.",
      "500 kg. 450 kg."], ["450 kg"]),

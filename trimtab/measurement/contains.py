@@ -48,6 +48,7 @@ _BOUNDS = (*UP, *DOWN)
 _HOUR = 60  # minutes
 # Of the day, as in answer and reference. Digits are a clock face that is before noon on the clock of 24 hours.
 _SAME_HALF = frozenset((("digits", "am"), ("digits", "pm"), ("pm", "24"), ("24", "pm")))
+_TELLING = frozenset(words("is was are were by"))  # before what a sentence tells
 _NEAR = 4  # words that "or" joins
 _CODE = re.compile(r"(?=.*[A-Z])(?=.*[0-9])[A-Z0-9]+(?:[ -][A-Z0-9]+)*|0[0-9]+(?:[ -][0-9]+)*")
 _CODE_PIECES = re.compile(r"[A-Z]+|[0-9]+")
@@ -71,17 +72,21 @@ def match(answer: str, reference: str, question: str = "") -> Match:
     1. Every number, ordinal, date and time of day of the reference stands in the answer, wherever: "thirty months" is
        "30 months", "2 May 2026" is "2026-05-02", "2:30 pm" is "14:30", 24 months are 2 years. A unit that the
        reference has must stand too, unless the question names it. A date or time may say more than the reference
-       ("May" in "2 May", "1943" in "7 January 1943"), not less. Its bounds are the same: "at least 30 days" is not
-       "30 days", unless the question asks for a bound or states it ("under what price"). Where the question asks when
-       something starts, or until when, the first or last end of a range is meant.
-    2. Its other words stand in the answer as one run, without case, punctuation, articles, titles and words such as
-       "of" and "at"; the parts of a list in any order, and nothing more beside them.
+       ("May" in "2 May", "1943" in "7 January 1943"), not less. "10:00" is 10 am and "22:00" is not. Its bounds are the
+       same: "at least 30 days" is not "30 days", unless the question asks for a bound or states it ("under what
+       price"). Several amounts keep their words: "90 cm wide and 180 cm long", in any order. Where the question asks
+       when something starts, or until when, the first or last end of a range is meant.
+    2. Its other words stand in the answer as one run, without case, accents, punctuation, articles, titles and words
+       such as "of" and "at"; a name also without its middle names, a code with other separators; the parts of a list
+       in any order, and nothing more beside them.
     3. What the answer denies, leaves out or tells as former it does not give (see stances.py): "not 112 euros",
        "everyone but Ada". Nor does "Ada's deputy" give Ada.
     4. There is no other of the same kind: no number with the same unit (with none, where the reference has none), no
-       date or time that disagrees, no other ordinal, weekday, code such as B-17, or name. "112 or 158 euros" does not
+       date or time that disagrees, no other ordinal, weekday or code such as B-17, and no name that "or" joins. "112 or
+       158 euros" does not
        give "112 euros", "112 euros for 2 nights" does. In "opens at 6:10 and closes at 21:00" the words that one part
-       alone shares with the question tell which is meant. Sentences after the one with the fact explain. A name after
+       alone shares with the question tell which is meant. Sentences after the one with the fact explain, if they have
+       words that are new. A name after
        a preposition which does not stand before the reference explains too: "Idris Valcourt from Payroll", but "to Ada
        Quill or to Idris Valcourt". An answer that opens with the reference word for word, with nothing joined to it,
        goes on about it: others of the kind explain behind a preposition, "46 years with 14% of 65 years and older".
@@ -89,8 +94,10 @@ def match(answer: str, reference: str, question: str = "") -> Match:
 
     Unsure: another of the same kind in another clause or part, when the question's words do not tell which one is
     meant, or behind a reference that opens the answer; the other end of a range of dates or times; other words for a
-    reference that is nothing but words; "yes" or "no" asked for and neither said; a bound that the answer leaves out,
-    or has and the reference does not. Words of numbers, months and units are English; digits are read in any language.
+    reference that is nothing but words; "yes" or "no" asked for and neither said, nor the question said again; a bound
+    that the answer leaves out, or has and the reference does not; another name in the sentence; a part of the name, or
+    less of a date; "perhaps"; what stands only behind "like" or "than". Words of numbers, months, units, denials and
+    bounds are read in English, German, French, Spanish, Chinese and Japanese; an answer in another language is unsure.
     """
     asked = read(question)
     said = read(_respelled(answer, reference))
@@ -357,6 +364,8 @@ def _alone(given: TextTokens, wanted: TextTokens, asked: TextTokens) -> Match:
     if all(one.bound in _ENDS and one.kind in _MOMENTS for one in rivals):
         return "unsure"  # the other end of a range
     parts = _parts_of_clauses(given)
+    if own and len({parts[place] for place in (*own, *others)}) == 1 and _is_told(given, own, others):
+        return "right"
     if any(one.kind == "word" for one in rivals) or _share(parts, own, others):
         return _with_others_behind(given, wanted, others)
     return _meant(given, asked, values, parts, own, others)
@@ -392,6 +401,15 @@ def _disjoined(given: TextTokens, own: Sequence[int], others: Sequence[int]) -> 
             if (before & near and after & far) or (before & far and after & near):
                 return True
     return False
+
+
+def _is_told(given: TextTokens, own: Sequence[int], others: Sequence[int]) -> bool:
+    """True if the sentence tells the reference's name of what it names besides: "Hamlet's author is Ada Quill", "the
+    play by Bram was staged by Ada Quill"; nothing is joined to the name."""
+    ends = (own[0] - 1, own[-1] + 1)
+    joined = any(given[place].value in _COORDINATORS for place in ends if 0 <= place < len(given))
+    named = all(given[place].kind == "word" and given[place].mark != "," for place in (*own, *others))
+    return named and not joined and _before(given, own[0]) in _TELLING
 
 
 def _with_others_behind(given: TextTokens, wanted: TextTokens, others: Sequence[int]) -> Match:

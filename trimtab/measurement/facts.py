@@ -1,8 +1,9 @@
 """Parses a text into the facts that it states: numbers with units, ordinals, dates, times of day, names, and other
 words.
 
-Digits and dates in digits are read in any language; numbers, months and weekdays in words, and units, in English
-only. Everything is linear in the length of the text, and no text raises.
+Digits and dates in digits are read in any language; numbers, months and units in words in English, German, French and
+Spanish, and in Chinese and Japanese as languages.py respells them; weekdays and ordinals in English only. Everything
+is linear in the length of the text, and no text raises.
 """
 
 from __future__ import annotations

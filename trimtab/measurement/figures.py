@@ -330,7 +330,8 @@ def extra_figures(answers: Sequence[Answer], examples: Sequence[Example], task: 
     `ece_by_chance` what calibrated probabilities would show on as many answers, `ece_debiased` the error less what
     chance adds to it.
 
-    Under contains also `unsure`: the share of answers that it cannot decide, which count as wrong. Under a metric of
+    Under contains also `unsure`: the share of answers that it cannot decide, which count as wrong, and `untried`: the
+    share in a language that it was not tried in, if there are any. Under a metric of
     shared words also `facts_disagree`: how many answers give other numbers or dates than their references. Under one
     that does not tell which answers are exactly right, `exact`: the share of those that are. Of texts `answer_words`:
     the mean number of words of an answer that does not abstain.

@@ -2,8 +2,8 @@
 numbers.
 
 A text is cut into clauses, at punctuation and at words such as "but", "which", "except". A clause with a negation
-denies all that it states: "it cannot be 30 days", "two years is wrong". English only, and linear in the length of
-the text.
+denies all that it states: "it cannot be 30 days", "two years is wrong". The words of bounds and the most frequent of
+denial are those of the languages that facts.py names, the others English only. Linear in the length of the text.
 """
 
 from __future__ import annotations
