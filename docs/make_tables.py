@@ -771,23 +771,24 @@ def _index_kinds(found: dict[str, Any]) -> str:
 
 
 def right_answers() -> str:
-    """How the metric contains judges 400 answers that were labelled by hand, on the half kept from tuning by kind."""
+    """How the metric contains judges answers that people labelled: the half kept from tuning, by set and by kind."""
     found = load("right_answers")
     if not found:
         return "Not measured yet."
     now, before = found["now"], found["before"]
+    sets = {"qa-eval": "QA-Eval", "kinds": "by kind and language", "pairs": "the first 400"}
     head = ["kind", "right answers", "called wrong", "undecided", "wrong answers", "called right", "undecided"]
     keys = ("right", "false_rejects", "right_unsure", "wrong", "false_accepts", "wrong_unsure")
-    rows = [[kind, *(str(each[key]) for key in keys)] for kind, each in now["held"].items() if kind != "all"]
-    rows += [
-        [f"**{name}**", *(str(half["all"][key]) for key in keys)]
-        for name, half in (
-            ("all held back", now["held"]),
-            ("all held back, before", before["held"]),
-            ("all for tuning", now["tune"]),
-            ("all for tuning, before", before["tune"]),
-        )
-    ]
+    rows = []
+    for name, title in sets.items():
+        halves = {
+            title: now[name]["held"],
+            f"{title}, before": before[name]["held"],
+            f"{title}, tuned": now[name]["tune"],
+        }
+        rows += [[f"**{told}**", *(f"{half['all'][key]:,}" for key in keys)] for told, half in halves.items()]
+        kinds = {} if name == "pairs" else now[name]["held"]
+        rows += [[kind, *(f"{each[key]:,}" for key in keys)] for kind, each in kinds.items() if kind != "all"]
     return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows))
 
 

@@ -161,6 +161,8 @@ def test_short_answers_show_the_other_metrics_of_their_kind() -> None:
         "unsure": 0.0,
         **words,
     }
+    untried = [*answers, answer(9, 0.0, reference=("2 года",), answer="два года")]
+    assert extra_figures(untried, [], task_of(metric="contains"))["untried"] == pytest.approx(1 / 6)
     by_words = extra_figures(answers, [], task_of(metric="token_f1"))
     assert by_words == {"contains": 0.4, "exact_match": 0.2, "facts_disagree": 1.0, **words}
     assert extra_figures([], [], task_of()) == {}

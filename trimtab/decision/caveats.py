@@ -82,12 +82,16 @@ def audit_sentence(audit: HumanAudit | None, results: Sequence[ArmResult], task:
     labels."""
     if task.task.kind == "classify":
         return ""
-    unsure = joined(
-        f"{arm.extras['unsure']:.0%} of {way(arm.arm)}'s answers"
-        for arm in results
-        if arm.extras.get("unsure", 0.0) >= TOLD_UNSURE
+    unsure, untried = (
+        joined(
+            f"{arm.extras[figure]:.0%} of {way(arm.arm)}'s answers"
+            for arm in results
+            if arm.extras.get(figure, 0.0) >= TOLD_UNSURE
+        )
+        for figure in ("unsure", "untried")
     )
     undecided = f" The program could not decide {unsure}, which count as wrong." if unsure else ""
+    undecided += f" It was not tried in the language of {untried}." if untried else ""
     if audit is None:
         marked = f"Not audited: a program marked the answers (metric: {task.metric})"
         return f"{marked}; trimtab audit lets people check its marks.{undecided}"

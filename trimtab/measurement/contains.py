@@ -6,12 +6,23 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
-from itertools import groupby
+from itertools import accumulate, groupby, pairwise
 from typing import Literal
 
 from trimtab.measurement.facts import PREPOSITIONS, TITLES, read
+from trimtab.measurement.languages import OWNERS, eastern, is_untried
 from trimtab.measurement.numerals import CONVERTED, UNITS, words
-from trimtab.measurement.stances import MEASURED, ROLES, UNIVERSAL, asked_bounds, asked_end, asks_for_former, negates
+from trimtab.measurement.stances import (
+    DOWN,
+    MEASURED,
+    ROLES,
+    UNIVERSAL,
+    UP,
+    asked_bounds,
+    asked_end,
+    asks_for_former,
+    negates,
+)
 from trimtab.measurement.tokens import Stance, TextToken
 
 TextTokens = Sequence[TextToken]
@@ -20,8 +31,11 @@ _COORDINATORS = ("or", "and", "nor")
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
 _FIRST_SENTENCES = 4  # of an answer, in which the fact is looked for before what explains it
 _CORRECTS = frozenset(
-    ("or", "no", "not", "but", "actually", "sorry", "correction", "rather", "wait", "instead", "however", "yes")
+    words("or no not but actually sorry correction rather wait instead however yes fact really indeed")
 )
+_SAYING = frozenset(words("not you we i they he she there this that may can must do does could should"))
+_HEDGES = frozenset(words("perhaps maybe possibly vielleicht moglicherweise eventuell quizas"))
+_COMPARING = frozenset(words("to after before against than like under without near"))
 _ENDS = ("start", "stop")  # of a range
 _LONGEST_LIST = 50  # parts; a longer reference is compared as it stands
 _LONGEST_AMOUNT = 30  # digits; a longer number is not converted
@@ -30,12 +44,20 @@ _NO_ITEM = frozenset(
     words("i we you he she they it if when as with without not no so because which who also or and so")
 )
 _MOMENTS = ("date", "time")
-_BOUNDS = ("min", "max", "over", "under")
+_BOUNDS = (*UP, *DOWN)
+_HOUR = 60  # minutes
+# Of the day, as in answer and reference. Digits are a clock face that is before noon on the clock of 24 hours.
+_SAME_HALF = frozenset((("digits", "am"), ("digits", "pm"), ("pm", "24"), ("24", "pm")))
+_TELLING = frozenset(words("is was are were by"))  # before what a sentence tells
+_NEAR = 4  # words that "or" joins
+_CODE = re.compile(r"(?=.*[A-Z])(?=.*[0-9])[A-Z0-9]+(?:[ -][A-Z0-9]+)*|0[0-9]+(?:[ -][0-9]+)*")
+_CODE_PIECES = re.compile(r"[A-Z]+|[0-9]+")
+_MAYBE_HALF = frozenset((("digits", "24"), ("pm", "digits")))  # "2:30" for 14:30, "3 pm" for 3:00
 _BEGINNING = 4  # letters by which words of an answer and a question are compared
 _ASKING_WORDS = PREPOSITIONS | set(
     words(
         "what which when where whom whose does much many have that this your they them their there will would "
-        "should must"
+        "should must the are was were can has had how who why did may you our its one all any and not"
     )
 )
 _SUBORDINATING = PREPOSITIONS - {"to"}  # "3 years to 5 years" is a range or a change
@@ -50,17 +72,21 @@ def match(answer: str, reference: str, question: str = "") -> Match:
     1. Every number, ordinal, date and time of day of the reference stands in the answer, wherever: "thirty months" is
        "30 months", "2 May 2026" is "2026-05-02", "2:30 pm" is "14:30", 24 months are 2 years. A unit that the
        reference has must stand too, unless the question names it. A date or time may say more than the reference
-       ("May" in "2 May", "1943" in "7 January 1943"), not less. Its bounds are the same: "at least 30 days" is not
-       "30 days", unless the question asks for a bound or states it ("under what price"). Where the question asks when
-       something starts, or until when, the first or last end of a range is meant.
-    2. Its other words stand in the answer as one run, without case, punctuation, articles, titles and words such as
-       "of" and "at"; the parts of a list in any order, and nothing more beside them.
+       ("May" in "2 May", "1943" in "7 January 1943"), not less. "10:00" is 10 am and "22:00" is not. Its bounds are the
+       same: "at least 30 days" is not "30 days", unless the question asks for a bound or states it ("under what
+       price"). Several amounts keep their words: "90 cm wide and 180 cm long", in any order. Where the question asks
+       when something starts, or until when, the first or last end of a range is meant.
+    2. Its other words stand in the answer as one run, without case, accents, punctuation, articles, titles and words
+       such as "of" and "at"; a name also without its middle names, a code with other separators; the parts of a list
+       in any order, and nothing more beside them.
     3. What the answer denies, leaves out or tells as former it does not give (see stances.py): "not 112 euros",
        "everyone but Ada". Nor does "Ada's deputy" give Ada.
     4. There is no other of the same kind: no number with the same unit (with none, where the reference has none), no
-       date or time that disagrees, no other ordinal, weekday, code such as B-17, or name. "112 or 158 euros" does not
+       date or time that disagrees, no other ordinal, weekday or code such as B-17, and no name that "or" joins. "112 or
+       158 euros" does not
        give "112 euros", "112 euros for 2 nights" does. In "opens at 6:10 and closes at 21:00" the words that one part
-       alone shares with the question tell which is meant. Sentences after the one with the fact explain. A name after
+       alone shares with the question tell which is meant. Sentences after the one with the fact explain, if they have
+       words that are new. A name after
        a preposition which does not stand before the reference explains too: "Idris Valcourt from Payroll", but "to Ada
        Quill or to Idris Valcourt". An answer that opens with the reference word for word, with nothing joined to it,
        goes on about it: others of the kind explain behind a preposition, "46 years with 14% of 65 years and older".
@@ -68,11 +94,15 @@ def match(answer: str, reference: str, question: str = "") -> Match:
 
     Unsure: another of the same kind in another clause or part, when the question's words do not tell which one is
     meant, or behind a reference that opens the answer; the other end of a range of dates or times; other words for a
-    reference that is nothing but words; "yes" or "no" asked for and neither said; a bound that the answer leaves out,
-    or has and the reference does not. Words of numbers, months and units are English; digits are read in any language.
+    reference that is nothing but words; "yes" or "no" asked for and neither said, nor the question said again; a bound
+    that the answer leaves out, or has and the reference does not; another name in the sentence; a part of the name, or
+    less of a date; "perhaps"; what stands only behind "like" or "than". Words of numbers, months, units, denials and
+    bounds are read in English, German, French, Spanish, Chinese and Japanese; an answer in another language is unsure.
     """
     asked = read(question)
-    said = read(answer)
+    said = read(_respelled(answer, reference))
+    if _bounded_otherwise(said, read(reference)):
+        return "wrong"
     wanted = _years_as_dates(_as_asked(read(reference), asked), said)
     given = _as_asked(said if any(token.bound in _ENDS for token in wanted) else _end_meant(said, asked), asked)
     if not wanted:
@@ -81,12 +111,17 @@ def match(answer: str, reference: str, question: str = "") -> Match:
         return "right"
     if not given:
         return "wrong"
+    if is_untried(answer) or is_untried(reference):
+        return "unsure"
     if wanted[0].value in ("yes", "no"):
         return _polar(given, wanted, asked)
-    for sought in (wanted, *_without_role(wanted)):
-        for part in _beginnings(given):
+    for sought in (wanted, *_shorter_names(wanted)):
+        for part in _beginnings(given, asked):
             if _holds(part, sought, asked):
-                return _alone(part, sought, asked)
+                found: Match = "wrong" if _exchanged(part, sought) else _alone(part, sought, asked)
+                known = (*wanted, *asked)
+                aside = _hedges(part, known) or _only_compared(part, sought, known)
+                return "unsure" if found == "right" and aside else found
     return _missed(given, wanted, asked)
 
 
@@ -118,11 +153,9 @@ def _as_asked(tokens: TextTokens, asked: TextTokens) -> TextTokens:
         changed["related"] = "given"
     free = asked_bounds(asked)
     return tuple(
-        replace(
-            token,
-            stance=changed.get(token.stance, token.stance),
-            bound="" if token.bound in free else token.bound,
-        )
+        replace(token, stance=changed.get(token.stance, token.stance), bound="" if token.bound in free else token.bound)
+        if token.stance in changed or token.bound in free
+        else token
         for token in tokens
         if token.value not in TITLES or len(tokens) == 1
     )
@@ -139,6 +172,13 @@ def _years_as_dates(wanted: TextTokens, said: TextTokens) -> TextTokens:
     )
 
 
+def _bounded_otherwise(said: TextTokens, wanted: TextTokens) -> bool:
+    """True if the answer bounds an amount of the reference from the other side: "at most 14 days" for at least 14."""
+    sides = {(one.value, one.bound in UP) for one in said if one.bound in (*UP, *DOWN)}
+    bounds = [(one.value, one.bound in UP) for one in wanted if one.bound in (*UP, *DOWN)]
+    return any((value, not up) in sides and (value, up) not in sides for value, up in bounds)
+
+
 def _end_meant(said: TextTokens, asked: TextTokens) -> TextTokens:
     """Return the answer with only that end of its ranges that the question asks for; unchanged if the question does not
     say which."""
@@ -152,37 +192,97 @@ def _end_meant(said: TextTokens, asked: TextTokens) -> TextTokens:
     )
 
 
-def _without_role(wanted: TextTokens) -> list[TextTokens]:
-    """Return the name alone from "the Head of Support, NAME"."""
+def _shorter_names(wanted: TextTokens) -> list[TextTokens]:
+    """Return the name alone from "the Head of Support, NAME", and one without its middle names, but for initials."""
+    if len(wanted) > 2 and all(one.capital and len(one.value) > 1 for one in wanted):
+        return [(wanted[0], wanted[-1])]
     clauses = [tuple(part) for _, part in groupby(wanted, key=lambda token: token.clause)]
     if len(clauses) < 2 or not any(token.value in ROLES for token in wanted):
         return []
     return [part for part in clauses if all(one.capital and one.value not in ROLES for one in part)]
 
 
-def _beginnings(given: TextTokens) -> Iterator[TextTokens]:
+def _respelled(answer: str, reference: str) -> str:
+    """Return the answer with a code as the reference writes it: "TX 4410" and "TX4410" are TX-4410."""
+    if not _CODE.fullmatch(reference):
+        return answer
+    pieces = _CODE_PIECES.findall(reference)
+    return re.sub(rf"(?<![^\W_]){'[ -]?'.join(pieces)}(?![^\W_])", lambda _: reference, answer, flags=re.IGNORECASE)
+
+
+def _hedges(given: TextTokens, known: TextTokens) -> bool:
+    """True if the answer does not stand by what it says: "perhaps Ada"."""
+    return not {token.value for token in given}.isdisjoint(_HEDGES.difference(token.value for token in known))
+
+
+def _only_compared(given: TextTokens, wanted: TextTokens, known: TextTokens) -> bool:
+    """True if the answer names the reference's words only behind "like", "than" and others that the question has not:
+    "she reports to Ada", "it looks like slate"."""
+    values = {token.value for token in known}
+    first = next((token for token in wanted if not token.link), None)
+    if first is None or first.kind != "word" or "where" in values:
+        return False
+    before = {_before(given, place) for place, token in enumerate(given) if token.value == first.value}
+    return bool(before) and before <= _COMPARING - values
+
+
+def _exchanged(given: TextTokens, wanted: TextTokens) -> bool:
+    """True if the answer gives amounts of the reference to each other's words: "90 cm long and 180 cm wide"."""
+    owners: dict[str, set[str]] = {}
+    for amount, said in _amounts_with_words(wanted):
+        for word in said:
+            owners.setdefault(word, set()).add(amount)
+    amounts = set().union(*owners.values())
+    if len(amounts) < 2:
+        return False
+    for amount, said in _amounts_with_words(given):
+        claimed = [owners[word] for word in said if word in owners and len(owners[word]) == 1]
+        if amount in amounts and claimed and not any(amount in one for one in claimed):
+            return True
+    return False
+
+
+def _amounts_with_words(tokens: TextTokens) -> Iterator[tuple[str, set[str]]]:
+    """Yield each number that stands alone between commas and coordinators, with the words beside it."""
+    numbers: list[str] = []
+    beside: set[str] = set()
+    for token in (*tokens, None):
+        if token is None or token.fresh or token.value in _COORDINATORS:
+            if len(numbers) == 1:
+                yield numbers[0], beside
+            numbers, beside = [], set()
+        if token is not None and token.kind == "number":
+            numbers.append(token.value)
+        elif token is not None and not token.link and token.value not in (*_COORDINATORS, *PREPOSITIONS):
+            beside.add(token.value)
+
+
+def _beginnings(given: TextTokens, asked: TextTokens) -> Iterator[TextTokens]:
     """Yield the answer up to the end of each of its first sentences, while those that follow only explain, then the
     whole answer."""
-    ends = [place for place, token in enumerate(given) if place and token.start and _ends_statement(token)]
-    sentences = [given[begin:end] for begin, end in zip([0, *ends], [*ends, len(given)], strict=True)]
+    sentences = list(_sentences(given))
+    ends = list(accumulate(map(len, sentences)))[:-1]
+    known = {token.value for token in asked} | _CORRECTS
+    new = []
+    for sentence in sentences:
+        new.append({token.value for token in sentence if token.kind == "word" and not token.link} - known)
+        known |= new[-1]
     explained = len(sentences)
-    while explained > 1 and _explains(sentences[explained - 1]):
+    while explained > 1 and _explains(sentences[explained - 1], new[explained - 1]):
         explained -= 1
     for end in ends[explained - 1 :][:_FIRST_SENTENCES]:
         yield given[:end]
     yield given
 
 
-def _explains(sentence: TextTokens) -> bool:
+def _explains(sentence: TextTokens, new: set[str]) -> bool:
     """True if a sentence after the one with the fact only explains: it is no correction, no answer to a question, no
-    bare fact."""
+    bare fact, and has words that are new."""
     first = sentence[0]
     return (
         "?" not in first.mark
         and first.value not in _CORRECTS
-        and any(
-            token.kind == "word" and not token.link and not (token.capital and not token.start) for token in sentence
-        )
+        and any(token.value in new and not (token.capital and not token.start) for token in sentence)
         and not all(token.capital for token in sentence)
     )
 
@@ -192,21 +292,43 @@ def _ends_statement(token: TextToken) -> bool:
 
 
 def _polar(given: TextTokens, wanted: TextTokens, asked: TextTokens) -> Match:
-    """Match a yes or no: a word of its own, in its clause or at its end. "unsure" for other words."""
+    """Match a yes or no: a word of its own, in its clause or at its end, or a sentence that says again what the
+    question asks, or denies it. "unsure" for other words."""
     said = {
         _opposite(token.value) if token.denied else token.value
         for place, token in enumerate(given)
         if token.value == "yes"
         or (token.value == "no" and (place + 1 == len(given) or given[place + 1].fresh or _joined(given, place)))
     }
+    said = said or _repeated(given, asked)
     if len(said) != 1:
         return "wrong" if said else "unsure"
     if said != {wanted[0].value}:
         return "wrong"
-    if given[0].value not in said and any(token.denied for token in given):
+    if given[0].value not in said and "yes" in said and any(token.denied for token in given):
         return "unsure"  # "some would say yes, but it is not"
     rest = wanted[1:]
     return "right" if not rest or (_holds(given, rest, asked) and not any(_others(given, rest, asked))) else "wrong"
+
+
+def _repeated(given: TextTokens, asked: TextTokens) -> set[str]:
+    """Return the yes or no of "certainly not" and of a first sentence that has no words but the question's; empty for
+    another sentence."""
+    first = next(_sentences(given))
+    if first[-1].value == "not" or any(one.value == "not" and two.fresh for one, two in pairwise(first)):
+        return {"no"}
+    echo = _beginnings_of(asked)
+    told = [token for token in first if not (token.link or token.soft or token.value in _SAYING)]
+    if len(told) < 2 or not all(_beginning(token.value) in echo for token in told) or negates(asked):
+        return set()
+    return {"no"} if negates(first) else {"yes"}
+
+
+def _sentences(given: TextTokens) -> Iterator[TextTokens]:
+    """Yield the sentences of an answer."""
+    ends = [place for place, token in enumerate(given) if place and token.start and _ends_statement(token)]
+    for begin, end in pairwise((0, *ends, len(given))):
+        yield given[begin:end]
 
 
 def _opposite(word: str) -> str:
@@ -219,39 +341,91 @@ def _joined(given: TextTokens, place: int) -> bool:
 
 def _alone(given: TextTokens, wanted: TextTokens, asked: TextTokens) -> Match:
     """Match a text that states the reference: "right" if it gives nothing in its place."""
+    if _untold(given, wanted, asked):
+        return "unsure"
     rivals = set(_others(given, wanted, asked))
     if not rivals:
         return _alone_in_list(given, wanted, asked)
     values = {token.value for token in wanted if not token.link}
-    own = [place for place, one in enumerate(given) if one.value in values and one.stance == wanted[0].stance]
+    measured = [token for token in wanted if token.kind in MEASURED]
+    own = [
+        place
+        for place, one in enumerate(given)
+        if (one.value in values and one.stance == wanted[0].stance) or any(_same(one, token) for token in measured)
+    ]
     others = [place for place, one in enumerate(given) if one in rivals]
-    opening = {token.clause: token.value for token in reversed(given)}
-    if any(opening[given[place].clause] in ("or", "and") for place in others):
-        return "wrong"
     clauses = [token.clause for token in given]
+    if _disjoined(given, own, others):
+        return "wrong"
+    if own and any(_ends_statement(token) for token in given[own[-1] + 1 : others[-1] + 1] if token.start):
+        return "unsure"  # a later sentence that does not only explain
     if not _share(clauses, own, others):
         return _meant(given, asked, values, clauses, own, others)
     if all(one.bound in _ENDS and one.kind in _MOMENTS for one in rivals):
         return "unsure"  # the other end of a range
     parts = _parts_of_clauses(given)
+    if own and len({parts[place] for place in (*own, *others)}) == 1 and _is_told(given, own, others):
+        return "right"
     if any(one.kind == "word" for one in rivals) or _share(parts, own, others):
         return _with_others_behind(given, wanted, others)
     return _meant(given, asked, values, parts, own, others)
 
 
+def _untold(given: TextTokens, wanted: TextTokens, asked: TextTokens) -> bool:
+    """True if Chinese or Japanese characters stand beside those of the reference that nothing explains: no spaces and
+    no capitals tell whether they are part of its word, or another name."""
+    if not any(eastern(token.value) and not token.link for token in wanted):
+        return False
+    known = {token.value for token in (*wanted, *asked)}
+    last = wanted[-1].value
+    return any(
+        eastern(token.value)
+        and (
+            (not token.link and token.value not in known and not token.denied)
+            or (token.value in OWNERS and place > 0 and given[place - 1].value == last)
+        )
+        for place, token in enumerate(given)
+    )
+
+
+def _disjoined(given: TextTokens, own: Sequence[int], others: Sequence[int]) -> bool:
+    """True if "or" joins another fact to the reference's, or "and" another amount."""
+    joiners = ("or",) if all(given[place].kind == "word" for place in others) else _COORDINATORS
+    opening = {token.clause: token.value for token in reversed(given)}
+    if any(opening[given[place].clause] in joiners for place in others):
+        return True
+    near, far = set(own), set(others)
+    for place, token in enumerate(given):
+        if token.value == "or":
+            before, after = (set(range(place - _NEAR, place)), set(range(place + 1, place + _NEAR + 1)))
+            if (before & near and after & far) or (before & far and after & near):
+                return True
+    return False
+
+
+def _is_told(given: TextTokens, own: Sequence[int], others: Sequence[int]) -> bool:
+    """True if the sentence tells the reference's name of what it names besides: "Hamlet's author is Ada Quill", "the
+    play by Bram was staged by Ada Quill"; nothing is joined to the name."""
+    ends = (own[0] - 1, own[-1] + 1)
+    joined = any(given[place].value in _COORDINATORS for place in ends if 0 <= place < len(given))
+    named = all(given[place].kind == "word" and given[place].mark != "," for place in (*own, *others))
+    return named and not joined and _before(given, own[0]) in _TELLING
+
+
 def _with_others_behind(given: TextTokens, wanted: TextTokens, others: Sequence[int]) -> Match:
     """Match an answer with other facts of the kind in the reference's own part. If it opens with the reference word
     for word, and nothing is joined to that, it goes on about it: "right" where each of the others follows a
-    preposition ("46 years with 14% of 65 years and older"), else "unsure".
+    preposition ("46 years with 14% of 65 years and older"), else "unsure". Another name may be there for any reason.
     """
+    otherwise: Match = "unsure" if all(given[place].kind == "word" for place in others) else "wrong"
     said = [place for place, one in enumerate(given) if not one.link]
     sought = [_fact(one) for one in wanted if not one.link]
     opening = said[: len(sought)]
     if not sought or [_fact(given[place]) for place in opening] != sought or not _whole(given[opening[-1]]):
-        return "wrong"
+        return otherwise
     joined = [given[place] for place in (opening[-1] + 1, *others) if given[place - 1].value in _COORDINATORS]
     if joined or any(given[place].fresh and "(" not in given[place].mark for place in (opening[-1] + 1, *others)):
-        return "wrong"
+        return otherwise
     return "right" if all(_before(given, place) in _SUBORDINATING for place in others) else "unsure"
 
 
@@ -297,7 +471,9 @@ def _meant(
     here, there = (_shared_with(given, asked, but, parts, places) for places in (own, others))
     if bool(here - there) == bool(there - here):
         return "unsure"
-    return "right" if here - there else "wrong"
+    if here - there:
+        return "right"
+    return "unsure" if all(given[place].kind == "word" for place in others) else "wrong"
 
 
 def _shared_with(
@@ -306,15 +482,19 @@ def _shared_with(
     """Return the beginnings of the words that the parts at these places share with the question."""
     chosen = {parts[place] for place in places}
     said = {one.value for one, part in zip(given, parts, strict=True) if part in chosen and one.value not in but}
-    return _beginnings_of(asked) & {value[:_BEGINNING] for value in said}
+    return _beginnings_of(asked) & set(map(_beginning, said))
 
 
 def _beginnings_of(asked: TextTokens) -> set[str]:
     return {
-        token.value[:_BEGINNING]
+        _beginning(token.value)
         for token in asked
-        if token.kind in ("word", "weekday") and len(token.value) >= _BEGINNING and token.value not in _ASKING_WORDS
+        if token.kind in ("word", "weekday") and len(token.value) > 2 and token.value not in _ASKING_WORDS
     }
+
+
+def _beginning(word: str) -> str:
+    return word.removesuffix("s")[:_BEGINNING]
 
 
 def _missed(given: TextTokens, wanted: TextTokens, asked: TextTokens) -> Match:
@@ -329,13 +509,71 @@ def _missed(given: TextTokens, wanted: TextTokens, asked: TextTokens) -> Match:
         one_end = [replace(one, bound="") if one.kind in _MOMENTS and one.bound == end else one for one in given]
         if one_end != list(given) and _holds(one_end, wanted, asked) and _alone(one_end, wanted, asked) != "wrong":
             return "unsure"  # the question does not say which end of a range
+    less = _as_little(wanted, given)
+    if less != list(wanted) and _holds(given, less, asked):
+        return "unsure"  # the answer says less
     said = [token for token in given if token.kind not in MEASURED and not token.link]
     if any(_run(part, said) for part in _parts(wanted)) and len(_parts(wanted)) > 1:
         return "wrong"  # a part of a list is missing
-    worded = all(token.kind == "word" and token.stance == "given" for token in wanted) and not _named(wanted)
+    worded = all(token.kind == "word" and token.stance == "given" for token in wanted) and (
+        not _named(wanted) or _partly_named(given, wanted, asked)
+    )
     echo = {token.value for token in asked}
     new = any(not token.link and token.value not in echo for token in given)
     return "unsure" if worded and new and not all(token.denied for token in given) else "wrong"
+
+
+def _as_little(wanted: TextTokens, given: TextTokens) -> list[TextToken]:
+    """Return the reference with its facts as the answer gives them, where these agree but say less: no day, no am, "12"
+    for "12th"."""
+    if len(wanted) > _LONGEST_LIST:
+        return list(wanted)
+    loose = []
+    for token in wanted:
+        alike = (one for one in given if token.kind in MEASURED and _says_less(one, token))
+        loose.append(replace(next(alike, token), bound=token.bound, stance=token.stance))
+    return loose
+
+
+def _says_less(one: TextToken, wanted: TextToken) -> bool:
+    if wanted.kind == "date":
+        return one.value == wanted.value[:4] if one.kind == "number" else _agrees(one, wanted)
+    if wanted.kind == one.kind == "time":
+        (minute, half), (other_minute, other_half) = one.value.split(), wanted.value.split()
+        return minute == other_minute and (half, other_half) in _MAYBE_HALF
+    return {one.kind, wanted.kind} == {"number", "ordinal"} and one.value == wanted.value and not one.unit
+
+
+def _partly_named(given: TextTokens, wanted: TextTokens, asked: TextTokens) -> bool:
+    """True if the answer has words of a reference with a name, and no other name in their place: a surname alone,
+    initials, "Pittsburgh" for the Pittsburgh area."""
+    if not all(token.capital or token.link for token in wanted):
+        words_of = {token.value for token in wanted if not token.link} - {token.value for token in asked}
+        return any(token.value in words_of for token in given if not token.link)
+    name = [token.value for token in wanted if not token.link]
+    return any(_abbreviates(spoken, name) or _abbreviates(name, spoken) for spoken in _capital_runs(given))
+
+
+def _capital_runs(given: TextTokens) -> Iterator[list[str]]:
+    """Yield the words of each name; a point behind an initial does not end it."""
+    run: list[str] = []
+    for token in given:
+        inside = not token.fresh or (token.mark == "." and bool(run) and len(run[-1]) == 1)
+        if run and not (token.capital and token.stance == "given" and inside):
+            yield run
+            run = []
+        if token.capital and token.stance == "given":
+            run.append(token.value)
+    if run:
+        yield run
+
+
+def _abbreviates(short: Sequence[str], name: Sequence[str]) -> bool:
+    """True if each word is one of the name's, or its initial, in the same order, and one of them is no initial."""
+    rest = iter(name)
+    return all(
+        any(one == word or (1 in (len(one), len(word)) and one[0] == word[0]) for one in rest) for word in short
+    ) and any(len(word) > 1 and word in name for word in short)
 
 
 def _holds(given: TextTokens, wanted: TextTokens, asked: TextTokens) -> bool:
@@ -405,14 +643,14 @@ def _fits(one: str, wanted: str, may_lack: bool) -> bool:
 
 
 def _clock_fits(one: str, wanted: str) -> bool:
-    """True if two times on the twelve-hour clock agree; one without am or pm fits either."""
-    minute, half = _clock(one)
-    other_minute, other_half = _clock(wanted)
-    return minute == other_minute and (half == other_half or "?" in (half, other_half))
-
-
-def _clock(value: str) -> tuple[str, str]:
-    return (value[:-1], "?") if value.endswith("?") else (value[:-2], value[-2:])
+    """True if a time agrees with the wanted one. "Half past two" and "2:30" are 2:30 pm, but "2:30" is not 14:30, nor
+    "3 pm" 3:00."""
+    (minute, half), (other_minute, other_half) = one.split(), wanted.split()
+    if minute != other_minute:
+        return False
+    if other_half == "digits":
+        half = half.replace("pm" if int(minute) < _HOUR else "am", "digits")
+    return half == other_half or "?" in (half, other_half) or (half, other_half) in _SAME_HALF
 
 
 def _spoken(token: TextToken) -> str:
@@ -470,7 +708,7 @@ def _others(given: TextTokens, wanted: TextTokens, asked: TextTokens) -> Iterato
             continue
         yield token
     if _named(wanted):
-        yield from _other_names(given, wanted, known)
+        yield from _other_names(given, wanted, known, _beginnings_of(asked))
 
 
 def _units(given: TextTokens, wanted: TextTokens) -> set[str]:
@@ -506,7 +744,8 @@ def _named(reference: TextTokens) -> bool:
     )
 
 
-def _other_names(given: TextTokens, wanted: TextTokens, known: set[str]) -> Iterator[TextToken]:
+def _other_names(given: TextTokens, wanted: TextTokens, known: set[str], echoes: set[str]) -> Iterator[TextToken]:
+    """Yield the words of other names; `echoes`: the beginnings of the question's words."""
     own = {token.value for token in wanted if token.kind == "word" and not token.link}
     first = next(token.value for token in wanted if token.kind == "word" and not token.link)
     before = {_before(given, place) for place, token in enumerate(given) if token.value == first}
@@ -519,7 +758,11 @@ def _other_names(given: TextTokens, wanted: TextTokens, known: set[str]) -> Iter
             name = given[place:end]
             explained = _before(given, place) in PREPOSITIONS - before or _describes(given, place, end, own)
             if not explained and not own <= {token.value for token in name} and _is_name(name, given[end : end + 1]):
-                yield from (token for token in name if token.stance == "given" and token.value not in known)
+                yield from (
+                    token
+                    for token in name
+                    if token.stance == "given" and token.value not in known and _beginning(token.value) not in echoes
+                )
         place = end
 
 

@@ -1,8 +1,9 @@
 """Parses a text into the facts that it states: numbers with units, ordinals, dates, times of day, names, and other
 words.
 
-Digits and dates in digits are read in any language; numbers, months and weekdays in words, and units, in English
-only. Everything is linear in the length of the text, and no text raises.
+Digits and dates in digits are read in any language; numbers, months and units in words in English, German, French and
+Spanish, and in Chinese and Japanese as languages.py respells them; weekdays and ordinals in English only. Everything
+is linear in the length of the text, and no text raises.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from functools import lru_cache
 from trimtab.measurement.numerals import (
     CURRENCY_CODES,
     MONTHS,
+    MONTHS_OF_DATES,
     ORDINALS,
     SCALES,
     SPELLED,
@@ -30,12 +32,13 @@ from trimtab.measurement.stances import with_stances
 from trimtab.measurement.tokens import LINKS, SIGNS, STOP, Lexeme, TextToken, TokenKind, lexemes
 
 PREPOSITIONS = frozenset(words("in at of from for by with on under to via near per through within"))
-TITLES = frozenset(words("dr mr mrs ms prof sir st"))
+TITLES = frozenset(words("dr mr mrs ms prof sir st ltd inc gmbh plc llc"))
+"""Of people, and the legal forms of firms: left out when words are compared."""
 _NEVER_NAMES = (
     LINKS
     | PREPOSITIONS
     | TITLES
-    | set(words("about around exactly only just over after before every"))
+    | set(words("about around exactly only just over after before every between until till minimum maximum"))
     | {"i", "or", "not", "yes", "no", "but", "rather", "nor", "neither"}
 )
 _POSSESSIVE = re.compile(r"(?:['’]s|s['’])$", re.IGNORECASE)
@@ -105,11 +108,12 @@ class _Reader:
         previous = self.lexemes[self.place - 2] if self.place > 1 else None
         stopped = bool(STOP.search(one.gap)) and not (previous and previous.low in TITLES)
         coded = any(char.isdigit() for char in one.text)
+        per = one.gap.strip() == "/" or (previous is not None and previous.low in ("per", "a", "an", "pro", "par"))
         capital = one.text[0].isupper() and not self.shouted and one.low not in _NEVER_NAMES
         self._add(
             TextToken(
                 kind="code" if coded else "word",
-                value=one.low.replace("-", "") if coded else one.low,
+                value=one.low.replace("-", "") if coded else UNITS.get(one.low, one.low) if per else one.low,
                 capital=capital and not coded,
                 possessive=bool(_POSSESSIVE.search(one.text)),
                 start=previous is None or stopped,
@@ -117,13 +121,11 @@ class _Reader:
         )
 
     def _clock(self, one: Lexeme) -> TextToken:
-        hour, minute = (int(part) for part in one.text.split(":"))
+        hour, minute = (int(part) for part in re.split("[:h]", one.text))
         if hour > 24 or minute > 59:
             return TextToken(kind="code", value=one.text)
         half = self._half()
-        if not half and (hour > 12 or one.text.startswith("0") or hour == 0):
-            half = "pm" if 12 <= hour < 24 else "am"
-        return _time(hour, minute, half)
+        return _time(hour, minute, half or _half_in_digits(hour, one.text.startswith("0")))
 
     def _half(self) -> str:
         after = self._at()
@@ -152,9 +154,9 @@ class _Reader:
         if suffix:
             return self._with_suffix(last, suffix)
         after = self._at()
-        if after is not None and after.low in ("am", "pm"):
+        if after is not None and after.low in ("am", "pm", "oclock"):
             self.place += 1
-            return self._add(_hour(last, after.low))
+            return self._add(_hour(last, self._half() if after.low == "oclock" else after.low))
         return self._measured(self._scaled(last))
 
     def _with_suffix(self, number: str, suffix: str) -> None:
@@ -258,24 +260,30 @@ class _Reader:
         """Read the rest of `3 May 2026`, whose day is already read."""
         if not (value.isdigit() and len(value) <= 2 and 1 <= int(value) <= 31):
             return False
-        ahead = 1 if self._follow("of") else 0
-        month = self._at(ahead)
-        if month is None or month.low not in MONTHS or (month.gap.strip() and ahead == 0):
+        ahead = 1 if self._follow("of") or self._follow("de") else 0
+        month = self._at(ahead) or self._at(near=False)
+        dotted = month is not None and month.low not in ("may", "march") and month.gap.strip() == "."  # "3. Juni"
+        if month is None or month.low not in MONTHS_OF_DATES or (month.gap.strip() and ahead == 0 and not dotted):
             return False
         if month.text == "may" and (verb := self._at(ahead + 1)) is not None and verb.group == "word":
             return False  # "14 may come"
         self.place += ahead + 1
-        self._add(TextToken(kind="date", value=f"{self._year()}-{MONTHS[month.low]:02}-{int(value):02}"))
+        self._add(TextToken(kind="date", value=f"{self._year()}-{MONTHS_OF_DATES[month.low]:02}-{int(value):02}"))
         return True
 
     def _year(self) -> str:
-        year = self._at(near=False)
+        year = self._at(1 if self._follow("de") else 0, near=False)
         if year is None or year.group != "number" or year.gap.strip(" \t") not in ("", ","):
             return "????"
         if len(year.text) != 4 or not year.text.isdigit() or not year.text.startswith(("1", "2")):
             return "????"
-        self.place += 1
+        self.place += 2 if self._follow("de") else 1
         return year.text
+
+    def _year_follows(self) -> bool:
+        place, year = self.place, self._year()
+        self.place = place
+        return year != "????"
 
     def _calendar(self, one: Lexeme) -> bool:
         """Read weekdays, months with or without day and year, noon and midnight."""
@@ -283,17 +291,19 @@ class _Reader:
             self._add(TextToken(kind="weekday", value=WEEKDAYS[one.low]))
         elif one.low in ("noon", "midday", "midnight"):
             self._add(_time(0, 0, "am" if one.low == "midnight" else "pm"))
-        elif one.low in MONTHS:
+        elif one.low in MONTHS or (one.low in MONTHS_OF_DATES and self._year_follows()):
             day = self._at()
             number = re.match(r"([0-9]{1,2})(?:st|nd|rd|th)?$", day.text.casefold()) if day is not None else None
             verb = self._at(1) if one.text == "may" else None
             if number and 1 <= int(number[1]) <= 31 and (verb is None or verb.group != "word"):
                 self.place += 1
-                self._add(TextToken(kind="date", value=f"{self._year()}-{MONTHS[one.low]:02}-{int(number[1]):02}"))
+                self._add(
+                    TextToken(kind="date", value=f"{self._year()}-{MONTHS_OF_DATES[one.low]:02}-{int(number[1]):02}")
+                )
             else:
                 year = self._year()
                 soft = year == "????" and one.low in ("may", "march") and not one.text[0].isupper()
-                self._add(TextToken(kind="date", value=f"{year}-{MONTHS[one.low]:02}-??", soft=soft))
+                self._add(TextToken(kind="date", value=f"{year}-{MONTHS_OF_DATES[one.low]:02}-??", soft=soft))
         else:
             return False
         return True
@@ -352,16 +362,24 @@ def _is_counted(one: Lexeme) -> bool:
 
 def _time(hour: int, minute: int, half: str) -> TextToken:
     """Return a time token: minutes of the half day, and am, pm or unknown."""
-    return TextToken(kind="time", value=f"{(60 * hour + minute) % 720}{half or '?'}")
+    return TextToken(kind="time", value=f"{(60 * hour + minute) % 720} {half or '?'}")
 
 
 def _hour(value: str, half: str) -> TextToken:
     """Return the time of `2 pm`, or of `2.30 pm`, whose point is not a decimal one."""
     hour, _, minute = value.partition(".")
     minute = minute.ljust(2, "0")
-    if len(hour) > 2 or int(hour) > 12 or len(minute) > 2 or int(minute) > 59:
+    if len(hour) > 2 or int(hour) > (12 if half else 24) or len(minute) > 2 or int(minute) > 59:
         return TextToken(kind="code", value=f"{value}{half}")
-    return _time(int(hour), int(minute), half)
+    return _time(int(hour), int(minute), half or _half_in_digits(int(hour), hour.startswith("0")))
+
+
+def _half_in_digits(hour: int, zero: bool) -> str:
+    """Return the half of the day of an hour in digits: am with a zero before it, `24` for one after noon on the clock
+    of 24 hours, else `digits`, a clock face."""
+    if zero or hour == 24:
+        return "am"
+    return "24" if hour > 12 else "digits"
 
 
 def _dated(one: Lexeme) -> TextToken:
@@ -377,15 +395,31 @@ def _dated(one: Lexeme) -> TextToken:
     return TextToken(kind="date", value=f"{year:04}-{month:02}-{day:02}")
 
 
+def _as_date(token: TextToken, other: TextToken) -> TextToken:
+    """Return a bare number beside a date as the year or the day that it is."""
+    if token.kind != "number" or other.kind != "date" or token.unit or token.counted or not token.value.isdigit():
+        return token
+    year, *_, day = other.value.split("-")
+    if len(token.value) == 4 and year.isdigit():
+        return replace(token, kind="date", value=f"{token.value}-??-??")
+    if len(token.value) < 3 and day.isdigit():
+        return replace(token, kind="date", value=f"{other.value.removesuffix(day)}{int(token.value):02}")
+    return token
+
+
 def _shared_units(tokens: list[TextToken]) -> list[TextToken]:
-    """Give both numbers of "112 or 158 euros", "10-12 euros", "€112 to 158" the unit that one of them has."""
+    """Give both numbers of "112 or 158 euros", "10-12 euros", "€112 to 158" the unit that one of them has, and both
+    dates of "14 or 15 June" and "May 1998 or 1999" what one of them has."""
     for place, token in enumerate(tokens):
-        if token.kind != "number" or token.fresh or not place:
+        if token.kind not in ("number", "date") or token.fresh or not place:
             continue
         joined = tokens[place - 1].value in ("or", "and", "to") and not tokens[place - 1].fresh and place > 1
         other = place - 2 if joined else place - 1
-        if tokens[other].kind == "number":
-            left = tokens[other]
+        left = tokens[other]
+        if "date" in (left.kind, token.kind):
+            if joined:
+                tokens[other], tokens[place] = _as_date(left, token), _as_date(token, left)
+        elif left.kind == "number":
             if (left.unit or left.counted) and not (token.unit or token.counted):
                 tokens[place] = replace(token, unit=left.unit, counted=left.counted)
             elif (token.unit or token.counted) and not (left.unit or left.counted):

@@ -22,6 +22,7 @@ from trimtab.measurement.calibration import (
 )
 from trimtab.measurement.contains import disagrees
 from trimtab.measurement.json_answers import same_answer
+from trimtab.measurement.languages import is_untried
 from trimtab.measurement.metrics import (
     MacroF1,
     aggregate,
@@ -312,6 +313,9 @@ def _answer_figures(answers: Sequence[Answer], task: Task) -> dict[str, float]:
     if metric.may_be_unsure and answers:
         unsure = [is_undecided(metric.name, one.answer, one.reference, one.input, unknown) for one in answers]
         figures["unsure"] = float(np.mean(unsure))
+        untried = [any(map(is_untried, (one.answer, *one.reference))) for one in answers]
+        if any(untried):
+            figures["untried"] = float(np.mean(untried))
     if metric.counts_words:
         told = [one for one in answers if not one.abstained]
         figures["facts_disagree"] = float(sum(disagrees(one.answer, one.reference, one.input) for one in told))
@@ -326,7 +330,8 @@ def extra_figures(answers: Sequence[Answer], examples: Sequence[Example], task: 
     `ece_by_chance` what calibrated probabilities would show on as many answers, `ece_debiased` the error less what
     chance adds to it.
 
-    Under contains also `unsure`: the share of answers that it cannot decide, which count as wrong. Under a metric of
+    Under contains also `unsure`: the share of answers that it cannot decide, which count as wrong, and `untried`: the
+    share in a language that it was not tried in, if there are any. Under a metric of
     shared words also `facts_disagree`: how many answers give other numbers or dates than their references. Under one
     that does not tell which answers are exactly right, `exact`: the share of those that are. Of texts `answer_words`:
     the mean number of words of an answer that does not abstain.

@@ -1,4 +1,5 @@
-"""Numbers as canonical decimals, and the English words for numbers, units, months and weekdays."""
+"""Numbers as canonical decimals, and the words for numbers, units, months and weekdays in English, German, French and
+Spanish: folded, so without accents."""
 
 from __future__ import annotations
 
@@ -19,10 +20,21 @@ SPELLED: Mapping[str, int] = {
             "fifteen sixteen seventeen eighteen nineteen"
         )
     )
+} | {
+    word: value
+    for spelled in (
+        "zwei drei vier funf sechs sieben acht neun zehn _ zwolf",
+        "deux trois quatre cinq _ _ huit neuf dix onze douze",
+        "dos tres cuatro cinco seis siete ocho nueve diez _ doce",
+    )
+    for value, word in enumerate(words(spelled), start=2)
+    if word != "_"  # an English word, too
 }
-TENS: Mapping[str, int] = {
+_DECADES = words("twenty thirty forty fifty sixty seventy eighty ninety")
+TENS: Mapping[str, int] = {word: 10 * value for value, word in enumerate(_DECADES, start=2)} | {
     word: 10 * value
-    for value, word in enumerate(words("twenty thirty forty fifty sixty seventy eighty ninety"), start=2)
+    for spelled in ("zwanzig dreissig vierzig funfzig", "vingt trente quarante cinquante", "veinte treinta cuarenta")
+    for value, word in enumerate(words(spelled), start=2)
 }
 SCALES: Mapping[str, int] = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9}
 """The powers of ten of number words."""
@@ -35,30 +47,42 @@ ORDINALS: Mapping[str, int] = {
         ),
         start=1,
     )
-} | {f"{word[:-1]}ieth": value for word, value in TENS.items()}
+} | {f"{word[:-1]}ieth": TENS[word] for word in _DECADES}
 _MONTHS = words("january february march april may june july august september october november december")
 MONTHS: Mapping[str, int] = {
     **{name: number for number, name in enumerate(_MONTHS, start=1)},
     **{name[:3]: number for number, name in enumerate(_MONTHS, start=1) if name not in ("march", "may")},
     "sept": 9,
 }
+MONTHS_OF_DATES: Mapping[str, int] = {**MONTHS} | {
+    name: number
+    for names in (
+        "januar februar marz april mai juni juli august september oktober november dezember",
+        "janvier fevrier mars avril mai juin juillet aout septembre octobre novembre decembre",
+        "enero febrero marzo abril mayo junio julio agosto septiembre octubre noviembre diciembre",
+    )
+    for number, name in enumerate(words(names), start=1)
+}
+"""Of a month after a day or before a year, where it is no planet and nobody's name."""
 _DAYS = words("monday tuesday wednesday thursday friday saturday sunday")
 WEEKDAYS: Mapping[str, str] = {form: day for day in _DAYS for form in (day, f"{day}s")}
 _UNITS = (
-    "second seconds sec secs s",
-    "minute minutes min mins",
-    "hour hours hr hrs h",
-    "day days",
-    "week weeks",
-    "month months",
-    "year years yr yrs",
+    "millisecond milliseconds ms",
+    "second seconds sec secs s sekunde sekunden seconde secondes segundo segundos",
+    "minute minutes min mins minuten minuto minutos",
+    "hour hours hr hrs h stunde stunden heure heures hora horas",
+    "day days tag tage tagen jour jours dia dias",
+    "week weeks woche wochen semaine semaines semana semanas",
+    "month months monat monate monaten mois mes meses",
+    "year years yr yrs jahr jahre jahren ans annee annees ano anos",
     "euro euros eur",
     "dollar dollars usd",
     "pound pounds gbp",
     "yen jpy",
+    "yuan cny rmb",
     "franc francs chf",
     "cent cents",
-    "percent pct",
+    "percent pct prozent",
     "kilometre kilometres kilometer kilometers km",
     "metre metres meter meters m",
     "centimetre centimetres centimeter centimeters cm",
@@ -69,19 +93,35 @@ _UNITS = (
     "tonne tonnes t",
     "kilogram kilograms kilo kilos kg",
     "gram grams g",
+    "milligram milligrams mg",
+    "foot feet ft",
+    "inch inches",
+    "ounce ounces oz",
+    "hectare hectares ha",
+    "watt watts w",
+    "kilowatt kilowatts kw",
     "millibar millibars mbar",
     "kilobyte kilobytes kb",
     "megabyte megabytes mb",
     "gigabyte gigabytes gb",
     "terabyte terabytes tb",
-    "degree degrees",
+    "degree degrees grad grados degres",
 )
 UNITS: Mapping[str, str] = {form: forms.split()[0] for forms in _UNITS for form in forms.split()}
 _LEAST = {
-    "second": {"second": 1, "minute": 60, "hour": 3600, "day": 86_400, "week": 604_800},
+    "millisecond": {
+        "millisecond": 1,
+        "second": 1000,
+        "minute": 60_000,
+        "hour": 3_600_000,
+        "day": 86_400_000,
+        "week": 604_800_000,
+    },
     "month": {"month": 1, "year": 12},
     "millimetre": {"millimetre": 1, "centimetre": 10, "metre": 1000, "kilometre": 1_000_000},
-    "gram": {"gram": 1, "kilogram": 1000, "tonne": 1_000_000},
+    "milligram": {"milligram": 1, "gram": 1000, "kilogram": 1_000_000, "tonne": 1_000_000_000},
+    "watt": {"watt": 1, "kilowatt": 1000},
+    "inch": {"inch": 1, "foot": 12},
     "millilitre": {"millilitre": 1, "litre": 1000},
 }
 CONVERTED: Mapping[str, tuple[str, int]] = {

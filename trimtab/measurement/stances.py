@@ -2,8 +2,8 @@
 numbers.
 
 A text is cut into clauses, at punctuation and at words such as "but", "which", "except". A clause with a negation
-denies all that it states: "it cannot be 30 days", "two years is wrong". English only, and linear in the length of
-the text.
+denies all that it states: "it cannot be 30 days", "two years is wrong". The words of bounds and the most frequent of
+denial are those of the languages that facts.py names, the others English only. Linear in the length of the text.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ _NEGATORS = frozenset(
         "didnt hasnt havent hadnt mustnt neednt"
     )
 )
+_BEHIND_NO = frozenset(words("lo la le se es son fue era hay ha esta estan tiene puede debe"))  # Spanish
 _FALSE = frozenset(words("wrong false incorrect untrue mistaken doubtful"))
 _TO_BE = frozenset(words("is are was were be"))
 _NOBODY = frozenset(words("nobody none nothing noone no nowhere not"))
@@ -82,13 +83,54 @@ _COMPARED: Mapping[Bound, tuple[str, ...]] = {
     "over": words("more older longer greater higher larger later heavier taller bigger"),
     "under": words("less fewer younger shorter smaller lower lighter earlier"),
 }
+# These stand before a number or behind it.
+_AROUND: Mapping[tuple[str, ...], Bound] = {
+    **dict.fromkeys(
+        (
+            ("at", "least"),
+            ("at", "the", "least"),
+            ("at", "very", "least"),
+            ("minimum",),
+            ("mindestens",),
+            ("wenigstens",),
+            ("au", "moins"),
+            ("au", "minimum"),
+            ("al", "menos"),
+            ("por", "lo", "menos"),
+            ("como", "minimo"),
+        ),
+        "min",
+    ),
+    **dict.fromkeys(
+        (
+            ("at", "most"),
+            ("at", "the", "most"),
+            ("maximum",),
+            ("hochstens",),
+            ("maximal",),
+            ("au", "plus"),
+            ("au", "maximum"),
+            ("a", "lo", "sumo"),
+            ("como", "maximo"),
+        ),
+        "max",
+    ),
+}
 _BEFORE: Mapping[tuple[str, ...], Bound] = {
-    ("at", "least"): "min",
+    **_AROUND,
     ("minimum", "of"): "min",
     ("no", "later", "than"): "",  # a deadline, said in other words
     ("not", "later", "than"): "",
-    ("at", "most"): "max",
     ("up", "to"): "max",
+    ("to", "zu"): "max",  # "bis zu"
+    ("jusqua",): "max",
+    ("hasta",): "max",
+    ("mehr", "als"): "over",
+    ("plus", "de"): "over",
+    ("mas", "de"): "over",
+    ("weniger", "als"): "under",
+    ("moins", "de"): "under",
+    ("menos", "de"): "under",
     ("maximum", "of"): "max",
     ("over",): "over",
     ("above",): "over",
@@ -110,13 +152,12 @@ _AFTER: Mapping[tuple[str, ...], Bound] = {
     **{("or", word): "max" for word in (*_COMPARED["under"], "under", "below")},
     ("upwards",): "min",
     ("upward",): "min",
-    ("minimum",): "min",
-    ("maximum",): "max",
+    **_AROUND,
 }
 _AMOUNT_APART = frozenset((*_COMPARED["over"], *_COMPARED["under"]))
 _MORE = frozenset(("another", "further", "extra", "additional"))
-_UP: tuple[Bound, ...] = ("min", "over")
-_DOWN: tuple[Bound, ...] = ("max", "under")
+UP: tuple[Bound, ...] = ("min", "over")
+DOWN: tuple[Bound, ...] = ("max", "under")
 _ASKS_BOUND: Mapping[str, tuple[Bound, ...]] = {
     **dict.fromkeys(
         words(
@@ -125,7 +166,7 @@ _ASKS_BOUND: Mapping[str, tuple[Bound, ...]] = {
         ),
         ("min", "max"),
     ),
-    **dict.fromkeys(words("limit limited threshold"), (*_UP, *_DOWN)),
+    **dict.fromkeys(words("limit limited threshold"), (*UP, *DOWN)),
     **dict.fromkeys(words("may can allowed permitted"), ("max",)),
     **dict.fromkeys(words("must need needed required demand demands demanded"), ("min",)),
     "deadline": ("under",),
@@ -133,9 +174,9 @@ _ASKS_BOUND: Mapping[str, tuple[Bound, ...]] = {
 _ASKING = frozenset(words("what which how when"))
 # Directly before one of these a question states a bound itself: "under what price", "more than how many".
 _STATES_BOUND: Mapping[tuple[str, ...], tuple[Bound, ...]] = {
-    **{said: _UP if bound in _UP else _DOWN for said, bound in _BEFORE.items() if bound in (*_UP, *_DOWN)},
-    **dict.fromkeys((("after",), ("from",), ("beyond",)), _UP),
-    **dict.fromkeys((("before",), ("until",), ("till",), ("within",)), _DOWN),
+    **{said: UP if bound in UP else DOWN for said, bound in _BEFORE.items() if bound in (*UP, *DOWN)},
+    **dict.fromkeys((("after",), ("from",), ("beyond",)), UP),
+    **dict.fromkeys((("before",), ("until",), ("till",), ("within",)), DOWN),
 }
 _LAST = frozenset(words("moment minute hour time day date"))  # "the last moment" is a deadline, "last year" is none
 _ENDS: Mapping[tuple[str, ...], Bound] = {
@@ -273,7 +314,7 @@ def _taken(found: list[TextToken], length: int, token: TextToken) -> TextToken:
 
 def _bound_after(tokens: Sequence[TextToken], place: int) -> tuple[Bound, range]:
     for begin in (place + 1, place + 2):  # "80 or more", "80 guests or more"
-        for length in (2, 1):
+        for length in (3, 2, 1):
             after = tokens[begin : begin + length]
             bound = _AFTER.get(tuple(one.value for one in after))
             if bound and not any(one.fresh for one in tokens[place + 1 : begin + length]):
@@ -310,6 +351,9 @@ def _range(found: list[TextToken]) -> None:
     found[-1] = replace(last, bound="stop", fresh=False)
     if other == -3:
         del found[-2]
+    if opened:  # the bounds tell it
+        found[-2] = replace(found[-2], fresh=found[-3].fresh, start=found[-3].start, mark=found[-3].mark)
+        del found[-3]
 
 
 def _of_clauses(tokens: list[TextToken]) -> list[TextToken]:
@@ -412,6 +456,8 @@ def _negation(tokens: Sequence[TextToken], place: int) -> Stance | None:
     value = tokens[place].value
     before = tokens[place - 1] if place and not tokens[place].fresh else None
     after = tokens[place + 1] if place + 1 < len(tokens) and not tokens[place + 1].fresh else None
+    if value == "no" and after is not None and after.value in _BEHIND_NO:
+        return "denied"
     if value in _NEGATORS:
         local = after is not None and (after.value == "only" or after.value.endswith("ing"))
         return None if local else "denied"

@@ -55,6 +55,7 @@ EXTRAS = {
     "same_alone": "Answers alike alone and in a batch",
     "score_alone": "Mean of scores alone, less in a batch",
     "unsure": "Undecided, counted as wrong",
+    "untried": "In a language that the metric was not tried in",
     "train_tokens": "Training tokens",
     "steps": "Steps",
     "planned_steps": "Steps planned",
