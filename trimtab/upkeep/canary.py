@@ -235,9 +235,11 @@ class Canaries(Closing):
         with self._traffic() as traffic:
             outcomes = [*self._judged(canary.begun), *(_labels_since(traffic, canary.begun) if traffic else ())]
             served = traffic.answers(since=canary.begun) if traffic else []
+        quality, by_question = _quality(canary, outcomes)
         return CanaryEvidence(
             days=days_known(canary, tallies, _now()) if days is None else days,
-            quality=_quality(canary, outcomes),
+            quality=quality,
+            by_question=by_question,
             errors=_errors(canary, tallies),
             latency=_latency(canary, served),
         )
@@ -306,15 +308,16 @@ def _labels_since(traffic: TrafficStore, since: datetime) -> list[UserOutcome]:
     ]
 
 
-def _quality(canary: Canary, outcomes: Iterable[UserOutcome]) -> UserComparison | None:
-    """Compare the shares of right answers; a user counts with answers of the version that it was drawn for, and with
-    no others."""
+def _quality(canary: Canary, outcomes: Iterable[UserOutcome]) -> tuple[UserComparison | None, UserComparison | None]:
+    """Compare the shares of right answers, by user and by question; a user counts with answers of the version that it
+    was drawn for, and with no others."""
     own = [one for one in outcomes if one.version == str(canary.version_of(one.user))]
-    candidate, production = (
-        np.array([*user_means(one for one in own if one.version == str(version)).values()], dtype=float)
-        for version in (canary.candidate, canary.production)
-    )
-    return compare_users(candidate, production)
+    means, counts = user_means(own), Counter(one.user for one in own)
+    drawn = [[user for user in means if canary.takes(user) is takes] for takes in (True, False)]
+    candidate_U, production_U = (np.array([means[user] for user in side], dtype=float) for side in drawn)
+    ours_U, theirs_U = (np.array([counts[user] for user in side], dtype=float) for side in drawn)
+    by_user = compare_users(candidate_U, production_U)
+    return by_user, compare_users(candidate_U, production_U, weights=(ours_U, theirs_U))
 
 
 def _errors(canary: Canary, tallies: Sequence[CanaryTally]) -> UserComparison | None:

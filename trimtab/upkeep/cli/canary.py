@@ -143,6 +143,8 @@ def _lines(state: CanaryStatus) -> Iterator[str]:
     evidence = state.evidence
     if evidence.quality is not None:
         yield f"right: {evidence.quality.figures}"
+        named = evidence.by_question.figures if evidence.by_question else "nothing yet, as a few users ask most of them"
+        yield f"by question: {named}"
     elif state.record is None:
         yield "right: too few users with judgements or labels yet"
     if evidence.errors is not None:
