@@ -3,6 +3,8 @@ kept."""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -95,8 +97,9 @@ def test_a_candidate_that_fails_the_few_who_ask_most_is_said_to_be_worse_by_ques
 
 
 def test_a_user_counts_once():
-    many = [UserOutcome(user="a", version="1", right=0.0)] * 1_000
-    assert user_means([*many, UserOutcome(user="b", version="1", right=1.0)]) == {"a": 0.0, "b": 1.0}
+    now = datetime.now(UTC)
+    many = [UserOutcome(user="a", version="1", right=0.0, when=now)] * 1_000
+    assert user_means([*many, UserOutcome(user="b", version="1", right=1.0, when=now)]) == {"a": 0.0, "b": 1.0}
 
 
 def test_of_two_versions_that_are_alike_none_is_said_to_differ_at_any_look():

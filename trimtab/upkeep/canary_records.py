@@ -44,6 +44,26 @@ class UserComparison:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Newcomers:
+    """Users who judged and were first seen after the canary began, on either side; `usual`: as many as came in as many
+    days before, of both versions together. `decide`: True if their judgements count.
+    """
+
+    candidate: int
+    production: int
+    usual: float
+    decide: bool
+
+    @property
+    def sentence(self) -> str:
+        """Return in words who they are, and whether they count."""
+        count = f"{self.candidate + self.production:,} new names judged ({self.candidate:,} the candidate)"
+        if self.decide:
+            return f"{count}, where {self.usual:.1f} are usual"
+        return f"{count}, where {self.usual:.1f} are usual: a crowd, which decides nothing"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LatencyComparison:
     """A comparison of both versions' latency: 95th percentiles in milliseconds, every user with the same weight, and
     the candidate's limit.
@@ -74,6 +94,7 @@ class CanaryEvidence:
     errors: UserComparison | None
     latency: LatencyComparison | None
     by_question: UserComparison | None = None
+    newcomers: Newcomers | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,6 +159,8 @@ def decide_canary(canary: Canary, evidence: CanaryEvidence) -> tuple[CanaryOutco
         return "promoted", f"{shown}; by question, right for {by_question.figures}"
     if evidence.days >= canary.days:
         lacking = f"{shown}, but {question_gap(evidence)}" if shown is not None else "nothing was shown"
+        if evidence.newcomers is not None and not evidence.newcomers.decide:
+            lacking = f"{lacking} ({evidence.newcomers.sentence})"
         return "undecided", f"{lacking} in {canary.days:g} days; version {canary.production} stays"
     return None
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,11 +38,13 @@ Numbers = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserOutcome:
-    """The outcome of one answer: `user` had it from `version`; `right` from 0, wrong, to 1, right."""
+    """The outcome of one answer: `user` had it from `version`; `right` from 0, wrong, to 1, right. `when`: it was
+    given, or judged."""
 
     user: str
     version: str
     right: float
+    when: datetime
 
 
 def user_means(outcomes: Iterable[UserOutcome]) -> Mapping[str, float]:
