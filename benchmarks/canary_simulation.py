@@ -6,24 +6,30 @@ user's answers, so that answers of one user resemble each other. Looks are sprea
 answers. Of a canary of two versions that are alike it is counted how often, at any look, one is said to be better,
 or worse; of versions that differ, how many users with an answer there were when that was said, and how often by the
 number that was forecast. Guards: false alarms of errors (equal rates), and of a 95th percentile at its limit.
+By question: how canaries end, by users alone and with the bound by question, where 3% of the users ask 67% of the
+questions and fare worse while the others fare better, and where users ask by a lognormal or a Zipf law.
 
-    python benchmarks/canary_simulation.py [--runs 1000] [--out FILE]
+    python benchmarks/canary_simulation.py [--runs 1000] [--part by_question] [--out FILE]
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from trimtab.base.files import write_json
+from trimtab.base.files import read_object, write_json
+from trimtab.serving.releases import Canary
 from trimtab.upkeep.canary import GUARD_LEVEL
+from trimtab.upkeep.canary_records import CanaryEvidence, UserComparison, decide_canary
 from trimtab.upkeep.user_comparison import (
     Numbers,
     always_valid_lower_bound,
@@ -38,6 +44,20 @@ LOOKS = 20
 MARGIN = 0.1
 SLOW = 0.05  # of answers, over a limit that is the 95th percentile itself
 FAILING = 0.01  # of answers, of both versions
+STRENGTH = 1 / 0.3 - 1  # of the beta distribution, for a correlation of .3 between the answers of a user
+CANARY = Canary(
+    number=1,
+    candidate=2,
+    production=1,
+    share=0.1,
+    days=14,
+    salt="",
+    margin=MARGIN,
+    latency_p95_ms=None,
+    begun=datetime(2026, 1, 1, tzinfo=UTC),
+    who="",
+    why="",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +89,34 @@ GUARDED = [
     for mean in (1 - SLOW, 1 - FAILING)
     for zipf in (0.0, 1.0)
     for share in (0.05, 0.5)
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unequal:
+    """Users who ask by a law: `few` (a share of .03 asks .67 of all), `lognormal` or `zipf` with its parameter; both
+    versions' right answers to those who ask little, and to the few."""
+
+    law: str
+    parameter: float
+    share: float
+    production: tuple[float, float] = (0.8, 0.8)
+    candidate: tuple[float, float] = (0.8, 0.8)
+    users: int = 5_000
+    answers: int = 15_000
+
+
+UNEQUAL = [
+    *(
+        Unequal(law="few", parameter=0.67, share=share, production=(0.78, 0.85), candidate=(0.85, 0.6))
+        for share in (0.1, 0.5)
+    ),
+    *(
+        Unequal(law=law, parameter=parameter, share=share, candidate=(candidate, candidate))
+        for law, parameter in (("lognormal", 0.5), ("lognormal", 1.0), ("zipf", 0.7), ("zipf", 1.0))
+        for share in (0.1, 0.5)
+        for candidate in (0.8, 0.9)
+    ),
 ]
 
 
@@ -156,16 +204,78 @@ def guarded(cell: Cell, runs: int) -> dict[str, Any]:
     return {**vars(cell), "guard": "latency" if is_latency else "errors", "alarms": alarms / runs}
 
 
+def by_question(cell: Unequal, runs: int) -> dict[str, Any]:
+    """Count how canaries end by users alone, and where the bound by question has to hold beside it."""
+    alone: Counter[str] = Counter()
+    both: Counter[str] = Counter()
+    for seed in range(runs):
+        looks = [*unequal_looks(cell, np.random.default_rng(seed))]
+        alone[_end(looks, lambda by_user, _: by_user)] += 1
+        both[_end(looks, lambda _, by_question: by_question)] += 1
+    return {**vars(cell), "alone": dict(alone), "both": dict(both)}
+
+
+def _end(
+    looks: Sequence[tuple[UserComparison | None, UserComparison | None]],
+    second: Callable[[UserComparison | None, UserComparison | None], UserComparison | None],
+) -> str:
+    """Return how a canary ends by the product's rule, with what stands for the bound by question."""
+    for by_user, by_question in looks:
+        evidence = CanaryEvidence(
+            days=0, quality=by_user, by_question=second(by_user, by_question), errors=None, latency=None
+        )
+        found = decide_canary(CANARY, evidence)
+        if found is not None:
+            return found[0]
+    return "undecided"
+
+
+def unequal_looks(
+    cell: Unequal, random: np.random.Generator
+) -> Iterator[tuple[UserComparison | None, UserComparison | None]]:
+    """Draw the comparisons by user and by question at each look."""
+    users, few = cell.users, 0
+    if cell.law == "few":
+        few = round(0.03 * users)
+        activity_U = np.repeat([cell.parameter / few, (1 - cell.parameter) / (users - few)], [few, users - few])
+    elif cell.law == "lognormal":
+        activity_U = np.exp(cell.parameter * random.standard_normal(users))
+    else:
+        activity_U = 1 / np.arange(1, users + 1) ** cell.parameter
+    is_few_U, takes_U = (np.arange(users) < few).astype(int), random.random(users) < cell.share
+    mean_U = np.where(takes_U, np.take(cell.candidate, is_few_U), np.take(cell.production, is_few_U))
+    right_U = random.beta(mean_U * STRENGTH, (1 - mean_U) * STRENGTH)
+    total_U = activity_U.cumsum()
+    who_N = np.searchsorted(total_U, random.random(cell.answers) * total_U[-1])
+    is_right_N = random.random(cell.answers) < right_U[who_N]
+    for until in np.unique(np.geomspace(20, cell.answers, LOOKS).astype(int)):
+        count_U = np.bincount(who_N[:until], minlength=users).astype(float)
+        sum_U = np.bincount(who_N[:until], weights=is_right_N[:until], minlength=users)
+        ours, theirs = (np.flatnonzero((count_U > 0) & (takes_U == takes)) for takes in (True, False))
+        sides = sum_U[ours] / count_U[ours], sum_U[theirs] / count_U[theirs]
+        yield compare_users(*sides), compare_users(*sides, weights=(count_U[ours], count_U[theirs]))
+
+
 def main() -> None:
-    """Run all cells and write the result."""
+    """Run all cells, or one part, and write the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=1_000)
+    parser.add_argument("--part", choices=("by_question",), help="renew this part of the result, and leave the others")
     parser.add_argument("--out", type=Path, default=RESULT)
     given = parser.parse_args()
     result: dict[str, Any] = {"runs": given.runs, "looks": LOOKS, "margin": MARGIN, "guard_level": GUARD_LEVEL}
+    if given.part:
+        result = read_object(given.out)
+    parts: dict[str, tuple[Callable[..., dict[str, Any]], Sequence[Any]]] = {
+        "alike": (alike, ALIKE),
+        "different": (different, DIFFERENT),
+        "guarded": (guarded, GUARDED),
+        "by_question": (by_question, UNEQUAL),
+    }
     with ProcessPoolExecutor(2) as pool:
-        for kind, cells in ((alike, ALIKE), (different, DIFFERENT), (guarded, GUARDED)):
-            result[kind.__name__] = list(pool.map(partial(kind, runs=given.runs), cells))
+        for name in [given.part] if given.part else parts:
+            kind, cells = parts[name]
+            result[name] = [{**cell, "runs": given.runs} for cell in pool.map(partial(kind, runs=given.runs), cells)]
     write_json(given.out, result)
 
 

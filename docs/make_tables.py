@@ -954,6 +954,31 @@ def canary_users() -> str:
     )
 
 
+def canary_by_question() -> str:
+    """How canaries end where users ask unequally, by users alone and with the bound by question beside it."""
+    found = load("canary_simulation")
+    if not found or "by_question" not in found:
+        return "Not measured yet."
+    head = ["users ask by", "share", "right in production", "of the candidate", "by users alone", "with questions, too"]
+    rows = []
+    for cell in found["by_question"]:
+        is_few = cell["law"] == "few"
+        law = "3% ask 67%" if is_few else f"{cell['law'].replace('zipf', 'Zipf')} {cell['parameter']:g}"
+        production, candidate = (
+            f"{right[0]:.0%}, the 3% {right[1]:.0%}" if is_few else f"{right[0]:.0%}"
+            for right in (cell["production"], cell["candidate"])
+        )
+        ends = (_canary_ends(cell[key], cell["runs"]) for key in ("alone", "both"))
+        rows.append([law, f"{cell['share']:.0%}", production, candidate, *ends])
+    said = f"{found['by_question'][0]['runs']:,} canaries a row, 5,000 users, 15,000 answers, a margin of"
+    return f"{_table_of(head, rows)}\n\n{said} {found['margin']:g}."
+
+
+def _canary_ends(ends: dict[str, int], runs: int) -> str:
+    named = {"promoted": "promoted", "rolled_back": "rolled back", "undecided": "undecided"}
+    return ", ".join(f"{name} {ends[key] / runs:.1%}" for key, name in named.items() if ends.get(key))
+
+
 def _users(count: float | None, cell: dict[str, Any]) -> str:
     return f"more than {cell['users']:,}" if count is None else f"{count:,.0f}"
 
@@ -1381,7 +1406,11 @@ PAGES = {
     "docs/how-to/surface-access.md": {"agents": agents, "crawl": crawls},
     "docs/concepts/right-answers.md": {"right-answers": right_answers, "audits": audits},
     "docs/how-to/traffic-and-labels.md": {"production": production},
-    "docs/how-to/canary.md": {"canary-false": canary_false, "canary-users": canary_users},
+    "docs/how-to/canary.md": {
+        "canary-false": canary_false,
+        "canary-users": canary_users,
+        "canary-by-question": canary_by_question,
+    },
     "docs/how-to/drift.md": {
         "drift-alarms": drift_alarms,
         "drift-delays": drift_delays,

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from judged import judgement, served_answer
+from judged import BEGIN, judgement, served_answer
 from registered import Add
 from typer.testing import CliRunner
 
@@ -46,8 +46,13 @@ def watched(task: Task) -> Task:
 
 @pytest.fixture
 def said() -> list[UserOutcome]:
-    """Return the outcomes of users so far, which tests append to."""
-    return []
+    """Return the outcomes of users so far, which tests append to: of an older version, by all of them."""
+    return [outcome(user, "0", 1.0, -20.0) for user in USERS]
+
+
+def outcome(user: str, version: object, right: float, days: float = 1e-4) -> UserOutcome:
+    """An outcome, `days` from now on."""
+    return UserOutcome(user=user, version=str(version), right=right, when=datetime.now(UTC) + timedelta(days=days))
 
 
 @pytest.fixture
@@ -77,7 +82,7 @@ def judges(canary: Canary, said: list[UserOutcome], candidate: float, production
     for user in USERS:
         takes = canary.takes(user)
         version = canary.candidate if takes else canary.production
-        said.append(UserOutcome(user=user, version=str(version), right=candidate if takes else production))
+        said.append(outcome(user, version, candidate if takes else production))
 
 
 def test_a_better_candidate_is_promoted_with_the_record_as_evidence(
@@ -128,9 +133,43 @@ def test_what_a_user_was_not_drawn_for_counts_for_nobody(opening: Open, said: li
     begun = one.start(share=0.5).canary
     for user in USERS:  # each about the version of the others
         version = begun.production if begun.takes(user) else begun.candidate
-        said.append(UserOutcome(user=user, version=str(version), right=float(version == 2)))
-    said += [UserOutcome(user=user, version="3", right=1.0) for user in USERS]
+        said.append(outcome(user, version, float(version == 2)))
+    said += [outcome(user, 3, 1.0) for user in USERS]
     assert one.status().evidence.quality is None
+
+
+def test_a_crowd_of_new_names_is_told_and_decides_nothing(opening: Open, said: list[UserOutcome]) -> None:
+    one = opening()
+    begun = one.start(share=0.5).canary
+    said += [outcome(user, begun.version_of(user), float(number % 5 > 0)) for number, user in enumerate(USERS)]
+    invented = [name for number in range(200) if begun.takes(name := user_key(f"invented-{number}"))][:60]
+    before = one.status().evidence
+    said += [outcome(name, begun.candidate, 0.0) for name in invented]
+    after = one.status().evidence
+    assert after.quality == before.quality
+    assert after.by_question == before.by_question
+    assert after.newcomers is not None
+    assert (after.newcomers.candidate, after.newcomers.production, after.newcomers.decide) == (60, 0, False)
+    assert "a crowd, which decides nothing" in after.newcomers.sentence
+
+
+def test_new_names_in_their_usual_number_count(
+    opening: Open, said: list[UserOutcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four new users a day before the canary and in it."""
+    one = opening()
+    begun = one.start(share=0.5).canary
+    said += [outcome(user_key(f"past-{number}"), 1, 1.0, number / 4 - 20) for number in range(80)]
+    monkeypatch.setattr(module, "_now", lambda: begun.begun + timedelta(days=10))
+    fresh = [user_key(f"fresh-{number}") for number in range(40)]
+    said += [outcome(user, begun.version_of(user), 1.0, number / 4) for number, user in enumerate(fresh, 1)]
+    newcomers = one.status().evidence.newcomers
+    assert newcomers is not None
+    assert newcomers.decide
+    assert newcomers.candidate + newcomers.production == 40
+    assert newcomers.usual == pytest.approx(40, rel=0.1)
+    quality = one.status().evidence.quality
+    assert quality is None or quality.candidate_users + quality.production_users == 40
 
 
 def test_at_its_deadline_a_canary_ends_undecided_and_a_next_one_may_begin(
@@ -417,7 +456,7 @@ def test_what_is_missing_is_said(own: Registry, add: Add, task: Task, watched: T
 def test_the_forecast_goes_by_how_users_differ_where_that_is_known(opening: Open, said: list[UserOutcome]) -> None:
     one = opening()
     unknown = one.start(dry_run=True).forecast
-    said += [UserOutcome(user=user, version="1", right=float(number % 10 > 0)) for number, user in enumerate(USERS)]
+    said += [outcome(user, 1, float(number % 10 > 0)) for number, user in enumerate(USERS)]
     known = one.start(dry_run=True).forecast
     assert unknown is not None
     assert known is not None
@@ -441,6 +480,7 @@ def test_the_functions_of_the_package_begin_tell_and_end(own: Registry, add: Add
         for user in USERS:
             version = begun.version_of(user)
             given = judgement("like" if version == 2 else "dislike", user=user)
+            store.add(judgement(user=user, asked="Before?", at=(datetime.now(UTC) - BEGIN).total_seconds() - 800_000))
             answers = tuple(replace(one, version=str(version)) for one in given.answers)
             store.add(replace(given, answers=answers, when=datetime.now(UTC)))
     record = trimtab.canary_status(str(watched.folder)).record

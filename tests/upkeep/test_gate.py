@@ -13,7 +13,7 @@ from trimtab.base.codec import from_plain, to_plain
 from trimtab.base.records import Answer
 from trimtab.base.results import ArmResult
 from trimtab.base.task import Task
-from trimtab.upkeep.gate import MOST_FORGOTTEN, candidate_gate, latency_held
+from trimtab.upkeep.gate import MOST_FORGOTTEN, candidate_gate, chance_to_pass, latency_held
 from trimtab.upkeep.versions import Forgetting, GateRecord
 
 HELD = Forgetting(passages=60, candidate=3.0, production=3.0, difference=0.0, low=-0.01, high=0.01)
@@ -69,7 +69,7 @@ def test_not_shown_is_no_pass_and_no_failure(task: Task) -> None:
     assert none.passed is None
     assert none.new_test is None
     assert "no test question came or changed" in none.reasons[0]
-    old = held(task, (([1.0] * 10 + [0.0]), ([0.0] + [1.0] * 10)), BETTER)
+    old = held(task, (([1.0] * 20 + [0.0]), ([0.0] + [1.0] * 20)), BETTER)
     assert old.passed is None
     assert "at most 0.05 worse" in old.reasons[0]
 
@@ -78,6 +78,43 @@ def test_worse_on_old_questions_fails_however_good_it_is_on_new_ones(task: Task)
     found = held(task, ([1.0] * 120 + [0.0] * 80, [1.0] * 160 + [0.0] * 40), BETTER)
     assert found.passed is False
     assert "the candidate is worse: -0.200" in found.reasons[0]
+
+
+def test_few_old_questions_are_left_to_people(task: Task) -> None:
+    for count in (0, 19):
+        found = held(task, ([1.0] * count, [1.0] * count), BETTER)
+        assert found.passed is None
+        assert f"{count} old test questions are left, and 20 are needed; decide by hand" in found.reasons[0]
+
+
+def test_losses_within_the_margin_do_not_add_up_over_versions(task: Task) -> None:
+    """Each version is a point behind the one before: within the margin of that, and shown to be behind the first."""
+
+    def old(right: int) -> list[float]:
+        return [1.0] * right + [0.0] * (300 - right)
+
+    pair = (old(270), old(273))
+    assert held(task, pair, BETTER).passed is True
+    first = answers("old", old(282))
+    found = held(task, pair, BETTER, first=first)
+    assert found.passed is False
+    assert "worse than the first version: -0.040" in found.reasons[0]
+    assert found.first_test is not None
+    assert held(task, pair, BETTER, first=answers("old", old(272))).passed is True
+    gone = held(task, pair, BETTER, first=None)
+    assert gone.passed is None
+    assert "the first version's answers to the old questions are not here" in gone.reasons[0]
+
+
+def test_the_chance_to_pass_grows_with_questions_and_gain_and_falls_with_looks() -> None:
+    def chance(old: int = 400, new: int = 300, gain: float = 0.1, margin: float = 0.02, look: int = 1) -> float:
+        return chance_to_pass(old, new, gain, margin, (1.0, 1.0), (look, look))
+
+    assert chance(old=19) == chance(new=0) == 0
+    assert 0.05 < chance() < 0.3  # ten points better, and still seldom let through
+    assert chance() < chance(old=4_000) < chance(old=4_000, new=3_000) <= 1
+    assert chance(gain=0.05) < chance() < chance(margin=0.1)
+    assert chance(look=3) < chance()
 
 
 def test_outdated_questions_say_nothing(task: Task) -> None:

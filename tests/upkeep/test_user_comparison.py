@@ -3,6 +3,8 @@ kept."""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -13,6 +15,7 @@ from trimtab.upkeep.user_comparison import (
     UserOutcome,
     always_valid_lower_bound,
     compare_users,
+    effective_users,
     user_means,
     user_variance,
     users_needed,
@@ -64,9 +67,39 @@ def test_users_who_are_all_content_do_not_look_certain():
     assert user_variance(np.ones(LEAST_USERS)) > 0
 
 
+def test_equal_weights_change_nothing_and_few_heavy_users_say_nothing():
+    random = np.random.default_rng(0)
+    candidate, production = drawn(random, 200, 0.7), drawn(random, 400, 0.8)
+    even = np.full(200, 3.0), np.full(400, 5.0)
+    plain, weighed = compare_users(candidate, production), compare_users(candidate, production, weights=even)
+    assert plain is not None
+    assert weighed is not None
+    assert (weighed.low, weighed.high) == (pytest.approx(plain.low), pytest.approx(plain.high))
+    heavy = np.r_[np.full(5, 1_000.0), np.ones(195)]
+    assert effective_users(heavy) == pytest.approx(5, rel=0.1)
+    assert compare_users(candidate, production, weights=(heavy, even[1])) is None
+
+
+def test_a_candidate_that_fails_the_few_who_ask_most_is_said_to_be_worse_by_question():
+    """3% of the users ask 67% of the questions; they fall from .85 to .6, and the others rise from .78 to .85."""
+    random = np.random.default_rng(0)
+    count = np.r_[np.full(60, 134.0), np.full(1_940, 2.0)]
+    right = [np.r_[np.full(60, few), np.full(1_940, others)] for few, others in ((0.6, 0.85), (0.85, 0.78))]
+    candidate, production = (random.binomial(count.astype(int), mean) / count for mean in right)
+    by_user, by_question = (
+        compare_users(candidate, production),
+        compare_users(candidate, production, weights=(count, count)),
+    )
+    assert by_user is not None
+    assert by_question is not None
+    assert by_user.low > 0
+    assert by_question.high < 0
+
+
 def test_a_user_counts_once():
-    many = [UserOutcome(user="a", version="1", right=0.0)] * 1_000
-    assert user_means([*many, UserOutcome(user="b", version="1", right=1.0)]) == {"a": 0.0, "b": 1.0}
+    now = datetime.now(UTC)
+    many = [UserOutcome(user="a", version="1", right=0.0, when=now)] * 1_000
+    assert user_means([*many, UserOutcome(user="b", version="1", right=1.0, when=now)]) == {"a": 0.0, "b": 1.0}
 
 
 def test_of_two_versions_that_are_alike_none_is_said_to_differ_at_any_look():

@@ -589,9 +589,21 @@ class ChangeTable(Settings):
         "two keys.",
     )
     lead_days: float = Field(ge=0, le=36_500, description="Days from new data to a retrained model.")
+    watched_months: float | None = Field(
+        None, gt=0, le=1_200, description="For how many months changes were watched; needs bursts."
+    )
+    bursts: int | None = Field(
+        None,
+        ge=1,
+        le=1_000_000,
+        description="On how many occasions facts changed in watched_months, such as releases; facts that change "
+        "together are one.",
+    )
 
     @model_validator(mode="after")
     def _check_rates(self) -> Self:
+        if (self.watched_months is None) != (self.bursts is None):
+            raise ValueError("needs either both watched_months and bursts, or neither")
         one = (self.share is not None, self.per_month is not None)
         if all(one) == bool(self.kinds) or any(one) != all(one):
             raise ValueError("needs either both share and per_month, or kinds")

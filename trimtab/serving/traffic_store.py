@@ -139,6 +139,19 @@ class TrafficStore(Closing):
             rows = connection.execute(wanted)
             return [self._database.parse(ServedAnswer, f"answer {name}", text) for name, text in rows]
 
+    def first_seen(self, since: datetime) -> dict[str, datetime]:
+        """Return when each known user's first answer from `since` on was stored."""
+        from sqlalchemy import func, select
+
+        table = _SCHEMA.table(TRAFFIC)
+        wanted = (
+            select(table.c.user_key, func.min(table.c.at))
+            .where(table.c.at >= microseconds(since), table.c.user_key.is_not(None))
+            .group_by(table.c.user_key)
+        )
+        with self._database.snapshot() as connection:
+            return {user: datetime.fromtimestamp(at / 1e6, UTC) for user, at in connection.execute(wanted)}
+
     def expire(self, keep_days: int, now: datetime | None = None) -> int:
         """Delete answers older than `keep_days` days, with their labels. Return the number deleted."""
         oldest = microseconds((now or datetime.now(UTC)) - timedelta(days=keep_days))

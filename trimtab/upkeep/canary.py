@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -30,6 +30,7 @@ from trimtab.upkeep.canary_records import (
     CanaryRecord,
     CanaryTally,
     LatencyComparison,
+    Newcomers,
     UserComparison,
     decide_canary,
 )
@@ -51,6 +52,7 @@ from trimtab.upkeep.user_comparison import (
 GUARD_LEVEL = 0.01  # of a false alarm of errors, and of one of latency, at any look
 CLEAR_HARM = 0.1  # a difference whose forecast stands beside that of the margin
 PAST_DAYS = 30  # days of outcomes that a forecast takes the variance between users and their number a day from
+CROWD = 2.0  # times the usual number of new names, from which on they decide nothing
 SECONDS_A_DAY = 86_400.0
 Numbers = NDArray[np.float64]
 # Reads the judgements of users since a moment.
@@ -232,12 +234,25 @@ class Canaries(Closing):
         """Compare both versions by the outcomes so far. `days`: how long the canary has run, by the servers' tallies
         unless given."""
         tallies = self._registry.tallies(_number(canary))
+        since = canary.begun - timedelta(days=PAST_DAYS)
         with self._traffic() as traffic:
-            outcomes = [*self._judged(canary.begun), *(_labels_since(traffic, canary.begun) if traffic else ())]
+            outcomes = [*self._judged(since), *(_labels_since(traffic, since) if traffic else ())]
             served = traffic.answers(since=canary.begun) if traffic else []
+            first_seen = traffic.first_seen(since) if traffic else {}
+        for one in outcomes:
+            first_seen[one.user] = min(one.when, first_seen.get(one.user, one.when))
+        days = days_known(canary, tallies, _now()) if days is None else days
+        own = [one for one in outcomes if one.when >= canary.begun and one.version == str(canary.version_of(one.user))]
+        earlier = {one.user for one in outcomes if one.when < canary.begun}
+        newcomers = _newcomers(canary, {one.user for one in own}, earlier, first_seen, days)
+        if not newcomers.decide:
+            own = [one for one in own if first_seen[one.user] < canary.begun]
+        quality, by_question = _quality(canary, own)
         return CanaryEvidence(
-            days=days_known(canary, tallies, _now()) if days is None else days,
-            quality=_quality(canary, outcomes),
+            days=days,
+            quality=quality,
+            by_question=by_question,
+            newcomers=newcomers,
             errors=_errors(canary, tallies),
             latency=_latency(canary, served),
         )
@@ -300,21 +315,46 @@ def _labels_since(traffic: TrafficStore, since: datetime) -> list[UserOutcome]:
 
     found = labelled(traffic, TRAFFIC, answers_of)
     return [
-        UserOutcome(user=answer.user, version=answer.version, right=float(right))
+        UserOutcome(user=answer.user, version=answer.version, right=float(right), when=answer.when)
         for answer, right in zip(found.answers, found.right, strict=True)
         if answer.user and not math.isnan(right)
     ]
 
 
-def _quality(canary: Canary, outcomes: Iterable[UserOutcome]) -> UserComparison | None:
-    """Compare the shares of right answers; a user counts with answers of the version that it was drawn for, and with
-    no others."""
-    own = [one for one in outcomes if one.version == str(canary.version_of(one.user))]
-    candidate, production = (
-        np.array([*user_means(one for one in own if one.version == str(version)).values()], dtype=float)
-        for version in (canary.candidate, canary.production)
+def _newcomers(
+    canary: Canary, judging: Collection[str], earlier: Collection[str], first_seen: Mapping[str, datetime], days: float
+) -> Newcomers:
+    """Count the judging users who were first seen since the canary began; they decide with others unless a side has
+    more than twice as many as came before in as many days.
+
+    Whoever may name users can invent names, and have them judge one version. `earlier`: who judged before the canary.
+    Their usual number is that of the later half of the days that are known before it: in the first half everybody
+    looks new.
+    """
+    known = [first_seen[user] for user in earlier]
+    half = (canary.begun - min(known)) / 2 if known else timedelta()
+    fresh = sum(when >= canary.begun - half for when in known)
+    usual = fresh / (half.total_seconds() / SECONDS_A_DAY) * days if half else 0.0
+    new = [user for user in judging if first_seen[user] >= canary.begun]
+    ours = sum(canary.takes(user) for user in new)
+    limits = (CROWD * usual * canary.share, CROWD * usual * (1 - canary.share))
+    return Newcomers(
+        candidate=ours,
+        production=len(new) - ours,
+        usual=usual,
+        decide=ours <= limits[0] and len(new) - ours <= limits[1],
     )
-    return compare_users(candidate, production)
+
+
+def _quality(canary: Canary, own: Sequence[UserOutcome]) -> tuple[UserComparison | None, UserComparison | None]:
+    """Compare the shares of right answers, by user and by question; `own`: outcomes of the versions that their users
+    were drawn for."""
+    means, counts = user_means(own), Counter(one.user for one in own)
+    drawn = [[user for user in means if canary.takes(user) is takes] for takes in (True, False)]
+    candidate_U, production_U = (np.array([means[user] for user in side], dtype=float) for side in drawn)
+    ours_U, theirs_U = (np.array([counts[user] for user in side], dtype=float) for side in drawn)
+    by_user = compare_users(candidate_U, production_U)
+    return by_user, compare_users(candidate_U, production_U, weights=(ours_U, theirs_U))
 
 
 def _errors(canary: Canary, tallies: Sequence[CanaryTally]) -> UserComparison | None:

@@ -88,7 +88,7 @@ def user_outcomes(judgements: FeedbackStore, since: datetime) -> Iterator[UserOu
     for judgement in judgements.of_single_answers(since):
         if judgement.user:
             version, right = judgement.answers[0].version, float(judgement.kind == "like")
-            yield UserOutcome(user=judgement.user, version=version, right=right)
+            yield UserOutcome(user=judgement.user, version=version, right=right, when=judgement.when)
 
 
 def open_canaries(

@@ -3,20 +3,25 @@ production."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 from statistics import median
 from typing import Literal
+
+from scipy import stats
 
 from trimtab.base.records import Answer
 from trimtab.base.results import ArmResult
 from trimtab.base.task import Task
 from trimtab.measurement.figures import behind_curve, difference, score_estimate
+from trimtab.measurement.power import GUESSED_DISCORDANCE
 from trimtab.measurement.statistics import look_level
 from trimtab.upkeep.versions import Forgetting, GateLatency, GateRecord, GateTest
 
 MOST_FORGOTTEN = 0.1  # nats per token of general text, a tenth more perplexity, that a candidate may lose
 SLOWER = 1.5  # times production's median that a candidate's may be, where the task file states no limit
 BARELY = 20.0  # milliseconds more that nobody notices
+LEAST_OLD = 20  # old test questions, of fewer of which people decide
 
 
 def candidate_gate(
@@ -29,6 +34,7 @@ def candidate_gate(
     task: Task,
     old_look: int,
     new_look: int,
+    first: Sequence[Answer] | None = (),
     forgetting: Forgetting | None,
     latency: GateLatency | None,
 ) -> GateRecord:
@@ -37,8 +43,11 @@ def candidate_gate(
     `candidate`, `production`: answers to the same test questions. `new`: ids of those that came or changed since
     production was measured. Two kinds of old questions are left out: `outdated`, whose right answer may have changed,
     and `learnt`, which were rows to learn from when production was made (`trimtab test --fresh` draws such).
-    `old_look`, `new_look`: of how many studies of these questions this is the last; the tests' levels fall with them
-    (`look_level`).
+    `old_look`, `new_look`: of how many studies of these questions this is the last, and at least of how many refreshes
+    of this version; the tests' levels fall with them (`look_level`), so that a series of refreshes promotes nothing
+    that is not better with a probability above 5%. `first`: the answers of the first version of the line, to which the
+    candidate is held, too, as losses within the margin add up; empty where production is the first, None where they
+    are gone.
 
     It is passed where every claim is shown, which needs no correction (an intersection-union test); it is failed where
     something is shown to be worse; else nothing is shown, and that is no pass.
@@ -46,8 +55,10 @@ def candidate_gate(
     old = {one.item_id for one in production} - {*new, *outdated, *learnt}
     on_old = _test(candidate, production, old, task, "not worse", old_look)
     on_new = _test(candidate, production, set(new), task, "better", new_look)
+    on_first = _test(candidate, first or (), old & {one.item_id for one in first or ()}, task, "not worse", old_look)
     against = [
         *_of_old(on_old, learnt, task),
+        *([] if first == () else _of_first(on_first, task)),
         *_of_new(on_new),
         *_of_forgetting(forgetting),
         *_of_latency(latency),
@@ -62,7 +73,29 @@ def candidate_gate(
         latency=latency,
         passed=passed,
         reasons=tuple(reason for _, reason in against),
+        first_test=on_first,
     )
+
+
+def chance_to_pass(
+    old: int, new: int, gain: float, margin: float, effects: tuple[float, float], looks: tuple[int, int]
+) -> float:
+    """Predict the chance that a candidate passes which is better by `gain` on so many new questions, and as good on so
+    many old ones.
+
+    `effects`, `looks`: of the groups of the old and of the new questions (`Variation.effect`), and of the tests. Normal
+    approximation, where versions differ on GUESSED_DISCORDANCE of the questions; 0 with fewer than LEAST_OLD old ones.
+    """
+    if old < LEAST_OLD or not new:
+        return 0.0
+
+    def shown(count: int, ahead: float, spread: float, effect: float, look: int) -> float:
+        error = math.sqrt(max(spread, 1e-9) * effect / count)
+        return float(stats.norm.cdf(ahead / error - stats.norm.isf(look_level(look))))
+
+    not_worse = shown(old, margin, GUESSED_DISCORDANCE, effects[0], looks[0])
+    better = shown(new, gain, max(GUESSED_DISCORDANCE, gain) - gain**2, effects[1], looks[1])
+    return not_worse * better
 
 
 def latency_held(
@@ -132,15 +165,29 @@ Against = list[tuple[bool, str]]
 
 
 def _of_old(test: GateTest | None, learnt: Collection[str], task: Task) -> Against:
-    if test is not None:
+    if test is not None and test.questions >= LEAST_OLD:
         return _of_test(test, "old", f"at most {task.target.margin:g} worse")
-    if learnt:
+    if learnt and test is None:
         said = (
             "no old test question is left that production was not made from; promote a version that trimtab study "
             "made since"
         )
         return [(False, said)]
-    return []
+    count = test.questions if test is not None else 0
+    return [
+        (
+            test is not None and test.shown_worse,
+            f"{count} old test questions are left, and {LEAST_OLD} are needed; decide by hand: registry promote",
+        )
+    ]
+
+
+def _of_first(test: GateTest | None, task: Task) -> Against:
+    if test is not None and test.questions >= LEAST_OLD:
+        against = _of_test(test, "old", f"at most {task.target.margin:g} worse than the first version")
+        return [(is_bad, reason.replace("is worse:", "is worse than the first version:")) for is_bad, reason in against]
+    said = "the first version's answers to the old questions are not here, so that losses may have added up unseen"
+    return [(False, f"{said}; decide by hand: registry promote")]
 
 
 def _of_new(test: GateTest | None) -> Against:

@@ -56,13 +56,14 @@ from trimtab.upkeep.data_changes import (
     outdated_questions,
 )
 from trimtab.upkeep.forgetting import forgetting
-from trimtab.upkeep.gate import candidate_gate, latency_held
+from trimtab.upkeep.gate import candidate_gate, chance_to_pass, latency_held
 from trimtab.upkeep.registry import CANDIDATE, PRODUCTION, Registry, registry
 from trimtab.upkeep.versions import Forgetting, GateRecord, Version, VersionScore
 
 REFRESHES, RECORD, GATE, RESULT = "refreshes", "refresh.json", "gate.json", "result.json"
 TURNS = 2  # in which candidate and production are timed
 ASKED_BEFORE = 100  # new rows, none of them of the test, that production is asked before anything is made
+SUPPOSED_GAIN = 0.1  # on new questions, for which the plan gives the chance to pass
 LET_THROUGH = "better on new questions, not worse on old ones"
 
 RefreshOutcome = Literal["nothing new", "planned", "not worth it", "not passed", "candidate", "promoted"]
@@ -75,7 +76,9 @@ class RefreshPlan:
     `production_on_new`: the mean score of production on `asked` new rows that are not of the test; None where there
     are none. `most_gain`: how much better the candidate could be on new questions if it reached the score that
     production was measured with on the old ones, by the favourable ends of both intervals. `smallest_shown`: the
-    smallest difference that the new test questions show with 80% power; None without such questions. `seconds`: of
+    smallest difference that the new test questions show with 80% power; None without such questions. `chance`: of the
+    gate passing a candidate that is better by SUPPOSED_GAIN on the new questions and as good on the `old_questions`, by
+    `margin`; None in records of before December 2026. `seconds`: of
     making and measuring production's arm, as its study took; None where that study is not here. `price`: the same in
     `currency`; None where the task file has no price of the machine.
     """
@@ -90,6 +93,9 @@ class RefreshPlan:
     seconds: float | None
     price: float | None
     currency: str
+    old_questions: int = 0
+    margin: float = 0.0
+    chance: float | None = None
 
     @property
     def worth_it(self) -> bool:
@@ -115,6 +121,11 @@ class RefreshPlan:
         if not self.worth_it:
             return f"Not worth it: {shown}. Wait for more questions, or refresh with --anyway."
         said = f"{shown[0].upper()}{shown[1:]}."
+        if self.chance is not None:
+            said += (
+                f" A candidate that is better by {SUPPOSED_GAIN:g} on these and as good on the {self.old_questions:,} "
+                f"old test questions (margin {self.margin:g}) passes with a chance of {self.chance:.0%}."
+            )
         if self.seconds is not None:
             price = f" ({self.currency} {self.price:.2f})" if self.price is not None else ""
             said += f" Making and measuring {self.arm} took {self.seconds / 60:.1f} min{price}."
@@ -346,7 +357,25 @@ class _Refresh:
             score = here.value
             gain = max(0.0, (then.high if then else 1.0) - here.low)
         seconds, price = self._seconds_of_study(), self.task.cost.machine_hour
+        new = {row.id for row in self.new_test}
+        old = [row for row in self.workspace.splits["test"] if row.id not in new and self.known[row.id].split == "test"]
+        looks = [
+            look_number(self.workspace.folder / OPENINGS, [row.id for row in rows], "") for rows in (old, self.new_test)
+        ]
+        effects = [
+            assumed_variation([row.group for row in rows]).effect if rows else 1.0 for rows in (old, self.new_test)
+        ]
         return RefreshPlan(
+            old_questions=len(old),
+            margin=self.task.target.margin,
+            chance=chance_to_pass(
+                len(old),
+                count,
+                SUPPOSED_GAIN,
+                self.task.target.margin,
+                (effects[0], effects[1]),
+                (looks[0], max(looks[1], self._attempt())),
+            ),
             production=self.production.number or 0,
             arm=self.production.arm,
             asked=len(asked),
@@ -473,10 +502,28 @@ class _Refresh:
             learnt=[item for item in old if self.known[item].split != "test"],
             task=self.task,
             old_look=look_number(openings, old, made),
-            new_look=look_number(openings, sorted(new), made),
+            new_look=max(look_number(openings, sorted(new), made), self._attempt()),
+            first=self._first_answers(),
             forgetting=self._forgetting(source),
             latency=latency_held(candidate, production, *self._timed_in_turn(source, rows), self.task),
         )
+
+    def _attempt(self) -> int:
+        """Return which refresh of the version in production this is that comes to the gate."""
+        gates = (file for file in self.home.glob(f"*/{GATE}") if file.parent != getattr(self, "folder", None))
+        records = (read_record(file.parent / RECORD, _RefreshRecord) for file in gates)
+        return 1 + sum(record.production == self.production.number for record in records)
+
+    def _first_answers(self) -> Sequence[Answer] | None:
+        """Return the test answers of the first version of production's line; none where production is the first, None
+        where they are gone."""
+        first = self.production
+        while first.parent is not None:
+            first = self.versions.show(first.parent)
+        if first.number == self.production.number:
+            return ()
+        file = self._studies / first.source / "arms" / first.arm / ANSWERS
+        return load_answers(file) if file.is_file() else None
 
     def _timed_in_turn(self, source: str, rows: Sequence[Example]) -> tuple[list[float], list[float]]:
         """Return the seconds of single questions asked of the candidate and of production in turn, so that other

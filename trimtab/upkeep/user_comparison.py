@@ -1,5 +1,5 @@
-"""Compares two versions by their users' judgements, after any number of looks; a user counts once, however many answers
-they judged.
+"""Compares two versions by their users' judgements, after any number of looks: by user, where a user counts once,
+however many answers they judged, and by question, where a user counts with each.
 
 Users are divided at random, and the answers of one user resemble each other: users are the unit, not answers. Each
 user has a value from 0 to 1, the share of its answers that were right. The difference of the means of n₁ and n₀
@@ -8,6 +8,10 @@ and one at 1, so that a few users who are all content do not look certain. With 
 difference is off by mixture_boundary(I)/I at most at all looks together (`upkeep/sequential.py`; Waudby-Smith
 et al. 2024). That holds in the limit of many users, so that nothing is said of fewer than LEAST_USERS on a side;
 `benchmarks/canary_simulation.py` measures how often it fails.
+
+By question a user has the weight w, the number of its answers. The variance of a side's mean is then that of as many
+users as its weights are worth, (Σw)²/Σw² (Kish 1965), with the values' variance weighted by w². Where few users give
+most answers that number is small, and nothing is said below LEAST_USERS.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,11 +38,13 @@ Numbers = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserOutcome:
-    """The outcome of one answer: `user` had it from `version`; `right` from 0, wrong, to 1, right."""
+    """The outcome of one answer: `user` had it from `version`; `right` from 0, wrong, to 1, right. `when`: it was
+    given, or judged."""
 
     user: str
     version: str
     right: float
+    when: datetime
 
 
 def user_means(outcomes: Iterable[UserOutcome]) -> Mapping[str, float]:
@@ -48,29 +55,45 @@ def user_means(outcomes: Iterable[UserOutcome]) -> Mapping[str, float]:
     return {user: sum(values) / len(values) for user, values in found.items()}
 
 
-def user_variance(value_U: Numbers) -> float:
+def user_variance(value_U: Numbers, weight_U: Numbers | None = None) -> float:
     """Compute the variance between at least two users with values from 0 to 1, with one more user counted at 0 and
-    one at 1."""
-    mean = float(value_U.mean())
-    return (float(((value_U - mean) ** 2).sum()) + mean**2 + (1 - mean) ** 2) / (len(value_U) - 1)
+    one at 1; with weights, each deviation counts with the square of its user's."""
+    mean = float(np.average(value_U, weights=weight_U))
+    spread = float(np.average((value_U - mean) ** 2, weights=None if weight_U is None else weight_U**2))
+    users = len(value_U) if weight_U is None else effective_users(weight_U)
+    return (spread * users + mean**2 + (1 - mean) ** 2) / (users - 1)
 
 
-def compare_users(candidate_U: Numbers, production_U: Numbers, level: float = QUALITY_LEVEL) -> UserComparison | None:
+def effective_users(weight_U: Numbers) -> float:
+    """Compute how many users of equal weight these are worth: (Σw)²/Σw² (Kish 1965); 0 for none."""
+    return float(weight_U.sum() ** 2 / (weight_U @ weight_U)) if len(weight_U) else 0.0
+
+
+def compare_users(
+    candidate_U: Numbers,
+    production_U: Numbers,
+    level: float = QUALITY_LEVEL,
+    weights: tuple[Numbers, Numbers] | None = None,
+) -> UserComparison | None:
     """Compare the means of the candidate's and production's users, with a bound at `level` on each side; None for
     too few users.
 
-    Both arrays hold one value from 0 to 1 for each user.
+    Both arrays hold one value from 0 to 1 for each user. `weights`: of either side's users, such as the number of
+    their answers; a side then counts as so many users as its weights are worth.
     """
-    candidates, others = len(candidate_U), len(production_U)
+    ours, theirs = weights or (np.ones(len(candidate_U)), np.ones(len(production_U)))
+    candidates, others = effective_users(ours), effective_users(theirs)
     if min(candidates, others) < LEAST_USERS:
         return None
-    variance = max(user_variance(candidate_U), user_variance(production_U)) * (1 / candidates + 1 / others)
-    difference, reach = float(candidate_U.mean() - production_U.mean()), _reach(1 / variance, level)
+    spread = max(user_variance(candidate_U, ours), user_variance(production_U, theirs))
+    variance = spread * (1 / candidates + 1 / others)
+    candidate, production = np.average(candidate_U, weights=ours), np.average(production_U, weights=theirs)
+    difference, reach = float(candidate - production), _reach(1 / variance, level)
     return UserComparison(
-        candidate_users=candidates,
-        production_users=others,
-        candidate=float(candidate_U.mean()),
-        production=float(production_U.mean()),
+        candidate_users=len(candidate_U),
+        production_users=len(production_U),
+        candidate=float(candidate),
+        production=float(production),
         low=max(-1.0, difference - reach),
         high=min(1.0, difference + reach),
     )

@@ -85,7 +85,7 @@ class GateTest:
 
     `difference`: the candidate's mean score less production's over `questions` questions, with its 95% interval.
     `p`: one-sided, of the claim being false, compared with `level`. `look`: how many studies, this one included,
-    have used the same questions.
+    have used the same questions; of "better", how many refreshes have tried to replace the same version, if more.
     """
 
     claim: Literal["better", "not worse"]
@@ -138,7 +138,9 @@ class GateRecord:
     """The result of comparing a candidate with production. `passed`: None is "not shown", and never a pass.
 
     `old_test`: on the questions that production was measured on, None where none of them still holds; `new_test`: on
-    questions that came or changed since, None where there are none. `forgetting`: None where neither changes the
+    questions that came or changed since, None where there are none. `first_test`: against the first version of which
+    production was made, on the same old questions; None where production is the first, or its answers are not here.
+    `forgetting`: None where neither changes the
     base's weights. `reasons`: why it was not passed, a sentence each.
     """
 
@@ -148,6 +150,7 @@ class GateRecord:
     latency: GateLatency | None
     passed: bool | None
     reasons: tuple[str, ...] = ()
+    first_test: GateTest | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)

@@ -143,8 +143,12 @@ def _lines(state: CanaryStatus) -> Iterator[str]:
     evidence = state.evidence
     if evidence.quality is not None:
         yield f"right: {evidence.quality.figures}"
+        named = evidence.by_question.figures if evidence.by_question else "nothing yet, as a few users ask most of them"
+        yield f"by question: {named}"
     elif state.record is None:
         yield "right: too few users with judgements or labels yet"
+    if (newcomers := evidence.newcomers) is not None and newcomers.candidate + newcomers.production:
+        yield newcomers.sentence
     if evidence.errors is not None:
         yield (
             f"failed: {evidence.errors.candidate:.2%} of the candidate's answers, "
@@ -169,6 +173,8 @@ def _forecast_lines(forecast: CanaryForecast, state: CanaryStatus) -> Iterator[s
             text += f"; {count / forecast.users_a_day:,.0f} days at {forecast.users_a_day:.1f} such users a day"
         return text
 
+    if not forecast.is_measured:
+        yield "a name that nobody knew before decides only in usual numbers: have production judged for some days first"
     yield f"a difference of 0.1 is shown with 80% chance by {users(forecast.clear_harm)}"
     if forecast.margin is not None:
         yield f"one of {margin:g}, or that it is not worse by {margin:g}, by {users(forecast.margin)}"

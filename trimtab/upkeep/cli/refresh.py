@@ -104,7 +104,11 @@ def _draw(console: Console, result: RefreshResult) -> None:
     for reason, count in result.changes.labelled.left_out.items():
         line(f"{count:,} labels left out: {reason}")
     if result.gate is not None:
-        for name, test in (("old questions", result.gate.old_test), ("new questions", result.gate.new_test)):
+        for name, test in (
+            ("old questions", result.gate.old_test),
+            ("old questions, first version", result.gate.first_test),
+            ("new questions", result.gate.new_test),
+        ):
             if test is not None:
                 line(f"{name}: {_test_sentence(test)}")
         if (forgetting := result.gate.forgetting) is not None:
