@@ -24,6 +24,8 @@ from scipy import stats
 from trimtab.base.files import write_json
 from trimtab.measurement.resampling import p_sign_flip
 from trimtab.measurement.statistics import LEVEL, compare_paired
+from trimtab.upkeep.drift import signal_features, window_statistics, window_units
+from trimtab.upkeep.drift_tests import drift_test
 
 RESULT = Path(__file__).parent / "results" / "bursts_simulation.json"
 Numbers = NDArray[np.float64]
@@ -76,13 +78,112 @@ def means(runs: int) -> Iterator[Row]:
         yield row(what, runs, partial(said, draw=partial(graded, n=n, ahead=ahead)), "before", "after")
 
 
-PARTS: dict[str, Callable[[int], Iterator[Row]]] = {"means": means}
+# ---- drift
+
+WINDOW, REFERENCE, ALARM_FREE = 100, 3, 20  # a window behind a whole reference; one in twenty may raise a false alarm
+TOPICS, WIDTH = 20, 16
+NEW_TOPIC = 0.3  # of the questions of a window, where there is drift
+Names = list[str | None]
+Stream = Callable[[np.random.Generator, int], tuple[Numbers, Numbers, Names]]
+
+
+def topics() -> Numbers:
+    """Directions of the topics, the last of which is new in a window with drift."""
+    found: Numbers = np.random.default_rng(9).standard_normal((TOPICS + 1, WIDTH)) / math.sqrt(WIDTH)
+    return found
+
+
+def asked(random: np.random.Generator, topic_N: NDArray[np.int64], alike_N: NDArray[np.int64]) -> Numbers:
+    """Embeddings of questions about topics; those with one number in `alike_N` are nearly the same."""
+    own_ND = random.standard_normal((int(alike_N.max()) + 1, WIDTH)) * 0.15
+    found: Numbers = topics()[topic_N] + own_ND[alike_N] + random.standard_normal((len(topic_N), WIDTH)) * 0.04
+    return found
+
+
+def sessions(random: np.random.Generator, n: int, *, length: int, fixed: bool) -> tuple[Numbers, Numbers, Names]:
+    """Users who ask so many questions in a row, exactly or on average, all about one topic."""
+    lengths = np.full(n, length) if fixed else random.geometric(1 / length, n)
+    start = 0 if fixed else int(random.integers(length))
+    user_N = np.repeat(np.arange(n), lengths)[start : start + n]
+    return by_user(random, user_N)
+
+
+def by_user(random: np.random.Generator, user_N: NDArray[np.int64]) -> tuple[Numbers, Numbers, Names]:
+    topic_U = random.integers(TOPICS, size=int(user_N.max()) + 1)
+    return asked(random, topic_U[user_N], user_N), topic_U[user_N].astype(float), [str(user) for user in user_N]
+
+
+def interleaved(random: np.random.Generator, n: int) -> tuple[Numbers, Numbers, Names]:
+    """Ten users at a time, each with some hundred questions, of which a tenth is kept: ten of each, in random order."""
+    return by_user(
+        random, np.concatenate([10 * part + random.integers(10, size=WINDOW) for part in range(n // WINDOW)])
+    )
+
+
+def rhythm(random: np.random.Generator, n: int, *, day: int) -> tuple[Numbers, Numbers, Names]:
+    """The first half of the topics by day and the other by night: from 90 to 10% within a day of so many questions."""
+    share_N = 0.5 + 0.4 * np.sin(2 * np.pi * (np.arange(n) / day + random.random()))
+    topic_N = random.integers(TOPICS // 2, size=n) + np.where(random.random(n) < share_N, 0, TOPICS // 2)
+    return asked(random, topic_N, np.arange(n)), topic_N.astype(float), [None] * n
+
+
+def repeats(random: np.random.Generator, n: int) -> tuple[Numbers, Numbers, Names]:
+    """Of ten questions three repeat one of the ten before them."""
+    source_N = np.arange(n)
+    for place in range(1, n):
+        if random.random() < 0.3:
+            source_N[place] = source_N[place - random.integers(1, min(place, 10) + 1)]
+    vectors, topic, _ = by_user(random, source_N)
+    return vectors, topic, [None] * n
+
+
+def drift(runs: int) -> Iterator[Row]:
+    """A window of 100 answers behind a reference of 300: is there an alarm, of which 5% may be false?"""
+    size = WINDOW * REFERENCE
+
+    def said(random: np.random.Generator, stream: Stream, named: bool, new: float) -> tuple[bool, ...]:
+        vectors, topic, names = stream(random, size + WINDOW)
+        confidence = np.clip(0.7 + vectors[:, 0] + 0.1 * random.standard_normal(len(topic)), 0, 1)
+        is_new = np.flatnonzero(random.random(WINDOW) < new) + size
+        vectors[is_new] += (topics()[TOPICS] - topics()[topic[is_new].astype(int)]).astype(float)
+        topic[is_new] = TOPICS
+        own = names if named else [None] * len(names)
+        labels = [str(int(one)) for one in topic]
+        shared = window_statistics({"confidence": confidence.tolist()}, labels, vectors.astype(np.float32))
+        before = drift_test(shared, size, WINDOW, alarm_free=ALARM_FREE)
+        units = window_units(
+            signal_features({"confidence": confidence.tolist()}, labels, vectors), own, size, ALARM_FREE
+        )
+        if isinstance(units, str):
+            return before.p <= 1 / ALARM_FREE, False, True
+        after = drift_test(shared, size, WINDOW, alarm_free=ALARM_FREE, units=units)
+        return before.p <= 1 / ALARM_FREE, after.p <= 1 / ALARM_FREE, False
+
+    worlds: list[tuple[str, Stream, bool]] = [
+        ("independent questions", partial(sessions, length=1, fixed=True), False),
+        *(
+            (f"a user asks {k} alike", partial(sessions, length=k, fixed=True), known)
+            for k in (2, 5, 20)
+            for known in (False, True)
+        ),
+        *(("sessions of 3", partial(sessions, length=3, fixed=False), known) for known in (False, True)),
+        *(("ten users interleaved, a tenth kept", interleaved, known) for known in (False, True)),
+        ("a day of 150 questions", partial(rhythm, day=150), False),
+        ("30% repeat a question before", repeats, False),
+    ]
+    for new in (0.0, NEW_TOPIC):
+        for name, stream, known in worlds:
+            what = f"{name}{', users known' * known}{f', {new:.0%} of a new topic' if new else ''}"
+            yield row(what, runs // 2, partial(said, stream=stream, named=known, new=new), "before", "after", "refused")
+
+
+PARTS: dict[str, Callable[[int], Iterator[Row]]] = {"means": means, "drift": drift}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", default=list(PARTS), metavar="PART", help=f"of {', '.join(PARTS)}")
-    parser.add_argument("--runs", type=int, default=400)
+    parser.add_argument("--runs", type=int, default=300)
     parser.add_argument("--out", type=Path, default=RESULT)
     options = parser.parse_args()
     found: dict[str, Any] = json.loads(options.out.read_text()) if options.out.is_file() else {}

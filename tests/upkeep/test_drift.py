@@ -138,6 +138,19 @@ def test_another_topic_is_an_alarm_with_its_questions_and_since_when(make: Make)
     assert "<script" not in page.read_text()
 
 
+def test_one_user_who_asks_about_another_topic_is_no_drift(make: Make) -> None:
+    """As many answers to one user as a window has: a sample of one, whatever they say."""
+    task = make()
+    keep(task, [replace(one, user=f"{number:064x}") for number, one in enumerate(asked(3 * WINDOW))])
+    other = asked(WINDOW, 1, topic="is there rain in {} today")
+    keep(task, [replace(one, user="f" * 64) for one in other])
+    found = drift(task=task)
+    assert [one.drifted for one in found.windows] == [False] * 3
+    assert found.windows[2].why_not is not None
+    assert any("Not judged: window 3" in note for note in found.notes)
+    assert "No drift in 2 windows" in found.sentence
+
+
 def test_alarms_that_were_looked_into_can_be_left_out(make: Make) -> None:
     task = make()
     keep(task, asked(2 * WINDOW), asked(WINDOW, 1, topic="7 + 12 = ? {}"), asked(WINDOW, 2))

@@ -20,6 +20,8 @@ from trimtab.base.files import write_atomic
 from trimtab.base.metrics import find_metric
 from trimtab.base.task import TASK_FILE, Task, as_task, parse_arm
 from trimtab.measurement.format_check import format_checker
+from trimtab.measurement.resampling import Array, Indices
+from trimtab.measurement.units import block_length, splits, unit_codes
 from trimtab.model.catalog import resolve
 from trimtab.retrieval.chunk import WORDS
 from trimtab.retrieval.embed import Embedder
@@ -41,6 +43,7 @@ from trimtab.upkeep.drift_report import (
     UserJudgement,
 )
 from trimtab.upkeep.drift_tests import (
+    PERMUTATIONS,
     Statistic,
     Vectors,
     classifier_accuracy,
@@ -269,6 +272,36 @@ def window_statistics(
     return found if labels is None else {**found, "labels": label_mix(labels)}
 
 
+def signal_features(
+    numbers: Mapping[Signal, Sequence[float]], labels: Sequence[str] | None, vectors: Vectors
+) -> list[Array]:
+    """Return what `block_length` compares of each signal of N answers: vectors, ranks of numbers, labels as flags."""
+    found: list[Array] = [vectors.astype(np.float64), *(stats.rankdata(values) for values in numbers.values())]
+    if labels is not None:
+        found.append(np.unique(labels, return_inverse=True)[1][:, None] == np.arange(len(set(labels))))
+    return found
+
+
+def window_units(
+    features: Sequence[Array], users: Sequence[str | None], reference: int, alarm_free: int
+) -> Indices | str:
+    """Return the unit of each pooled answer, the first `reference` of them the reference; or why there are too few.
+
+    `features`: of `signal_features`, of which only the reference's tell how long a block has to be.
+    """
+    length = block_length([values[:reference] for values in features], users[:reference])
+    if length is None:
+        return "answers that follow one another are alike over too long a time"
+    before = unit_codes(users[:reference], length)
+    border = int(before.max()) + 1
+    behind = unit_codes(users[reference:], length, begin=border)
+    units = int(behind.max()) + 1
+    if splits(units, border) < PERMUTATIONS * alarm_free:
+        what = "blocks" if length > 1 else "users"
+        return f"its answers are of {units - border} {what} and those before them of {border}, which is too few"
+    return np.concatenate([before, behind])
+
+
 def _windows(signals: _Signals, count: int, alarm_free: int) -> Iterator[DriftWindow]:
     """Test each window against the parts before it, at most REFERENCE of them and none from the first window that
     drifted on."""
@@ -284,9 +317,24 @@ def _windows(signals: _Signals, count: int, alarm_free: int) -> Iterator[DriftWi
 def _window(signals: _Signals, reference: int, number: int, alarm_free: int) -> DriftWindow:
     numbers, labels, vectors = signals.pooled(reference, number)
     size = reference * signals.window
-    found = drift_test(window_statistics(numbers, labels, vectors), size, signals.window, alarm_free=alarm_free)
-    drifted = found.p <= 1 / alarm_free
     own = signals.answers[signals.part(number)]
+    users = [one.user for one in (*signals.answers[:size], *own)]
+    units = window_units(signal_features(numbers, labels, vectors), users, size, alarm_free)
+    if isinstance(units, str):
+        return DriftWindow(
+            number=number,
+            reference=size,
+            began=own[0].when,
+            ended=own[-1].when,
+            p=1.0,
+            drifted=False,
+            signals={},
+            changes=(),
+            why_not=units,
+        )
+    statistics = window_statistics(numbers, labels, vectors)
+    found = drift_test(statistics, size, signals.window, alarm_free=alarm_free, units=units)
+    drifted = found.p <= 1 / alarm_free
     changed = sorted((one.adjusted, name) for name, one in found.signals.items() if one.adjusted <= 1 / alarm_free)
     return DriftWindow(
         number=number,
@@ -523,8 +571,10 @@ def _sentence(
         found.append(
             f"Documents that changed: {len(documents):,}; questions answered from what is gone: {len(affected):,}."
         )
+    judged_windows = sum(one.why_not is None for one in windows)
     if not alarms and windows:
-        found.append(f"No drift in {len(windows):,} window{'s' * (len(windows) != 1)}.")
+        none = "Whether the questions have drifted cannot be told."
+        found.append(f"No drift in {judged_windows:,} window{'s' * (judged_windows != 1)}." if judged_windows else none)
     return " ".join(found) or "Nothing has changed that is known."
 
 
@@ -576,6 +626,13 @@ def _notes(
     notes = []
     if not windows:
         notes.append(f"Too few answers to compare: {missing:,} more are needed for the first window.")
+    silent = [one for one in windows if one.why_not]
+    if silent:
+        numbers = ", ".join(str(one.number) for one in silent)
+        notes.append(
+            f"Not judged: window{'s' * (len(silent) != 1)} {numbers}. Of the last: {silent[-1].why_not}. Set a larger "
+            "window under [upkeep] drift."
+        )
     passed = [one.number for one in windows if one.drifted and one.number <= after]
     if passed:
         notes.append(f"Windows that drifted and were looked into: {', '.join(map(str, passed))}.")
