@@ -24,8 +24,16 @@ from scipy import stats
 from trimtab.base.files import write_json
 from trimtab.measurement.resampling import p_sign_flip
 from trimtab.measurement.statistics import LEVEL, compare_paired
-from trimtab.upkeep.drift import signal_features, window_statistics, window_units
+from trimtab.upkeep.drift import (
+    DELTA,
+    estimated_batch,
+    signal_features,
+    watched_quality,
+    window_statistics,
+    window_units,
+)
 from trimtab.upkeep.drift_tests import drift_test
+from trimtab.upkeep.sequential import risk_bounds
 
 RESULT = Path(__file__).parent / "results" / "bursts_simulation.json"
 Numbers = NDArray[np.float64]
@@ -177,7 +185,43 @@ def drift(runs: int) -> Iterator[Row]:
             yield row(what, runs // 2, partial(said, stream=stream, named=known, new=new), "before", "after", "refused")
 
 
-PARTS: dict[str, Callable[[int], Iterator[Row]]] = {"means": means, "drift": drift}
+# ---- quality
+
+FLOOR, DAYS, LABELS = 0.8, 30, 20
+
+
+def quality(runs: int) -> Iterator[Row]:
+    """Twenty labels a day for thirty days: is the quality ever said to be below .8, which 5% may say falsely?"""
+
+    def said(random: np.random.Generator, share_alike: float, memory: float, after_fall: float) -> tuple[bool, ...]:
+        noise_D = random.standard_normal(DAYS)
+        for day in range(1, DAYS):
+            noise_D[day] = memory * noise_D[day - 1] + math.sqrt(1 - memory**2) * noise_D[day]
+        mean_D = np.where(np.arange(DAYS) < DAYS // 2, FLOOR, after_fall)
+        right_D = mean_D
+        if share_alike:
+            strength = 1 / share_alike - 1
+            right_D = stats.beta.ppf(stats.norm.cdf(noise_D), mean_D * strength, (1 - mean_D) * strength)
+        right_DL = random.random((DAYS, LABELS)) < right_D[:, None]
+        halves = [estimated_batch([(float(one), 1.0) for one in part]) for part in right_DL.reshape(-1, LABELS // 2)]
+        days = [estimated_batch([(float(one), 1.0) for one in part]) for part in right_DL]
+        before = risk_bounds(halves, 1 - FLOOR, DELTA, least=1, dispersed=False)
+        after = watched_quality(days, range(DAYS), [LABELS] * DAYS, FLOOR, DELTA, "days")
+        return any(one.low > 1 - FLOOR for one in before), after.since is not None, after.why_not is not None
+
+    for name, share_alike, memory, after_fall in (
+        ("independent labels at the floor", 0.0, 0.0, FLOOR),
+        ("right or wrong alike within a day (correlation .3)", 0.3, 0.0, FLOOR),
+        ("days alike, too (correlation .7 from day to day)", 0.3, 0.7, FLOOR),
+        ("independent labels, a fall to .6 half way", 0.0, 0.0, 0.6),
+        ("independent labels, a fall to .7 half way", 0.0, 0.0, 0.7),
+        ("alike within a day, a fall to .5 half way", 0.3, 0.0, 0.5),
+    ):
+        simulated = partial(said, share_alike=share_alike, memory=memory, after_fall=after_fall)
+        yield row(name, runs, simulated, "before", "after", "refused")
+
+
+PARTS: dict[str, Callable[[int], Iterator[Row]]] = {"means": means, "drift": drift, "quality": quality}
 
 
 def main() -> None:

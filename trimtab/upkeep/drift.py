@@ -57,7 +57,7 @@ from trimtab.upkeep.drift_tests import (
 from trimtab.upkeep.labels import TRAFFIC, contradict, labelled
 from trimtab.upkeep.production import FEWEST
 from trimtab.upkeep.registry import PRODUCTION, Registry, registry
-from trimtab.upkeep.sequential import RiskBatch, risk_bounds
+from trimtab.upkeep.sequential import LEAST_BATCHES, RiskBatch, independent_batches, joined_batches, risk_bounds
 from trimtab.upkeep.versions import Version
 
 REFERENCE = 3  # windows that the reference grows to; one alone finds less (docs/log.md, 2026-11-30)
@@ -415,8 +415,8 @@ def _quality(task: Task, traffic: TrafficStore, used: _InUse, window: int) -> Qu
     """Hold the labels of the version's answers to the target, else to the lower end of the measured score; None
     without either.
 
-    A batch is every run of windows with at least FEWEST labels, each label weighed by the inverse of the probability
-    with which it was drawn.
+    A batch is every run of whole days with at least FEWEST labels, each label weighed by the inverse of the probability
+    with which it was drawn: answers of one day may be right or wrong alike.
     """
     floor = _floor(task, used)
     if floor is None:
@@ -428,15 +428,16 @@ def _quality(task: Task, traffic: TrafficStore, used: _InUse, window: int) -> Qu
         if not math.isnan(right) and not math.isnan(inclusion)
     }
     batches, ends, labels, waiting = [], [], [], []
-    parts = range(math.ceil(len(used.answers) / window))
-    for part in parts:
-        waiting += [known[one.id] for one in used.answers[part * window : (part + 1) * window] if one.id in known]
-        if len(waiting) >= FEWEST:
-            batches.append(_batch(waiting))
-            ends.append(part)
+    for number, one in enumerate(used.answers):
+        if one.id in known:
+            waiting.append(known[one.id])
+        is_last_of_day = one is used.answers[-1] or used.answers[number + 1].when.date() != one.when.date()
+        if is_last_of_day and len(waiting) >= FEWEST:
+            batches.append(estimated_batch(waiting))
+            ends.append(number // window)
             labels.append(len(waiting))
             waiting = []
-    points, fell, since = _watched(batches, ends, labels, floor.value, DELTA)
+    watched = watched_quality(batches, ends, labels, floor.value, DELTA, "days")
     judged = (found.judged.get(one.id, {}) for one in used.answers)
     return QualityWatch(
         floor=floor.value,
@@ -444,13 +445,14 @@ def _quality(task: Task, traffic: TrafficStore, used: _InUse, window: int) -> Qu
         delta=DELTA,
         labels=sum(one.id in known for one in used.answers),
         contradicted=sum(contradict(said.values()) for said in judged),
-        points=points,
-        fell=fell,
-        since=since,
+        points=watched.points,
+        fell=watched.since is not None,
+        since=watched.since,
+        why_not=watched.why_not,
     )
 
 
-def _batch(labels: Sequence[tuple[float, float]]) -> RiskBatch:
+def estimated_batch(labels: Sequence[tuple[float, float]]) -> RiskBatch:
     """Estimate the share wrong of weighted labels; its variance counts one more answer right and one more wrong
     (Agresti & Coull 1998)."""
     right, weight = (np.array(part) for part in zip(*labels, strict=True))
@@ -474,32 +476,55 @@ def _judged(judgements: Sequence[UserJudgement], used: _InUse) -> QualityWatch |
         return None
     floor = float(stats.beta.ppf(DELTA / 2, sum(first), JUDGED - sum(first) + 1)) if any(first) else 0.0
     groups = [later[start : start + FEWEST] for start in range(0, len(later) - FEWEST + 1, FEWEST)]
-    batches = [_batch([(float(good), 1.0) for good in group]) for group in groups]
-    points, fell, since = _watched(batches, range(1, len(batches) + 1), [FEWEST] * len(batches), floor, DELTA / 2)
+    batches = [estimated_batch([(float(good), 1.0) for good in group]) for group in groups]
+    numbers = range(1, len(batches) + 1)
+    watched = watched_quality(batches, numbers, [FEWEST] * len(batches), floor, DELTA / 2, "batches of ten")
     return QualityWatch(
         floor=floor,
         floor_of=f"what the first {JUDGED} judgements of users say at the least",
         delta=DELTA,
         labels=len(own),
         contradicted=0,
-        points=points,
-        fell=fell,
-        since=since,
+        points=watched.points,
+        fell=watched.since is not None,
+        since=watched.since,
+        why_not=watched.why_not,
     )
 
 
-def _watched(
-    batches: Sequence[RiskBatch], ends: Sequence[int], labels: Sequence[int], floor: float, delta: float
-) -> tuple[tuple[QualityPoint, ...], bool, int | None]:
-    """Return the points of a watch, True if the quality ever fell below the floor, and the `window` since which it
-    did."""
-    bounds = risk_bounds(batches, 1 - floor, delta)
+@dataclass(frozen=True, slots=True)
+class QualityPoints:
+    """`since`: the `window` since which the quality is below the floor; `why_not`: why it cannot be told."""
+
+    points: tuple[QualityPoint, ...]
+    since: int | None
+    why_not: str | None = None
+
+
+def watched_quality(
+    batches: Sequence[RiskBatch], ends: Sequence[int], labels: Sequence[int], floor: float, delta: float, what: str
+) -> QualityPoints:
+    """Return the points of a watch. Batches that are like their neighbours are taken together; `what`: they are."""
+    together = independent_batches(batches)
+    why_not = None
+    if together is None:
+        together, why_not = [[place] for place in range(len(batches))], f"{what} that follow one another are alike"
+    elif len(together) < LEAST_BATCHES:
+        why_not = f"it takes {LEAST_BATCHES} {what} with labels that are not like their neighbours'"
+        why_not = f"{why_not}, and there are {len(together)}"
+    joined = [joined_batches([batches[place] for place in places]) for places in together]
+    bounds = risk_bounds(joined, 1 - floor, delta)
     points = tuple(
-        QualityPoint(window=end, labels=count, quality=1 - batch.risk, at_most=1 - bound.low)
-        for end, count, batch, bound in zip(ends, labels, batches, bounds, strict=True)
+        QualityPoint(
+            window=ends[places[-1]],
+            labels=sum(labels[place] for place in places),
+            quality=1 - batch.risk,
+            at_most=1.0 if why_not else 1 - bound.low,
+        )
+        for places, batch, bound in zip(together, joined, bounds, strict=True)
     )
     fell = next((place for place, point in enumerate(points) if point.at_most < floor), None)
-    return points, fell is not None, None if fell is None else ends[bounds[fell].since]
+    return QualityPoints(points, None if fell is None else ends[together[bounds[fell].since][0]], why_not)
 
 
 @dataclass(frozen=True, slots=True)
@@ -643,6 +668,8 @@ def _notes(
         )
     elif not quality.points:
         notes.append(f"The quality is not known: {quality.labels} answers are labelled, and it takes {FEWEST}.")
+    elif quality.why_not:
+        notes.append(f"Whether the quality fell cannot be told yet: {quality.why_not}.")
     if quality and quality.contradicted:
         notes.append(f"Answers that one person calls right and another wrong count by half: {quality.contradicted:,}.")
     if documents is None:

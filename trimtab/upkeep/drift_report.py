@@ -90,7 +90,7 @@ class QualityWatch:
 
     `floor_of`: where the floor comes from. `labels`: the number of people's labels, or of users' judgements.
     `contradicted`: answers that one labeller calls right and another wrong. `since`: the `window` of the point from
-    which on the quality is shown to be lower.
+    which on the quality is shown to be lower. `why_not`: why that cannot be told, None where it can.
     """
 
     floor: float
@@ -101,6 +101,7 @@ class QualityWatch:
     points: tuple[QualityPoint, ...]
     fell: bool
     since: int | None
+    why_not: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
