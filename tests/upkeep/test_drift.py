@@ -90,6 +90,12 @@ def asked(count: int, seed: int = 0, *, topic: str = "who is the mayor of {}", *
     return found
 
 
+def by_day(answers: Sequence[ServedAnswer], each: int) -> list[ServedAnswer]:
+    """The answers, so many given on each day."""
+    first = answers[0].when
+    return [replace(one, when=first + timedelta(days=number // each)) for number, one in enumerate(answers)]
+
+
 def keep(task: Task, *answers: Sequence[ServedAnswer]) -> None:
     with traffic_of(task) as store:
         for some in answers:
@@ -136,6 +142,19 @@ def test_another_topic_is_an_alarm_with_its_questions_and_since_when(make: Make)
     assert "Drift since window 3" in output
     assert "7 + 12" in page.read_text()
     assert "<script" not in page.read_text()
+
+
+def test_one_user_who_asks_about_another_topic_is_no_drift(make: Make) -> None:
+    """As many answers to one user as a window has: a sample of one, whatever they say."""
+    task = make()
+    keep(task, [replace(one, user=f"{number:064x}") for number, one in enumerate(asked(3 * WINDOW))])
+    other = asked(WINDOW, 1, topic="is there rain in {} today")
+    keep(task, [replace(one, user="f" * 64) for one in other])
+    found = drift(task=task)
+    assert [one.drifted for one in found.windows] == [False] * 3
+    assert found.windows[2].why_not is not None
+    assert any("Not judged: window 3" in note for note in found.notes)
+    assert "No drift in 2 windows" in found.sentence
 
 
 def test_alarms_that_were_looked_into_can_be_left_out(make: Make) -> None:
@@ -266,7 +285,7 @@ def labelled(task: Task, count: int, is_right: Callable[[int], bool], by: str = 
 
 def test_labels_that_fall_below_the_target_ask_for_a_refresh(make: Make) -> None:
     task = make(more="[target]\nquality = 0.9\n")
-    keep(task, asked(8 * WINDOW))
+    keep(task, by_day(asked(8 * WINDOW), 20))
     half = 4 * WINDOW
     labelled(task, 8 * WINDOW, lambda number: number < half or number % 2 == 0)
     found = drift(task=task)
@@ -281,7 +300,7 @@ def test_labels_that_fall_below_the_target_ask_for_a_refresh(make: Make) -> None
 
 def test_labels_at_the_target_ask_for_nothing_and_contradictions_are_told(make: Make) -> None:
     task = make(more="[target]\nquality = 0.8\n")
-    keep(task, asked(4 * WINDOW))
+    keep(task, by_day(asked(4 * WINDOW), 20))
     labelled(task, 4 * WINDOW, lambda number: number % 8 > 0)
     labelled(task, 4 * WINDOW, lambda number: number % 8 > 1, by="maria")
     found = drift(task=task)
@@ -295,17 +314,28 @@ def test_labels_at_the_target_ask_for_nothing_and_contradictions_are_told(make: 
 def test_without_a_target_the_measured_score_is_what_quality_is_held_to(make: Make) -> None:
     task = make()
     registered(task, score=VersionScore(value=0.8, low=0.7, high=0.9, n=100, metric="contains"))
-    keep(task, asked(2 * WINDOW, version="1"))
+    keep(task, by_day(asked(2 * WINDOW, version="1"), 10))
     labelled(task, 2 * WINDOW, lambda number: number % 10 > 6)
     found = drift(task=task)
     assert found.quality is not None
     assert (found.quality.floor, found.quality.fell) == (0.7, True)
 
 
+def test_labels_of_one_day_do_not_say_that_the_quality_fell(make: Make) -> None:
+    task = make(more="[target]\nquality = 0.9\n")
+    keep(task, asked(2 * WINDOW))
+    labelled(task, 2 * WINDOW, lambda number: number % 10 > 6)
+    found = drift(task=task)
+    assert found.quality is not None
+    assert not found.quality.fell
+    assert found.quality.why_not is not None
+    assert any("cannot be told yet: it takes 8 days with labels" in note for note in found.notes)
+
+
 def test_users_who_like_fewer_answers_than_at_first_are_heard(make: Make) -> None:
     task = make()
     keep(task, asked(2 * WINDOW))
-    kinds = [*(["like"] * 45 + ["dislike"] * 15), *["dislike"] * 40]
+    kinds = [*(["like"] * 45 + ["dislike"] * 15), *["dislike"] * 80]
     with open_feedback_store(task) as store:
         for number, kind in enumerate(kinds):
             store.add(judgement(kind, "anna", at=number, id=f"j{number}"))
@@ -348,13 +378,15 @@ def test_too_little_is_said_in_one_line_with_what_is_missing(make: Make) -> None
     assert "no answer of version 1 is kept, which production names" in error(task)
 
 
-def test_labels_speak_before_there_are_enough_answers_for_a_window(make: Make) -> None:
+def test_labels_are_told_before_there_are_enough_answers_for_a_window(make: Make) -> None:
     task = make(more="[target]\nquality = 0.9\n")
-    keep(task, asked(WINDOW + 5))
+    keep(task, by_day(asked(WINDOW + 5), 15))
     labelled(task, WINDOW + 5, lambda _: False)
     found = drift(task=task)
     assert found.windows == ()
-    assert found.action == "refresh"
+    assert found.quality is not None
+    assert [(one.labels, one.quality) for one in found.quality.points] == [(15, 0.0)] * 3
+    assert any("it takes 8 days" in note and "there are 3" in note for note in found.notes)
 
 
 def test_a_missing_embedding_model_is_named_with_the_command_that_fetches_it(

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from trimtab.upkeep.sequential import (
     RiskBatch,
+    independent_batches,
+    joined_batches,
     mixture_boundary,
     mixture_rho_squared,
     risk_bounds,
@@ -70,6 +72,29 @@ def test_an_arm_that_gets_worse_is_found_and_where_it_began() -> None:
     assert np.median(found) - change < 10  # a mean over all batches would still be at 0.15 there
     whole = [bound for bound in risk_bounds(batches, 0.1, DELTA) if bound.low > 0.1][-1]
     assert abs(whole.since - change) < 10
+
+
+def test_days_that_are_right_or_wrong_alike_are_no_fall() -> None:
+    """At the threshold on average, with a correlation of .3 within a day: labels counted one by one see a fall."""
+    random, alarms, plain, runs = np.random.default_rng(3), 0, 0, 60
+    for _ in range(runs):
+        batches = [batches_of(random, [risk], 20)[0] for risk in random.beta(0.2 / 0.3 * 0.7, 0.8 / 0.3 * 0.7, 30)]
+        alarms += any(bound.low > 0.2 for bound in risk_bounds(batches, 0.2, DELTA))
+        plain += any(bound.low > 0.2 for bound in risk_bounds(batches, 0.2, DELTA, least=1, dispersed=False))
+    assert alarms <= 9  # 5% and three standard errors
+    assert plain > runs / 3
+
+
+def test_batches_that_are_like_their_neighbours_are_taken_together() -> None:
+    random, noise = np.random.default_rng(4), [0.0]
+    for _ in range(59):
+        noise.append(0.9 * noise[-1] + 0.1 * float(random.standard_normal()))
+    alike = independent_batches([RiskBatch(risk=0.5 + one, variance=0.01, labels=20) for one in noise])
+    assert alike is None or len(alike) < 30
+    alone = independent_batches(batches_of(random, [0.2] * 60, 20))
+    assert alone == [[place] for place in range(60)]
+    joined = joined_batches(batches_of(random, [0.2, 0.4], 20))
+    assert (joined.labels, joined.variance < 0.01) == (40, True)
 
 
 def test_nonsense_is_refused() -> None:

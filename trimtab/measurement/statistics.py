@@ -27,7 +27,7 @@ from trimtab.measurement.clusters import (
     group_codes,
     left_out_error,
 )
-from trimtab.measurement.dirichlet_bound import lowered_limit, mean_above, mean_floor
+from trimtab.measurement.dirichlet_bound import lowered_limit, mean_above, mean_floor, p_without_rare
 from trimtab.measurement.mix import effective_number
 from trimtab.measurement.paired_proportions import Z, mcnemar, tango, tango_above, tango_interval
 from trimtab.measurement.resampling import (
@@ -180,8 +180,10 @@ def compare_paired(
     Right/wrong: exact McNemar test, Tango's (1998) score interval. Graded: sign-flip test, exact up to 14 items that
     differ, and BCa interval of the paired differences, widened to Gaffke's bounds. By group: sign flips of whole
     groups, t interval with the leave-one-group-out error (CR3); for a `statistic` by group, and weighted, the test
-    is that t too. Fewer than 10 items (or groups) that differ: Tango's interval at the sums of gains and losses (at
-    G* pairs), conservative. Where test and interval disagree at the edge, the test decides.
+    is that t too. Sign flips take both signs for equally likely; where a steady arm meets one with rare zeros they are
+    not, so p is at least that of `p_without_rare`. Fewer than 10 items (or groups) that differ: Tango's interval at
+    the sums of gains and losses (at G* pairs), conservative. Where test and interval disagree at the edge, the test
+    decides.
     """
     x, y, codes = _paired(a, b, groups)
     gaps = x - y
@@ -194,7 +196,7 @@ def compare_paired(
     plain = _right_wrong(x) and _right_wrong(y)
     few = np.count_nonzero(gaps) < FEW
     low, high = tango_interval(wins, losses, len(gaps)) if plain or few else _graded_interval(gaps, -1.0, 1.0, seed)
-    p = mcnemar(round(wins), round(losses)) if plain else p_sign_flip(gaps, seed)
+    p = mcnemar(round(wins), round(losses)) if plain else max(p_sign_flip(gaps, seed), p_without_rare(gaps))
     return Difference(mean, max(min(low, mean), -1.0), min(max(high, mean), 1.0), p)
 
 
@@ -463,7 +465,8 @@ def _compare_by_group(
         half = t_quantile(degrees_of_freedom(codes, weights)) * error
         low, high = value - half, value + half
         p = 2 * _t_above(abs(value) / error, codes, weights)
-    p = p_sign_flip(sums, seed) if statistic is None and weights is None else p
+    if statistic is None and weights is None:
+        p = max(p_sign_flip(sums, seed), p_without_rare(sums * len(sums) / len(gaps)))
     return Difference(value, max(min(low, value), -1.0), min(max(high, value), 1.0), p)
 
 

@@ -20,6 +20,8 @@ from trimtab.base.files import write_atomic
 from trimtab.base.metrics import find_metric
 from trimtab.base.task import TASK_FILE, Task, as_task, parse_arm
 from trimtab.measurement.format_check import format_checker
+from trimtab.measurement.resampling import Array, Indices
+from trimtab.measurement.units import block_length, splits, unit_codes
 from trimtab.model.catalog import resolve
 from trimtab.retrieval.chunk import WORDS
 from trimtab.retrieval.embed import Embedder
@@ -41,6 +43,7 @@ from trimtab.upkeep.drift_report import (
     UserJudgement,
 )
 from trimtab.upkeep.drift_tests import (
+    PERMUTATIONS,
     Statistic,
     Vectors,
     classifier_accuracy,
@@ -54,7 +57,7 @@ from trimtab.upkeep.drift_tests import (
 from trimtab.upkeep.labels import TRAFFIC, contradict, labelled
 from trimtab.upkeep.production import FEWEST
 from trimtab.upkeep.registry import PRODUCTION, Registry, registry
-from trimtab.upkeep.sequential import RiskBatch, risk_bounds
+from trimtab.upkeep.sequential import LEAST_BATCHES, RiskBatch, independent_batches, joined_batches, risk_bounds
 from trimtab.upkeep.versions import Version
 
 REFERENCE = 3  # windows that the reference grows to; one alone finds less (docs/log.md, 2026-11-30)
@@ -269,6 +272,36 @@ def window_statistics(
     return found if labels is None else {**found, "labels": label_mix(labels)}
 
 
+def signal_features(
+    numbers: Mapping[Signal, Sequence[float]], labels: Sequence[str] | None, vectors: Vectors
+) -> list[Array]:
+    """Return what `block_length` compares of each signal of N answers: vectors, ranks of numbers, labels as flags."""
+    found: list[Array] = [vectors.astype(np.float64), *(stats.rankdata(values) for values in numbers.values())]
+    if labels is not None:
+        found.append(np.unique(labels, return_inverse=True)[1][:, None] == np.arange(len(set(labels))))
+    return found
+
+
+def window_units(
+    features: Sequence[Array], users: Sequence[str | None], reference: int, alarm_free: int
+) -> Indices | str:
+    """Return the unit of each pooled answer, the first `reference` of them the reference; or why there are too few.
+
+    `features`: of `signal_features`, of which only the reference's tell how long a block has to be.
+    """
+    length = block_length([values[:reference] for values in features], users[:reference])
+    if length is None:
+        return "answers that follow one another are alike over too long a time"
+    before = unit_codes(users[:reference], length)
+    border = int(before.max()) + 1
+    behind = unit_codes(users[reference:], length, begin=border)
+    units = int(behind.max()) + 1
+    if splits(units, border) < PERMUTATIONS * alarm_free:
+        what = "blocks" if length > 1 else "users"
+        return f"its answers are of {units - border} {what} and those before them of {border}, which is too few"
+    return np.concatenate([before, behind])
+
+
 def _windows(signals: _Signals, count: int, alarm_free: int) -> Iterator[DriftWindow]:
     """Test each window against the parts before it, at most REFERENCE of them and none from the first window that
     drifted on."""
@@ -284,9 +317,24 @@ def _windows(signals: _Signals, count: int, alarm_free: int) -> Iterator[DriftWi
 def _window(signals: _Signals, reference: int, number: int, alarm_free: int) -> DriftWindow:
     numbers, labels, vectors = signals.pooled(reference, number)
     size = reference * signals.window
-    found = drift_test(window_statistics(numbers, labels, vectors), size, signals.window, alarm_free=alarm_free)
-    drifted = found.p <= 1 / alarm_free
     own = signals.answers[signals.part(number)]
+    users = [one.user for one in (*signals.answers[:size], *own)]
+    units = window_units(signal_features(numbers, labels, vectors), users, size, alarm_free)
+    if isinstance(units, str):
+        return DriftWindow(
+            number=number,
+            reference=size,
+            began=own[0].when,
+            ended=own[-1].when,
+            p=1.0,
+            drifted=False,
+            signals={},
+            changes=(),
+            why_not=units,
+        )
+    statistics = window_statistics(numbers, labels, vectors)
+    found = drift_test(statistics, size, signals.window, alarm_free=alarm_free, units=units)
+    drifted = found.p <= 1 / alarm_free
     changed = sorted((one.adjusted, name) for name, one in found.signals.items() if one.adjusted <= 1 / alarm_free)
     return DriftWindow(
         number=number,
@@ -367,8 +415,8 @@ def _quality(task: Task, traffic: TrafficStore, used: _InUse, window: int) -> Qu
     """Hold the labels of the version's answers to the target, else to the lower end of the measured score; None
     without either.
 
-    A batch is every run of windows with at least FEWEST labels, each label weighed by the inverse of the probability
-    with which it was drawn.
+    A batch is every run of whole days with at least FEWEST labels, each label weighed by the inverse of the probability
+    with which it was drawn: answers of one day may be right or wrong alike.
     """
     floor = _floor(task, used)
     if floor is None:
@@ -380,15 +428,16 @@ def _quality(task: Task, traffic: TrafficStore, used: _InUse, window: int) -> Qu
         if not math.isnan(right) and not math.isnan(inclusion)
     }
     batches, ends, labels, waiting = [], [], [], []
-    parts = range(math.ceil(len(used.answers) / window))
-    for part in parts:
-        waiting += [known[one.id] for one in used.answers[part * window : (part + 1) * window] if one.id in known]
-        if len(waiting) >= FEWEST:
-            batches.append(_batch(waiting))
-            ends.append(part)
+    for number, one in enumerate(used.answers):
+        if one.id in known:
+            waiting.append(known[one.id])
+        is_last_of_day = one is used.answers[-1] or used.answers[number + 1].when.date() != one.when.date()
+        if is_last_of_day and len(waiting) >= FEWEST:
+            batches.append(estimated_batch(waiting))
+            ends.append(number // window)
             labels.append(len(waiting))
             waiting = []
-    points, fell, since = _watched(batches, ends, labels, floor.value, DELTA)
+    watched = watched_quality(batches, ends, labels, floor.value, DELTA, "days")
     judged = (found.judged.get(one.id, {}) for one in used.answers)
     return QualityWatch(
         floor=floor.value,
@@ -396,13 +445,14 @@ def _quality(task: Task, traffic: TrafficStore, used: _InUse, window: int) -> Qu
         delta=DELTA,
         labels=sum(one.id in known for one in used.answers),
         contradicted=sum(contradict(said.values()) for said in judged),
-        points=points,
-        fell=fell,
-        since=since,
+        points=watched.points,
+        fell=watched.since is not None,
+        since=watched.since,
+        why_not=watched.why_not,
     )
 
 
-def _batch(labels: Sequence[tuple[float, float]]) -> RiskBatch:
+def estimated_batch(labels: Sequence[tuple[float, float]]) -> RiskBatch:
     """Estimate the share wrong of weighted labels; its variance counts one more answer right and one more wrong
     (Agresti & Coull 1998)."""
     right, weight = (np.array(part) for part in zip(*labels, strict=True))
@@ -426,32 +476,55 @@ def _judged(judgements: Sequence[UserJudgement], used: _InUse) -> QualityWatch |
         return None
     floor = float(stats.beta.ppf(DELTA / 2, sum(first), JUDGED - sum(first) + 1)) if any(first) else 0.0
     groups = [later[start : start + FEWEST] for start in range(0, len(later) - FEWEST + 1, FEWEST)]
-    batches = [_batch([(float(good), 1.0) for good in group]) for group in groups]
-    points, fell, since = _watched(batches, range(1, len(batches) + 1), [FEWEST] * len(batches), floor, DELTA / 2)
+    batches = [estimated_batch([(float(good), 1.0) for good in group]) for group in groups]
+    numbers = range(1, len(batches) + 1)
+    watched = watched_quality(batches, numbers, [FEWEST] * len(batches), floor, DELTA / 2, "batches of ten")
     return QualityWatch(
         floor=floor,
         floor_of=f"what the first {JUDGED} judgements of users say at the least",
         delta=DELTA,
         labels=len(own),
         contradicted=0,
-        points=points,
-        fell=fell,
-        since=since,
+        points=watched.points,
+        fell=watched.since is not None,
+        since=watched.since,
+        why_not=watched.why_not,
     )
 
 
-def _watched(
-    batches: Sequence[RiskBatch], ends: Sequence[int], labels: Sequence[int], floor: float, delta: float
-) -> tuple[tuple[QualityPoint, ...], bool, int | None]:
-    """Return the points of a watch, True if the quality ever fell below the floor, and the `window` since which it
-    did."""
-    bounds = risk_bounds(batches, 1 - floor, delta)
+@dataclass(frozen=True, slots=True)
+class QualityPoints:
+    """`since`: the `window` since which the quality is below the floor; `why_not`: why it cannot be told."""
+
+    points: tuple[QualityPoint, ...]
+    since: int | None
+    why_not: str | None = None
+
+
+def watched_quality(
+    batches: Sequence[RiskBatch], ends: Sequence[int], labels: Sequence[int], floor: float, delta: float, what: str
+) -> QualityPoints:
+    """Return the points of a watch. Batches that are like their neighbours are taken together; `what`: they are."""
+    together = independent_batches(batches)
+    why_not = None
+    if together is None:
+        together, why_not = [[place] for place in range(len(batches))], f"{what} that follow one another are alike"
+    elif len(together) < LEAST_BATCHES:
+        why_not = f"it takes {LEAST_BATCHES} {what} with labels that are not like their neighbours'"
+        why_not = f"{why_not}, and there are {len(together)}"
+    joined = [joined_batches([batches[place] for place in places]) for places in together]
+    bounds = risk_bounds(joined, 1 - floor, delta)
     points = tuple(
-        QualityPoint(window=end, labels=count, quality=1 - batch.risk, at_most=1 - bound.low)
-        for end, count, batch, bound in zip(ends, labels, batches, bounds, strict=True)
+        QualityPoint(
+            window=ends[places[-1]],
+            labels=sum(labels[place] for place in places),
+            quality=1 - batch.risk,
+            at_most=1.0 if why_not else 1 - bound.low,
+        )
+        for places, batch, bound in zip(together, joined, bounds, strict=True)
     )
     fell = next((place for place, point in enumerate(points) if point.at_most < floor), None)
-    return points, fell is not None, None if fell is None else ends[bounds[fell].since]
+    return QualityPoints(points, None if fell is None else ends[together[bounds[fell].since][0]], why_not)
 
 
 @dataclass(frozen=True, slots=True)
@@ -523,8 +596,10 @@ def _sentence(
         found.append(
             f"Documents that changed: {len(documents):,}; questions answered from what is gone: {len(affected):,}."
         )
+    judged_windows = sum(one.why_not is None for one in windows)
     if not alarms and windows:
-        found.append(f"No drift in {len(windows):,} window{'s' * (len(windows) != 1)}.")
+        none = "Whether the questions have drifted cannot be told."
+        found.append(f"No drift in {judged_windows:,} window{'s' * (judged_windows != 1)}." if judged_windows else none)
     return " ".join(found) or "Nothing has changed that is known."
 
 
@@ -576,6 +651,13 @@ def _notes(
     notes = []
     if not windows:
         notes.append(f"Too few answers to compare: {missing:,} more are needed for the first window.")
+    silent = [one for one in windows if one.why_not]
+    if silent:
+        numbers = ", ".join(str(one.number) for one in silent)
+        notes.append(
+            f"Not judged: window{'s' * (len(silent) != 1)} {numbers}. Of the last: {silent[-1].why_not}. Set a larger "
+            "window under [upkeep] drift."
+        )
     passed = [one.number for one in windows if one.drifted and one.number <= after]
     if passed:
         notes.append(f"Windows that drifted and were looked into: {', '.join(map(str, passed))}.")
@@ -586,6 +668,8 @@ def _notes(
         )
     elif not quality.points:
         notes.append(f"The quality is not known: {quality.labels} answers are labelled, and it takes {FEWEST}.")
+    elif quality.why_not:
+        notes.append(f"Whether the quality fell cannot be told yet: {quality.why_not}.")
     if quality and quality.contradicted:
         notes.append(f"Answers that one person calls right and another wrong count by half: {quality.contradicted:,}.")
     if documents is None:

@@ -77,7 +77,7 @@ def _window(one: DriftWindow, names: list[Signal], alpha: float) -> tuple[str | 
     return (
         str(one.number),
         f"{_time(one.began)} to {_time(one.ended)}",
-        StyledText(text=_format_p(one.p), tone="no" if one.drifted else ""),
+        DASH if one.why_not else StyledText(text=_format_p(one.p), tone="no" if one.drifted else ""),
         *(DASH if p is None else StyledText(text=_format_p(p), tone="no" if p <= alpha else "") for p in p_values),
     )
 

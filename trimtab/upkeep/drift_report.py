@@ -44,7 +44,8 @@ class DriftWindow:
     adjusted for it.
 
     `number` counts from 1, in the order in which answers were kept. `reference`: the number of answers that it is
-    compared with. `began` and `ended`: when its first and its last answer were given.
+    compared with. `began` and `ended`: when its first and its last answer were given. `why_not`: why it could not be
+    judged (p is 1 then), None where it was.
     """
 
     number: int
@@ -55,6 +56,7 @@ class DriftWindow:
     drifted: bool
     signals: Mapping[Signal, float]
     changes: tuple[SignalChange, ...]
+    why_not: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +90,7 @@ class QualityWatch:
 
     `floor_of`: where the floor comes from. `labels`: the number of people's labels, or of users' judgements.
     `contradicted`: answers that one labeller calls right and another wrong. `since`: the `window` of the point from
-    which on the quality is shown to be lower.
+    which on the quality is shown to be lower. `why_not`: why that cannot be told, None where it can.
     """
 
     floor: float
@@ -99,6 +101,7 @@ class QualityWatch:
     points: tuple[QualityPoint, ...]
     fell: bool
     since: int | None
+    why_not: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

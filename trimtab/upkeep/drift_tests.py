@@ -1,7 +1,8 @@
 """Tests whether a window of answers in use differs from a reference, in any of several signals, at one stated rate
 of false alarms.
 
-Every signal is compared under the same random permutations of the pooled answers, and the least p-value of all is
+Every signal is compared under the same random permutations of the pooled answers (of users or blocks, where answers
+come in sessions: trimtab/measurement/units.py), and the least p-value of all is
 compared with the least of each permutation (Westfall & Young 1993): without drift the family p is at most α with
 probability at most α, however the signals depend on each other. While the reference grows by the windows that were
 tested, these p-values are independent, as the ranks of a sequence are; once it is fixed, windows without drift are
@@ -19,6 +20,8 @@ from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+from trimtab.measurement.resampling import Indices
 
 # The permutations for each window that is promised without an alarm: enough that one signal alone can raise one among
 # ten.
@@ -57,17 +60,30 @@ class DriftTest(Generic[Name]):
 
 
 def drift_test(
-    signals: Mapping[Name, Statistic], reference: int, window: int, *, alarm_free: int, seed: int = 0
+    signals: Mapping[Name, Statistic],
+    reference: int,
+    window: int,
+    *,
+    alarm_free: int,
+    units: Indices | None = None,
+    seed: int = 0,
 ) -> DriftTest[Name]:
     """Test whether the last `window` of the pooled answers differ from the first `reference`; alarm where p ≤ 1 /
     alarm_free.
 
     `signals`: statistics of the pooled answers, in that order, greater the more the two differ. `alarm_free`: the
-    promised expected number of windows without a false alarm. Raises ValueError for an empty side or no signal.
+    promised expected number of windows without a false alarm. `units`: of each answer, where some are not independent
+    of each other; they are permuted whole, and none may lie on both sides. Raises ValueError for an empty side or no
+    signal.
     """
     if not signals or min(reference, window) < 2:
         raise ValueError("give at least one signal, and two answers on each side")
-    members = _members(reference, window, PERMUTATIONS * alarm_free - 1, seed)
+    permutations = PERMUTATIONS * alarm_free - 1
+    if units is None:
+        members = _members(reference, window, permutations, seed)
+    else:
+        border = int(units[:reference].max()) + 1
+        members = _members(border, int(units.max()) + 1 - border, permutations, seed)[units]
     found = {name: np.round(statistic(members), DECIMALS) for name, statistic in signals.items()}
     ranks = {name: _upper_ranks(values) for name, values in found.items()}
     least = np.min(list(ranks.values()), axis=0)
@@ -92,8 +108,8 @@ def mean_discrepancy(vectors_ND: Vectors) -> Statistic:
     rows_N, whole = kernel_NN.sum(1), float(kernel_NN.sum())
 
     def statistic(members_NB: Members) -> Values:
-        count, size = len(members_NB), float(members_NB[:, 0].sum())
-        other = count - size
+        size = members_NB.sum(0, dtype=float)
+        other = len(members_NB) - size
         inside_B = _quadratic(kernel_NN, members_NB)
         across_B = (rows_N @ members_NB).astype(float) - inside_B
         outside_B = whole - inside_B - 2 * across_B
@@ -116,8 +132,8 @@ def gaussian_kernel(vectors_ND: Vectors) -> Vectors:
 
 
 def classifier_margin(vectors_ND: Vectors) -> Statistic:
-    """Return the mean margin of a linear classifier of the two samples, on answers that it was not fitted to: ±1
-    times its prediction.
+    """Return the mean margin of a linear classifier of the two samples, on answers that it was not fitted to: what it
+    predicts of the window, on average, less what it predicts of the reference.
 
     A classifier two-sample test (Lopez-Paz & Oquab 2017) by ridge regression on ±1: its leave-one-out predictions
     are linear in the labels, so that it is fitted anew for every permutation.
@@ -125,8 +141,9 @@ def classifier_margin(vectors_ND: Vectors) -> Statistic:
     predicted = _left_out(vectors_ND)
 
     def statistic(members_NB: Members) -> Values:
-        sign_NB = 2 * members_NB - 1
-        margin_B: Values = np.einsum("nb,nb->b", predicted(sign_NB), sign_NB).astype(float) / len(sign_NB)
+        predicted_NB = predicted(2 * members_NB - 1)
+        size_B, inside_B = members_NB.sum(0, dtype=float), np.einsum("nb,nb->b", predicted_NB, members_NB)
+        margin_B: Values = inside_B / size_B - (predicted_NB.sum(0) - inside_B) / (len(members_NB) - size_B)
         return margin_B
 
     return statistic
@@ -157,10 +174,10 @@ def label_mix(labels_N: Sequence[str]) -> Statistic:
     one_hot_NL = np.eye(int(number_N.max()) + 1, dtype=np.float32)[number_N]
 
     def statistic(members_NB: Members) -> Values:
-        share = float(members_NB[:, 0].sum()) / len(members_NB)
+        share_B = members_NB.mean(0, dtype=float)
         total_L = one_hot_NL.sum(0).astype(float)
-        gap_LB = (one_hot_NL.T @ members_NB).astype(float) - share * total_L[:, None]
-        chi_B: Values = (gap_LB**2 / total_L[:, None]).sum(0) / (share * (1 - share))
+        gap_LB = (one_hot_NL.T @ members_NB).astype(float) - share_B * total_L[:, None]
+        chi_B: Values = (gap_LB**2 / total_L[:, None]).sum(0) / (share_B * (1 - share_B))
         return chi_B
 
     return statistic
@@ -176,11 +193,11 @@ def distribution_gap(values_N: Sequence[float]) -> Statistic:
     upto_V = np.append(first_V[1:], len(own_N)).astype(np.float32)
 
     def statistic(members_NB: Members) -> Values:
-        size, count = float(members_NB[:, 0].sum()), len(members_NB)
+        size_B, count = members_NB.sum(0), len(members_NB)
         inside_VB = np.add.reduceat(members_NB[order_N], first_V, axis=0).cumsum(0)
-        inside_VB *= count / size  # inside / size - (upto - inside) / other is this, less upto, over other
+        inside_VB *= count / size_B  # inside / size - (upto - inside) / other is this, less upto, over other
         inside_VB -= upto_V[:, None]
-        gap_B: Values = np.maximum(inside_VB.max(0), -inside_VB.min(0)).astype(float) / (count - size)
+        gap_B: Values = np.maximum(inside_VB.max(0), -inside_VB.min(0)).astype(float) / (count - size_B)
         return gap_B
 
     return statistic

@@ -6,7 +6,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
+from trimtab.measurement.resampling import Array
+from trimtab.measurement.units import block_length
+
 HORIZON = 10  # batches after which the bound of each mean is tightest
+LEAST_BATCHES = 8  # that tell how much batches differ from each other
+LOST = 4  # degrees of freedom of their residuals: two means and where they change
+MOST_ALIKE = 0.9  # the largest correlation of neighbouring batches that is reckoned with
 LEAST_SPREAD = 0.05  # of one label, so that a threshold near 0 or 1 does not make the bound blind to few labels
 
 
@@ -55,15 +63,18 @@ class RiskBound:
     since: int
 
 
-def risk_bounds(batches: Sequence[RiskBatch], threshold: float, delta: float) -> list[RiskBound]:
+def risk_bounds(
+    batches: Sequence[RiskBatch], threshold: float, delta: float, *, least: int = LEAST_BATCHES, dispersed: bool = True
+) -> list[RiskBound]:
     """Compute lower bounds of the risk after every batch; one above `threshold` is an alarm, ever false with
     probability at most delta.
 
     A mean over all batches is slow to follow a change, so one is begun at every batch, number s from 0 with its
     share delta / ((s + 1)(s + 2)) of the probability; these shares add up to delta. Each mean has the bound R -
     `mixture_boundary` / t over its t batches, with ρ² for `HORIZON` batches like the first at a risk of `threshold`
-    (Podkopaev & Ramdas 2022, "Tracking the risk of a deployed model", with the asymptotic bound). Raises ValueError
-    for a threshold outside 0 to 1.
+    (Podkopaev & Ramdas 2022, "Tracking the risk of a deployed model", with the asymptotic bound). Variances are
+    multiplied by the `dispersion` of the batches so far, unless they are known not to be `dispersed`; until there are
+    `least` of them, which it takes to know that, the bound is 0. Raises ValueError for a threshold outside 0 to 1.
     """
     if not 0 <= threshold <= 1:
         raise ValueError("threshold must lie between 0 and 1")
@@ -73,10 +84,62 @@ def risk_bounds(batches: Sequence[RiskBatch], threshold: float, delta: float) ->
         share = delta / ((number + 1) * (number + 2))
         expected = HORIZON * max(threshold * (1 - threshold), LEAST_SPREAD) / batch.labels
         means.append(_RunningMean(delta=share, rho_squared=mixture_rho_squared(expected, share)))
-        bounds = [mean.add(batch) for mean in means]
+        for mean in means:
+            mean.add(batch)
+        if number + 1 < least:
+            found.append(RiskBound(low=0.0, since=0))
+            continue
+        spread = dispersion(batches[: number + 1]) if dispersed else 1.0
+        bounds = [mean.bound(spread) for mean in means]
         best = max(range(len(bounds)), key=bounds.__getitem__)
         found.append(RiskBound(low=max(0.0, bounds[best]), since=best))
     return found
+
+
+def dispersion(batches: Sequence[RiskBatch]) -> float:
+    """Compute how many times as much the sum of the batches varies as the labels within each explain, at least 1.
+
+    Answers that are right or wrong alike within a day make the days differ, and neighbouring days may be alike, too:
+    where their correlation is above half a standard error it counts, with one error more and the 2 / n by which it is
+    estimated too low. A change from one batch on is not counted: the residuals are those of the best two means.
+    """
+    count = len(batches)
+    risk_B, variance_B = (np.array(part) for part in zip(*((one.risk, one.variance) for one in batches), strict=True))
+    left_B = _residuals(risk_B) / np.sqrt(variance_B)
+    total = float(left_B @ left_B)
+    spread = max(1.0, total / max(1, count - LOST))
+    correlation = float(left_B[1:] @ left_B[:-1]) / total if total > 0 else 0.0
+    if correlation <= count**-0.5 / 2:
+        return spread
+    upper = min(correlation + count**-0.5 + 2 / count, MOST_ALIKE)
+    return spread * (1 + upper) / (1 - upper)
+
+
+def independent_batches(batches: Sequence[RiskBatch]) -> list[list[int]] | None:
+    """Return the numbers of the batches that have to be taken together, since neighbours are alike; None where no
+    number of them is enough."""
+    residual_B = _residuals(np.array([one.risk for one in batches]))
+    length = block_length([residual_B], [None] * len(batches)) if len(batches) >= LEAST_BATCHES else 1
+    if length is None:
+        return None
+    return [list(range(end - length, end)) for end in range(length, len(batches) + 1, length)]
+
+
+def joined_batches(batches: Sequence[RiskBatch]) -> RiskBatch:
+    """Return several batches as one."""
+    labels = sum(one.labels for one in batches)
+    return RiskBatch(
+        risk=sum(one.risk * one.labels for one in batches) / labels,
+        variance=sum(one.variance * one.labels**2 for one in batches) / labels**2,
+        labels=labels,
+    )
+
+
+def _residuals(risk_B: Array) -> Array:
+    """Return what is left of risks once one change, where it explains most, is taken out."""
+    halves = [(risk_B[:cut], risk_B[cut:]) for cut in range(1, len(risk_B))] or [(risk_B, risk_B[:0])]
+    every = [np.concatenate([part - part.mean() if len(part) else part for part in both]) for both in halves]
+    return min(every, key=lambda left_B: float(left_B @ left_B))
 
 
 @dataclass(slots=True)
@@ -87,12 +150,14 @@ class _RunningMean:
     variance: float = 0.0
     count: int = 0
 
-    def add(self, batch: RiskBatch) -> float:
-        """Add a batch, and return the lower bound."""
+    def add(self, batch: RiskBatch) -> None:
         self.total += batch.risk
         self.variance += batch.variance
         self.count += 1
-        return (self.total - mixture_boundary(self.variance, self.delta, self.rho_squared)) / self.count
+
+    def bound(self, spread: float) -> float:
+        """Return the lower bound, with variances `spread` times as large."""
+        return (self.total - mixture_boundary(spread * self.variance, self.delta, self.rho_squared)) / self.count
 
 
 def _require_share(name: str, value: float) -> None:
