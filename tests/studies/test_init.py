@@ -171,6 +171,14 @@ def test_one_sided_preferences_are_no_examples(tmp_path: Path, answer: str, good
     assert (task.data.examples, task.data.preferences) == (("a.jsonl",), ("votes.jsonl",))
 
 
+def test_commands_are_scored_by_every_sign(tmp_path: Path) -> None:
+    rows = ({"text": f"what changed in {n} days", "output": f"find . -mtime {n} | wc -l"} for n in range(30))
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    init(tmp_path)
+    task = load_task(tmp_path)
+    assert (task.task.kind, task.metric) == ("generate", "chrf")
+
+
 def test_a_completion_with_a_class_is_no_preference(tmp_path: Path) -> None:
     rows = ({"prompt": f"p{n}", "completion": f"text {n}", "label": "news" if n % 2 else "sport"} for n in range(20))
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
