@@ -29,6 +29,7 @@ from trimtab import open_study
 from trimtab.arms.linear import input_template
 from trimtab.arms.store import ANSWERS
 from trimtab.arms.workspace import Workspace, open_workspace
+from trimtab.base.errors import MissingError
 from trimtab.base.grammar import SENTENCE
 from trimtab.base.records import Example, Message
 from trimtab.base.task import Task
@@ -194,19 +195,25 @@ def study(to: Path, names: Iterable[str], budget: str) -> None:
     """Run a study of each task within the budget, and compare it."""
     for name in names:
         words = [*TRIMTAB, "study", "--budget", budget, "--json"]
-        subprocess.run(words, cwd=to / name, stdout=subprocess.DEVNULL, check=False)
-        compare(to, (name,))
+        done = subprocess.run(words, cwd=to / name, capture_output=True, text=True, check=False)
+        try:
+            compare(to, (name,))
+        except MissingError:
+            _keep(name, {"budget": budget, "problem": done.stderr.strip().splitlines()[-1]})
 
 
 def compare(to: Path, names: Iterable[str]) -> None:
     """Compare the arms of each task's latest study with the baselines on the same test questions, and its choice on
     fresh ones, and keep the figures."""
     for name in names:
-        found = _figures(to, name)
-        kept = (json.loads(RESULT.read_text()) if RESULT.exists() else {}) | {name: found}
-        ordered = {one: kept[one] for one in TASKS if one in kept}
-        RESULT.write_text(json.dumps(ordered, indent=1, ensure_ascii=False) + "\n")
-        print(json.dumps({name: found}, indent=1, ensure_ascii=False))
+        _keep(name, _figures(to, name))
+
+
+def _keep(name: str, found: Mapping[str, Any]) -> None:
+    kept = (json.loads(RESULT.read_text()) if RESULT.exists() else {}) | {name: found}
+    ordered = {one: kept[one] for one in TASKS if one in kept}
+    RESULT.write_text(json.dumps(ordered, indent=1, ensure_ascii=False) + "\n")
+    print(json.dumps({name: found}, indent=1, ensure_ascii=False))
 
 
 def _figures(to: Path, name: str) -> dict[str, Any]:
