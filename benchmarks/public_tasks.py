@@ -3,7 +3,8 @@ budget, and thirty-line baselines (`peers/thirty_lines.py`, no code shared) on t
 
     python benchmarks/public_tasks.py write --clones CLONES --to TASKS   # TASKS/NAME/… and TASKS/NAME.fresh.jsonl
     python benchmarks/public_tasks.py init --to TASKS                    # what init takes
-    python benchmarks/public_tasks.py study --to TASKS --budget 10m      # verdicts, minutes, baselines, fresh scores
+    python benchmarks/public_tasks.py study --to TASKS --budget 10m      # a study of each, and what `compare` does
+    python benchmarks/public_tasks.py compare --to TASKS                 # its verdict, minutes, baselines, fresh scores
 
 CLONES holds a bare or plain clone of each repository of SOURCES (https://github.com/OWNER/NAME), in folders OWNER+NAME
 or OWNER+NAME/repo. Nothing of them is committed; results go to `results/public_tasks.json`.
@@ -19,16 +20,16 @@ import random
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Literal
+from typing import Any
 
 from trimtab import open_study
 from trimtab.arms.linear import input_template
 from trimtab.arms.store import ANSWERS
 from trimtab.arms.workspace import Workspace, open_workspace
+from trimtab.base.errors import MissingError
 from trimtab.base.grammar import SENTENCE
 from trimtab.base.records import Example, Message
 from trimtab.base.task import Task
@@ -191,68 +192,82 @@ def init(to: Path, names: Iterable[str]) -> None:
 
 
 def study(to: Path, names: Iterable[str], budget: str) -> None:
-    """Run a study of each task, compare its arms with the baselines on the same test questions and its choice on fresh
-    ones, and keep the figures."""
+    """Run a study of each task within the budget, and compare it."""
     for name in names:
-        began = time.perf_counter()
         words = [*TRIMTAB, "study", "--budget", budget, "--json"]
-        subprocess.run(words, cwd=to / name, stdout=subprocess.DEVNULL, check=False)
-        minutes = (time.perf_counter() - began) / 60
-        folder = max((to / name / ".trimtab" / "studies").iterdir(), key=lambda path: path.stat().st_mtime)
-        found = {"budget": budget, "minutes": round(minutes, 1), **_figures(to, name, folder)}
-        kept = json.loads(RESULT.read_text()) if RESULT.exists() else {}
-        kept[name] = found
-        RESULT.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
-        print(json.dumps({name: found}, indent=1, ensure_ascii=False))
+        done = subprocess.run(words, cwd=to / name, capture_output=True, text=True, check=False)
+        try:
+            compare(to, (name,))
+        except MissingError:
+            _keep(name, {"budget": budget, "problem": done.stderr.strip().splitlines()[-1]})
 
 
-def _figures(to: Path, name: str, folder: Path) -> dict[str, Any]:
+def compare(to: Path, names: Iterable[str]) -> None:
+    """Compare the arms of each task's latest study with the baselines on the same test questions, and its choice on
+    fresh ones, and keep the figures."""
+    for name in names:
+        _keep(name, _figures(to, name))
+
+
+def _keep(name: str, found: Mapping[str, Any]) -> None:
+    kept = (json.loads(RESULT.read_text()) if RESULT.exists() else {}) | {name: found}
+    ordered = {one: kept[one] for one in TASKS if one in kept}
+    RESULT.write_text(json.dumps(ordered, indent=1, ensure_ascii=False) + "\n")
+    print(json.dumps({name: found}, indent=1, ensure_ascii=False))
+
+
+def _figures(to: Path, name: str) -> dict[str, Any]:
     """Return the verdict, the score of each arm and baseline, and whether a baseline beats the arm that is used."""
-    opened = open_study(folder.name, task=to / name / "trimtab.toml")
-    task = opened.task
+    opened = open_study(task=to / name / "trimtab.toml")
+    task, spent = opened.task, opened.result.spent
     workspace = open_workspace(task, refuse_leaks=False)
-    test = workspace.splits["test"]
-    answers = {
-        arm.arm: load_answers(folder / "arms" / arm.arm / ANSWERS) for arm in opened.arms if arm.status == "done"
+    by_id = {
+        arm.arm: {one.item_id: one.score for one in load_answers(opened.folder / "arms" / arm.arm / ANSWERS)}
+        for arm in opened.arms
+        if arm.status == "done"
     }
-    scores = {arm: [answer.score for answer in given] for arm, given in answers.items()}
-    baselines = _baselines(task, workspace)
-    baseline_scores = {one: score_all(test, given, task, None) for one, given in baselines.items()}
+    asked = set.intersection(*map(set, by_id.values()))  # a plan may ask fewer than all
+    train, test = workspace.splits["train"], [row for row in workspace.all_splits["test"] if row.id in asked]
+    scores = {arm: [own[row.id] for row in test] for arm, own in by_id.items()}
     used = opened.verdict.arm or max(scores, key=lambda arm: fmean(scores[arm]))
-    compared = {one: compare_paired(scores[used], given) for one, given in baseline_scores.items()}
+    given = {one: score_all(test, texts, task, None) for one, texts in _baselines(task, workspace, test).items()}
+    compared = {one: compare_paired(scores[used], values) for one, values in given.items()}
     fresh = [json.loads(line) for line in (to / f"{name}.fresh.jsonl").read_text().splitlines()]
     return {
+        "budget": spent.budget if spent else None,
+        "minutes": round(spent.seconds / 60, 1) if spent else None,
+        "rows": {"train": len(train), "test": len(test)},
         "metric": task.metric,
         "verdict": opened.headline,
         "choice": opened.verdict.arm,
         "used": used,
-        "arms": {arm: round(fmean(given), 3) for arm, given in scores.items()},
+        "arms": {arm: round(fmean(values), 3) for arm, values in scores.items()},
+        "not measured": {arm.arm: arm.why for arm in opened.arms if arm.status != "done"},
         "trivial": {one.arm: round(one.score.value, 3) for one in opened.result.trivial},
-        "baselines": {one: round(fmean(given), 3) for one, given in baseline_scores.items()},
-        "baselines that beat it": [
-            {"baseline": one, "difference": round(found.difference, 3), "p": round(found.p, 4)}
+        "baselines": {
+            one: {"score": round(fmean(given[one]), 3), "behind": round(found.difference, 3), "p": round(found.p, 4)}
             for one, found in compared.items()
-            if found.difference < 0 and found.p < 0.05
-        ],
+        },
+        "beaten by": [one for one, found in compared.items() if found.difference < 0 and found.p < 0.05],
         "fresh": _fresh_score(opened, used, fresh),
     }
 
 
-def _baselines(task: Task, workspace: Workspace) -> dict[str, list[str]]:
+def _baselines(task: Task, workspace: Workspace, test: Sequence[Example]) -> dict[str, list[str]]:
     """Return the answers of the peers to the test questions."""
     template = input_template(task)
 
-    def rows(split: Literal["train", "test"]) -> list[dict[str, Any]]:
-        examples = workspace.splits[split]
+    def rows(examples: Sequence[Example]) -> list[dict[str, Any]]:
         columns = zip(*split_columns([row.input for row in examples], template), strict=True)
         return [
             {"columns": list(texts), "answer": row.references[0]} for texts, row in zip(columns, examples, strict=True)
         ]
 
     sentences = [passage.text for page in workspace.documents for passage in chunk_document(page, words=SENTENCE)]
-    kind = "json" if task.metric == "json" else "text" if task.task.kind == "generate" else task.task.kind
+    kind = "json" if task.metric == "json_f1" else "text" if task.task.kind == "generate" else task.task.kind
     embedding = str(resolve(task.base.embedding, near=task.folder))
-    given = {"kind": kind, "embedding": embedding, "train": rows("train"), "test": rows("test"), "sentences": sentences}
+    train = rows(workspace.splits["train"])
+    given = {"kind": kind, "embedding": embedding, "train": train, "test": rows(test), "sentences": sentences}
     with tempfile.NamedTemporaryFile("w", suffix=".json", encoding="utf-8") as file:
         json.dump(given, file)
         file.flush()
@@ -313,7 +328,7 @@ def _as_lines(rows: Rows) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("step", choices=("write", "init", "study"))
+    parser.add_argument("step", choices=("write", "init", "study", "compare"))
     parser.add_argument("--clones", type=Path)
     parser.add_argument("--to", type=Path, required=True)
     parser.add_argument("--task", action="append", choices=TASKS, help="this one alone; may be repeated")
@@ -324,8 +339,10 @@ def main() -> None:
         write(given.clones, given.to, names)
     elif given.step == "init":
         init(given.to, names)
-    else:
+    elif given.step == "study":
         study(given.to, names, given.budget)
+    else:
+        compare(given.to, names)
 
 
 if __name__ == "__main__":

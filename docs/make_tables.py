@@ -665,6 +665,46 @@ def retrieval_sets() -> str:
     return "\n".join([*lines, "", f"Questions: {counts}."])
 
 
+def public_tasks() -> str:
+    """The arm that each public task would use beside the best of the thirty-line baselines."""
+    columns = (
+        "task",
+        "rows: train, test",
+        "used arm, of",
+        "score",
+        "best baseline",
+        "its score",
+        "p",
+        "fresh",
+        "minutes",
+    )
+    rows = [(name, *_public_task(figures)) for name, figures in load("public_tasks").items()]
+    return _table_of(columns, rows)
+
+
+def _public_task(figures: dict[str, Any]) -> tuple[str, ...]:
+    if "problem" in figures:
+        return (
+            "",
+            f"none ({figures['problem'].removeprefix('trimtab: ').split(';')[0]})",
+            *[""] * 5,
+            figures["budget"],
+        )
+    name, best = max(figures["baselines"].items(), key=lambda one: one[1]["score"])
+    chosen = "" if figures["choice"] else ", no choice"
+    counts, fresh = figures["rows"], figures["fresh"]
+    return (
+        f"{counts['train']:,}, {counts['test']:,}",
+        f"`{figures['used']}`, {len(figures['arms'])} of {len(figures['arms']) + len(figures['not measured'])}{chosen}",
+        f"{figures['arms'][figures['used']]:.3f} {figures['metric']}",
+        name,
+        f"{best['score']:.3f}",
+        f"{best['p']:.2g}" if best["p"] else "< 0.0001",
+        "" if fresh is None else f"{fresh:.3f}",
+        f"{figures['minutes']:g} of {figures['budget']}",
+    )
+
+
 def support() -> str:
     """What documents alone answer of three documentations."""
     found = load("support")
@@ -1431,6 +1471,7 @@ PAGES = {
         "objectives": objectives,
         "extract": extract,
         "support": support,
+        "public_tasks": public_tasks,
         "retrieval_sets": retrieval_sets,
     },
     "docs/benchmarks/speed.md": {"speed": speed, "predicted": predicted, "audit": audit, "passages": passages},

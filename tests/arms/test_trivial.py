@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 
-from trimtab.arms.trivial import most_frequent_answer, nearest_answers, trivial_answers
+from trimtab.arms.session import Session
+from trimtab.arms.trivial import (
+    MOST_EMBEDDED,
+    meaning_seconds,
+    most_frequent_answer,
+    nearest_answers,
+    trivial_answers,
+)
+from trimtab.arms.workspace import Workspace
+from trimtab.base.config import StudyTable
 from trimtab.base.records import Document, Example, Message, Section
 from trimtab.base.task import Task
 
@@ -64,6 +77,21 @@ def test_the_nearest_meaning_is_of_the_embedding() -> None:
     found = trivial_answers(train, test, a_task(), None, embed=embed)
     assert [answer.answer for answer in found["nearest-meaning"]] == ["the office"]
     assert [answer.answer for answer in found["nearest-answer"]] == ["30 days"]  # it shares "it"
+
+
+def test_a_budget_leaves_time_for_the_nearest_meaning_or_leaves_it_out() -> None:
+    def session(budget: str) -> Session:
+        embedder = SimpleNamespace(encode=lambda texts: time.sleep(0.001 * len(texts)))
+        task = a_task().model_copy(update={"study": StudyTable(budget=budget)})
+        workspace = Workspace(task=task, folder=Path(), splits={"train": TRAIN * 1000, "test": TEST}, documents=())
+        return cast(
+            Session, SimpleNamespace(workspace=workspace, task=task, retriever=SimpleNamespace(embedder=embedder))
+        )
+
+    seconds = meaning_seconds(session("10h"))
+    assert seconds is not None
+    assert seconds >= 0.001 * (MOST_EMBEDDED + len(TEST))  # not of all training rows
+    assert meaning_seconds(session("10s")) is None
 
 
 def test_the_nearest_sentence_of_the_documents_answers() -> None:

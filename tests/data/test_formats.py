@@ -360,6 +360,9 @@ def test_a_hub_dataset_goes_through_the_optional_library(tmp_path: Path, monkeyp
         (["yes"], "answer"),
         (["yes", "no"], "answer"),
         (["yes", "yes", "no"], "answer"),
+        ([f"{n} - {n + 2} days (at most)" for n in range(30)], "answer"),
+        ([f"{n} = x" if n % 3 else f"$ {n}.50" for n in range(30)], "answer"),
+        ([f"find . -mtime {n} | wc -l" for n in range(30)], "generate"),
         ([f"First you go up to floor {n}, and then you turn left." for n in range(30)], "generate"),
     ],
 )
@@ -397,7 +400,7 @@ def test_a_table_under_the_name_of_json_lines_is_refused_by_its_name(tmp_path: P
 def test_json_in_a_cell_is_free_text(tmp_path: Path) -> None:
     write_lines(tmp_path / "a.jsonl", [{"question": f"Q {n}", "answer": json.dumps({"n": n})} for n in range(30)])
     seen = detect(tmp_path / "a.jsonl")
-    assert (seen.kind, seen.answers_json) == ("generate", True)
+    assert (seen.kind, seen.form) == ("generate", "json")
 
 
 def test_lists_of_texts_by_class_are_no_table(tmp_path: Path) -> None:

@@ -159,10 +159,9 @@ def test_preferences_and_other_files_are_told_apart(tmp_path: Path) -> None:
     assert "left out: other.csv (5 rows): other columns than a.jsonl" in text
 
 
-def test_one_sided_preferences_are_no_examples(tmp_path: Path) -> None:
-    rows = [
-        {"prompt": f"p{n}", "answer": "a bad one" if n % 2 else "a good one", "good": n % 2 == 0} for n in range(20)
-    ]
+@pytest.mark.parametrize(("answer", "good"), [("answer", "good"), ("completion", "label")])
+def test_one_sided_preferences_are_no_examples(tmp_path: Path, answer: str, good: str) -> None:
+    rows = [{"prompt": f"p{n}", answer: "a bad one" if n % 2 else "a good one", good: n % 2 == 0} for n in range(20)]
     (tmp_path / "votes.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     with pytest.raises(InputError, match=r"only preferences here \(votes.jsonl\), no examples and no documents; put"):
         init(tmp_path)
@@ -170,6 +169,21 @@ def test_one_sided_preferences_are_no_examples(tmp_path: Path) -> None:
     init(tmp_path)
     task = load_task(tmp_path)
     assert (task.data.examples, task.data.preferences) == (("a.jsonl",), ("votes.jsonl",))
+
+
+def test_commands_are_scored_by_every_sign(tmp_path: Path) -> None:
+    rows = ({"text": f"what changed in {n} days", "output": f"find . -mtime {n} | wc -l"} for n in range(30))
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    init(tmp_path)
+    task = load_task(tmp_path)
+    assert (task.task.kind, task.metric) == ("generate", "chrf")
+
+
+def test_a_completion_with_a_class_is_no_preference(tmp_path: Path) -> None:
+    rows = ({"prompt": f"p{n}", "completion": f"text {n}", "label": "news" if n % 2 else "sport"} for n in range(20))
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    init(tmp_path)
+    assert load_task(tmp_path).data.preferences == ()
 
 
 def test_of_many_columns_the_fewest_values_are_the_label(tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ def fit_linear(session: Session, folder: Path, *, search_seconds: float = 0.0, l
     former = load_linear(like) if like else None
     takes = hidden_state_seconds(session) if search_seconds > 0 and former is None else None
     within = takes is not None and takes <= search_seconds
-    embeds = former is not None or fits_budget(session, _embedding_seconds(session))
+    embeds = former is not None or fits_budget(session, embedding_seconds(session))
     hidden = session.mean_hidden_states if within or (former and former.choice.features == HIDDEN) else None
 
     def dev_score(given: Sequence[str], right: Sequence[str]) -> float:
@@ -76,7 +76,7 @@ def fits_budget(session: Session, each: float) -> bool:
     return budget is None or each * sum(map(len, session.workspace.splits.values())) <= EMBEDDING_SHARE * budget
 
 
-def _embedding_seconds(session: Session) -> float:
+def embedding_seconds(session: Session) -> float:
     """Return the seconds of embedding a text, from a few rows."""
     sample = [row.input for row in session.workspace.subset("train", TIMED_ROWS)]
     session.retriever.embedder.encode(sample[:1])  # the first, cold pass is not counted

@@ -12,6 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from trimtab.arms.linear import EMBEDDING_SHARE, embedding_seconds
+from trimtab.arms.session import Session
+from trimtab.base.errors import MissingError
 from trimtab.base.grammar import SENTENCE
 from trimtab.base.records import Answer, Document, Example, Generation, Prompt
 from trimtab.base.task import Task
@@ -66,6 +69,18 @@ def trivial_answers(
         return evaluate_prompts(test, prompts, answer, task, split="test", seed=0, scorer=scorer)
 
     return {name: scored(texts) for name, texts in texts_by_arm.items()}
+
+
+def meaning_seconds(session: Session) -> float | None:
+    """Return the predicted seconds of `nearest-meaning`, from a few rows; None without an embedding model on this
+    machine, and where it would take more than EMBEDDING_SHARE of the budget.
+    """
+    train, test, budget = *(session.workspace.splits[name] for name in ("train", "test")), session.task.budget_seconds
+    try:
+        seconds = embedding_seconds(session) * (min(len(train), MOST_EMBEDDED) + len(test))
+    except MissingError:
+        return None
+    return seconds if budget is None or seconds <= EMBEDDING_SHARE * budget else None
 
 
 def most_frequent_answer(train: Sequence[Example], task: Task) -> str:

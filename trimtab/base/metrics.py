@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from trimtab.base.errors import InputError
-from trimtab.base.records import Kind
+from trimtab.base.records import AnswerForm, Kind
 from trimtab.base.tables import add_row
 
 # From question, reference and answer to a score, 0 to 1; None where it cannot tell, which counts as 0.
@@ -73,14 +73,6 @@ EXACT_MATCH = Metric(
     meaning="the share of answers equal to a reference",
     rule="the whole answer must match",
 )
-JSON_F1 = Metric(
-    name="json_f1",
-    kinds=("generate",),
-    score="trimtab.measurement.json_answers:json_f1",
-    tells_exact=True,
-    label="JSON F1",
-    meaning="how far the keys and values of answer and reference agree, from 0 to 1",
-)
 # In the order in which they are offered, the default of a kind first. `register_metric` adds to it.
 METRICS: dict[str, Metric] = {
     metric.name: metric
@@ -143,7 +135,14 @@ METRICS: dict[str, Metric] = {
             label="chrF",
             meaning="how far the characters of answer and reference overlap, from 0 to 1",
         ),
-        JSON_F1,
+        Metric(
+            name="json_f1",
+            kinds=("generate",),
+            score="trimtab.measurement.json_answers:json_f1",
+            tells_exact=True,
+            label="JSON F1",
+            meaning="how far the keys and values of answer and reference agree, from 0 to 1",
+        ),
         Metric(
             name="scorer",
             kinds=("generate",),
@@ -176,11 +175,11 @@ def metrics_of(kind: Kind) -> list[Metric]:
     return [metric for metric in METRICS.values() if kind in metric.kinds]
 
 
-def suited_metrics(kind: Kind, *, objects: bool) -> list[Metric]:
-    """Return the metrics of a kind as a new task file offers them: the one of JSON first where answers are `objects`
-    of it.
-    """
-    return sorted(metrics_of(kind), key=lambda metric: not objects or metric is not JSON_F1)
+def suited_metrics(kind: Kind, form: AnswerForm) -> list[Metric]:
+    """Return the metrics of a kind as a new task file offers them, the one of the answers' form first: of JSON its own,
+    and of code one that sees every sign."""
+    first = {"json": "json_f1", "code": "chrf"}.get(form)
+    return sorted(metrics_of(kind), key=lambda metric: metric.name != first)
 
 
 def default_metric(kind: Kind) -> Metric:

@@ -10,6 +10,7 @@ from typing import Literal
 
 Role = Literal["system", "user", "assistant", "tool"]
 Kind = Literal["classify", "answer", "generate"]
+AnswerForm = Literal["words", "json", "code"]
 Split = Literal["train", "dev", "test"]
 CalibrationMethod = Literal["raw", "mean", "pmi", "batch"]
 Failure = Literal[

@@ -7,6 +7,7 @@ import contextlib
 import difflib
 import itertools
 import json
+import re
 from array import array
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +19,7 @@ import numpy as np
 
 from trimtab.base.errors import InputError
 from trimtab.base.files import is_dataset_id, sha256_text
-from trimtab.base.records import Example, Kind, Message, Refusal, Split
+from trimtab.base.records import AnswerForm, Example, Kind, Message, Refusal, Split
 from trimtab.base.sanitize import printable
 from trimtab.base.task import Task
 from trimtab.base.times import is_number
@@ -48,6 +49,8 @@ SAMPLE = 500
 DETECT_SAMPLE = 20_000
 LONG_TEXT = 20  # mean characters from which a column could be the question
 REFUSED_ROWS, REFUSED_SHARE = 20, 0.1
+_CODE = re.compile(r"(?:^|\s)--?[A-Za-z]|[|{}\\]|\$[A-Za-z({]|\w\(")
+"""Options, pipes, braces, variables and calls."""
 NEARLY_ALL = 0.95  # share of the answers that are JSON, from which on they are scored as such
 
 
@@ -70,8 +73,8 @@ class DetectedFormat:
 
     `labels` (classify) are those of the inspected rows, `unused` the fields without a role, `grouping` those of them
     whose values group the rows. `splits`: the splits of the file itself. `is_guess`: question or answer were found by
-    their values only. `answers_json`: nearly all answers are objects of JSON. `rivals`: the fields that might be meant
-    instead, each with a value as an example.
+    their values only. `form`: what the answers are written in. `rivals`: the fields that might be meant instead, each
+    with a value as an example.
     """
 
     layout: str
@@ -84,7 +87,7 @@ class DetectedFormat:
     grouping: tuple[str, ...] = ()
     splits: frozenset[Split] = frozenset()
     is_guess: bool = False
-    answers_json: bool = False
+    form: AnswerForm = "words"
     rivals: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -207,8 +210,8 @@ def _detect_rows(name: str, location: str | Path, read: RawRows, request: Column
             continue
     source = columns.input[0] if len(columns.input) == 1 else columns.input
     roles: dict[str, RequestedColumns] = {"input": source, "output": columns.output, **columns.extras}
-    answers_json = _are_objects(references)
-    kind = request.kind or _guess_kind(columns, references, answers_json or columns.as_json)
+    form: AnswerForm = "json" if _are_objects(references) else "code" if _are_code(references) else "words"
+    kind = request.kind or _guess_kind(columns, references, words=form == "words" and not columns.as_json)
     labels = tuple(sorted(set(references))) if kind == "classify" else ()
     unused = sorted({name for row in rows[:SAMPLE] for name in row.fields} - columns.used)
     rivals = {} if request.columns.keys() & {"output", "label"} else _rivals(rows, unused, columns, kind)
@@ -230,7 +233,7 @@ def _detect_rows(name: str, location: str | Path, read: RawRows, request: Column
         grouping=tuple(name for name in unused if ColumnValues(rows, name).groups),
         splits=frozenset(split for part in parts if (split := split_of(part))),
         is_guess=columns.guessed,
-        answers_json=answers_json,
+        form=form,
         rivals=rivals,
     )
 
@@ -262,9 +265,15 @@ def _are_objects(references: Sequence[str]) -> bool:
     return objects > 0 and objects >= NEARLY_ALL * len(references)
 
 
-def _guess_kind(columns: Columns, references: Sequence[str], are_json: bool) -> Kind:
-    """Guess the kind: classify for label names or few repeated short answers; answer for up to eight words that are no
-    JSON; else generate."""
+def _are_code(references: Sequence[str]) -> bool:
+    """True if most answers are of several words and hold signs of code. A metric of facts drops such signs, and so
+    cannot tell one command from another."""
+    return 2 * sum(len(text.split()) > 2 and _CODE.search(text) is not None for text in references) > len(references)
+
+
+def _guess_kind(columns: Columns, references: Sequence[str], *, words: bool) -> Kind:
+    """Guess the kind: classify for label names or few repeated short answers; answer for up to eight words; else
+    generate. `words`: the answers are neither JSON nor code."""
     if not references:
         return "generate"
     lengths = sorted(len(text.split()) for text in references)
@@ -274,7 +283,7 @@ def _guess_kind(columns: Columns, references: Sequence[str], are_json: bool) -> 
     few_labels = match_name(LABELS, [columns.output]) is not None or distinct <= max(2, rows // 5)
     if few_labels and 2 * distinct <= rows and lengths[-1] <= 8 and columns.layout not in ("messages", "conversations"):
         return "classify"
-    return "answer" if lengths[rows // 2] <= 8 and not are_json else "generate"
+    return "answer" if lengths[rows // 2] <= 8 and words else "generate"
 
 
 def _layout(task: Task) -> str:

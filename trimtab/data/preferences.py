@@ -138,6 +138,16 @@ def _group_units(questions: Sequence[Example], duplicates: Sequence[int]) -> dic
     return {min(questions[index].id for index in members): (sorted(members), keys) for members, keys in units.values()}
 
 
+def is_preference(row: RawRow) -> bool:
+    """True if the fields are those of a preference and of nothing else: of a pair, of an answer with `good`, or of an
+    answer with a `label` that is true or false (TRL's form for KTO; any other label is a class).
+    """
+    names = row.fields.keys()
+    if names >= {"prompt", "completion", "label"}:
+        return str(row.fields["label"]).strip().lower() in ("true", "false")
+    return names >= {CHOSEN, REJECTED} or names >= {"prompt", "answer", "good"}
+
+
 def read_preference(row: RawRow) -> Preference:
     """Return one preference; raises SkipRow for an unusable row, InputError for a malformed conversation."""
     fields = row.fields

@@ -46,7 +46,7 @@ from trimtab.measurement.power import (
 from trimtab.model.devices import gpu_count
 from trimtab.studies.consent import request_of
 from trimtab.studies.jobs import answering_jobs, making_jobs
-from trimtab.studies.planning import detectable_difference, forecast
+from trimtab.studies.planning import detectable_difference, forecast, tests_to_cut
 from trimtab.studies.run_context import resolve_task, run_context
 from trimtab.studies.schedule import MachineCapacity, WallTime, describe_waits, wall_times
 from trimtab.studies.settings import TaskKeywords, refuse_unknown
@@ -348,7 +348,7 @@ def _with_plan(result: CheckResult, plan: Plan, tokens: TokenStatistics, workspa
     remarks = [*result.remarks, *_problem_remarks({arm.arm: arm.problem for arm in plan.arms if arm.problem}, task)]
     remarks += _sample_remark(workspace, plan)
     if plan.is_empty:
-        cheapest, enough = cheapest_fit(plan)
+        cheapest, enough = cheapest_fit(plan, tests_to_cut(workspace, plan))
         text = (
             f"No arm fits the budget of {task.study.budget}, so a study would run nothing: {cheapest}. "
             f"It fits from study.budget = {enough!r} on."

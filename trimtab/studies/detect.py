@@ -14,6 +14,7 @@ from trimtab.data import documents
 from trimtab.data.columns import ColumnRequest
 from trimtab.data.encodings import ASCII, UTF8, detect_encoding, non_ascii_words, reads_correctly
 from trimtab.data.formats import NO_REQUEST, DetectedFormat, detect, detect_hub
+from trimtab.data.preferences import is_preference
 from trimtab.data.raw_rows import RawRow
 from trimtab.data.readers import has_hub_test, read_raw_rows, row_suffixes
 from trimtab.data.sources import files_below, read_text_lines
@@ -37,7 +38,6 @@ _ROWS_LEFT_OUT = frozenset(("package", "package-lock", "tsconfig", "jsconfig", "
 _FOREIGN = re.compile(r"\.|node_modules$|venv$|env$|__pycache__$|.*\.egg-info$")
 """Folders that are not the user's data."""
 _ABOUT = re.compile(r"(readme|licen[cs]e|changelog|contributing|security|notice|authors|requirements)\b", re.I)
-_PREFERENCES = (frozenset(("chosen", "rejected")), frozenset(("prompt", "answer", "good")))
 _DOCUMENT_FOLDERS = ("documents", "docs", "handbook", "kb", "knowledge", "pages", "content")
 
 
@@ -275,7 +275,7 @@ def _leads_back(path: Path) -> bool:
 
 def _holds_preferences(path: Path, encoding: str) -> bool:
     first = next((row for row in itertools.islice(read_raw_rows(path, encoding), 20) if isinstance(row, RawRow)), None)
-    return first is not None and any(names <= first.fields.keys() for names in _PREFERENCES)
+    return first is not None and is_preference(first)
 
 
 def _document_places(folder: Path, rows: set[Path], left_out: list[str]) -> Iterator[str]:

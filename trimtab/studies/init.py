@@ -223,8 +223,7 @@ def _header(found: FolderContents, examples: list[str], tests: list[str], listed
 
 
 def _task_table(folder: Path, kind: Kind, main: DetectedFormat | None, has_documents: bool) -> str:
-    suited = suited_metrics(kind, objects=main is not None and main.answers_json)
-    metric, *others = (metric.name for metric in suited)
+    metric, *others = (metric.name for metric in suited_metrics(kind, main.form if main else "words"))
     lines = [
         "[task]",
         f"name = {toml_string(name_after(folder))}",
@@ -248,7 +247,7 @@ def _instruction(kind: Kind, main: DetectedFormat | None, has_documents: bool) -
             f"one of: {', '.join(labels)}" if len(labels) <= LISTED_LABELS else "the name of its class and nothing else"
         )
         return f"Which class does this text belong to? Answer with {choices}."
-    if main is not None and main.answers_json:
+    if main is not None and main.form == "json":
         return "Answer the request with JSON and nothing else."
     if kind == "generate":
         return "Answer the request from the documents." if has_documents else "Answer the request."

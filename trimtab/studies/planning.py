@@ -22,6 +22,7 @@ from trimtab.arms.planning.plan import (
 )
 from trimtab.arms.planning.predict import predict
 from trimtab.arms.session import Session
+from trimtab.arms.trivial import meaning_seconds
 from trimtab.arms.workspace import Workspace, sampled_splits
 from trimtab.base.errors import InputError
 from trimtab.base.grammar import joined, method_of
@@ -50,9 +51,11 @@ def forecast(session: Session, progress: Progress) -> Plan:
         note = f"the machine is busy ({processor.share:.0%} was free), so the predicted times may be too long"
         progress.emit("plan", note=note, stays=True)
     taken = time.perf_counter() - began
+    if budget is not None:  # the verdict compares with it
+        taken += meaning_seconds(session) or 0.0
     plan = fit(predicted, spendable(budget, taken), table.seeds)
     plan = replace(plan, precision=session.precision, planning_seconds=taken)
-    if table.test_rows == "auto" or (plan.is_empty and "test_rows" not in table.model_fields_set):
+    if tests_to_cut(session.workspace, plan):
         plan = _with_fewer_questions(session, plan)
     return plan
 
@@ -61,7 +64,7 @@ def plan_study(session: Session, progress: Progress) -> Plan:
     """Return the `forecast` of a study, and report the cuts. Raises InputError if no arm fits."""
     plan = forecast(session, progress)
     if plan.is_empty:
-        cheapest, enough = cheapest_fit(plan)
+        cheapest, enough = cheapest_fit(plan, tests_to_cut(session.workspace, plan))
         remedy = f"give it {enough}, here: trimtab study --resume --budget {enough}, or as study.budget in a new study"
         problem = f"no arm fits the budget of {session.task.study.budget}: {cheapest}"
         raise InputError(problem, remedy, field="study.budget")
@@ -73,6 +76,13 @@ def plan_study(session: Session, progress: Progress) -> Plan:
     for cut in plan.cuts:
         progress.emit("plan", note=f"to fit the budget: {cut}", stays=True)
     return plan
+
+
+def tests_to_cut(workspace: Workspace, plan: Plan) -> int | None:
+    """Return the number of test questions if fewer of them may be asked, else None."""
+    table = workspace.task.study
+    may = table.test_rows == "auto" or (plan.is_empty and "test_rows" not in table.model_fields_set)
+    return len(workspace.splits["test"]) if may else None
 
 
 def _with_fewer_questions(session: Session, plan: Plan) -> Plan:

@@ -6,7 +6,7 @@ import json
 import shlex
 import shutil
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from inspect import signature
@@ -29,10 +29,10 @@ from trimtab.arms.retriever import load_embedder
 from trimtab.arms.search.instructions import propose, proposing_endpoints
 from trimtab.arms.store import ANSWERS, STUDY_FILE, find_saved, read_arm, read_built, write_arm
 from trimtab.arms.teacher import teachers
-from trimtab.arms.trivial import trivial_answers
+from trimtab.arms.trivial import meaning_seconds, trivial_answers
 from trimtab.base.codec import write_record
 from trimtab.base.config import RewardTable
-from trimtab.base.errors import InputError, MissingError, StoppedError
+from trimtab.base.errors import InputError, StoppedError
 from trimtab.base.files import locked, write_atomic, write_own
 from trimtab.base.grammar import TRIVIAL, learns_from_rewards
 from trimtab.base.machine import is_busy
@@ -625,7 +625,7 @@ class _StudyRun(ArmWork):
                 splits["test"],
                 task,
                 self.runner.scorer,
-                embed=self._embed_texts(),
+                embed=None if meaning_seconds(self.session) is None else self.session.retriever.embed,
                 documents=self.workspace.documents,
             )
         except StoppedError:
@@ -637,14 +637,6 @@ class _StudyRun(ArmWork):
             kept[name].parent.mkdir(parents=True, exist_ok=True)
             save_answers(kept[name], answers)
         return given
-
-    def _embed_texts(self) -> Callable[[Sequence[str]], Any] | None:
-        """Return the function that embeds texts; None without an embedding model on this machine."""
-        try:
-            self.session.retriever.embedder.encode([])
-            return self.session.retriever.embed
-        except MissingError:
-            return None
 
     def _answers(self, arm: str) -> tuple[Answer, ...]:
         return load_answers(self.folder / "arms" / arm / ANSWERS)

@@ -297,6 +297,10 @@ def test_where_nothing_fits_the_cheapest_arm_and_its_budget_are_told() -> None:
     assert cheapest_fit(plan) == (told, "3m")  # 119 s and as much again / 9
     assert cheapest_fit(replace(plan, planning_seconds=70.0))[1] == "4m"
     assert not fit([arm("lora"), arm("prompt", epoch=0, answer=119)], 119, 1).is_empty
+    asking = replace(arm("prompt", epoch=0, answer=1000), test_seconds=1000)
+    told, enough = cheapest_fit(fit([asking], 5, 1), 1000)  # a tenth of the questions may be asked
+    assert told.endswith("prompt, takes about 1.7 min for 100 test questions")
+    assert enough == "2m"
 
 
 @given(st.floats(1, 2000), st.floats(1, 2000))

@@ -147,7 +147,8 @@ class Plan:
     """The arms that fit, their allowance, and what was cut. `budget`: seconds for all arms.
 
     `allowances`: of single arms, where different from `allowance`. `more_seeds`: the number of runs of the arms that
-    dev leaves among the best, once decided. `planning_seconds`: of making it, which the budget includes.
+    dev leaves among the best, once decided. `planning_seconds`: of making it and of the baselines, which the budget
+    includes.
     """
 
     arms: tuple[ArmPlan, ...]
@@ -204,7 +205,8 @@ class Plan:
 
 
 def spendable(budget: float | None, planning: float = 0.0) -> float | None:
-    """Return the seconds of a budget for the arms, after `planning` seconds of planning; None without a budget."""
+    """Return the seconds of a budget for the arms, after `planning` seconds of planning and of the baselines; None
+    without a budget."""
     return None if budget is None else max(0.0, budget * (1 - RESERVED) - planning)
 
 
@@ -465,14 +467,17 @@ def seeds_that_fit(plan: Plan, trained: Mapping[str, float], spent: float) -> in
     return next((seeds for seeds in range(MOST_SEEDS, 1, -1) if (seeds - 1) * each <= left), 1)
 
 
-def cheapest_fit(plan: Plan) -> tuple[str, str]:
+def cheapest_fit(plan: Plan, tests: int | None = None) -> tuple[str, str]:
     """Return, where no arm fits, the cheapest one with its minutes beside those that are left for arms, and the budget
-    that it needs, as in `3m`."""
-    cheapest = min(plan.arms, key=lambda arm: arm.seconds(plan.allowance))
+    that it needs, as in `3m`. `tests`: the number of test questions, if fewer may be asked; it is told for
+    LEAST_TESTS."""
+    share = min(1.0, LEAST_TESTS / tests) if tests else 1.0
+    cheapest = min((arm.with_test_share(share) for arm in plan.arms), key=lambda arm: arm.seconds(plan.allowance))
     seconds = cheapest.seconds(plan.allowance)
     budget = max(seconds / (1 - RESERVED - PLANNING), (seconds + plan.planning_seconds) / (1 - RESERVED))
     left = f"planning and the verdict leave {_minutes(plan.budget or 0.0, math.floor)} min of it"
     takes = f"the cheapest, {cheapest.arm}, takes about {_minutes(seconds)} min"
+    takes += f" for {LEAST_TESTS} test questions" * (share < 1)
     return f"{left}, and {takes}", f"{math.floor(budget / 60) + 1}m"
 
 
