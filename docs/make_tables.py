@@ -545,13 +545,6 @@ def _largest_differences(parts: list[dict[str, Any]]) -> Iterator[tuple[str, str
         yield f"{precision}{' by kernels' if kernels else ''}", most
 
 
-def verdict_short() -> str:
-    """The same as `verdict` without what is not known and the figures, which a line of dots stands for."""
-    table, sentences, report = verdict().split("\n\n")
-    choice, _, _ = sentences.partition("\nNot known or weak:")
-    return "\n\n".join((table, f"{choice}\n…", report))
-
-
 def verdict() -> str:
     """The end of the spam example's study as the command prints it."""
     names = {field.name for field in fields(StudyResult)}
@@ -559,10 +552,45 @@ def verdict() -> str:
     printed = io.StringIO()
     with redirect_stdout(printed), Output(as_json=False) as output:
         output.study(from_plain(StudyResult, found | {"report": "trimtab-demo-spam/.trimtab/studies/ID/report.html"}))
-    table, _, report = printed.getvalue().strip().split("\n\n")
-    rows = "\n".join(line.rstrip() for line in table.splitlines())
-    lines = "\n".join(textwrap.fill(line, 100) for line in found["verdict"]["sentence"].splitlines())
-    return f"```text\n{rows}\n\n{lines}\n\n{report}\n```"
+    table, *told = printed.getvalue().strip().split("\n\n")
+    rows = [line.rstrip() for line in table.splitlines()]
+    lines = [textwrap.fill(" ".join(line.split()), 100) for part in told for line in (*_whole_lines(part), "")]
+    return "\n".join(("```text", *rows, "", *lines[:-1], "```"))
+
+
+def _whole_lines(part: str) -> list[str]:
+    """The lines of a printed part before a terminal wrapped them: a list's entries, or one paragraph."""
+    head, *entries = part.split("\n- ")
+    return [head, *(f"- {entry}" for entry in entries)]
+
+
+def today_losses() -> str:
+    """What following today's arm loses, in points of 100, beside the best naive rule of each world."""
+    head = ("true scores", "scores", "questions", "not shown", "today", "best naive rule", "difference", "waiting")
+    rows = []
+    for cell in (load("today_simulation") or {"cells": []})["cells"]:
+        own, gap, error = cell["loss"], cell["above_best_naive"], cell["error"]
+        rule = min((one for one in own if one != "today"), key=lambda one: own[one])
+        worse = "**" if gap > 2 * error else ""
+        told = f"{worse}{gap:+.2f} ± {error:.2f}{worse}"
+        row = [cell["arms"], cell["scores"], cell["questions"], f"{cell['not_shown']:.0%}", f"{own['today']:.2f}"]
+        rows.append((*row, f"{own[rule]:.2f}, {rule}", told, f"{own['shown, else waiting']:.2f}"))
+    return _table_of(head, rows)
+
+
+def today_chances() -> str:
+    """How often what was said to be so with some chance was so, over all worlds."""
+    bins: dict[tuple[float, float], list[float]] = {}
+    for cell in (load("today_simulation") or {"cells": []})["cells"]:
+        for row in cell["said"]:
+            found = bins.setdefault((row["from"], row["to"]), [0.0, 0.0, 0.0])
+            for place, value in enumerate((1.0, row["said"], row["so"])):
+                found[place] += value * row["count"]
+    rows = [
+        (f"{low:.0%} to {high:.0%}", f"{count:,.0f}", f"{said / count:.1%}", f"{so / count:.1%}")
+        for (low, high), (count, said, so) in sorted(bins.items())
+    ]
+    return _table_of(("chance that was said", "arms", "said on average", "was so"), rows)
 
 
 DOCUMENT_STUDIES = {
@@ -1464,7 +1492,7 @@ PAGES = {
     "docs/reference/architectures.md": {"architectures": architectures},
     "docs/start/install.md": {"installation": installation},
     "docs/trust/devices.md": {"devices": devices},
-    "README.md": {"verdict": verdict_short, "studies-short": studies_short, "speed-short": speed_short},
+    "README.md": {"verdict": verdict, "studies-short": studies_short, "speed-short": speed_short},
     "docs/benchmarks/quality.md": {
         "studies": studies,
         "documents": documents,
@@ -1476,7 +1504,12 @@ PAGES = {
     },
     "docs/benchmarks/speed.md": {"speed": speed, "predicted": predicted, "audit": audit, "passages": passages},
     "docs/start/first-verdict.md": {"verdict": verdict},
-    "docs/trust/simulation.md": {"simulation": simulation, "redecided": redecided},
+    "docs/trust/simulation.md": {
+        "simulation": simulation,
+        "today-losses": today_losses,
+        "today-chances": today_chances,
+        "redecided": redecided,
+    },
 }
 
 

@@ -112,7 +112,7 @@ def dispersion(batches: Sequence[RiskBatch]) -> float:
     if correlation <= count**-0.5 / 2:
         return spread
     upper = min(correlation + count**-0.5 + 2 / count, MOST_ALIKE)
-    return spread * (1 + upper) / (1 - upper)
+    return float(spread * (1 + upper) / (1 - upper))
 
 
 def independent_batches(batches: Sequence[RiskBatch]) -> list[list[int]] | None:
