@@ -15,6 +15,7 @@ from made_studies import USAGES, a_task, an_arm, costing, evidence, usage, verdi
 from trimtab.base.grammar import METHODS, arm_from_name
 from trimtab.base.results import ArmResult, Estimate, TokenFee
 from trimtab.base.task import Task
+from trimtab.decision.caveats import audit_sentence
 from trimtab.decision.evidence import evidence_of
 from trimtab.decision.summary import (
     explained,
@@ -245,3 +246,10 @@ def test_a_share_of_right_answers_is_told_of_100_and_another_score_as_it_is() ->
     graded = a_task().model_dump()
     graded["task"]["metric"] = "token_f1"
     assert in_metric(Task.model_validate(graded), 0.85) == "0.85"
+
+
+@pytest.mark.parametrize(("untried", "told"), [(0.25, True), (0.01, False)])
+def test_answers_in_a_language_that_the_metric_was_not_tried_in_are_told(untried: float, told: bool) -> None:
+    task = a_task(0.8)
+    arms = [an_arm(name, 0.9, task, extras={"untried": untried}) for name in ("rag", "prompt")]
+    assert ("It was not tried in the language of 25% of" in audit_sentence(None, arms, task)) is told

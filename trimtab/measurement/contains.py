@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from fractions import Fraction
 from itertools import accumulate, groupby, pairwise
 from typing import Literal
 
+from trimtab.measurement.agreement import amount_of, may_agree, says_less, states_same
 from trimtab.measurement.facts import PREPOSITIONS, TITLES, read
 from trimtab.measurement.languages import OWNERS, eastern, is_untried
-from trimtab.measurement.numerals import CONVERTED, UNITS, words
+from trimtab.measurement.numerals import UNITS, words
 from trimtab.measurement.stances import (
     DOWN,
     MEASURED,
@@ -38,21 +38,16 @@ _HEDGES = frozenset(words("perhaps maybe possibly vielleicht moglicherweise even
 _COMPARING = frozenset(words("to after before against than like under without near"))
 _ENDS = ("start", "stop")  # of a range
 _LONGEST_LIST = 50  # parts; a longer reference is compared as it stands
-_LONGEST_AMOUNT = 30  # digits; a longer number is not converted
 _DETERMINERS = frozenset(("the", "our", "a", "an", "its", "their", "my", "your"))
 _NO_ITEM = frozenset(
     words("i we you he she they it if when as with without not no so because which who also or and so")
 )
 _MOMENTS = ("date", "time")
 _BOUNDS = (*UP, *DOWN)
-_HOUR = 60  # minutes
-# Of the day, as in answer and reference. Digits are a clock face that is before noon on the clock of 24 hours.
-_SAME_HALF = frozenset((("digits", "am"), ("digits", "pm"), ("pm", "24"), ("24", "pm")))
 _TELLING = frozenset(words("is was are were by"))  # before what a sentence tells
 _NEAR = 4  # words that "or" joins
 _CODE = re.compile(r"(?=.*[A-Z])(?=.*[0-9])[A-Z0-9]+(?:[ -][A-Z0-9]+)*|0[0-9]+(?:[ -][0-9]+)*")
 _CODE_PIECES = re.compile(r"[A-Z]+|[0-9]+")
-_MAYBE_HALF = frozenset((("digits", "24"), ("pm", "digits")))  # "2:30" for 14:30, "3 pm" for 3:00
 _BEGINNING = 4  # letters by which words of an answer and a question are compared
 _ASKING_WORDS = PREPOSITIONS | set(
     words(
@@ -351,7 +346,8 @@ def _alone(given: TextTokens, wanted: TextTokens, asked: TextTokens) -> Match:
     own = [
         place
         for place, one in enumerate(given)
-        if (one.value in values and one.stance == wanted[0].stance) or any(_same(one, token) for token in measured)
+        if (one.value in values and one.stance == wanted[0].stance)
+        or any(states_same(one, token) for token in measured)
     ]
     others = [place for place, one in enumerate(given) if one in rivals]
     clauses = [token.clause for token in given]
@@ -530,18 +526,9 @@ def _as_little(wanted: TextTokens, given: TextTokens) -> list[TextToken]:
         return list(wanted)
     loose = []
     for token in wanted:
-        alike = (one for one in given if token.kind in MEASURED and _says_less(one, token))
+        alike = (one for one in given if token.kind in MEASURED and says_less(one, token))
         loose.append(replace(next(alike, token), bound=token.bound, stance=token.stance))
     return loose
-
-
-def _says_less(one: TextToken, wanted: TextToken) -> bool:
-    if wanted.kind == "date":
-        return one.value == wanted.value[:4] if one.kind == "number" else _agrees(one, wanted)
-    if wanted.kind == one.kind == "time":
-        (minute, half), (other_minute, other_half) = one.value.split(), wanted.value.split()
-        return minute == other_minute and (half, other_half) in _MAYBE_HALF
-    return {one.kind, wanted.kind} == {"number", "ordinal"} and one.value == wanted.value and not one.unit
 
 
 def _partly_named(given: TextTokens, wanted: TextTokens, asked: TextTokens) -> bool:
@@ -606,51 +593,7 @@ def _parts(wanted: TextTokens) -> list[list[TextToken]]:
 
 def _measured_hold(given: TextTokens, measured: TextTokens, asked: TextTokens) -> bool:
     units = {UNITS.get(token.value, token.value) for token in asked} | {token.unit for token in asked if token.unit}
-    return all(any(_same(one, token, units) for one in given) for token in measured)
-
-
-def _same(one: TextToken, wanted: TextToken, units: set[str] | frozenset[str] = frozenset()) -> bool:
-    """True if `one` states the same as `wanted`; `units` may be left out."""
-    if one.kind != wanted.kind or one.stance != wanted.stance or one.bound != wanted.bound:
-        return False
-    if one.kind == "date":
-        return _fits(one.value, wanted.value, may_lack=False)
-    if one.kind == "time":
-        return _clock_fits(one.value, wanted.value)
-    if one.kind == "number" and (amount := _amount(wanted)) is not None and _amount(one) == amount:
-        return True
-    if one.kind == "number" and wanted.unit not in ("", one.unit):
-        bare = not one.unit and not one.counted
-        if not bare or not units.issuperset(wanted.unit.split()):
-            return False
-    return one.value == wanted.value
-
-
-def _amount(token: TextToken) -> tuple[str, Fraction] | None:
-    """Return a number converted to the smallest unit of its kind; None if its unit cannot be converted."""
-    if token.unit not in CONVERTED or len(token.value) > _LONGEST_AMOUNT:
-        return None
-    least, factor = CONVERTED[token.unit]
-    return least, Fraction(token.value) * factor
-
-
-def _fits(one: str, wanted: str, may_lack: bool) -> bool:
-    """True if two dates agree where both are specified; with `may_lack`, `one` may leave out parts of `wanted`."""
-    if "/" in one or "/" in wanted:
-        return one == wanted
-    pairs = zip(one.split("-"), wanted.split("-"), strict=True)
-    return all(b.startswith("?") or a == b or (may_lack and a.startswith("?")) for a, b in pairs)
-
-
-def _clock_fits(one: str, wanted: str) -> bool:
-    """True if a time agrees with the wanted one. "Half past two" and "2:30" are 2:30 pm, but "2:30" is not 14:30, nor
-    "3 pm" 3:00."""
-    (minute, half), (other_minute, other_half) = one.split(), wanted.split()
-    if minute != other_minute:
-        return False
-    if other_half == "digits":
-        half = half.replace("pm" if int(minute) < _HOUR else "am", "digits")
-    return half == other_half or "?" in (half, other_half) or (half, other_half) in _SAME_HALF
+    return all(any(states_same(one, token, units) for one in given) for token in measured)
 
 
 def _spoken(token: TextToken) -> str:
@@ -700,11 +643,11 @@ def _others(given: TextTokens, wanted: TextTokens, asked: TextTokens) -> Iterato
     for token in given:
         if token.kind not in kinds or token.stance != "given" or token.soft or token.value in known:
             continue
-        if any(_same(token, one) for one in numbers):
+        if any(states_same(token, one) for one in numbers):
             continue
         if token.kind == "number" and (token.unit or token.counted) not in units:
             continue
-        if token.kind in ("date", "time") and any(_agrees(token, one) for one in (*wanted, *asked)):
+        if token.kind in ("date", "time") and any(may_agree(token, one) for one in (*wanted, *asked)):
             continue
         yield token
     if _named(wanted):
@@ -716,24 +659,13 @@ def _units(given: TextTokens, wanted: TextTokens) -> set[str]:
     numbers = [token for token in wanted if token.kind == "number"]
     units = {token.unit for token in numbers if token.unit or not token.counted}
     values = {token.value for token in numbers}
-    amounts = {_amount(token) for token in numbers} - {None}
+    amounts = {amount_of(token) for token in numbers} - {None}
     units |= {
         token.unit or token.counted
         for token in given
-        if token.kind == "number" and (token.value in values or _amount(token) in amounts)
+        if token.kind == "number" and (token.value in values or amount_of(token) in amounts)
     }
     return units | ({""} if any(not token.unit for token in numbers) else set())
-
-
-def _agrees(token: TextToken, one: TextToken) -> bool:
-    if one.kind != token.kind:
-        return False
-    if token.kind == "time":
-        return _clock_fits(token.value, one.value)
-    if "/" in token.value:  # it may be that date: nothing shows that it is another
-        year, *parts = token.value.split("/")
-        return one.value in (token.value, *(f"{year}-{a}-{b}" for a, b in (parts, parts[::-1])))
-    return _fits(token.value, one.value, may_lack=True)
 
 
 def _named(reference: TextTokens) -> bool:
@@ -865,7 +797,9 @@ def facts_stand_in(text: str, statement: str, question: str = "") -> bool:
     named = _named(wanted)
     for token in wanted:
         if token.kind in MEASURED:
-            if not any(_same(replace(one, stance=token.stance, bound=token.bound), token) for one in (*given, *asked)):
+            if not any(
+                states_same(replace(one, stance=token.stance, bound=token.bound), token) for one in (*given, *asked)
+            ):
                 return False
             continue
         named_here = token.capital and (named or not token.start) and token.value not in known
