@@ -13,6 +13,7 @@ import argparse
 import json
 import math
 from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,11 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from trimtab.base.files import write_json
+from trimtab.base.records import Answer
+from trimtab.base.task import Task
+from trimtab.measurement.over_time import newest_against_earlier
 from trimtab.measurement.resampling import p_sign_flip
-from trimtab.measurement.statistics import LEVEL, compare_paired
+from trimtab.measurement.statistics import LEVEL, compare_paired, estimate
 from trimtab.upkeep.drift import (
     DELTA,
     estimated_batch,
@@ -221,7 +225,72 @@ def quality(runs: int) -> Iterator[Row]:
         yield row(name, runs, simulated, "before", "after", "refused")
 
 
-PARTS: dict[str, Callable[[int], Iterator[Row]]] = {"means": means, "drift": drift, "quality": quality}
+# ---- newest against earlier
+
+TASK = Task.model_validate(
+    {"task": {"name": "t", "kind": "answer", "metric": "exact_match"}, "data": {"examples": ["rows.jsonl"]}}
+)
+
+
+def newest(runs: int) -> Iterator[Row]:
+    """The newer half of the test questions against the older one: is a change said where incidents come and go?"""
+
+    def said(random: np.random.Generator, n: int, lasting: int, fall: float) -> tuple[bool, ...]:
+        is_bad, bad_N = random.random() < 0.25, np.zeros(n, dtype=bool)
+        for place in range(n):  # a quarter of the time is an incident
+            is_bad = random.random() >= 1 / lasting if is_bad else random.random() < 1 / (3 * lasting)
+            bad_N[place] = is_bad and lasting > 1
+        chance_N = np.where(bad_N, 0.3, 0.9) - np.where(np.arange(n) >= n // 2, fall, 0.0)
+        right_N = random.random(n) < chance_N
+        answers = [answer_at(number, bool(right)) for number, right in enumerate(right_N)]
+        after = newest_against_earlier("rag", answers, TASK)
+        earlier, new = (estimate(part.astype(float)) for part in (right_N[: n // 2], right_N[n // 2 :]))
+        gap, high = new.value - earlier.value, math.hypot(new.high - new.value, earlier.value - earlier.low)
+        low = math.hypot(new.value - new.low, earlier.high - earlier.value)
+        before = gap - low > 0 or gap + high < 0
+        if after is None:
+            return before, False, True
+        return before, after.low > 0 or after.high < 0, after.stretches > 0
+
+    for what, n, lasting, fall in (
+        ("independent questions", 120, 1, 0.0),
+        ("independent questions, a fall by .25", 120, 1, 0.25),
+        *((f"{n} questions, incidents of {lasting}", n, lasting, 0.0) for n in (120, 400) for lasting in (10, 30)),
+    ):
+        yield row(what, runs, partial(said, n=n, lasting=lasting, fall=fall), "before", "after", "stretches")
+
+
+def answer_at(number: int, is_right: bool) -> Answer:
+    """The answer to a question, one an hour."""
+    when = datetime(2026, 1, 1) + timedelta(hours=number)
+    return Answer(
+        item_id=f"{number:04}",
+        split="test",
+        group=None,
+        slice=None,
+        seed=0,
+        input="q",
+        reference=("a",),
+        answer="",
+        score=float(is_right),
+        format_ok=True,
+        abstained=False,
+        probability=None,
+        seconds=0.1,
+        prompt_tokens=1,
+        new_tokens=1,
+        hits=(),
+        failure="none",
+        time=when.isoformat(),
+    )
+
+
+PARTS: dict[str, Callable[[int], Iterator[Row]]] = {
+    "means": means,
+    "drift": drift,
+    "quality": quality,
+    "newest": newest,
+}
 
 
 def main() -> None:

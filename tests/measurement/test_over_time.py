@@ -53,6 +53,25 @@ def test_the_interval_is_newcombes_and_holds_what_does_not_change() -> None:
     assert 275 <= held <= 297
 
 
+def test_incidents_that_last_are_no_change_with_time() -> None:
+    """A quarter of the time answers are worse, ten in a row or more."""
+    random, held, runs = np.random.default_rng(1), 0, 40
+    for _ in range(runs):
+        bad = np.repeat(random.random(40) < 0.25, 10)
+        rows = [
+            made_answer(
+                f"{n:03}", random.random() < (0.3 if bad[n] else 0.9), time=f"2026-{1 + n // 28:02}-{1 + n % 28:02}"
+            )
+            for n in range(240)
+        ]
+        found = newest_against_earlier("rag", rows, TASK)
+        assert found is not None
+        held += found.low <= 0 <= found.high
+        if found.stretches:
+            assert "independent stretches of time" in over_time_sentence(found)
+    assert held >= runs - 6  # 95%, less three standard errors
+
+
 def test_a_group_stands_in_one_half() -> None:
     rows = timed([0.9, 0.6], each=40)
     rows = [replace(row, group=row.item_id[-3:-1]) for row in rows]  # each of both years

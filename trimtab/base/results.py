@@ -564,7 +564,11 @@ class HumanAudit:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OverTime:
-    """An arm's score on the newer half of the test questions (from `since` on) minus that on the older half."""
+    """An arm's score on the newer half of the test questions (from `since` on) minus that on the older half.
+
+    `stretches`: of how many independent stretches of time the halves are where questions near in time do alike; 0
+    where they do not.
+    """
 
     arm: str
     since: str
@@ -573,6 +577,7 @@ class OverTime:
     difference: float
     low: float
     high: float
+    stretches: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

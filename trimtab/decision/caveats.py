@@ -172,6 +172,11 @@ def over_time_sentence(halves: OverTime | None) -> str:
         f"older half {before:.3f}: a difference of {halves.difference:+.3f} (95% interval {halves.low:+.3f} to "
         f"{halves.high:+.3f})"
     )
+    if halves.stretches:
+        sentence += (
+            f". Questions near in time do alike, so this counts as {halves.stretches} independent stretches of time; "
+            "intervals of scores, which count every question, are narrower than what another period may bring"
+        )
     if halves.high < 0:
         return f"{sentence}; it is shown to get worse with time."
     if halves.low > 0:

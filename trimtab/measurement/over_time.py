@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from zlib import crc32
+
+import numpy as np
 
 from trimtab.base.records import Answer
 from trimtab.base.results import OverTime
 from trimtab.base.task import Task
 from trimtab.base.times import moment
 from trimtab.measurement.figures import score_estimate
+from trimtab.measurement.units import block_length, unit_codes
 
 LEAST = 10  # questions of each half
 
@@ -19,7 +24,8 @@ def newest_against_earlier(arm: str, answers: Sequence[Answer], task: Task) -> O
     few questions.
 
     The halves are cut between two times, and a group goes by its newest question, so that no group stands in both.
-    The interval is made of those of the two scores (Newcombe 1998, method 10; Zou and Donner 2008).
+    The interval is made of those of the two scores (Newcombe 1998, method 10; Zou and Donner 2008). Where questions
+    near in time do alike, stretches of time count as groups.
     """
     if not answers or any(one.time is None for one in answers):
         return None
@@ -34,7 +40,8 @@ def newest_against_earlier(arm: str, answers: Sequence[Answer], task: Task) -> O
         halves[newest[_unit(one)] >= times[cut]].append(one)
     if any(len({one.item_id for one in half}) < LEAST for half in halves):
         return None
-    earlier, new = (score_estimate(half, task) for half in halves)
+    held, stretches = _held_together(halves, newest)
+    earlier, new = (score_estimate(half, task) for half in held)
     difference = new.value - earlier.value
     return OverTime(
         arm=arm,
@@ -44,7 +51,30 @@ def newest_against_earlier(arm: str, answers: Sequence[Answer], task: Task) -> O
         difference=difference,
         low=difference - math.hypot(new.value - new.low, earlier.high - earlier.value),
         high=difference + math.hypot(new.high - new.value, earlier.value - earlier.low),
+        stretches=stretches,
     )
+
+
+def _held_together(halves: Sequence[Sequence[Answer]], newest: Mapping[str, float]) -> tuple[list[list[Answer]], int]:
+    """Return the halves with stretches of time as groups where questions near in time do alike (an incident that
+    lasts), and the number of stretches; 0 where they do not.
+
+    What is compared are scores less the mean of their half, so that a change between the halves is none.
+    """
+    # of one time in an order that no file chose
+    ordered = [sorted(half, key=lambda one: (newest[_unit(one)], crc32(_unit(one).encode()))) for half in halves]
+    scores = [np.array([one.score for one in half]) for half in ordered]
+    residuals = np.concatenate([own - own.mean() for own in scores])
+    length = block_length([residuals], [_unit(one) for half in ordered for one in half])
+    if length == 1:
+        return [list(half) for half in halves], 0
+    found, stretches = [], 0
+    for half in ordered:
+        names = [_unit(one) for one in half]
+        codes = unit_codes(names, len(names) if length is None else length)
+        found.append([replace(one, group=f"stretch:{code}") for one, code in zip(half, codes, strict=True)])
+        stretches += int(codes.max()) + 1
+    return found, stretches
 
 
 def _unit(answer: Answer) -> str:
