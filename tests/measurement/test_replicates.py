@@ -69,7 +69,6 @@ def test_a_replicate_of_the_study_itself_has_its_p_values(kind: str, runs: int, 
     assert gap.difference == pytest.approx(told.difference)
     if flipped:  # the study's own is raised where a rare failure may explain the difference
         assert gap.p <= told.p + 0.02
-        assert told.p < 0.45
     else:
         assert gap.p == pytest.approx(told.p, abs=1e-12)
 
