@@ -109,9 +109,10 @@ def dispersion(batches: Sequence[RiskBatch]) -> float:
     total = float(left_B @ left_B)
     spread = max(1.0, total / max(1, count - LOST))
     correlation = float(left_B[1:] @ left_B[:-1]) / total if total > 0 else 0.0
-    if correlation <= count**-0.5 / 2:
+    error = 1 / math.sqrt(count)
+    if correlation <= error / 2:
         return spread
-    upper = min(correlation + count**-0.5 + 2 / count, MOST_ALIKE)
+    upper = min(correlation + error + 2 / count, MOST_ALIKE)
     return spread * (1 + upper) / (1 - upper)
 
 
