@@ -138,9 +138,14 @@ def joined_batches(batches: Sequence[RiskBatch]) -> RiskBatch:
 
 def _residuals(risk_B: Array) -> Array:
     """Return what is left of risks once one change, where it explains most, is taken out."""
-    halves = [(risk_B[:cut], risk_B[cut:]) for cut in range(1, len(risk_B))] or [(risk_B, risk_B[:0])]
-    every = [np.concatenate([part - part.mean() if len(part) else part for part in both]) for both in halves]
-    return min(every, key=lambda left_B: float(left_B @ left_B))
+    count = len(risk_B)
+    before_C = np.arange(1, count)
+    sum_C = risk_B.cumsum()[:-1]
+    explained_C = sum_C**2 / before_C + (risk_B.sum() - sum_C) ** 2 / (count - before_C)
+    cut = int(explained_C.argmax()) + 1 if count > 1 else 1
+    left_B = risk_B - risk_B[:cut].mean()
+    left_B[cut:] = risk_B[cut:] - (risk_B[cut:].mean() if count > 1 else 0.0)
+    return left_B
 
 
 @dataclass(slots=True)
