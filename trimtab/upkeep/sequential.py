@@ -13,6 +13,7 @@ from trimtab.measurement.units import block_length
 
 HORIZON = 10  # batches after which the bound of each mean is tightest
 LEAST_BATCHES = 8  # that tell how much batches differ from each other
+DECIMALS = 12  # of residuals; beyond these they are rounding errors
 LOST = 4  # degrees of freedom of their residuals: two means and where they change
 MOST_ALIKE = 0.9  # the largest correlation of neighbouring batches that is reckoned with
 LEAST_SPREAD = 0.05  # of one label, so that a threshold near 0 or 1 does not make the bound blind to few labels
@@ -145,7 +146,8 @@ def _residuals(risk_B: Array) -> Array:
     cut = int(explained_C.argmax()) + 1 if count > 1 else 1
     left_B = risk_B - risk_B[:cut].mean()
     left_B[cut:] = risk_B[cut:] - (risk_B[cut:].mean() if count > 1 else 0.0)
-    return left_B
+    rounded_B: Array = np.round(left_B, DECIMALS)
+    return rounded_B
 
 
 @dataclass(slots=True)
