@@ -25,6 +25,7 @@ from scipy import stats
 from trimtab.base.files import write_json
 from trimtab.base.records import Answer
 from trimtab.base.task import Task
+from trimtab.measurement.latency import PASSES, latency_bound
 from trimtab.measurement.over_time import newest_against_earlier
 from trimtab.measurement.resampling import p_sign_flip
 from trimtab.measurement.statistics import LEVEL, compare_paired, estimate
@@ -47,7 +48,7 @@ Row = dict[str, Any]
 def share(count: int, runs: int) -> Row:
     """A share with its Monte Carlo error (of a share one event from the edge, where none or all came)."""
     inside = min(max(count, 1), runs - 1) / runs
-    return {"share": count / runs, "error": round(math.sqrt(inside * (1 - inside) / runs), 4)}
+    return {"share": round(count / runs, 4), "error": round(math.sqrt(inside * (1 - inside) / runs), 4)}
 
 
 def row(what: str, runs: int, said: Callable[[np.random.Generator], tuple[bool, ...]], *names: str) -> Row:
@@ -285,11 +286,47 @@ def answer_at(number: int, is_right: bool) -> Answer:
     )
 
 
+# ---- latency
+
+
+def latency(runs: int) -> Iterator[Row]:
+    """One of ten answers takes too long, twice as many as the limit allows: is any arm said to be fast enough?
+
+    Nothing in timings tells of a spell that did not come, so only the time over which they are spread helps.
+    `in_passes`: the arms in turn in three passes, as a study times them. `in_nine`: in nine. `interleaved`: question
+    by question.
+    """
+
+    def said(random: np.random.Generator, n: int, arms: int, spell: int) -> tuple[bool, ...]:
+        place = np.arange(n * arms)
+        is_slow_N = spells(random, n * arms, spell)
+        seconds_N = np.where(is_slow_N, 2.0, 0.5) * random.uniform(0.9, 1.1, n * arms)
+        orders = (place // (n // PASSES) % arms, place // (n // 9) % arms, place % arms)
+        bounds = [[latency_bound(list(seconds_N[order == arm]), arms) for arm in range(arms)] for order in orders]
+        return tuple(any(one is not None and one < 1000 for one in found) for found in bounds)
+
+    ways = ("in_passes", "in_nine", "interleaved")
+    for n, arms, spell in ((90, 1, 1), (90, 1, 20), (306, 1, 20), (1206, 1, 20), (90, 5, 20), (306, 5, 20)):
+        kind = f"in spells of {spell}" if spell > 1 else "one by one"
+        what = f"{arms} arm{'s' * (arms > 1)}, {n} timings each, slow answers {kind}"
+        yield row(what, runs, partial(said, n=n, arms=arms, spell=spell), *ways)
+
+
+def spells(random: np.random.Generator, n: int, length: int) -> NDArray[np.bool_]:
+    """One answer in ten is slow, so many in a row on average."""
+    is_slow, found = random.random() < 0.1, np.zeros(n, dtype=bool)
+    for place in range(n):
+        is_slow = random.random() >= 1 / length if is_slow else random.random() < 1 / (9 * length)
+        found[place] = is_slow
+    return found if length > 1 else random.random(n) < 0.1
+
+
 PARTS: dict[str, Callable[[int], Iterator[Row]]] = {
     "means": means,
     "drift": drift,
     "quality": quality,
     "newest": newest,
+    "latency": latency,
 }
 
 

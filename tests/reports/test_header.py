@@ -201,7 +201,7 @@ def test_a_limit_is_drawn_and_told_against_the_upper_bound_of_the_latency(study:
     assert "ends at its upper 95% bound" in found.heading.lead
     assert str(chart_svg(chart)).count("whisker bound") == 2 * len(chart.dots)
     assert "whisker bound" not in chart_svg(found.charts[1]), "costs have none"
-    assert "half within 393 ms; upper 95% bound 786 ms; the limit is 1.5 s" in [
+    assert "half within 393 ms; upper 95% bound in the minutes timed 786 ms; the limit is 1.5 s" in [
         fact.note for fact in header_section(study).facts
     ]
     wide = changed(study, arms=tuple(changed(arm, latency_p95_high_ms=9000.0) for arm in study.arms))

@@ -49,9 +49,10 @@ def latency_bound(seconds: Sequence[float], arms: int = 1) -> float | None:
     answers.
 
     `seconds` in the order in which they were timed: where each is like the one before it, they count as fewer
-    (`independent_timings`). One-sided at .05 / arms (Bonferroni), since any of the `arms` that are held against the
-    limit may be the one that is chosen. The order statistic r with P(Binomial(n, .95) < r) >= 1 - .05 / arms (Hahn
-    and Meeker 1991, section 5.2): for one arm of 59 to 92 the largest.
+    (`independent_timings`). It bounds the minutes timed: of slow spells none may have come (most studies of five
+    arms are then deceived: benchmarks/bursts_simulation.py). One-sided at .05 / arms (Bonferroni), since any of
+    the `arms` that are held against the limit may be the one that is chosen. The order statistic r with
+    P(Binomial(n, .95) < r) >= 1 - .05 / arms (Hahn and Meeker 1991, section 5.2): for one arm of 59 to 92 the largest.
     """
     if not seconds:
         return None

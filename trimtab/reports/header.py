@@ -241,7 +241,8 @@ def _latency(study: StudyFolder, entry: ArmEntry) -> list[KeyFigure]:
         notes = [f"half within {half}"] if half else []
         if entry.result.latency_p95_high_ms is not None:
             limit_text = f"; the limit is {format_seconds(limit / 1000)}" if limit else ""
-            notes.append(f"upper 95% bound {format_seconds(entry.result.latency_p95_high_ms / 1000)}{limit_text}")
+            high = format_seconds(entry.result.latency_p95_high_ms / 1000)
+            notes.append(f"upper 95% bound in the minutes timed {high}{limit_text}")
         value = format_seconds(entry.result.latency_p95_ms / 1000)
         return [KeyFigure(name="95% of answers within", value=value, mark=MEASURED, note="; ".join(notes))]
     note = "what 95% stay within is known from 60 questions up"

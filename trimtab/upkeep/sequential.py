@@ -13,6 +13,7 @@ from trimtab.measurement.units import block_length
 
 HORIZON = 10  # batches after which the bound of each mean is tightest
 LEAST_BATCHES = 8  # that tell how much batches differ from each other
+DECIMALS = 12  # of residuals; beyond these they are rounding errors
 LOST = 4  # degrees of freedom of their residuals: two means and where they change
 MOST_ALIKE = 0.9  # the largest correlation of neighbouring batches that is reckoned with
 LEAST_SPREAD = 0.05  # of one label, so that a threshold near 0 or 1 does not make the bound blind to few labels
@@ -109,9 +110,10 @@ def dispersion(batches: Sequence[RiskBatch]) -> float:
     total = float(left_B @ left_B)
     spread = max(1.0, total / max(1, count - LOST))
     correlation = float(left_B[1:] @ left_B[:-1]) / total if total > 0 else 0.0
-    if correlation <= count**-0.5 / 2:
+    error = 1 / math.sqrt(count)
+    if correlation <= error / 2:
         return spread
-    upper = min(correlation + count**-0.5 + 2 / count, MOST_ALIKE)
+    upper = min(correlation + error + 2 / count, MOST_ALIKE)
     return float(spread * (1 + upper) / (1 - upper))
 
 
@@ -137,9 +139,15 @@ def joined_batches(batches: Sequence[RiskBatch]) -> RiskBatch:
 
 def _residuals(risk_B: Array) -> Array:
     """Return what is left of risks once one change, where it explains most, is taken out."""
-    halves = [(risk_B[:cut], risk_B[cut:]) for cut in range(1, len(risk_B))] or [(risk_B, risk_B[:0])]
-    every = [np.concatenate([part - part.mean() if len(part) else part for part in both]) for both in halves]
-    return min(every, key=lambda left_B: float(left_B @ left_B))
+    count = len(risk_B)
+    before_C = np.arange(1, count)
+    sum_C = risk_B.cumsum()[:-1]
+    explained_C = sum_C**2 / before_C + (risk_B.sum() - sum_C) ** 2 / (count - before_C)
+    cut = int(explained_C.argmax()) + 1 if count > 1 else 1
+    left_B = risk_B - risk_B[:cut].mean()
+    left_B[cut:] = risk_B[cut:] - (risk_B[cut:].mean() if count > 1 else 0.0)
+    rounded_B: Array = np.round(left_B, DECIMALS)
+    return rounded_B
 
 
 @dataclass(slots=True)
