@@ -23,7 +23,7 @@ from trimtab.base.show import Shown
 from trimtab.serving.config import TrafficTable
 from trimtab.serving.database import Closing
 from trimtab.serving.releases import BUCKETS, Canary, Release
-from trimtab.serving.traffic_store import LabelDraw, ServedAnswer, TrafficStore, traffic_of
+from trimtab.serving.traffic_store import KEY_VOTER, LabelDraw, ServedAnswer, TrafficStore, traffic_of
 from trimtab.upkeep.canary_records import (
     CanaryEvidence,
     CanaryOutcome,
@@ -246,7 +246,8 @@ class Canaries(Closing):
             served = traffic.answers(since=canary.begun) if traffic else []
             first_seen = traffic.first_seen(since) if traffic else {}
         for one in outcomes:
-            first_seen[one.user] = min(one.when, first_seen.get(one.user, one.when))
+            seen = since if one.user.startswith(KEY_VOTER) else one.when  # whoever gave out a key knows its owner
+            first_seen[one.user] = min(seen, first_seen.get(one.user, seen))
         days = days_known(canary, tallies, _now()) if days is None else days
         own = [one for one in outcomes if one.when >= canary.begun and one.version == str(canary.version_of(one.user))]
         earlier = {one.user for one in outcomes if one.when < canary.begun}
@@ -333,9 +334,9 @@ def _labels_since(traffic: TrafficStore, since: datetime) -> list[UserOutcome]:
 
     found = labelled(traffic, TRAFFIC, answers_of)
     return [
-        UserOutcome(user=answer.user, version=answer.version, right=float(right), when=answer.when)
+        UserOutcome(user=voter, version=answer.version, right=float(right), when=answer.when)
         for answer, right in zip(found.answers, found.right, strict=True)
-        if answer.user and not math.isnan(right)
+        if (voter := answer.voter or answer.user) and not math.isnan(right)
     ]
 
 
@@ -393,9 +394,10 @@ def _latency(canary: Canary, served: Iterable[ServedAnswer]) -> LatencyCompariso
     candidate: dict[str, list[float]] = {}
     production: dict[str, list[float]] = {}
     for one in served:
-        if one.user and one.version == str(canary.version_of(one.user)):
-            side = candidate if canary.takes(one.user) else production
-            side.setdefault(one.user, []).append(one.milliseconds)
+        voter = one.voter or one.user
+        if voter and one.version == str(canary.version_of(voter)):
+            side = candidate if canary.takes(voter) else production
+            side.setdefault(voter, []).append(one.milliseconds)
     if min(len(candidate), len(production)) < LEAST_USERS:
         return None
     usual = _p95(production)

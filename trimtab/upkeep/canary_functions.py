@@ -88,9 +88,9 @@ def user_outcomes(judgements: FeedbackStore, since: datetime) -> Iterator[UserOu
     """Yield the outcomes of known users' single answers from `since` on: like is right, dislike and correct are
     wrong."""
     for judgement in judgements.of_single_answers(since):
-        if judgement.user:
+        if voter := judgement.voter or judgement.user:
             version, right = judgement.answers[0].version, float(judgement.kind == "like")
-            yield UserOutcome(user=judgement.user, version=version, right=right, when=judgement.when)
+            yield UserOutcome(user=voter, version=version, right=right, when=judgement.when)
 
 
 def open_canaries(
