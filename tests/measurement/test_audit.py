@@ -10,7 +10,7 @@ from made_answers import made_answer
 
 from trimtab.base.records import Answer
 from trimtab.base.task import Task
-from trimtab.measurement.audit import ENOUGH, Audited, audited_answers, draw_audit
+from trimtab.measurement.audit import ENOUGH, Audited, audit_looks, audited_answers, draw_audit, judged_by_key
 
 TASK = Task.model_validate(
     {"task": {"name": "t", "kind": "answer"}, "data": {"examples": ["rows.jsonl"]}, "base": {"model": "m"}}
@@ -128,6 +128,20 @@ def test_it_is_used_from_sixty_questions_on_and_only_for_right_or_wrong() -> Non
     assert held.why_not is not None
     assert "parts of a point" in held.why_not
     assert held.by_arm  # the agreement is told all the same
+
+
+def test_looks_widen_what_the_judgements_leave_open_and_one_look_changes_nothing() -> None:
+    answers, right = made(5)
+    asked = draw_audit(answers, 100)
+    judged = {(one.item_id, one.answer): right[one.item_id, one.answer] for one in asked}
+    widths = []
+    for looks in (0, 1, 2, 8):
+        gap = Audited(answers, judged, TASK, looks).difference("a", "b")
+        widths.append(gap.high - gap.low)
+    assert widths[0] == widths[1] < widths[2] < widths[3]
+    rows = [{"item": "q1", "answer": "a", "right": True}, {"item": "", "answer": "", "right": None}]
+    assert audit_looks(rows * 2) == 2
+    assert judged_by_key(rows * 2) == {("q1", "a"): True}
 
 
 def test_a_metric_that_favours_an_arm_is_found_and_an_even_one_is_not() -> None:

@@ -31,7 +31,7 @@ from trimtab.upkeep.canary_records import CanaryRecord
 from trimtab.upkeep.registry import Registry, registry
 from trimtab.upkeep.tables import CANARY_TALLIES
 from trimtab.upkeep.user_comparison import UserOutcome
-from trimtab.upkeep.versions import GateRecord, Move
+from trimtab.upkeep.versions import GateRecord, Move, Version, VersionScore
 
 USERS = [user_key(f"user-{number}") for number in range(120)]
 Open = Callable[..., Canaries]
@@ -451,6 +451,27 @@ def test_what_is_missing_is_said(own: Registry, add: Add, task: Task, watched: T
         pytest.raises(InputError, match=r"traffic: a canary needs traffic, and none is kept; add a table \[traffic\]"),
     ):
         one.start()
+
+
+def test_a_candidate_that_was_measured_to_be_worse_needs_a_word(
+    opening: Open, opened: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores = {1: VersionScore(value=0.95, low=0.9, high=0.98, n=200, metric="exact_match")}
+    show, current = Registry.show, Registry.current
+
+    def scored(version: Version) -> Version:
+        return replace(version, score=scores.get(version.number or 0))
+
+    monkeypatch.setattr(Registry, "show", lambda self, name: scored(show(self, name)))
+    monkeypatch.setattr(Registry, "current", lambda self, *alias: scored(current(self, *alias)))
+    assert opening().start(dry_run=True).canary.candidate == 2  # never measured
+    scores[2] = VersionScore(value=0.35, low=0.28, high=0.42, n=200, metric="exact_match")
+    with pytest.raises(InputError, match=r"measured at 0.350 \[0.280, 0.420\], production at 0.950.*--anyway"):
+        opening().start()
+    assert opened.canary() is None
+    assert opening().start(anyway=True, dry_run=True).canary.candidate == 2
+    scores[2] = replace(scores[2], high=0.91)  # the intervals overlap
+    assert opening().start(dry_run=True).canary.candidate == 2
 
 
 def test_the_forecast_goes_by_how_users_differ_where_that_is_known(opening: Open, said: list[UserOutcome]) -> None:

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -25,8 +26,10 @@ from trimtab import registry
 from trimtab.arms.online import OnlineArm
 from trimtab.base.task import load_task
 from trimtab.serving import follow as following
+from trimtab.serving.access import add_key, key_digest, read_keys
 from trimtab.serving.feedback import open_feedback_store
 from trimtab.serving.releases import Canary
+from trimtab.serving.traffic import user_of, voter_of
 from trimtab.serving.traffic_store import traffic_of, user_key
 from trimtab.serving.worker import ModelWorker
 from trimtab.upkeep import canary as upkeep
@@ -239,6 +242,19 @@ def test_a_user_stays_with_one_version_by_every_route_and_who_is_unknown_gets_pr
         (user_key(other), "1"),
         (user_key(one.here.key), "2" if own else "1"),
     }
+
+
+def test_all_names_of_a_key_that_is_not_marked_are_one_voter(tmp_path: Path) -> None:
+    keys = tmp_path / "keys.json"
+    plain, naming = add_key(keys, "plain"), add_key(keys, "naming", names_users=True)
+    parts = SimpleNamespace(scope={})
+    found = read_keys(keys)
+    parts.scope["trimtab.key"] = found.find(plain)
+    voters = {voter_of(parts, name) for name in (*USERS, None)}  # type: ignore[arg-type]
+    assert voters == {f"key:{key_digest(plain)}"}
+    assert user_of(parts, USERS[0]) == user_key(USERS[0])  # type: ignore[arg-type]  # by whom it can be forgotten
+    parts.scope["trimtab.key"] = found.find(naming)
+    assert voter_of(parts, USERS[0]) == user_key(USERS[0])  # type: ignore[arg-type]
 
 
 def test_a_judgement_goes_to_the_version_that_answered_and_to_no_other(task: Path) -> None:

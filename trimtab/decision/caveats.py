@@ -62,19 +62,21 @@ def trivial_sentence(trivial: Sequence[TrivialArm], scores: Mapping[str, float])
 
 
 def unless_uneven(verdict: Verdict, audited: Audited, task: Task) -> Verdict:
-    """Return the verdict, withheld if the metric is shown to favour one of two arms by more than the margin."""
+    """Return the verdict; if the metric is shown to favour one of two arms by more than the margin, with a sentence
+    on that.
+
+    Nothing is withheld: where there is an audit, scores and differences are corrected by what people said of each arm.
+    """
     uneven = audited.uneven(task.target.margin)
     if uneven is None or verdict.status != "shown":
         return verdict
     a, b, gap = uneven
     favoured, other = (b, a) if gap > 0 else (a, b)
-    needs = "a metric or a scorer that judges all arms alike"
     sentence = (
-        f"No choice: the program that marks answers ({task.metric}) favours {way(favoured)} over {way(other)} "
-        f"by {abs(gap):.3f}, as people who judged answers found. That is more than the margin of "
-        f"{task.target.margin:g}, so what it says of the two is withheld."
+        f"The program that marks answers ({task.metric}) favours {way(favoured)} over {way(other)} by {abs(gap):.3f}, "
+        f"as people who judged answers found; the scores here are corrected for that, arm by arm."
     )
-    return replace(verdict, status="not_shown", arm=None, sentence=sentence, needs=needs, flips=())
+    return replace(verdict, sentence=f"{verdict.sentence} {sentence}")
 
 
 def audit_sentence(audit: HumanAudit | None, results: Sequence[ArmResult], task: Task) -> str:

@@ -106,11 +106,21 @@ def _hash(text: str) -> str:
 
 class Audited:
     """People's judgements of a study's answers beside the metric's scores; `judged`: right or wrong, by question and
-    answer."""
+    answer.
+
+    `looks`: how often the study has been decided with people's judgements, this time included. Whoever judges on until
+    something is shown would find it by chance: the error of the judgements is taken as large as a 95% interval for
+    so many looks is wide (Bonferroni); with one look it is as it is, and with all answers judged it is none.
+    """
 
     def __init__(
-        self, answers: Mapping[str, Sequence[Answer]], judged: Mapping[tuple[str, str], bool], task: Task
+        self,
+        answers: Mapping[str, Sequence[Answer]],
+        judged: Mapping[tuple[str, str], bool],
+        task: Task,
+        looks: int = 1,
     ) -> None:
+        self._wider = float(stats.norm.isf(LEVEL / 2 / max(1, looks)) / stats.norm.isf(LEVEL / 2))
         self.answers, self.judged, self.task = answers, judged, task
         self._plain_scores: dict[str, Estimate] = {}
         own = audited_answers(answers)
@@ -291,7 +301,7 @@ class Audited:
         metric's figure."""
         share = self._share_of_metric(said, scored)
         rest, variance = self._mean(said - share * scored, times)
-        return share * plain + rest, math.sqrt(error**2 + variance), self._degrees
+        return share * plain + rest, math.sqrt(error**2 + self._wider**2 * variance), self._degrees
 
     def _share_of_metric(self, said: Numbers, scored: Numbers) -> float:
         """Return λ: the slope of the judgements on the metric's scores, clipped to 0..1; 1 if the metric gives all the
@@ -358,6 +368,11 @@ def cohen_kappa(first: Numbers, second: Numbers, weights: Numbers | None = None)
 
     low, value, high = (kappa(share) for share in (agreement.low, agreement.value, agreement.high))
     return Estimate(value=value, low=low, high=high, n=agreement.n)
+
+
+def audit_looks(rows: Iterable[Mapping[str, object]]) -> int:
+    """Return how often a study was decided with people's judgements: the rows that name no question."""
+    return sum(row["item"] == "" for row in rows)
 
 
 def judged_by_key(rows: Iterable[Mapping[str, object]]) -> dict[tuple[str, str], bool]:

@@ -33,12 +33,14 @@ class ApiKey:
     """An API key: its name, the SHA-256 of the key, and the token bucket of its rate limit (`tokens`: requests left,
     below 0 where other servers have taken more than there were).
 
-    `taken`: the requests that this server has let through.
+    `names_users`: True if its owner gives out the names of users, so that each counts as one voter of a canary; else
+    all of the key's users are one. `taken`: the requests that this server has let through.
     """
 
     name: str
     sha256: str
     per_minute: int = PER_MINUTE
+    names_users: bool = False
     tokens: float = field(default=0.0, repr=False)
     filled_at: float = field(default=0.0, repr=False)
     taken: int = field(default=0, repr=False)
@@ -107,7 +109,7 @@ def key_digest(sent: str) -> str:
 def start_token() -> tuple[str, ApiKeys]:
     """Return a random key that is valid as long as the server runs, and the `ApiKeys` that hold it."""
     token = new_key()
-    return token, ApiKeys([ApiKey(name="start token", sha256=key_digest(token), per_minute=60_000)])
+    return token, ApiKeys([ApiKey(name="start token", sha256=key_digest(token), per_minute=60_000, names_users=True)])
 
 
 def new_key() -> str:
@@ -140,8 +142,9 @@ def _others_can_write(file: Path) -> bool:
     return not is_own or bool(mode.st_mode & (stat.S_IWGRP | stat.S_IWOTH) or is_open_folder)
 
 
-def add_key(file: Path, name: str) -> str:
-    """Make a key, store its hash in the file (readable by its owner only), and return the key."""
+def add_key(file: Path, name: str, *, names_users: bool = False) -> str:
+    """Make a key, store its hash in the file (readable by its owner only), and return the key; `names_users` as in
+    `ApiKey`."""
     if not name.strip() or len(name) > 80:
         raise InputError(f"{name[:80]!r} names no key", "give a name of up to 80 letters", field="--new-key")
     entries = _entries(file) if file.exists() else []
@@ -150,7 +153,8 @@ def add_key(file: Path, name: str) -> str:
             f"a key is named {name!r} already", "choose another name, or take it out of the file", file=file
         )
     key = new_key()
-    write_json(file, {"keys": [*entries, {"name": name, "sha256": key_digest(key), "per_minute": PER_MINUTE}]})
+    entry = {"name": name, "sha256": key_digest(key), "per_minute": PER_MINUTE, "names_users": names_users}
+    write_json(file, {"keys": [*entries, entry]})
     file.chmod(0o600)
     return key
 
@@ -164,13 +168,17 @@ def _entries(file: Path) -> list[Any]:
 
 def _key(entry: Any, file: Path) -> ApiKey:
     try:
-        key = ApiKey(name=entry["name"], sha256=entry["sha256"].lower(), per_minute=entry.get("per_minute", PER_MINUTE))
-        is_valid = isinstance(key.name, str) and len(bytes.fromhex(key.sha256)) == 32 and type(key.per_minute) is int
+        more = {name: entry[name] for name in ("per_minute", "names_users") if name in entry}
+        key = ApiKey(name=entry["name"], sha256=entry["sha256"].lower(), **more)
+        is_valid = isinstance(key.name, str) and len(bytes.fromhex(key.sha256)) == 32
+        is_valid = is_valid and (type(key.per_minute), type(key.names_users)) == (int, bool)
     except (KeyError, TypeError, ValueError, AttributeError):
         is_valid = False
     if not is_valid or key.per_minute < 1:
         raise InputError(
-            "an entry is no key", "each has a name, the sha256 of the key in hex, and per_minute from 1 on", file=file
+            "an entry is no key",
+            "each has a name, the sha256 of the key in hex, per_minute from 1 on, and names_users, true or false",
+            file=file,
         )
     return key
 

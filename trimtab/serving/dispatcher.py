@@ -28,7 +28,7 @@ from trimtab.serving.metrics import Metrics, RequestLog
 from trimtab.serving.middleware import Refused
 from trimtab.serving.releases import Canary
 from trimtab.serving.served_model import SelfCheck, ServedModel
-from trimtab.serving.traffic import Recorder, user_of
+from trimtab.serving.traffic import Recorder, voter_of
 from trimtab.serving.worker import ModelWorker
 
 T = TypeVar("T")
@@ -98,7 +98,7 @@ class Dispatcher:
         model = self.find_model(name)
         if self.canary is None:
             return model
-        user, active = user_of(request, (await request.json()).get("user")), self.canary  # the body was parsed before
+        user, active = voter_of(request, (await request.json()).get("user")), self.canary  # the body was parsed before
         if user is None or active is None:
             return model
         request.scope[CANARY_KEY] = active, active.canary.bucket(user)

@@ -10,7 +10,7 @@ from trimtab.serving.dispatcher import Dispatcher, refusal
 from trimtab.serving.feedback_schema import JudgedAnswer, Judgement
 from trimtab.serving.middleware import Refused
 from trimtab.serving.schema import FeedbackRequest
-from trimtab.serving.traffic import user_of
+from trimtab.serving.traffic import user_of, voter_of
 
 
 def routes(parts: AppParts) -> APIRouter:
@@ -21,7 +21,7 @@ def routes(parts: AppParts) -> APIRouter:
     def feedback(body: FeedbackRequest, request: Request) -> dict[str, str]:
         """Store a judgement and return its id, as `{"id": "…"}`; it is on the disk when this answers."""
         try:
-            judgement = _judgement(body, parts.dispatcher, user_of(request, body.user))
+            judgement = _judgement(body, parts.dispatcher, user_of(request, body.user), voter_of(request, body.user))
             parts.store.add(judgement)
         except BusyError as error:
             raise Refused(503, str(error), kind="server_error", code="busy", wait=1.0) from None
@@ -38,12 +38,12 @@ def routes(parts: AppParts) -> APIRouter:
     return router
 
 
-def _judgement(body: FeedbackRequest, dispatcher: Dispatcher, user: str | None) -> Judgement:
+def _judgement(body: FeedbackRequest, dispatcher: Dispatcher, user: str | None, voter: str | None) -> Judgement:
     """Build the record of a judgement; raises Refused for an unknown model, InputError for an unusable judgement."""
     answers = []
     for one in body.answers:
         arm, version = dispatcher.judged_version(
-            one.model, user, one.version
+            one.model, voter, one.version
         )  # clients cannot set the arm or the version themselves
         answers.append(JudgedAnswer(arm=arm, version=version, text=one.text, passages=tuple(one.passages)))
     return Judgement(
@@ -55,4 +55,5 @@ def _judgement(body: FeedbackRequest, dispatcher: Dispatcher, user: str | None) 
         blind=body.blind,
         session=body.session,
         user=user,
+        voter=voter,
     )

@@ -42,7 +42,8 @@ class Judgement:
     `like`, `dislike` and `correct` are about one answer, `prefer` compares two or more: `chosen` is the index of the
     better one, None if they are equally good. `correction` is the right answer of a `correct`. `blind`: the arms' names
     were hidden. `session` groups judgements without naming anybody; `user` is a hash of the user, by which their
-    judgements can be deleted. Raises InputError for anything else.
+    judgements can be deleted; `voter`: who a canary counts, None in older records for the user. Raises InputError for
+    anything else.
     """
 
     kind: JudgementKind
@@ -53,6 +54,7 @@ class Judgement:
     blind: bool = False
     session: str | None = None
     user: str | None = None
+    voter: str | None = None
     id: str = field(default_factory=lambda: uuid4().hex)
     when: datetime = field(default_factory=lambda: datetime.now(UTC))
 
@@ -86,7 +88,8 @@ class Judgement:
                 "messages", f"{whole:,} bytes with the answers, and {WHOLE_CAP:,} are the most", "shorten them"
             )
         short = (*((name, getattr(one, name)) for one in self.answers for name in ("arm", "version")),)
-        for name, text in (*short, ("session", self.session or ""), ("user", self.user or "")):
+        own = ((name, getattr(self, name) or "") for name in ("session", "user", "voter"))
+        for name, text in (*short, *own):
             if len(text) > _NAME_CAP:
                 raise _invalid(name, f"{len(text):,} letters, and {_NAME_CAP} are the most", "shorten it")
 

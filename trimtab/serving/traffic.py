@@ -21,7 +21,7 @@ from trimtab.base.sanitize import one_line
 from trimtab.data.privacy import mask_private
 from trimtab.serving.config import TrafficTable
 from trimtab.serving.metrics import Metrics
-from trimtab.serving.traffic_store import ServedAnswer, TrafficStore, user_key
+from trimtab.serving.traffic_store import KEY_VOTER, ServedAnswer, TrafficStore, user_key
 
 if TYPE_CHECKING:
     from trimtab.serving.served_model import ServedModel
@@ -58,6 +58,7 @@ class Recorder:
         measured that way."""
         if question.raw is not None or not is_sampled(request.scope["trimtab.id"], self._settings.share):
             return
+        user = (await request.json()).get("user")  # the body was parsed before
         answer = ServedAnswer(
             id=question.id,
             when=datetime.now(UTC),
@@ -69,7 +70,8 @@ class Recorder:
             abstained=reply.abstained,
             probability=reply.generation.probability,
             milliseconds=round(milliseconds, 1),
-            user=user_of(request, (await request.json()).get("user")),  # the body was parsed before
+            user=user_of(request, user),
+            voter=voter_of(request, user),
             share=self._settings.share,
             masked=self._settings.mask,
             similarity=max((hit.similarity for hit in reply.hits if hit.similarity is not None), default=None),
@@ -134,6 +136,13 @@ class Recorder:
 def _masked(answer: ServedAnswer) -> ServedAnswer:
     turns = tuple(replace(turn, content=mask_private(turn.content)) for turn in answer.messages)
     return replace(answer, messages=turns, answer=mask_private(answer.answer))
+
+
+def voter_of(request: Request, user_field: object) -> str | None:
+    """Return who a canary counts: the user as `user_of`, but one for all users of a key that is not marked as naming
+    them."""
+    key = request.scope.get("trimtab.key")
+    return f"{KEY_VOTER}{key.sha256}" if key and not key.names_users else user_of(request, user_field)
 
 
 def user_of(request: Request, user_field: object) -> str | None:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from sqlalchemy import ColumnElement, Connection, Delete, MetaData, Table
 
 FILE = "traffic.db"
+KEY_VOTER = "key:"  # before the hash of a key whose users count as one voter
 _NONE_YET = "answers come in while `trimtab serve` runs with a table [traffic] in the task file"
 Drawing = Literal["random", "uncertain"]
 
@@ -38,7 +39,8 @@ class ServedAnswer:
     run.
 
     `passages`: ids of its passages. `probability`: the arm's probability that its answer is right, None without one.
-    `user`: a hash of the user, None if unknown. `share`: the share of all requests that was stored at that time.
+    `user`: a hash of the user, None if unknown; `voter`: who a canary counts, None in older records for
+    the user. `share`: the share of all requests that was stored at that time.
     `similarity`: the highest cosine of a passage to the question. `supported`: True if a passage supports the
     answer. The last two are None without passages.
     """
@@ -58,6 +60,7 @@ class ServedAnswer:
     masked: bool
     similarity: float | None = None
     supported: bool | None = None
+    voter: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

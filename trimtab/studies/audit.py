@@ -11,7 +11,7 @@ from trimtab.base.errors import InputError
 from trimtab.base.files import append_own, locked, read_own_lines
 from trimtab.base.results import StudyResult
 from trimtab.base.task import TASK_FILE, Task
-from trimtab.measurement.audit import AuditItem, draw_audit, judged_by_key
+from trimtab.measurement.audit import ENOUGH, AuditItem, draw_audit, judged_by_key
 from trimtab.measurement.evaluate import load_answers
 from trimtab.reports.page import write_report
 from trimtab.studies.decide import AUDIT, decide_again
@@ -35,15 +35,25 @@ class StudyAudit:
 
     def judge(self, asked: AuditItem, right: bool | None) -> None:
         """Save the judgement of an answer: right (True), wrong (False), or None for no judgement."""
+        self._keep(asked.item_id, asked.answer, right)
+
+    def _keep(self, item: str, answer: str, right: bool | None) -> None:
         when = datetime.now(UTC).isoformat(timespec="seconds")
-        append_own(self.folder / AUDIT, {"item": asked.item_id, "answer": asked.answer, "right": right, "time": when})
+        append_own(self.folder / AUDIT, {"item": item, "answer": answer, "right": right, "time": when})
 
     def undo(self, asked: AuditItem) -> None:
         """Remove the judgement of an answer."""
         self.judge(asked, None)
 
     def finish(self) -> StudyResult:
-        """Decide the study from its answers and people's judgements, and write it with its report."""
+        """Decide the study from its answers and people's judgements, and write it with its report.
+
+        Where the verdict uses the judgements, and there are new ones, this counts as a look at them.
+        """
+        rows = list(read_own_lines(self.folder / AUDIT, "item", "answer", "right"))
+        has_new = bool(rows) and rows[-1]["item"] != ""
+        if has_new and len({item for item, _ in judged_by_key(rows)}) >= ENOUGH:
+            self._keep("", "", None)
         result = decide_again(self.folder, self.task, self.before)
         with locked(self.folder.parent):
             write_record(self.folder / STUDY_FILE, result)

@@ -37,7 +37,7 @@ from trimtab.decision.robustness import differing, robustness_checks, robustness
 from trimtab.decision.summary import explained, unmarked, with_more
 from trimtab.decision.today import take_today
 from trimtab.decision.verdict import drafted
-from trimtab.measurement.audit import Audited, judged_by_key
+from trimtab.measurement.audit import Audited, audit_looks, judged_by_key
 from trimtab.measurement.clusters import group_count
 from trimtab.measurement.evaluate import load_answers
 from trimtab.measurement.figures import behind_curve, score_estimate
@@ -83,11 +83,12 @@ def decide_study(
 
     `results`, `answers`, `arms`, `usages`, `trivial`, `cuts` and `look` are those of `evidence_of`.
     """
-    judged = judged_by_key(read_own_lines(folder / AUDIT, "item", "answer", "right"))
+    rows = list(read_own_lines(folder / AUDIT, "item", "answer", "right"))
+    judged, looks = judged_by_key(rows), audit_looks(rows)
     groups = group_count(list({row.item_id: row.group for own in answers.values() for row in own}.values()))
 
     def audit_of(answers_by_arm: Mapping[str, Sequence[Answer]], task: Task) -> Audited | None:
-        return Audited(answers_by_arm, judged, task) if judged and answers_by_arm else None
+        return Audited(answers_by_arm, judged, task, looks) if judged and answers_by_arm else None
 
     def tested(results: Sequence[ArmResult], answers_by_arm: Mapping[str, Sequence[Answer]], task: Task) -> Evidence:
         people = audit_of(answers_by_arm, task)

@@ -23,7 +23,7 @@ from trimtab.base.show import Shown
 from trimtab.serving.config import TrafficTable
 from trimtab.serving.database import Closing
 from trimtab.serving.releases import BUCKETS, Canary, Release
-from trimtab.serving.traffic_store import LabelDraw, ServedAnswer, TrafficStore, traffic_of
+from trimtab.serving.traffic_store import KEY_VOTER, LabelDraw, ServedAnswer, TrafficStore, traffic_of
 from trimtab.upkeep.canary_records import (
     CanaryEvidence,
     CanaryOutcome,
@@ -48,6 +48,7 @@ from trimtab.upkeep.user_comparison import (
     users_needed,
     variance_behind,
 )
+from trimtab.upkeep.versions import Version
 
 GUARD_LEVEL = 0.01  # of a false alarm of errors, and of one of latency, at any look
 CLEAR_HARM = 0.1  # a difference whose forecast stands beside that of the margin
@@ -118,11 +119,13 @@ class Canaries(Closing):
         why: str = "",
         by: str | None = None,
         dry_run: bool = False,
+        anyway: bool = False,
     ) -> CanaryStatus:
         """Start a canary of `version`, or of the version that the alias `candidate` names. `dry_run` only forecasts.
 
-        Raises InputError without a table `[traffic]`, where another canary is open, and for a version that is in
-        production; MissingError where production names no version.
+        Raises InputError without a table `[traffic]`, where another canary is open, for a version that is in
+        production, and, unless `anyway`, for one that was measured to be worse; MissingError where production names no
+        version.
         """
         task = self._registry.task
         if task.table(TrafficTable) is None:
@@ -132,12 +135,15 @@ class Canaries(Closing):
             raise InputError(f"a share of {share:g} of the users", f"give {1 / BUCKETS:g} to 0.5", field="--share")
         if not (math.isfinite(days) and 0 < days <= 365):
             raise InputError(f"{days:g} days", "give more than 0 and at most 365", field="--days")
-        production = self._registry.current(PRODUCTION).number or 0
-        candidate = self._registry.show(version if version is not None else CANDIDATE).number or 0
+        incumbent = self._registry.current(PRODUCTION)
+        tried = self._registry.show(version if version is not None else CANDIDATE)
+        production, candidate = incumbent.number or 0, tried.number or 0
         if candidate == production:
             named = "" if version is not None else f", and {CANDIDATE} names no other"
             problem = f"version {candidate} is in production already{named}"
             raise InputError(problem, "name another with --version", field="--version")
+        if not anyway:
+            _refuse_measured_worse(tried, incumbent)
         now = _now()
         begun = Canary(
             number=None,
@@ -240,7 +246,8 @@ class Canaries(Closing):
             served = traffic.answers(since=canary.begun) if traffic else []
             first_seen = traffic.first_seen(since) if traffic else {}
         for one in outcomes:
-            first_seen[one.user] = min(one.when, first_seen.get(one.user, one.when))
+            seen = since if one.user.startswith(KEY_VOTER) else one.when  # whoever gave out a key knows its owner
+            first_seen[one.user] = min(seen, first_seen.get(one.user, seen))
         days = days_known(canary, tallies, _now()) if days is None else days
         own = [one for one in outcomes if one.when >= canary.begun and one.version == str(canary.version_of(one.user))]
         earlier = {one.user for one in outcomes if one.when < canary.begun}
@@ -290,6 +297,18 @@ class Canaries(Closing):
             yield store
 
 
+def _refuse_measured_worse(candidate: Version, production: Version) -> None:
+    """Raise InputError if the whole interval of the candidate's measured score is below that of production's."""
+    ours, theirs = candidate.score, production.score
+    if ours is None or theirs is None or ours.metric != theirs.metric or ours.high >= theirs.low:
+        return
+    problem = (
+        f"version {candidate.number} was measured at {ours.value:.3f} [{ours.low:.3f}, {ours.high:.3f}], production at "
+        f"{theirs.value:.3f} [{theirs.low:.3f}, {theirs.high:.3f}]"
+    )
+    raise InputError(problem, "try another version, or give its users the worse one with --anyway", field="--version")
+
+
 def days_known(canary: Canary, tallies: Sequence[CanaryTally], now: datetime) -> float:
     """Compute the days that a canary has run from what servers kept.
 
@@ -315,9 +334,9 @@ def _labels_since(traffic: TrafficStore, since: datetime) -> list[UserOutcome]:
 
     found = labelled(traffic, TRAFFIC, answers_of)
     return [
-        UserOutcome(user=answer.user, version=answer.version, right=float(right), when=answer.when)
+        UserOutcome(user=voter, version=answer.version, right=float(right), when=answer.when)
         for answer, right in zip(found.answers, found.right, strict=True)
-        if answer.user and not math.isnan(right)
+        if (voter := answer.voter or answer.user) and not math.isnan(right)
     ]
 
 
@@ -375,9 +394,10 @@ def _latency(canary: Canary, served: Iterable[ServedAnswer]) -> LatencyCompariso
     candidate: dict[str, list[float]] = {}
     production: dict[str, list[float]] = {}
     for one in served:
-        if one.user and one.version == str(canary.version_of(one.user)):
-            side = candidate if canary.takes(one.user) else production
-            side.setdefault(one.user, []).append(one.milliseconds)
+        voter = one.voter or one.user
+        if voter and one.version == str(canary.version_of(voter)):
+            side = candidate if canary.takes(voter) else production
+            side.setdefault(voter, []).append(one.milliseconds)
     if min(len(candidate), len(production)) < LEAST_USERS:
         return None
     usual = _p95(production)

@@ -28,6 +28,7 @@ def canary_start(
     why: str = "",
     by: str | None = None,
     dry_run: bool = False,
+    anyway: bool = False,
     address: str | Path | None = None,
     artifacts: str | Path | None = None,
     store: str | None = None,
@@ -36,16 +37,17 @@ def canary_start(
 
     `version`: the candidate's number, by default the version that the alias `candidate` names. `share`: of the users,
     0.001 to 0.5; a user stays with one version. `days`: without a result after that time the canary ends undecided, and
-    production stays. `why` and `by` are recorded. `dry_run` only forecasts. `address` and `artifacts`: the registry, as
+    production stays. `why` and `by` are recorded. `dry_run` only forecasts. `anyway`: also a candidate that was
+    measured to be worse than production. `address` and `artifacts`: the registry, as
     for `registry`; `store`: of traffic, labels and feedback, as for `serve`. A running `serve` that follows production
     loads the candidate within seconds.
 
     Returns the canary with its forecast. Raises InputError without a table `[traffic]`, if another canary is open, and
-    for a version that is in production or has damaged files; MissingError without a registry, or without a version in
-    production.
+    for a version that is in production, was measured to be worse or has damaged files; MissingError without a registry,
+    or without a version in production.
     """
     with open_canaries(task, address, artifacts, store) as own:
-        return own.start(version, share=share, days=days, why=why, by=by, dry_run=dry_run)
+        return own.start(version, share=share, days=days, why=why, by=by, dry_run=dry_run, anyway=anyway)
 
 
 def canary_status(
@@ -86,9 +88,9 @@ def user_outcomes(judgements: FeedbackStore, since: datetime) -> Iterator[UserOu
     """Yield the outcomes of known users' single answers from `since` on: like is right, dislike and correct are
     wrong."""
     for judgement in judgements.of_single_answers(since):
-        if judgement.user:
+        if voter := judgement.voter or judgement.user:
             version, right = judgement.answers[0].version, float(judgement.kind == "like")
-            yield UserOutcome(user=judgement.user, version=version, right=right, when=judgement.when)
+            yield UserOutcome(user=voter, version=version, right=right, when=judgement.when)
 
 
 def open_canaries(

@@ -57,6 +57,13 @@ NewKeyOption = Annotated[
     str | None,
     typer.Option("--new-key", metavar="NAME", help="Add a key to the file of --keys, print it once, and exit."),
 ]
+NamesUsersOption = Annotated[
+    bool,
+    typer.Option(
+        "--names-users",
+        help="Of a new key: its owner gives out users' names, each one voter of a canary; else the key is one voter.",
+    ),
+]
 UnequalOption = Annotated[bool, typer.Option("--unequal", help="Serve even if answers differ from the measured ones.")]
 FollowAliasOption = Annotated[
     str | None,
@@ -77,6 +84,7 @@ def command(
     run: RunOption = None,
     server: ServerOptions = DEFAULT_OPTIONS,
     new_key: NewKeyOption = None,
+    names_users: NamesUsersOption = False,
     unequal: UnequalOption = False,
     eight_bit: EightBitOption = False,
     alias: FollowAliasOption = None,
@@ -104,7 +112,7 @@ def command(
       trimtab serve lora+rag --host 0.0.0.0 --name support.example.org --keys keys.json
     """
     if new_key is not None:
-        _print_new_key(server.keys, new_key, as_json=as_json)
+        _print_new_key(server.keys, new_key, names_users=names_users, as_json=as_json)
         return
     source, arms = split_source(words or ())
     served_task = _task_to_follow(task, source) if alias else task_unless_bundle(bundle, signed_by, task, source)
@@ -166,12 +174,12 @@ def _exit_if_hanging(thread_name: str) -> None:
         os._exit(0)
 
 
-def _print_new_key(keys: Path | None, name: str, *, as_json: bool) -> None:
+def _print_new_key(keys: Path | None, name: str, *, names_users: bool, as_json: bool) -> None:
     if keys is None:
         raise InputError("no file for the key", "name one with --keys FILE", field="--new-key")
     from trimtab.serving.access import add_key
 
-    key = add_key(keys, name)
+    key = add_key(keys, name, names_users=names_users)
     typer.echo(json.dumps({"name": name, "key": key}) if as_json else key)
 
 

@@ -44,6 +44,9 @@ def start(
     why: Annotated[str, typer.Option("--why", metavar="TEXT", help="The reason, which is recorded.")] = "",
     by: ByOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be done, and change nothing.")] = False,
+    anyway: Annotated[
+        bool, typer.Option("--anyway", help="Also a candidate that was measured to be worse than production.")
+    ] = False,
     task: TaskOption = DEFAULT_TASK,
     registry: AddressOption = None,
     artifacts: ArtifactsOption = None,
@@ -71,6 +74,7 @@ def start(
             why=why,
             by=by,
             dry_run=dry_run,
+            anyway=anyway,
             address=registry,
             artifacts=artifacts,
             store=store,
