@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ from trimtab.base.errors import InputError
 from trimtab.base.grammar import shots_of
 from trimtab.base.progress import Listener
 from trimtab.base.records import Arm, Hit, Message, Passage
+from trimtab.base.sanitize import visible
 from trimtab.base.show import Shown
 from trimtab.base.task import Task, require_answers
 from trimtab.data.strict_json import has_lone_surrogate
@@ -118,7 +120,10 @@ def conversation(
         saved = bundled.saved if bundled else require_weights(find_saved(own, chosen, run or pick.study), chosen, own)
         session = bundled.session if bundled else _session(own, chosen, saved)
         for left_out in session.workspace.refusals:
-            ctx.progress(arm=chosen.name).emit("data", note=f"left out: {left_out.file}: {left_out.reason}", stays=True)
+            note = f"left out: {left_out.file}: {left_out.reason}"
+            if listeners is None:
+                sys.stderr.write(f"{visible(note)}\n")
+            ctx.progress(arm=chosen.name).emit("data", note=note)
         if chosen.retrieves:
             ctx.progress(arm=chosen.name).emit("index")
         with open_online(session, chosen, saved, sample=False) as answering:
