@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from trimtab.base.errors import InputError, TrimtabError
 from trimtab.base.records import Document, Section
 from trimtab.base.task import Task
-from trimtab.data.documents import read_below, read_documents
+from trimtab.data.documents import empty_pages, read_below, read_documents
 from trimtab.data.markdown import parse_markdown
 
 
@@ -292,3 +292,22 @@ def test_random_bytes_give_a_document_or_one_clear_error(tmp_path: Path, data: b
     except TrimtabError:
         return
     assert all(section.text for document in documents for section in document.sections)
+
+
+def test_a_page_of_a_folder_without_text_is_left_out_and_named(tmp_path: Path) -> None:
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "a.md").write_text("# A\nText.\n")
+    filled = "\n\n.. sphinx_argparse_cli::\n    :module: pages.main\n    :title:\n"
+    (tmp_path / "docs" / "b.rst").write_text("#####\n Title\n#####" + filled)
+    task = Task(
+        task={"name": "t", "kind": "answer"},
+        data={"documents": ["docs"]},
+        base={"model": "m"},
+        file=tmp_path / "t.toml",
+    )
+    documents = read_documents(task)
+    assert [document.id for document in documents] == ["a.md"]
+    assert [Path(one.file).name for one in empty_pages(task, documents)] == ["b.rst"]
+    (tmp_path / "docs" / "a.md").unlink()
+    with pytest.raises(InputError, match="holds no text"):
+        read_documents(task)

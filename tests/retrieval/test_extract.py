@@ -6,7 +6,7 @@ import pytest
 
 from trimtab.base.grammar import SENTENCE
 from trimtab.retrieval.chunk import chunk_document
-from trimtab.retrieval.extract import DEPTH, FEATURES, Extractor, answer_probability, answer_type, stems
+from trimtab.retrieval.extract import DEPTH, FEATURES, Extractor, answer_probability, answer_type, in_context, stems
 from trimtab.retrieval.index import Index
 from trimtab.retrieval.search import candidates
 from trimtab.retrieval.sentences import can_answer
@@ -142,9 +142,24 @@ def test_scores_are_chances_in_falling_order_and_ranks_count(extractor: Extracto
     assert extractor.best(["How many days?"], 3)[0] == found[0], "a question does not hang on those beside it"
 
 
-def test_surer_with_a_higher_score_and_a_higher_cosine() -> None:
-    assert answer_probability(20, 0.7) > answer_probability(15, 0.7)
-    assert answer_probability(20, 0.7) > answer_probability(20, 0.4)
+def test_surer_with_a_higher_score_and_with_names_that_the_documents_hold() -> None:
+    assert answer_probability(20) > answer_probability(15)
+    assert answer_probability(20) > answer_probability(20, 0.5)
+
+
+def test_a_sentence_is_found_by_those_beside_it(tmp_path, encoder, make_document) -> None:
+    index = Index.open(tmp_path, encoder, words=SENTENCE)
+    lent = "They are returned after five days."
+    pages = {
+        "lunch.md": f"Lunch is served. {lent} Eat it.",
+        "ladders.md": f"Take borrowed ladders. {lent} Ladders are rare.",
+    }
+    index.update([make_document(name, text) for name, text in pages.items()])
+    (hits,) = Extractor(index).best(["After how many days are borrowed ladders returned?"], 1)
+    assert hits[0].passage.id == "ladders.md#1"
+    assert in_context(index.passages, hits[0].passage).startswith("Take borrowed ladders."), (
+        "it is shown with what it is about"
+    )
 
 
 def test_candidates_carry_their_true_cosines(extractor: Extractor) -> None:

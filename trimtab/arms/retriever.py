@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from trimtab.arms.workspace import Workspace
 from trimtab.base.grammar import SENTENCE
 from trimtab.base.machine import folder_bytes
-from trimtab.base.records import Document, Example, Hit
+from trimtab.base.records import Document, Example, Hit, Passage
 from trimtab.model.catalog import resolve
 from trimtab.retrieval.chunk import WORDS
 from trimtab.retrieval.embed import Embedder
-from trimtab.retrieval.extract import Extractor
+from trimtab.retrieval.extract import Extractor, in_context
 from trimtab.retrieval.index import EmbedBatches, Index
 from trimtab.retrieval.rerank import Reranker
 from trimtab.retrieval.search import hybrid_search
@@ -162,6 +162,10 @@ class Retriever:
         if self._extractor is None or self._extractor.index is not index:
             self._extractor = Extractor(index)
         return self._extractor.best([example.input for example in examples], k)
+
+    def in_context(self, sentence: Passage) -> str:
+        """Return a sentence that `extract_sentences` found, with those beside it."""
+        return in_context(self.index_of(SENTENCE).passages, sentence)
 
     def forget_hits(self) -> None:
         """Clear the cached retrievals, so that the next question pays for its own."""

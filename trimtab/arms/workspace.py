@@ -19,7 +19,7 @@ from trimtab.base.results import Sample
 from trimtab.base.task import Task
 from trimtab.data.audit import Audit, audit_rows
 from trimtab.data.checks import Remark, by_level, check_examples, check_size
-from trimtab.data.documents import read_documents, unread_files
+from trimtab.data.documents import empty_pages, read_documents, unread_files
 from trimtab.data.draw import sample_groups, sample_rows
 from trimtab.data.formats import ReadRows, read_examples
 from trimtab.data.leakage import Overlap, drop_repeats, dropped_counts, dropped_refusal, find_overlaps, refuse_overlaps
@@ -101,13 +101,15 @@ def open_workspace(task: Task, *, refuse_leaks: bool = True) -> Workspace:
         raise InputError("is a file where Trimtab keeps its folder", "move it away", file=folder)
     format_checker(task.task.format, task.folder)  # refuses an unusable scorer before anything is read
     if not task.data.examples:
-        unread = unread_files(task)
+        workspace = open_for_answering(task, rows=False)
+        unread = (*workspace.refusals, *unread_files(task))
         write_refusals(folder, unread)
-        return replace(open_for_answering(task, rows=False), refusals=unread)
+        return replace(workspace, refusals=unread)
     documents = _documents(task, folder)
     examples, fixed_test, reads = _read_rows(task)
     judged = read_preferences(task)
-    refusals = (*(refusal for read in reads for refusal in read.refusals), *judged.refusals, *unread_files(task))
+    of_documents = (*empty_pages(task, documents), *unread_files(task))
+    refusals = (*(refusal for read in reads for refusal in read.refusals), *judged.refusals, *of_documents)
     write_refusals(folder, refusals)
     _release_freed(examples)
     audit = audit_rows(examples, fixed_test, documents)
@@ -202,7 +204,9 @@ def open_for_answering(task: Task, *, rows: bool) -> Workspace:
         else:
             splits = _split_rows(task, examples, fixed_test)
         splits, _ = sampled_splits(splits, task)
-    return Workspace(task=task, folder=task.folder / FOLDER, splits=splits, documents=read_documents(task))
+    documents = read_documents(task)
+    refusals = empty_pages(task, documents)
+    return Workspace(task=task, folder=task.folder / FOLDER, splits=splits, documents=documents, refusals=refusals)
 
 
 def _split_rows(

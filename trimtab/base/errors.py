@@ -48,6 +48,10 @@ class VersionError(InputError):
     """A file that another version of Trimtab wrote."""
 
 
+class EmptyDocumentError(InputError):
+    """A readable document without text: in a listed folder it is left out, and a list that names it is wrong."""
+
+
 class DocumentsError(InputError):
     """Documents that cannot be read: the message has the first and the number of the others; `errors` has each."""
 

@@ -9,6 +9,8 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import zip_longest
+from textwrap import indent
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -175,9 +177,13 @@ class Output:
 
 
 def _show_sources(console: Console, result: Any) -> None:
-    """Print the passages of an answer, with a star before those that hold it, and the sentence that does."""
-    for hit in result.hits:
+    """Print the passages of an answer, with a star before those that hold it, and the sentence that does; a sentence of
+    the documents with those beside it, and if it is not sure, the next best ones, too."""
+    contexts = result.contexts[:1] if result.is_sure else result.contexts
+    for hit, context in zip_longest(result.hits, contexts):
         console.print(_source(hit, hit.rank in result.cited))
+        if context:
+            console.print(indent(context, "      "), style="dim")
     if result.sentence:
         verb = "holds" if result.is_sure else "may hold"
         text = f"* {verb} the answer: “{' '.join(result.sentence.split())}”"

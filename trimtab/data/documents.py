@@ -6,12 +6,12 @@ from __future__ import annotations
 import codecs
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from trimtab.base.errors import DocumentsError, InputError
+from trimtab.base.errors import DocumentsError, EmptyDocumentError, InputError
 from trimtab.base.files import sha256_text, split_sheet
 from trimtab.base.records import Document, Refusal, Section
 from trimtab.base.sanitize import printable
@@ -40,18 +40,23 @@ def read_documents(task: Task) -> tuple[Document, ...]:
     """Read every document of task.data.documents in the listed order; folders are sorted by path.
 
     A document's id is its path below the listed folder, or its name if the file was listed; a SQuAD paragraph's is
-    `{file stem}/{article}/{n}`. Raises DocumentsError with every file that is unreadable, empty, or shares an id, and
+    `{file stem}/{article}/{n}`. A page of a folder that holds no text is left out (`empty_pages` names it), if others
+    hold some. Raises DocumentsError with every file that is unreadable, empty, or shares an id, and
     InputError if a listed file or folder does not exist.
     """
     documents: dict[str, Document] = {}
     errors: list[InputError] = []
+    empty: list[InputError] = []
+    listed = {task.folder / pattern for pattern in task.data.documents}
     for path, root in _document_files(task):
         try:
             _add(path, root, task, documents)
+        except EmptyDocumentError as error:
+            (errors if path in listed else empty).append(error)
         except InputError as error:
             errors.append(error)
-    if errors:
-        raise DocumentsError(errors)
+    if errors or (empty and not documents):
+        raise DocumentsError([*errors, *empty])
     return tuple(documents.values())
 
 
@@ -90,6 +95,16 @@ def document_stamps(task: Task) -> FileStamps:
     """Return path, modification time and size of every file that `read_documents` would read, to detect changes."""
     states = ((path, path.stat()) for path, _ in _document_files(task))
     return tuple((str(path), status.st_mtime_ns, status.st_size) for path, status in states)
+
+
+def empty_pages(task: Task, documents: Iterable[Document]) -> tuple[Refusal, ...]:
+    """Return the files of the documents' folders that `read_documents` left out, as they hold no text."""
+    held = {(task.folder / document.source).resolve() for document in documents}
+    return tuple(
+        Refusal(file=str(path), line=0, reason="holds no text", remedy="it is left out")
+        for path, _ in _document_files(task)
+        if path.resolve() not in held
+    )
 
 
 def unread_files(task: Task) -> tuple[Refusal, ...]:
@@ -183,9 +198,16 @@ def _read(path: Path, name: str, encoding: str) -> Iterator[Document]:
         sections = (Section(path=(), text=read_text(path, encoding).strip()),)
     sections = tuple(section for section in sections if section.text)
     if not sections:
-        remedy = "recognise its pages (OCR) first, or leave it out" if lower.endswith(PDF) else "leave it out"
-        raise InputError("holds no text", remedy, file=path, field="data.documents")
+        raise _without_text(path, is_pdf=lower.endswith(PDF))
     yield Document(id=name, title=title, source=str(path), sections=sections, digest=hashlib.sha256(data).hexdigest())
+
+
+def _without_text(path: Path, *, is_pdf: bool) -> InputError:
+    if is_pdf:
+        return InputError(
+            "holds no text", "recognise its pages (OCR) first, or leave it out", file=path, field="data.documents"
+        )
+    return EmptyDocumentError("holds no text", "leave it out", file=path, field="data.documents")
 
 
 def _html(path: Path, data: bytes, title: str) -> tuple[str, tuple[Section, ...]]:

@@ -1,9 +1,9 @@
 """Extractive question answering without a language model: score every retrieved sentence, return the best.
 
-A score is a weighted sum of five features: embedding similarity, term overlap weighted by inverse document frequency
-(in the sentence, and in its neighbourhood), answer type, and numbers. The weights were fitted once, on public questions
-(`benchmarks/extract.py`), and are the same for all documents. Stop words, stemming and answer types are English; for
-other languages similarity, terms and numbers remain.
+A score is a weighted sum of six features: embedding similarity and term overlap weighted by inverse document frequency
+(each of the sentence, and of its neighbourhood), answer type, and numbers. The weights were chosen once, on public
+questions (docs/benchmarks/quality.md), and are the same for all documents. Stop words, stemming and answer types are
+English; for other languages similarity, terms and numbers remain.
 """
 
 from __future__ import annotations
@@ -22,17 +22,19 @@ from trimtab.base.records import Hit, Passage
 from trimtab.measurement.facts import read
 from trimtab.measurement.numerals import words
 from trimtab.measurement.tokens import TextToken
+from trimtab.retrieval.chunk import WORDS
 from trimtab.retrieval.index import Index
-from trimtab.retrieval.search import candidates
-from trimtab.retrieval.sentences import can_answer
+from trimtab.retrieval.search import candidates, neighbours
+from trimtab.retrieval.sentences import can_answer, count_words
 
 AnswerType = Literal["number", "date", "name", "method", "other"]
 DEPTH = 40  # sentences scored from each of the two searches
-FEATURES = ("cosine", "terms", "terms nearby", "answer type", "numbers")
-WEIGHTS = (10.2, 11.1, 3.7, 3.4, 2.9)  # of the features
-# Logistic regression for the probability that a sentence answers: weights of score, cosine and share of unknown names;
+REACH = 2  # sentences before and after one that are nearby, if they stand under the same heading
+FEATURES = ("cosine", "cosine nearby", "terms", "terms nearby", "answer type", "numbers")
+WEIGHTS = (10.0, 15.0, 6.0, 4.0, 3.0, 3.0)  # of the features
+# Logistic regression for the probability that a sentence answers: weights of score and of the share of unknown names;
 # intercept.
-CALIBRATION = (0.345, 3.41, -4.36, -8.53)
+CALIBRATION = (0.245, -2.271, -5.691)
 SURE = 0.5  # least probability at which a sentence is said to hold the answer; below it, it may
 
 _WORD = re.compile(r"\w+(?:\.\w+)*")
@@ -107,7 +109,7 @@ class SentenceScorer:
             Hit(
                 passage=self.passages[names[index]],
                 rank=rank,
-                score=answer_probability(scores_C[index], features_CF[index, 0], unknown),
+                score=answer_probability(scores_C[index], unknown),
                 similarity=cosines[names[index]],
             )
             for rank, index in enumerate(order, 1)
@@ -131,14 +133,16 @@ class SentenceScorer:
         rows = []
         for name in names:
             passage = passages[name]
+            around, beside = nearby(passages, passage, REACH), nearby(passages, passage, 1)
             sentence_stems = stems(passage.text) | stems(_headings(passage))
             tokens = read(passage.text)
             values = {token.value for token in tokens} | set(_WORD.findall(_headings(passage).casefold()))
             rows.append(
                 (
                     cosines[name],
+                    float(np.mean([cosines[other.id] for other in around if other.id in cosines])),
                     _share(question_terms, sentence_stems),
-                    _share(question_terms, sentence_stems | self._nearby(passage)),
+                    _share(question_terms, sentence_stems.union(*(stems(one.text) for one in beside))),
                     float(_fits_type(kind, passage.text, [one for one in tokens if one.value not in question_values])),
                     len(numbers & values) / len(numbers) if numbers else 1.0,
                 )
@@ -175,12 +179,6 @@ class SentenceScorer:
         count, sentences = self._counts[word], len(self.passages)
         return math.log(1 + (sentences - count + 0.5) / (count + 0.5))
 
-    def _nearby(self, passage: Passage) -> frozenset[str]:
-        """Return the stems of the previous and the next sentence under the same heading."""
-        document, _, number = passage.id.rpartition("#")
-        neighbours = (self.passages.get(f"{document}#{int(number) + step}") for step in (-1, 1))
-        return frozenset().union(*(stems(other.text) for other in neighbours if other and other.path == passage.path))
-
 
 def _share(question_terms: Mapping[str, float], present: frozenset[str]) -> float:
     """Compute the share of the weights in `question_terms` whose words are present; 0 without any."""
@@ -210,15 +208,37 @@ class Extractor:
     def best(self, questions: Sequence[str], k: int) -> list[tuple[Hit, ...]]:
         """Return the `k` sentences that most likely answer each question, best first; the score of a hit is that
         probability."""
-        found = candidates(self.index, questions, DEPTH)
+        found = candidates(self.index, questions, DEPTH, reach=REACH)
         return [self.scorer.best(question, cosines, k) for question, cosines in zip(questions, found, strict=True)]
 
 
-def answer_probability(score: float, cosine: float, unknown: float = 0.0) -> float:
+def in_context(passages: Mapping[str, Passage], sentence: Passage) -> str:
+    """Return a sentence with the one before and the one after it, as far as they stand under its heading and all have
+    at most WORDS words."""
+    found = nearby(passages, sentence, 1)
+    room = WORDS - count_words(sentence.text)
+    kept = []
+    for other in found:
+        if other.id != sentence.id:
+            size = count_words(other.text)
+            if size > room:
+                continue
+            room -= size
+        kept.append(other.text)
+    return "\n".join(kept)
+
+
+def nearby(passages: Mapping[str, Passage], sentence: Passage, reach: int) -> list[Passage]:
+    """Return a sentence with up to `reach` before and after it under the same heading, in their order."""
+    found = map(passages.get, neighbours(sentence.id, reach))
+    return [other for other in found if other and other.path == sentence.path]
+
+
+def answer_probability(score: float, unknown: float = 0.0) -> float:
     """Return the probability that a sentence answers; `unknown`: share of the question's names that occur in no
     document."""
-    score_weight, cosine_weight, unknown_weight, intercept = CALIBRATION
-    return 1 / (1 + math.exp(-(score_weight * score + cosine_weight * cosine + unknown_weight * unknown + intercept)))
+    score_weight, unknown_weight, intercept = CALIBRATION
+    return 1 / (1 + math.exp(-(score_weight * score + unknown_weight * unknown + intercept)))
 
 
 def names_in(question: str) -> frozenset[str]:

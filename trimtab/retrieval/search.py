@@ -55,8 +55,9 @@ def hybrid_search(
     ]
 
 
-def candidates(index: Index, questions: Sequence[str], depth: int) -> list[dict[str, float]]:
-    """Return, for every question, the ids of the best `depth` passages of each search with their cosines, in no order.
+def candidates(index: Index, questions: Sequence[str], depth: int, *, reach: int = 0) -> list[dict[str, float]]:
+    """Return, for every question, the ids of the best `depth` passages of each search with their cosines, in no order;
+    and those of up to `reach` passages before and after each in its document.
 
     Searches the newest version of the index.
     """
@@ -66,16 +67,24 @@ def candidates(index: Index, questions: Sequence[str], depth: int) -> list[dict[
     questions = list(map(_replace_surrogates, questions))
     vectors = index.encoder.encode_questions(questions)
     found = _by_vector(index, questions, depth, vectors)
-    bm25_ids = [_by_text(index, question, depth) for question in questions]
-    without_cosine = sorted(
-        {name for names, cosines_of in zip(bm25_ids, found, strict=True) for name in names if name not in cosines_of}
-    )
-    vectors_by_id = index.vectors(without_cosine)
-    index.load(name for names, cosines_of in zip(bm25_ids, found, strict=True) for name in (*names, *cosines_of))
-    return [
-        cosines_of | {name: float(vectors_by_id[name] @ vector) for name in names if name not in cosines_of}
-        for names, cosines_of, vector in zip(bm25_ids, found, vectors, strict=True)
+    wanted = [
+        {other for name in (*cosines_of, *_by_text(index, question, depth)) for other in neighbours(name, reach)}
+        for question, cosines_of in zip(questions, found, strict=True)
     ]
+    lacking = [names - cosines_of.keys() for names, cosines_of in zip(wanted, found, strict=True)]
+    vectors_by_id = index.vectors(sorted(set().union(*lacking)))
+    index.load(name for names in wanted for name in names)
+    return [
+        cosines_of | {name: float(vectors_by_id[name] @ vector) for name in sorted(names & vectors_by_id.keys())}
+        for names, cosines_of, vector in zip(lacking, found, vectors, strict=True)
+    ]
+
+
+def neighbours(name: str, reach: int) -> list[str]:
+    """Return the ids of a passage and of up to `reach` before and after it in its document, some of which may not
+    exist."""
+    document, _, number = name.rpartition("#")
+    return [f"{document}#{place}" for place in range(max(0, int(number) - reach), int(number) + reach + 1)]
 
 
 def _replace_surrogates(question: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -25,7 +26,8 @@ from trimtab.arms.workspace import open_for_answering
 from trimtab.base.errors import InputError
 from trimtab.base.grammar import shots_of
 from trimtab.base.progress import Listener
-from trimtab.base.records import Arm, Hit, Message
+from trimtab.base.records import Arm, Hit, Message, Passage
+from trimtab.base.sanitize import visible
 from trimtab.base.show import Shown
 from trimtab.base.task import Task, require_answers
 from trimtab.data.strict_json import has_lone_surrogate
@@ -43,7 +45,8 @@ class AskResult(Shown):
 
     `sentence`: the supporting sentence of the first of these, word for word. `found`: True if a passage supports the
     answer; None if support does not apply: no passages, or an answer that abstains. `probability`: that the sentence
-    answers, for the arm `extract`; None for all others.
+    answers, for the arm `extract`; None for all others. `contexts`: for the arm `extract`, each passage with the
+    sentences beside it, which often complete the answer; empty for all others, and if it abstains.
     """
 
     answer: str
@@ -54,6 +57,7 @@ class AskResult(Shown):
     sentence: str | None = None
     found: bool | None = None
     probability: float | None = None
+    contexts: tuple[str, ...] = ()
 
     @property
     def is_sure(self) -> bool:
@@ -117,20 +121,28 @@ def conversation(
             ctx.note(pick.note)
         saved = bundled.saved if bundled else require_weights(find_saved(own, chosen, run or pick.study), chosen, own)
         session = bundled.session if bundled else _session(own, chosen, saved)
+        for left_out in session.workspace.refusals:
+            note = f"left out: {left_out.file}: {left_out.reason}"
+            if listeners is None:
+                sys.stderr.write(f"{visible(note)}\n")
+            ctx.progress(arm=chosen.name).emit("data", note=note)
         if chosen.retrieves:
             ctx.progress(arm=chosen.name).emit("index")
         with open_online(session, chosen, saved, sample=False) as answering:
             if ctx.display:
                 ctx.display.close()  # from here on the conversation uses the terminal
-            yield Conversation(own, chosen, answering)
+            in_context = session.retriever.in_context if chosen.weights == "extract" else None
+            yield Conversation(own, chosen, answering, in_context)
 
 
 class Conversation:
     """A dialogue with one arm: each question is asked with the earlier questions and answers."""
 
-    def __init__(self, task: Task, arm: Arm, answering: OnlineArm) -> None:
+    def __init__(
+        self, task: Task, arm: Arm, answering: OnlineArm, in_context: Callable[[Passage], str] | None = None
+    ) -> None:
         self.task, self.arm = task, arm
-        self._answering = answering
+        self._answering, self._in_context = answering, in_context
         self.turns: list[Message] = []
 
     def forget(self) -> None:
@@ -163,7 +175,11 @@ class Conversation:
             sentence=next(held, None),
             found=None if silent else bool(reply.cited),
             probability=reply.hits[0].score if self.arm.weights == "extract" and reply.hits else None,
+            contexts=() if silent else self._contexts(reply.hits),
         )
+
+    def _contexts(self, hits: Sequence[Hit]) -> tuple[str, ...]:
+        return tuple(map(self._in_context, [hit.passage for hit in hits])) if self._in_context else ()
 
     def _reply(self, on_piece: Callable[[str], object]) -> OnlineReply:
         while True:
