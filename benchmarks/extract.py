@@ -5,8 +5,8 @@ python benchmarks/extract.py          # → results/extract.json
 
 The weights that are fitted here on XQuAD and endoflife are told for comparison. Those of `retrieval/extract.py` are
 rounded: of a small grid the ones that found most on samples of the two and on the first two documentations of
-`support.py`, whose questions have other words than their documents; their calibration was fitted on the same four. A first
-grid had a sample of the handbook, too; without it the same setting won, narrowly. results/extract.json is of the
+`support.py`, whose questions have other words than their documents; their calibration was fitted on the same four. A
+first grid had a sample of the handbook, too; without it the same setting won, narrowly. results/extract.json is of the
 weights before these.
 Each question is asked twice: of all documents, and of all but the one that answers it.
 """
