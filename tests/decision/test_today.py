@@ -9,8 +9,8 @@ import pytest
 from made_answers import made_answer
 from made_studies import a_task, costing
 
-from trimtab.base.records import Arm
-from trimtab.base.results import Today
+from trimtab.base.records import Answer, Arm
+from trimtab.base.results import Today, TrivialArm
 from trimtab.base.task import Task
 from trimtab.decision.choice import shown_arm
 from trimtab.decision.evidence import Evidence, evidence_of
@@ -20,15 +20,18 @@ from trimtab.decision.verdict import decide
 from trimtab.measurement.figures import score_estimate
 
 
-def study_of(task: Task, n: int, *arms: tuple[str, float, float]) -> Evidence:
-    """A study of arms by name, share of right answers and cost; the same questions are hard for all."""
-    answers = {
-        name: [made_answer(f"{item:04}", float(item < round(share * n))) for item in range(n)]
-        for name, share, _ in arms
-    }
+def study_of(task: Task, n: int, *arms: tuple[str, float, float], rule: float | None = None) -> Evidence:
+    """A study of arms by name, share of right answers and cost; the same questions are hard for all. `rule`: the share
+    that a fixed rule gets right."""
+
+    def right(share: float) -> list[Answer]:
+        return [made_answer(f"{item:04}", float(item < round(share * n))) for item in range(n)]
+
+    answers = {name: right(share) for name, share, _ in arms}
+    trivial = {} if rule is None else {"most-frequent": right(rule)}
     results = [replace(costing(name, cost, task), score=score_estimate(answers[name], task)) for name, _, cost in arms]
     known = [Arm(name=name, weights="base", stages=(), context="prompt", settings={"of": name}) for name, _, _ in arms]
-    return evidence_of(results, answers, known, task, {}, look=1)
+    return evidence_of(results, answers, known, task, {}, look=1, trivial=trivial)
 
 
 def today_of(study: Evidence) -> Today:
@@ -92,6 +95,15 @@ def test_nothing_can_be_taken_where_all_scored_nothing() -> None:
     assert take_today(study, None) is None
     verdict = decide(study)
     assert opening(study, verdict, (), ()) == verdict.sentence.splitlines()[0]
+
+
+def test_where_nothing_beats_a_fixed_rule_that_is_said_first_and_no_arm_is_taken() -> None:
+    study = study_of(a_task(None), 100, ("light", 0.5, 1.0), ("dear", 0.55, 2.0), rule=0.6)
+    assert take_today(study, None) is None
+    beaten = [TrivialArm(arm="most-frequent", score=study.trivial["most-frequent"], not_beaten_by=("light", "dear"))]
+    said = opening(study, decide(study), beaten, ())
+    assert said.startswith("Nothing measured beats a fixed rule, giving every question the same answer (60 of 100).")
+    assert take_today(study, study.done[0]) is not None, "an arm that a test shows is a choice"
 
 
 def test_what_to_know_is_at_most_five_lines_and_begins_with_the_claim() -> None:

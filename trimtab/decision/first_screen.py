@@ -21,6 +21,7 @@ from trimtab.decision.summary import (
 
 MOST_LINES = 5
 TOLD = 0.01  # a loss or gain below a point of 100 is not named
+MORE_IS_NO_HELP = "not more test questions: "  # what `needs` begins with then
 WORTH_LABELLING = 0.1  # points that the largest number of further questions must save
 
 
@@ -29,10 +30,9 @@ def opening(study: Evidence, verdict: Verdict, trivial: Iterable[TrivialArm], we
     main risk. The verdict's own first line where no arm can be used."""
     today = verdict.today
     if today is None:
-        return verdict.sentence.splitlines()[0]
+        return _unbeaten(study, trivial) or verdict.sentence.splitlines()[0]
     chosen = next(arm for arm in study.done if arm.arm == today.arm)
-    unbeaten = _unbeaten(study, trivial)
-    parts = (unbeaten, _use(study, today), _quality(study, chosen), _cost(study, chosen), _risk(study, today, weak))
+    parts = (_use(study, today), _quality(study, chosen), _cost(study, chosen), _risk(study, today, weak))
     return " ".join(filter(None, parts))
 
 
@@ -84,18 +84,24 @@ def _percent(chance: float) -> str:
 
 
 def _unbeaten(study: Evidence, trivial: Iterable[TrivialArm]) -> str:
-    """Say that no arm scored more than a fixed rule without a model; empty if one did."""
+    """Say that no arm scored more than a fixed rule without a model, and what to do then; empty if one did."""
     best = max(trivial, key=lambda one: one.score.value, default=None)
-    if best is None or any(score_of(arm).value > best.score.value for arm in study.done):
+    if best is None or not study.done or any(score_of(arm).value > best.score.value for arm in study.done):
         return ""
-    return f"Nothing measured beats a fixed rule, {TRIVIAL[best.arm]} ({in_metric(study.task, best.score.value)})."
+    scored = in_metric(study.task, round(best.score.value, 2))
+    rule = f"Nothing measured beats a fixed rule, {TRIVIAL[best.arm]} ({scored})."
+    left_out = [arm for arm in study.results if arm.status == "not_run"]
+    if left_out:
+        return f"{rule} Give more time: {ways(left_out)} did not fit the budget."
+    return f"{rule} Look at the instruction and the metric, or try a stronger model or more training rows."
 
 
 def _risk(study: Evidence, today: Today, weak: Iterable[WeakClass]) -> str:
     """Return the main risk of taking the arm, in a sentence."""
     own, target = today.outlook, study.task.target.quality
     worst = f"{100 * own.worst:.0f} of 100" if find_metric(study.task.metric).is_share else f"{own.worst:.2f}"
-    if own.worst >= TOLD and today.certainty != "toss-up":
+    allowed = TOLD if target else max(TOLD, study.task.target.margin)
+    if own.worst > allowed and today.certainty != "toss-up":
         return f"Main risk: it may be {worst} {'below the target' if target else 'behind the best'}."
     missed = next(iter(weak), None)
     if missed is not None:
@@ -131,6 +137,8 @@ def _claim(study: Evidence, verdict: Verdict) -> str:
     needs = verdict.needs or ""
     if needs.startswith("about "):
         return f"Not shown by a test yet: {needs} would show it in 4 of 5 such studies."
+    if needs.startswith(MORE_IS_NO_HELP):
+        return f"Not shown by a test, and more test questions will not help: {needs.removeprefix(MORE_IS_NO_HELP)}."
     return f"Not shown by a test; needed is {needs}." if needs else "Not shown by a test."
 
 
