@@ -318,6 +318,7 @@ def test_ask_shows_the_answer_and_its_sources(verbs):
         sentence: str | None = None
         found: bool | None = None
         is_sure: bool = True
+        contexts: tuple[str, ...] = ()
 
     passage = Passage(id="p", document="d", title="Leave", path=("Leave", "Days"), text="30 days", source="leave.md")
     hits = tuple(Hit(passage=passage, rank=rank, score=0.5) for rank in (1, 2))

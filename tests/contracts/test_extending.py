@@ -186,7 +186,7 @@ def test_nothing_calls_an_answer_right_that_a_metric_of_the_page_grades(
     told["drift"] = trimtab("drift")
 
     assert {name: found for name, text in told.items() if (found := claims(text))} == {}
-    assert "has the score (shared letters)" in told["study"]
+    assert "has the score (shared letters)" in told["report.md"]
     assert "Scores (shared letters: the share of the letters of a reference that an answer has" in told["report.md"]
     for page in ("report.html", "report.md"):
         assert "How the scores spread" in told[page]

@@ -57,6 +57,7 @@ def test_the_keys_of_the_result_are_those_of_the_tables(folder: Path) -> None:
         "exposure",
         "eight_bit",
         "sample",
+        "today",
         "audit",
         "n_effective",
         "over_time",

@@ -174,7 +174,8 @@ def require_study_json(plain: dict[str, Any]) -> None:
             "report": str,
         },
     )
-    assert set(plain["verdict"]) == {"status", "arm", "sentence", "flips", "needs", "picked", "robustness"}
+    known = {"status", "arm", "sentence", "flips", "needs", "picked", "robustness", "before_relying", "details"}
+    assert set(plain["verdict"]) - {"today"} == known
     assert plain["verdict"]["status"] in ("shown", "not_shown")
     assert (plain["verdict"]["arm"] is None) == (plain["verdict"]["status"] == "not_shown")
     for flip in plain["verdict"]["flips"]:

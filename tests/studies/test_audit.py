@@ -29,7 +29,7 @@ def study(tmp_path_factory: pytest.TempPathFactory, tiny_model_folder: Path) -> 
 def test_a_study_says_that_nobody_has_checked_its_metric(study: tuple[Path, StudyResult]) -> None:
     _, result = study
     assert result.audit is None
-    assert "Not audited: a program marked the answers (metric: exact_match)" in result.verdict.sentence
+    assert "Not audited: a program marked the answers (metric: exact_match)" in result.verdict.details
 
 
 def test_it_goes_on_where_it_stopped_and_decides_anew_once_enough_is_judged(
@@ -61,20 +61,20 @@ def test_it_goes_on_where_it_stopped_and_decides_anew_once_enough_is_judged(
     corrected = {arm.arm: arm.score.value for arm in result.arms if arm.score}
     assert corrected["prompt"] == pytest.approx(by_arm["prompt"].corrected.value)
     assert corrected["prompt"] > 0.8 > by_arm["prompt"].metric_score.value
-    assert "people" in result.verdict.sentence
+    assert "people" in result.verdict.details
     assert open_study(task).result == result  # in study.json
     assert "people" in (folder / "report.md").read_text()
     assert audit(task=task).pending == []
 
     again = trimtab.study(task, resume=before.study, listeners=[])  # a study that goes on keeps what people said
     assert again.audit == result.audit
-    assert again.verdict.sentence == result.verdict.sentence
+    assert again.verdict.details == result.verdict.details
 
 
 def test_labels_are_not_audited(tmp_path: Path, tiny_model_folder: Path) -> None:
     task = write_task(tmp_path, tiny_model_folder, ["prompt"], rows=rows_of(40), task=CLASSIFY, data=LABELLED)
     result = trimtab.study(task, listeners=[])
-    assert "audit" not in result.verdict.sentence
+    assert "audit" not in result.verdict.details
     with pytest.raises(InputError, match="right or wrong by themselves"):
         audit(result)
 
@@ -108,5 +108,5 @@ def test_scores_weighted_by_the_traffic_are_corrected_too(
     assert result.audit.n_effective < result.audit.questions
     assert result.arms[0].score is not None
     assert result.arms[0].score.value == pytest.approx(0.8)
-    assert f"as sure as {result.audit.n_effective:,.0f} that count alike" in result.verdict.sentence
+    assert f"as sure as {result.audit.n_effective:,.0f} that count alike" in result.verdict.details
     assert open_study(task).result == result

@@ -128,7 +128,7 @@ def test_trivial_arms_stand_beside_the_arms_with_their_answers_and_are_in_no_com
     assert {"prompt", "few-shot"} <= set(abstaining["not_beaten_by"])
     names = ".*".join(("prompt", "few-shot", "quick", "full", "freeze"))
     named = rf"{names}.* score no higher than a fixed rule without a model, copying [^()]*\(nearest-answer: 1\.000\)\."
-    assert re.search(named, plain["verdict"]["sentence"])  # a question names its city
+    assert re.search(named, plain["verdict"]["details"])  # a question names its city
     for report in ("report.html", "report.md"):
         text = (folder / report).read_text()
         assert all(text.count(name) >= 2 for name in ("most-frequent", "always-unknown", "nearest-answer"))
@@ -322,7 +322,7 @@ def test_fewer_test_questions_are_asked_where_the_task_allows_it(
     folder = folder_of(task, result)
     cut = f"{sample.used['test']} of {sample.of['test']} test questions, which show"
     assert json.loads((folder / "manifest.json").read_text())["cuts"][-1].startswith(cut)
-    assert cut in result.verdict.sentence
+    assert cut in result.verdict.details
     (folder / "study.json").unlink()
     assert study(task, resume="latest", listeners=[]).sample == sample
 
