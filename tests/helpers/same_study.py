@@ -16,6 +16,9 @@ from trimtab.measurement.evaluate import load_answers
 
 # Figures of a clock or of a process, and the study's own name.
 OF_THE_RUN = {
+    "today",  # costs, which a clock decides, have a part in it
+    "before_relying",
+    "details",
     *("train_seconds", "evaluation_seconds", "seconds_per_question", "processor_share", "peak_memory_mb", "cost"),
     *("latency_p50_ms", "latency_p95_ms", "latency_p95_high_ms", "prefill_seconds", "decode_seconds"),
     *("seconds", "study", "report", "sentence", "stored_bytes", "busy_machine", "flips"),
