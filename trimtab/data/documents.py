@@ -46,17 +46,15 @@ def read_documents(task: Task) -> tuple[Document, ...]:
     """
     documents: dict[str, Document] = {}
     errors: list[InputError] = []
-    empty: list[InputError] = []
-    listed = {task.folder / pattern for pattern in task.data.documents}
+    listed, may_be_left_out = {task.folder / pattern for pattern in task.data.documents}, True
     for path, root in _document_files(task):
         try:
             _add(path, root, task, documents)
-        except EmptyDocumentError as error:
-            (errors if path in listed else empty).append(error)
         except InputError as error:
             errors.append(error)
-    if errors or (empty and not documents):
-        raise DocumentsError([*errors, *empty])
+            may_be_left_out &= isinstance(error, EmptyDocumentError) and path not in listed
+    if errors and not (may_be_left_out and documents):
+        raise DocumentsError(errors)
     return tuple(documents.values())
 
 

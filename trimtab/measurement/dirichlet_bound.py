@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from scipy import optimize, special
 
@@ -10,6 +12,7 @@ from trimtab.measurement.resampling import Array, Curve
 STEP, BLOCK, END = 0.05, 20, 14.0  # of the trapezoidal rule
 NOTHING = 1e-14
 EDGE = 1e-12
+UNSEEN = 0.25  # items of the other sign that are added to gaps
 
 
 def p_without_rare(gaps: Array) -> float:
@@ -21,10 +24,21 @@ def p_without_rare(gaps: Array) -> float:
     Both shares are ours, chosen by simulation (benchmarks/bursts_simulation.py): at these the level holds, and gaps
     without rare ones keep their power.
     """
-    few = min(mean_above(side, worst=-1.0, unseen=0.25)(0.0) for side in (gaps, -gaps))
+    few = min(mean_above(side, worst=-1.0, unseen=UNSEEN)(0.0) for side in (gaps, -gaps))
+    return min(1.0, 2 * max(few, _p_none_drawn(gaps)))
+
+
+def p_without_rare_normal(gaps: Array) -> float:
+    """Return the limit of `p_without_rare` for many gaps: the sum of the gaps, each times an exponential number, is
+    normal."""
+    few = float(special.ndtr((UNSEEN - abs(float(gaps.sum()))) / math.sqrt(float(gaps @ gaps) + UNSEEN)))
+    return min(1.0, 2 * max(few, _p_none_drawn(gaps)))
+
+
+def _p_none_drawn(gaps: Array) -> float:
+    """Return the one-sided p-value of "the mean is 0" if an item of the other sign may not have been drawn."""
     mean = abs(float(gaps.mean()))
-    none = float(special.betaincc(0.5, len(gaps), mean / (1 + mean)))
-    return min(1.0, 2 * max(few, none))
+    return float(special.betaincc(0.5, len(gaps), mean / (1 + mean)))
 
 
 def mean_above(x: Array, worst: float, weights: Array | None = None, unseen: float = 1.0) -> Curve:

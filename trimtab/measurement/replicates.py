@@ -20,6 +20,7 @@ from trimtab.base.records import Answer
 from trimtab.base.task import Task
 from trimtab.measurement.audit import Audited
 from trimtab.measurement.clusters import clustered_error, degrees_of_freedom, group_codes
+from trimtab.measurement.dirichlet_bound import p_without_rare_normal
 from trimtab.measurement.figures import scores_of
 from trimtab.measurement.metrics import label_codes, macro_f1_parts
 from trimtab.measurement.mix import effective_number, mix_weights
@@ -214,11 +215,12 @@ class Replicate:
         if not self._study.plain_mean:
             p = max(2 * _t_above(0.0, abs(gap), self._error(gaps_N), self._degrees), 1 / STATISTIC_RESAMPLES)
         elif self.codes is not None:
-            p = max(p_flip_normal(np.bincount(self.codes, gaps_N).astype(np.float64)), 1 / (FLIPS + 1))
+            sums_G = np.bincount(self.codes, gaps_N).astype(np.float64)
+            p = max(p_flip_normal(sums_G), 1 / (FLIPS + 1), p_without_rare_normal(sums_G * len(sums_G) / len(gaps_N)))
         elif self._right_wrong(one_N) and self._right_wrong(other_N):
             p = mcnemar(int(np.count_nonzero(gaps_N > 0)), int(np.count_nonzero(gaps_N < 0)))
         else:
-            p = max(p_flip_normal(gaps_N), 1 / (FLIPS + 1))
+            p = max(p_flip_normal(gaps_N), 1 / (FLIPS + 1), p_without_rare_normal(gaps_N))
         return Difference(gap, -1.0, 1.0, min(1.0, 2 * raised(p / 2, abs(gap), runs)))
 
     def _arm(self, arm: str) -> tuple[Array, RunError]:
