@@ -29,9 +29,14 @@ def p_without_rare(gaps: Array) -> float:
 
 
 def p_without_rare_normal(gaps: Array) -> float:
-    """Return the limit of `p_without_rare` for many gaps: the sum of the gaps, each times an exponential number, is
-    normal."""
-    few = float(special.ndtr((UNSEEN - abs(float(gaps.sum()))) / math.sqrt(float(gaps @ gaps) + UNSEEN)))
+    """Return `p_without_rare` for many gaps: the sum of the gaps, each times an exponential number, is normal but for
+    its skewness (Edgeworth's first term)."""
+    x = gaps if gaps.sum() > 0 else -gaps
+    deviation = math.sqrt(float(x @ x) + UNSEEN)
+    z = (UNSEEN - float(x.sum())) / deviation
+    skewness = 2 * (float((x**3).sum()) - UNSEEN) / deviation**3
+    density = math.exp(-(z**2) / 2) / math.sqrt(2 * math.pi)
+    few = float(special.ndtr(z)) - density * skewness / 6 * (z**2 - 1)
     return min(1.0, 2 * max(few, _p_none_drawn(gaps)))
 
 
