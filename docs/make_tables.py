@@ -564,6 +564,20 @@ def _whole_lines(part: str) -> list[str]:
     return [head, *(f"- {entry}" for entry in entries)]
 
 
+def safe_periods() -> str:
+    """The period by the mean and with what was watched, and the share of cycles that end below the target."""
+    head = ("occasions a month, facts that change each time", "watched", "mean formula: months, below the target")
+    rows = [
+        (
+            f"{row['bursts_a_month']:g}, {row['share_of_each']:.1%}",
+            f"{row['watched_months']:.0f} months",
+            *(f"{row[how]['months']:.1f}, {row[how]['below']:.1%}" for how in ("mean", "watched")),
+        )
+        for row in (load("safe_period") or {"rows": []})["rows"]
+    ]
+    return _table_of((*head, "with `watched_months` and `bursts`"), rows)
+
+
 def today_losses() -> str:
     """What following today's arm loses, in points of 100, beside the best naive rule of each world."""
     head = ("true scores", "scores", "questions", "not shown", "today", "best naive rule", "difference", "waiting")
@@ -1484,6 +1498,7 @@ PAGES = {
         "drift-delays": drift_delays,
         "drift-peer": drift_peer,
     },
+    "docs/concepts/cost.md": {"safe-period": safe_periods},
     "docs/concepts/staleness.md": {
         "staleness": staleness,
         "staleness-periods": staleness_periods,

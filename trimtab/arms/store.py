@@ -168,7 +168,7 @@ def read_result(folder: Path) -> StudyResult | None:
 
 
 def latest_winner(task: Task) -> Pick | None:
-    """Return the arm to use by the newest finished study, shown or not; None without one.
+    """Return the arm that the newest finished study says to use, shown or not; None without one.
 
     Raises InputError if that study used another base model than the task file names.
     """

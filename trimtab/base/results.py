@@ -444,7 +444,7 @@ class RobustnessCheck:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArmOutlook:
-    """What taking an arm today may come to, by posterior draws of the true scores.
+    """The chances and expected losses of an arm, from posterior draws of the true scores.
 
     `good_enough`: the chance that it reaches the target, or without one is at most the margin behind the best arm.
     `lightest`: the chance that it is the lightest arm that is good enough. `shortfall`: the expected distance below the
@@ -462,8 +462,10 @@ class ArmOutlook:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MoreQuestions:
-    """What labelling more test questions is expected to save, in points of 100; `cost`: of their labels, None without a
-    price."""
+    """The expected fall of the loss, in points of 100 (`saves`), if so many more test questions are labelled.
+
+    `cost`: of their labels; None without a price.
+    """
 
     questions: int
     saves: float
@@ -495,7 +497,7 @@ class Today:
 
     @property
     def outlook(self) -> ArmOutlook:
-        """Return what taking the arm may come to."""
+        """Return the chances and losses of the chosen arm."""
         return next(one for one in self.arms if one.arm == self.arm)
 
 

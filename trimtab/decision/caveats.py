@@ -61,11 +61,10 @@ def trivial_sentence(trivial: Sequence[TrivialArm], scores: Mapping[str, float])
     return " ".join(named)
 
 
-def unless_uneven(verdict: Verdict, audited: Audited, task: Task) -> Verdict:
-    """Return the verdict; if the metric is shown to favour one of two arms by more than the margin, with a sentence
-    on that.
+def with_uneven_metric(verdict: Verdict, audited: Audited, task: Task) -> Verdict:
+    """Return the verdict, with a sentence on two arms if the metric is shown to favour one by more than the margin.
 
-    Nothing is withheld: where there is an audit, scores and differences are corrected by what people said of each arm.
+    The scores are corrected arm by arm by what people said, so nothing is withheld.
     """
     uneven = audited.uneven(task.target.margin)
     if uneven is None or verdict.status != "shown":

@@ -117,7 +117,8 @@ def before_relying(study: Evidence, verdict: Verdict, others: Iterable[str]) -> 
 
     `others`: what comes after what the evidence tells.
     """
-    lines = [_claim(study, verdict), _cut(study)]
+    is_told = "did not fit the budget" in verdict.sentence
+    lines = [_claim(study, verdict), "" if is_told else _cut(study)]
     if verdict.today is not None:
         chosen = next(arm for arm in study.done if arm.arm == verdict.today.arm)
         lines += [_rule(study), _price(study, verdict.today), beside_next_best(study, chosen)]

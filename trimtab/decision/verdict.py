@@ -10,7 +10,7 @@ from trimtab.base.grammar import joined
 from trimtab.base.metrics import find_metric
 from trimtab.base.results import ArmResult, Comparison, Estimate, Verdict
 from trimtab.base.task import Task
-from trimtab.decision.caveats import unless_uneven
+from trimtab.decision.caveats import with_uneven_metric
 from trimtab.decision.choice import VerdictChoice, choose, quiet_rival
 from trimtab.decision.cost import alike
 from trimtab.decision.evidence import Evidence, best_arm, score_of, too_slow
@@ -55,7 +55,7 @@ def decide(study: Evidence) -> Verdict:
 def drafted(study: Evidence) -> Verdict:
     """Return the verdict with the names of arms still marked in its text, for `explained` when the text is whole."""
     verdict = replace(_decided(study), picked=study.picked)
-    return verdict if study.audited is None else unless_uneven(verdict, study.audited, study.task)
+    return verdict if study.audited is None else with_uneven_metric(verdict, study.audited, study.task)
 
 
 def _decided(study: Evidence) -> Verdict:

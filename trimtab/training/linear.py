@@ -71,7 +71,7 @@ class LinearTrial:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Terms:
+class TermWeights:
     """TF-IDF of one column of the input: its terms (`unit`: words or letters) with their places, and weights `[F]`."""
 
     column: int
@@ -98,7 +98,7 @@ class LinearModel:
     choice: LinearChoice
     dev_score: float
     template: tuple[str, ...]
-    terms: tuple[Terms, ...]
+    terms: tuple[TermWeights, ...]
     weights_CF: Array
     offsets_C: Array
     made_by: str = ""
@@ -144,7 +144,8 @@ def load_linear(folder: Path) -> LinearModel:
             dev_score=saved.dev_score,
             template=saved.template,
             terms=tuple(
-                Terms(**vars(terms) | {"idf_F": tensors[f"idf.{place}"]}) for place, terms in enumerate(saved.terms)
+                TermWeights(**vars(terms) | {"idf_F": tensors[f"idf.{place}"]})
+                for place, terms in enumerate(saved.terms)
             ),
             weights_CF=tensors["weights"],
             offsets_C=tensors["offsets"],
@@ -372,7 +373,7 @@ class _Computed:
 
     train_NF: Any
     dev_NF: Any
-    terms: tuple[Terms, ...]
+    terms: tuple[TermWeights, ...]
     standardizer: _Standardizer | None = None
 
 
@@ -421,7 +422,7 @@ def term_vectorizer(unit: str = WORDS, **settings: Any) -> Any:
     return TfidfVectorizer(sublinear_tf=True, **_VECTORIZERS[unit], **settings)
 
 
-def _fit_terms(unit: str, column: int, texts: Sequence[str]) -> Terms:
+def _fit_terms(unit: str, column: int, texts: Sequence[str]) -> TermWeights:
     """Fit the vocabulary of a column; it is empty where no text has a term."""
     vectorizer = term_vectorizer(unit, max_features=MAX_TERMS)
     try:
@@ -429,16 +430,16 @@ def _fit_terms(unit: str, column: int, texts: Sequence[str]) -> Terms:
     except ValueError as error:
         if "empty vocabulary" not in str(error):
             raise
-        return Terms(column=column, unit=unit, vocabulary={})
+        return TermWeights(column=column, unit=unit, vocabulary={})
     vocabulary = {term: int(place) for term, place in vectorizer.vocabulary_.items()}
-    return Terms(column=column, unit=unit, vocabulary=vocabulary, idf_F=vectorizer.idf_.astype(np.float64))
+    return TermWeights(column=column, unit=unit, vocabulary=vocabulary, idf_F=vectorizer.idf_.astype(np.float64))
 
 
 def _features(
     texts: Sequence[str],
     kind: str,
     template: Sequence[str],
-    terms: Sequence[Terms],
+    terms: Sequence[TermWeights],
     featurize: Featurizer | None,
 ) -> Any:
     """Return the features `[N, F]` of inputs: terms and embeddings of each column, and what pairs of columns share.
