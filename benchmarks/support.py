@@ -2,8 +2,7 @@
 
 python benchmarks/support.py mkdocs=FOLDER pipx=FOLDER paperless-ngx=FOLDER   # → results/support.json
 
-Each FOLDER is the folder `docs` of the repository at the commit in support_questions.json. Of the
-questions of each,
+Each FOLDER is the folder `docs` of the repository at the commit in support_questions.json. Of the questions of each,
 ten have an answer there and five have none. The retrieval was tuned with the first two; the third shows what it is
 worth.
 An answer is right if the sentence that is given, with the sentences beside it that are shown with it, holds the
