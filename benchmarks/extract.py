@@ -30,6 +30,7 @@ from shared import SHARED
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
+from trimtab.arms.contexts import USUAL_THRESHOLD
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.files import write_json
 from trimtab.base.grammar import SENTENCE
@@ -44,7 +45,6 @@ from trimtab.retrieval.extract import (
     DEPTH,
     FEATURES,
     REACH,
-    THRESHOLD,
     WEIGHTS,
     Extractor,
     names_in,
@@ -317,7 +317,7 @@ def main() -> None:
             for name in SETS
         },
         "left_out": {},
-        "threshold": THRESHOLD,
+        "threshold": USUAL_THRESHOLD,
         "machine": describe_machine(),
         "versions": versions(),
     }

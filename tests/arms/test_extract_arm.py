@@ -10,7 +10,7 @@ import pytest
 from study_tasks import write_task
 
 import trimtab
-from trimtab.arms.contexts import Context, PromptBuilder, context_for
+from trimtab.arms.contexts import USUAL_THRESHOLD, Context, PromptBuilder, context_for
 from trimtab.arms.extract import LEAST_ROWS, choose_threshold, extract_answerer
 from trimtab.arms.online import OnlineQuestion, reply_from
 from trimtab.arms.session import Session
@@ -19,7 +19,7 @@ from trimtab.base.errors import InputError
 from trimtab.base.grammar import SENTENCE
 from trimtab.base.records import Example, Message
 from trimtab.base.task import load_task, parse_arm
-from trimtab.retrieval.extract import SURE, THRESHOLD
+from trimtab.retrieval.extract import SURE
 from trimtab.studies.ask import AskResult
 
 
@@ -84,7 +84,7 @@ def test_ask_takes_it_where_no_study_was_made(task_file: Path) -> None:
     task_file.write_text(plain)
     asked = trimtab.ask(question("Celle", "lamps"), task=task_file, listeners=())
     assert asked.arm == "extract"
-    assert asked.answer == expected(asked, THRESHOLD)
+    assert asked.answer == expected(asked, USUAL_THRESHOLD)
 
 
 def test_what_is_said_to_hold_the_answer_holds_what_it_introduces(task_file: Path) -> None:
@@ -133,7 +133,7 @@ def test_a_few_rows_leave_the_threshold(task_file: Path) -> None:
     session = Session(open_workspace(task))
     context = context_for(parse_arm("extract", task))
     assert choose_threshold(session, context, None) == (context, None)
-    assert context.threshold == THRESHOLD
+    assert context.threshold == USUAL_THRESHOLD
 
 
 def test_its_choice_survives_a_round_trip(task_file: Path) -> None:

@@ -22,7 +22,6 @@ from trimtab.inference.request import require_room
 from trimtab.measurement.contains import sentences
 from trimtab.measurement.ranking import holds, may_hold
 from trimtab.retrieval.chunk import WORDS
-from trimtab.retrieval.extract import THRESHOLD
 
 # Smallest and largest value of each number of a context.
 _BOUNDS = {
@@ -37,6 +36,7 @@ _BOUNDS = {
 }
 SENTENCES_SHOWN = 3  # sentences of the arm `extract` that are shown; the first is its answer
 MOST_COMPARED = 2**24  # similarities of questions to the pool of shots that are held at once: 64 MB
+USUAL_THRESHOLD = 0.15  # without labelled questions to choose it on; what is below SURE is told as unsure
 FRACTIONS = ("vector_weight", "threshold")
 NUMBERS = ("passages", "shots", "draw", "shot_passages", "chunk_words")
 
@@ -116,7 +116,7 @@ def context_for(arm: Arm, chosen: Mapping[str, object] | None = None) -> Context
             passages=SENTENCES_SHOWN,
             chunk_words=SENTENCE,
             rerank=0,
-            threshold=_fraction(known.get("threshold", THRESHOLD)),
+            threshold=_fraction(known.get("threshold", USUAL_THRESHOLD)),
         )
     usual = {"draw": 0, "shot_passages": 0, "chunk_words": 0}
     usual |= {part.setting: part.usual for part in (PARTS[name] for name in arm.parts) if part.setting}

@@ -27,12 +27,13 @@ from trimtab.measurement.metrics import has_abstained
 from trimtab.publishing.records import SurfaceFinding
 from trimtab.retrieval.chunk import WORDS, chunk_document
 from trimtab.retrieval.embed import Encoder, embedded_text
-from trimtab.retrieval.extract import THRESHOLD, SentenceScorer, content_stems, stems
+from trimtab.retrieval.extract import SentenceScorer, content_stems, stems
 from trimtab.retrieval.index import Index
 from trimtab.retrieval.rerank import RERANK_DEPTH, Reranker
 from trimtab.retrieval.search import EQUAL_WEIGHT, hybrid_search
 
 SOURCES = 5  # passages that an answer is written from
+THRESHOLD = 0.25  # least probability with which a sentence is cited as an answer (`benchmarks/extract.py`)
 SENTENCES = 3  # of an answer, at most
 ABOUT = 0.5  # least share of a question's content words for a passage to be about it
 NEAR = 0.55  # or least cosine of the passage and the question

@@ -29,6 +29,7 @@ from trimtab.model.catalog import resolve
 from trimtab.publishing import CACHE
 from trimtab.publishing.assistant import (
     SOURCES,
+    THRESHOLD,
     AnswerEngine,
     CachingEncoder,
     CitedAnswer,
@@ -67,7 +68,6 @@ from trimtab.publishing.records import (
     SurfaceQuestion,
 )
 from trimtab.retrieval.embed import Embedder, Encoder
-from trimtab.retrieval.extract import THRESHOLD
 from trimtab.retrieval.rerank import Reranker
 
 EMBEDDING = "minilm-l6"

@@ -16,7 +16,7 @@ from trimtab.data.duplicates import ellipsize
 from trimtab.measurement.facts import read
 from trimtab.measurement.numerals import words
 from trimtab.publishing import CACHE
-from trimtab.publishing.assistant import SOURCES, SentenceJudge, open_index
+from trimtab.publishing.assistant import SOURCES, THRESHOLD, SentenceJudge, open_index
 from trimtab.publishing.content import OWN, PublishedContent, owner_and_page, page_label
 from trimtab.publishing.coverage import (
     EMBEDDING,
@@ -37,7 +37,7 @@ from trimtab.publishing.records import (
     SurfaceCoverage,
     SurfacePlan,
 )
-from trimtab.retrieval.extract import THRESHOLD, answer_type, matches_answer_type
+from trimtab.retrieval.extract import answer_type, matches_answer_type
 from trimtab.retrieval.search import hybrid_search
 
 DEPTH = 20  # passages that are looked through for facts

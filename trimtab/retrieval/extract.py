@@ -35,7 +35,6 @@ WEIGHTS = (10.0, 15.0, 6.0, 4.0, 3.0, 3.0)  # of the features
 # Logistic regression for the probability that a sentence answers: weights of score and of the share of unknown names;
 # intercept.
 CALIBRATION = (0.245, -2.271, -5.691)
-THRESHOLD = 0.25  # least probability with which a sentence is taken as an answer (`benchmarks/extract.py`)
 SURE = 0.5  # least probability at which a sentence is said to hold the answer; below it, it may
 
 _WORD = re.compile(r"\w+(?:\.\w+)*")

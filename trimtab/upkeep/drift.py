@@ -504,7 +504,8 @@ class QualityPoints:
 def watched_quality(
     batches: Sequence[RiskBatch], ends: Sequence[int], labels: Sequence[int], floor: float, delta: float, what: str
 ) -> QualityPoints:
-    """Return the points of a watch. Batches that are like their neighbours are taken together; `what`: they are."""
+    """Return the quality of each batch and since when it is below the floor. Batches that are like their neighbours are
+    taken together; `what`: the name of the batches in messages."""
     together = independent_batches(batches)
     why_not = None
     if together is None:
