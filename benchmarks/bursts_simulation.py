@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
+from simulated import plain_answer
 
 from trimtab.base.files import write_json
 from trimtab.base.records import Answer
@@ -264,26 +265,7 @@ def newest(runs: int) -> Iterator[Row]:
 def answer_at(number: int, is_right: bool) -> Answer:
     """The answer to a question, one an hour."""
     when = datetime(2026, 1, 1) + timedelta(hours=number)
-    return Answer(
-        item_id=f"{number:04}",
-        split="test",
-        group=None,
-        slice=None,
-        seed=0,
-        input="q",
-        reference=("a",),
-        answer="",
-        score=float(is_right),
-        format_ok=True,
-        abstained=False,
-        probability=None,
-        seconds=0.1,
-        prompt_tokens=1,
-        new_tokens=1,
-        hits=(),
-        failure="none",
-        time=when.isoformat(),
-    )
+    return plain_answer(f"{number:04}", "", float(is_right), time=when.isoformat())
 
 
 # ---- latency

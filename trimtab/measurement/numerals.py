@@ -12,57 +12,52 @@ def words(text: str) -> tuple[str, ...]:
     return tuple(text.split())
 
 
-SPELLED: Mapping[str, int] = {
-    word: value
-    for value, word in enumerate(
-        words(
-            "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen "
-            "fifteen sixteen seventeen eighteen nineteen"
-        )
-    )
-} | {
-    word: value
-    for spelled in (
-        "zwei drei vier funf sechs sieben acht neun zehn _ zwolf",
-        "deux trois quatre cinq _ _ huit neuf dix onze douze",
-        "dos tres cuatro cinco seis siete ocho nueve diez _ doce",
-    )
-    for value, word in enumerate(words(spelled), start=2)
-    if word != "_"  # an English word, too
-}
+def _numbered(*lists: str, start: int) -> dict[str, int]:
+    """Return the number of each word of several lists, counted from `start` in each; `_` stands for a word that another
+    list has."""
+    return {word: number for text in lists for number, word in enumerate(words(text), start) if word != "_"}
+
+
+SPELLED: Mapping[str, int] = _numbered(
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+    "eighteen nineteen",
+    start=0,
+) | _numbered(
+    "zwei drei vier funf sechs sieben acht neun zehn _ zwolf",
+    "deux trois quatre cinq _ _ huit neuf dix onze douze",
+    "dos tres cuatro cinco seis siete ocho nueve diez _ doce",
+    start=2,
+)
 _DECADES = words("twenty thirty forty fifty sixty seventy eighty ninety")
-TENS: Mapping[str, int] = {word: 10 * value for value, word in enumerate(_DECADES, start=2)} | {
+TENS: Mapping[str, int] = {
     word: 10 * value
-    for spelled in ("zwanzig dreissig vierzig funfzig", "vingt trente quarante cinquante", "veinte treinta cuarenta")
-    for value, word in enumerate(words(spelled), start=2)
+    for word, value in _numbered(
+        " ".join(_DECADES),
+        "zwanzig dreissig vierzig funfzig",
+        "vingt trente quarante cinquante",
+        "veinte treinta cuarenta",
+        start=2,
+    ).items()
 }
 SCALES: Mapping[str, int] = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9}
 """The powers of ten of number words."""
-ORDINALS: Mapping[str, int] = {
-    word: value
-    for value, word in enumerate(
-        words(
-            "first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth "
-            "thirteenth fourteenth fifteenth sixteenth seventeenth eighteenth nineteenth"
-        ),
-        start=1,
-    )
-} | {f"{word[:-1]}ieth": TENS[word] for word in _DECADES}
+ORDINALS: Mapping[str, int] = _numbered(
+    "first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth thirteenth fourteenth fifteenth "
+    "sixteenth seventeenth eighteenth nineteenth",
+    start=1,
+) | {f"{word[:-1]}ieth": TENS[word] for word in _DECADES}
 _MONTHS = words("january february march april may june july august september october november december")
 MONTHS: Mapping[str, int] = {
     **{name: number for number, name in enumerate(_MONTHS, start=1)},
     **{name[:3]: number for number, name in enumerate(_MONTHS, start=1) if name not in ("march", "may")},
     "sept": 9,
 }
-MONTHS_OF_DATES: Mapping[str, int] = {**MONTHS} | {
-    name: number
-    for names in (
-        "januar februar marz april mai juni juli august september oktober november dezember",
-        "janvier fevrier mars avril mai juin juillet aout septembre octobre novembre decembre",
-        "enero febrero marzo abril mayo junio julio agosto septiembre octubre noviembre diciembre",
-    )
-    for number, name in enumerate(words(names), start=1)
-}
+MONTHS_OF_DATES: Mapping[str, int] = {**MONTHS} | _numbered(
+    "januar februar marz april mai juni juli august september oktober november dezember",
+    "janvier fevrier mars avril mai juin juillet aout septembre octobre novembre decembre",
+    "enero febrero marzo abril mayo junio julio agosto septiembre octubre noviembre diciembre",
+    start=1,
+)
 """Of a month after a day or before a year, where it is no planet and nobody's name."""
 _DAYS = words("monday tuesday wednesday thursday friday saturday sunday")
 WEEKDAYS: Mapping[str, str] = {form: day for day in _DAYS for form in (day, f"{day}s")}
