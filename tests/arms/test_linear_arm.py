@@ -3,6 +3,7 @@ the same one."""
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from trimtab.arms.trainer import TrainingSearch, train_weights
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.errors import InputError
 from trimtab.base.progress import Progress
-from trimtab.base.task import load_task, parse_arm
+from trimtab.base.task import load_task, parse_arm, with_rows
 from trimtab.measurement.metrics import macro_f1_statistic
 from trimtab.model.adapters.apply import add_lora
 from trimtab.training.linear import KINDS, PENALTIES, load_linear
@@ -154,3 +155,27 @@ def test_the_metric_of_the_task_chooses(session: Session, tmp_path: Path) -> Non
     given = linear_answerer(session, tmp_path)(PromptBuilder(session, Context(), fits=False).prompts(dev))
     score = macro_f1_statistic([one.text for one in given], [row.references for row in dev])(np.arange(len(dev)))
     assert fitted.kept.dev_score == pytest.approx(score)
+
+
+def test_a_sample_of_rows_leaves_the_arm_all_training_rows(session: Session, tmp_path: Path) -> None:
+    whole = session.workspace
+    sampled = open_workspace(with_rows(session.task, 30), refuse_leaks=False)
+    assert len(sampled.splits["train"]) < len(whole.splits["train"])
+    assert set(sampled.training_rows("linear")) == set(whole.splits["train"])
+    assert sampled.training_rows("lora") == sampled.splits["train"], "other arms keep to the sample"
+    assert any("`linear` takes seconds, so it learns from" in note for note in sampled.notes)
+    few = sampled.with_training_rows(sampled.splits["train"][:10])
+    assert few.training_rows("linear") == sampled.splits["train"][:10], "a learning curve restricts it, too"
+
+
+def test_a_training_row_outside_the_sample_counts_as_a_leak_too(session: Session) -> None:
+    rows = rows_of(80)
+    asked = [{**rows[number], "id": f"test{number}"} for number in range(0, 80, 8)]
+    (session.task.folder / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in asked))
+    (session.workspace.folder / "splits.parquet").unlink()
+    data = session.task.data.model_copy(update={"test": ("test.jsonl",)})
+    leaking = session.task.model_copy(update={"data": data})
+    whole, sampled = (open_workspace(with_rows(leaking, rows), refuse_leaks=False) for rows in (None, 30))
+    used = {row.id for row in sampled.splits["test"]}
+    assert {one.right.id for one in sampled.overlaps} == {one.right.id for one in whole.overlaps} & used
+    assert sampled.overlaps

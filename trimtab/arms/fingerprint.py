@@ -85,6 +85,9 @@ def fingerprint_of(session: Session, arms: Sequence[Arm], tables: Sequence[str] 
         found[WEIGHTS["base"]] = weights_digest(session.base_folder)
     if any(uses_embedding(arm) for arm in arms):
         found[WEIGHTS["embedding"]] = session.retriever.embedder.digest
+    learnt = workspace.training_rows("linear") if any(arm.weights == "linear" for arm in arms) else ()
+    if len(learnt) > len(workspace.splits["train"]):
+        found["training rows of linear"] = sha256_text(*(f"{row.input}\n{row.references[0]}" for row in learnt))
     if any(arm.retrieves for arm in arms) and session.retriever.reranker is not None:
         found[WEIGHTS["reranker"]] = session.retriever.reranker.digest
     found |= {FILES[name]: _files_json(files) for name, files in model_files(session, arms).items()}

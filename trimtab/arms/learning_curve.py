@@ -45,8 +45,8 @@ def learning_curve(
     `whole`: the folder of the run on all rows. `train`: trains a run in another folder. Each part is drawn from the
     next larger one.
     """
-    splits, kind = session.workspace.splits, session.task.task.kind
-    dev, rows = session.workspace.subset("dev", MOST_DEV), splits["train"]
+    kind = session.task.task.kind
+    dev, rows = session.workspace.subset("dev", MOST_DEV), session.workspace.training_rows(arm.weights)
     sizes = curve_sizes(len(rows))
     if len(dev) < 2 or group_count([example.group for example in dev]) == 1 or not sizes:
         return None
@@ -104,7 +104,7 @@ def restrict_training_rows(session: Session, rows: Sequence[Example]) -> Iterato
     whole, table = session.workspace, session.task.task
     closed = table.model_copy(update={"labels": whole.labels}) if table.kind == "classify" else table
     task = session.task.model_copy(update={"task": closed})
-    session.workspace = replace(whole, task=task, splits={**whole.splits, "train": tuple(rows)})
+    session.workspace = replace(whole.with_training_rows(rows), task=task)
     try:
         yield
     finally:

@@ -40,7 +40,7 @@ def fit_linear(session: Session, folder: Path, *, search_seconds: float = 0.0, l
     available and reads all rows within `search_seconds`, each as timed on a few rows. `like`: the folder of a fit whose
     choice is reused, so that only the rows differ.
     """
-    train, dev = session.workspace.splits["train"], session.workspace.splits["dev"]
+    train, dev = session.workspace.training_rows("linear"), session.workspace.splits["dev"]
     texts, dev_texts = [row.input for row in train], [row.input for row in dev]
     labels, dev_labels = [row.references[0] for row in train], [row.references[0] for row in dev]
     former = load_linear(like) if like else None
@@ -72,8 +72,9 @@ def fit_linear(session: Session, folder: Path, *, search_seconds: float = 0.0, l
 
 def fits_budget(session: Session, each: float) -> bool:
     """True if embedding every row, each text in `each` seconds, fits the study's budget beside other arms."""
-    budget = session.task.budget_seconds
-    return budget is None or each * sum(map(len, session.workspace.splits.values())) <= EMBEDDING_SHARE * budget
+    budget, workspace = session.task.budget_seconds, session.workspace
+    rows = len(workspace.training_rows("linear")) + len(workspace.splits["dev"]) + len(workspace.splits["test"])
+    return budget is None or each * rows <= EMBEDDING_SHARE * budget
 
 
 def embedding_seconds(session: Session) -> float:
@@ -102,7 +103,8 @@ def hidden_state_seconds(session: Session) -> float | None:
         session.fresh_base()
     except MissingError:  # the arm does not require it
         return None
-    rows = [row.input for name in ("train", "dev") for row in session.workspace.splits[name]]
+    workspace = session.workspace
+    rows = [row.input for row in (*workspace.training_rows("linear"), *workspace.splits["dev"])]
     sample = [row.input for row in session.workspace.subset("train", TIMED_ROWS)]
     session.mean_hidden_states(sample[:1])  # the first, cold pass is not counted
     began = time.perf_counter()

@@ -550,7 +550,8 @@ class ArmRunner:
     def _labels(self, arm: Arm, context: Context) -> int:
         """Return the number of labelled training rows and judged answers that the arm learns from or shows."""
         workspace, learned = self.session.workspace, set(arm.stages) - {"docs", DISTILL}
-        rows = len(workspace.splits["train"]) if arm.weights == "linear" or learned - set(JUDGED) else 0
+        learns = arm.weights == "linear" or learned - set(JUDGED)
+        rows = len(workspace.training_rows(arm.weights)) if learns else 0
         if not rows and context.shots:
             rows = context.shots if has_fixed_shots(context) else len(workspace.splits["train"])
         return rows + (len(workspace.preferences["train"]) if learned & set(JUDGED) else 0)

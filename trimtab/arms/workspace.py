@@ -34,6 +34,7 @@ from trimtab.measurement.mix import check_mix
 from trimtab.model import process_group
 
 FOLDER = ".trimtab"
+LINEAR_ROWS = 20_000  # training rows of the arm `linear` where a sample has fewer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +68,22 @@ class Workspace:
         """Return the closed set of a classification: the task's own labels, or every label of the training rows."""
         seen = Counter(example.references[0] for example in self.splits["train"])
         return self.task.task.labels or tuple(sorted(seen))
+
+    def training_rows(self, weights: str) -> Sequence[Example]:
+        """Return the rows that an arm of these weights learns from.
+
+        These are the training rows of the sample. `linear` takes seconds with all of them, so it learns from those
+        that the sample leaves out, too: LINEAR_ROWS where there are more.
+        """
+        rows, everything = self.splits["train"], self.all_splits["train"]
+        if weights != "linear" or len(everything) == len(rows):
+            return rows
+        most = max(LINEAR_ROWS, len(rows))
+        return sample_groups(everything, most, self.task.task.kind, every_label=True, seed=self.task.data.split.seed)
+
+    def with_training_rows(self, rows: Sequence[Example]) -> Workspace:
+        """Return a workspace whose arms learn from these rows alone."""
+        return replace(self, splits={**self.splits, "train": tuple(rows)}, unsampled=None)
 
     def subset(self, split: Split, most: int) -> Sequence[Example]:
         """Return at most `most` examples of a split, drawn to represent all of it."""
@@ -129,9 +146,9 @@ def open_workspace(task: Task, *, refuse_leaks: bool = True) -> Workspace:
     audit = audit.with_test_ids(splits["test"])
     used, sample = sampled_splits(splits, task)
     if sample:
-        notes.append(sample.sentence)
+        notes += describe_sample(sample, task)
     check_mix([row.slice for row in used["test"]], task.data.mix, task.file)
-    overlaps = find_overlaps(audit, used)
+    overlaps = find_overlaps(audit, {**used, "train": splits["train"]})  # `linear` learns from all of them
     if refuse_leaks and overlaps:
         refuse_overlaps(overlaps, task, drop_repeats(audit, used)[1])
     _release_freed(examples)
@@ -191,6 +208,15 @@ def sampled_splits(
     }
     used = {str(name): len(part) for name, part in found.items()}
     return found, Sample(rows=task.rows, used=used, of={str(name): size for name, size in sizes.items()})
+
+
+def describe_sample(sample: Sample, task: Task) -> list[str]:
+    """Return a sample in one line, and a second one if `linear` learns from more rows than it holds."""
+    used, rows = sample.used["train"], sample.of["train"]
+    if used == rows or all(arm.weights != "linear" for arm in task.arms):
+        return [sample.sentence]
+    learnt = min(rows, max(LINEAR_ROWS, used))
+    return [sample.sentence, f"`linear` takes seconds, so it learns from {learnt:,} of {rows:,} training rows."]
 
 
 def open_for_answering(task: Task, *, rows: bool) -> Workspace:

@@ -65,7 +65,7 @@ class Sample:
             for name, whole in self.of.items()
             if whole != self.used[name]
         )
-        return f"A sample: {splits}; the other rows take no part."
+        return f"A sample: {splits}."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

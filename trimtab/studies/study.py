@@ -30,6 +30,7 @@ from trimtab.arms.search.instructions import propose, proposing_endpoints
 from trimtab.arms.store import ANSWERS, STUDY_FILE, find_saved, read_arm, read_built, write_arm
 from trimtab.arms.teacher import teachers
 from trimtab.arms.trivial import meaning_seconds, trivial_answers
+from trimtab.arms.workspace import describe_sample
 from trimtab.base.codec import write_record
 from trimtab.base.config import RewardTable
 from trimtab.base.errors import InputError, StoppedError
@@ -232,8 +233,8 @@ class _StudyRun(ArmWork):
         plan = self._plan()
         if plan.test_rows is not None:
             self.workspace = self.session.workspace = with_test_questions(self.workspace, plan.test_rows)
-        if self.workspace.sample:
-            self.progress.emit("data", note=self.workspace.sample.sentence, stays=True)
+        for note in describe_sample(self.workspace.sample, self.task) if self.workspace.sample else ():
+            self.progress.emit("data", note=note, stays=True)
         place = {name: number for number, name in enumerate(plan.order)}
         in_order = sorted(arms, key=lambda arm: place.get(arm.name, len(place)))
         plan = self._make_remotely(in_order, plan)

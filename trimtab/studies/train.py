@@ -138,7 +138,7 @@ def train(
             session = ctx.session(saved.precision if saved else None)
             if only is not None:
                 rows = tuple(row for row in session.workspace.splits["train"] if row.id in only)
-                session.workspace = replace(session.workspace, splits={**session.workspace.splits, "train": rows})
+                session.workspace = session.workspace.with_training_rows(rows)
             record = _begin_record(session, chosen, folder, saved.seed if saved else seed, saved)
             context = context_for(chosen, record.chosen)
             progress = ctx.progress(folder / "metrics.jsonl" if first else None, chosen.name)

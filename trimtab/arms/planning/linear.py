@@ -28,7 +28,8 @@ def plan_linear(session: Session, arm: Arm, embedding: Callable[[Sequence[str]],
 
     `embedding`: returns the seconds of embedding some texts.
     """
-    train, dev, test = (session.workspace.splits[name] for name in ("train", "dev", "test"))
+    train = session.workspace.training_rows("linear")
+    dev, test = session.workspace.splits["dev"], session.workspace.splits["test"]
     labels, effort = len(session.workspace.labels), session.task.study.effort
     sample = [row.input for row in session.workspace.subset("train", SAMPLE if is_timed else 1)]
     with MemoryPeak() as memory:
@@ -39,16 +40,15 @@ def plan_linear(session: Session, arm: Arm, embedding: Callable[[Sequence[str]],
     hidden = () if seconds is None else (TrialPlan(what="hidden states as features", count=1, seconds=seconds),)
     return ArmPlan(
         arm=arm.name,
-        answer_seconds=each * (len(train) + len(dev) + len(test)) + _fit_seconds(session, labels),
+        answer_seconds=each * (len(train) + len(dev) + len(test)) + _fit_seconds(session, len(train), labels),
         test_seconds=each * len(test),
         trials=(*hidden, *plan_calibration(session, arm, effort, each)),
         memory_mb=max(linear_memory_mb([row.input for row in train], labels), memory.above_present()),
     )
 
 
-def _fit_seconds(session: Session, labels: int) -> float:
+def _fit_seconds(session: Session, rows: int, labels: int) -> float:
     """Return the seconds of choosing and fitting."""
-    rows = len(session.workspace.splits["train"])
     fitted = min(rows, CHOICE_ROWS) + max(0, rows - CHOICE_ROWS) / FITS
     columns = max(1, len(input_template(session.task)) - 1)
     return fitted * columns * (ROW_SECONDS + LABEL_SECONDS * labels)
