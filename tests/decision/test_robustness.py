@@ -93,3 +93,12 @@ def test_what_would_overturn_a_choice_is_told_in_the_units_of_the_verdict() -> N
         "In 3 of 3 checks the choice does not hold: with a margin of 2.5 or 3.75 of 100, no choice could be made; "
         f"with a margin of 10 of 100, it would be {way('lora')}."
     )
+
+
+def test_answers_that_the_metric_cannot_decide_are_counted_as_right_in_a_check() -> None:
+    decided = [answer(n, "Ada" if n % 4 else "Bob", score=float(n % 4 > 0)) for n in range(200)]
+    vague = [answer(n, "perhaps Ada" if n % 4 else "Ada", score=float(n % 4 == 0)) for n in range(200)]
+    found = varied({"prompt": vague, "lora": decided}, contains())
+    assert found["a margin of 0.1"] == "lora"
+    assert found["undecided answers counted as right"] == "prompt", "all of its answers may be right"
+    assert "undecided answers counted as right" not in varied({"prompt": decided, "lora": decided}, contains())

@@ -113,3 +113,11 @@ def test_what_to_know_is_at_most_five_lines_and_begins_with_the_claim() -> None:
     assert len(lines) == 5
     assert lines[0].startswith("Shown by a test is")
     assert np.all([len(line.split()) <= 30 for line in lines])
+
+
+def test_answers_that_the_metric_cannot_decide_may_be_right() -> None:
+    study = study_of(a_task(0.8), 1500, ("light", 0.9, 1.0), ("dear", 0.95, 30.0))
+    vague = replace(study, results=[replace(arm, extras={**arm.extras, "unsure": 0.04}) for arm in study.results])
+    for one, told in ((study, False), (vague, True)):
+        lines = before_relying(one, replace(decide(one), today=today_of(one)), [])
+        assert any("up to 94 of 100 may be right" in line for line in lines) is told

@@ -8,6 +8,7 @@ from trimtab.base.grammar import TRIVIAL
 from trimtab.base.metrics import find_metric
 from trimtab.base.results import ArmResult, MoreQuestions, Today, TrivialArm, Verdict, WeakClass
 from trimtab.base.task import Task
+from trimtab.decision.caveats import TOLD_UNSURE
 from trimtab.decision.evidence import Evidence, score_of
 from trimtab.decision.summary import (
     amount,
@@ -121,7 +122,12 @@ def before_relying(study: Evidence, verdict: Verdict, others: Iterable[str]) -> 
     lines = [_claim(study, verdict), "" if is_told else _cut(study)]
     if verdict.today is not None:
         chosen = next(arm for arm in study.done if arm.arm == verdict.today.arm)
-        lines += [_rule(study), _price(study, verdict.today), beside_next_best(study, chosen)]
+        lines += [
+            _undecided(study, chosen),
+            _rule(study),
+            _price(study, verdict.today),
+            beside_next_best(study, chosen),
+        ]
         lines += [_labels(study.task, verdict.today.more)]
     return tuple(line for line in (*lines, *others) if line)[:MOST_LINES]
 
@@ -150,6 +156,16 @@ def _cut(study: Evidence) -> str:
         is_one = "is" if len(left_out) == 1 else "are"
         return f"{ways(left_out)} did not fit the budget and {is_one} not measured: give more time."
     return f"The budget cut the study ({study.cuts[0]}): a larger one is the first remedy." if study.cuts else ""
+
+
+def _undecided(study: Evidence, arm: ArmResult) -> str:
+    """Say how many more may be right if the metric could not decide some answers, which the score counts as wrong."""
+    share = arm.extras.get("unsure", 0.0)
+    if study.audited or share < TOLD_UNSURE:
+        return ""
+    most = in_metric(study.task, min(1.0, score_of(arm).value + share))
+    rest = f"up to {most} may be right; trimtab audit asks people"
+    return f"The metric cannot decide some answers, which count as wrong: {rest}."
 
 
 def _rule(study: Evidence) -> str:

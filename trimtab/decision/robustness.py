@@ -1,5 +1,5 @@
-"""Robustness checks of a verdict: the rule on the same answers at other margins, by other metrics, without one run or
-group."""
+"""Robustness checks of a verdict: the rule on the same answers at other margins, by other metrics, with what a metric
+cannot decide counted as right, without one run or group."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from trimtab.decision.choice import shown_arm
 from trimtab.decision.evidence import Evidence, scored_again
 from trimtab.decision.sensitivity import with_setting
 from trimtab.decision.summary import in_metric, way
-from trimtab.measurement.metrics import score_answer, score_one
+from trimtab.measurement.metrics import is_undecided, score_answer, score_one
 
 MARGINS = (0.5, 0.75, 1.5, 2.0)  # times the stated one
 TARGETS = (-1.0, -0.5, 0.5, 1.0)  # margins above the stated one
@@ -111,6 +111,9 @@ def _other_answers(answers: Answers, task: Task) -> Iterator[tuple[str, Task, An
             if metric.name != task.metric and metric.score is not None:
                 other = task.scored_by(metric.name)
                 yield f"{SCORED_BY}{metric.name}", other, {arm: _rescored(own, other) for arm, own in answers.items()}
+    decided = {arm: [_undecided_as_right(row, task) for row in own] for arm, own in answers.items()}
+    if decided != answers:
+        yield "undecided answers counted as right", task, decided
     seeds = sorted({row.seed for own in answers.values() for row in own})
     for seed in seeds if len(seeds) > 1 else ():
         without = {arm: [row for row in own if row.seed != seed] or own for arm, own in answers.items()}
@@ -120,6 +123,12 @@ def _other_answers(answers: Answers, task: Task) -> Iterator[tuple[str, Task, An
         largest = max(sorted(sizes), key=lambda name: sizes[name])
         rest = {arm: [row for row in own if row.group != largest] for arm, own in answers.items()}
         yield f"without the group {largest}", task, rest
+
+
+def _undecided_as_right(row: Answer, task: Task) -> Answer:
+    """Return the answer with score 1 if the metric cannot tell whether it is right, else as it is."""
+    undecided = is_undecided(task.metric, row.answer, row.reference, row.input, task.task.unknown)
+    return replace(row, score=1.0) if undecided else row
 
 
 def _rescored(answers: Sequence[Answer], task: Task) -> list[Answer]:
