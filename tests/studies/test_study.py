@@ -361,6 +361,26 @@ def test_where_no_arm_fits_fewer_questions_are_asked_unless_the_task_forbids_it(
     assert seen.minutes == pytest.approx(kept.seconds / 60)
 
 
+def test_where_one_arm_alone_fits_fewer_questions_are_asked_so_that_it_is_compared(
+    tmp_path: Path, tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def predicted(
+        session: object, arms: Sequence[Arm], progress: object = None, *, seconds: float | None
+    ) -> tuple[ArmPlan, ...]:
+        return tuple(ArmPlan(arm=arm.name, answer_seconds=300.0, test_seconds=280.0) for arm in arms)
+
+    monkeypatch.setattr(planning, "predict", predicted)
+    monkeypatch.setattr(plan, "LEAST_COMPARED", 10)
+    arms = ["few-shot", "prompt"]
+    whole = write_task(tmp_path, tiny_model_folder, arms, rows=rows_of(80), study='test_rows = "all"')
+    assert not any("test questions" in cut for cut in check(whole, budget="10m", listeners=[]).cuts)
+    task = write_task(tmp_path, tiny_model_folder, arms, rows=rows_of(80))
+    result = study(task, budget="10m", listeners=[])
+    assert [arm.status for arm in result.arms] == ["done", "done"]
+    assert result.sample is not None
+    assert 10 <= result.sample.used["test"] < result.sample.of["test"]
+
+
 def test_what_was_left_out_is_made_after_all_where_the_others_leave_time_for_it(
     tmp_path: Path, tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -355,7 +355,7 @@ class StudyTable(Settings):
     test_rows: Annotated[int, Field(ge=2)] | Literal["all", "auto"] = Field(
         "all",
         description="Number of test questions: all, a number (a sample), or auto: fewer if an arm would not fit the "
-        "budget, with a note on the loss of power. Unless stated, fewer only if no arm would fit.",
+        "budget, with a note on the loss of power. Unless stated, fewer only if fewer than two arms would fit.",
     )
     effort: Effort = Field(
         "standard",

@@ -42,7 +42,8 @@ ANEW = 0.25  # share of the time left for timing again: no other arm waits for i
 def forecast(session: Session, progress: Progress) -> Plan:
     """Predict every arm and fit the study to the budget, for `study` and `check` alike.
 
-    Fewer test questions are asked where the task allows it, or says nothing and no arm would fit otherwise.
+    Fewer test questions are asked where the task allows it, or says nothing and fewer than two arms, which compare
+    nothing, would fit otherwise.
     """
     table, budget, began = session.task.study, session.task.budget_seconds, time.perf_counter()
     with ProcessorShare() as processor:
@@ -81,14 +82,15 @@ def plan_study(session: Session, progress: Progress) -> Plan:
 def tests_to_cut(workspace: Workspace, plan: Plan) -> int | None:
     """Return the number of test questions if fewer of them may be asked, else None."""
     table = workspace.task.study
-    may = table.test_rows == "auto" or (plan.is_empty and "test_rows" not in table.model_fields_set)
+    compares = len(plan.included) >= min(2, len(plan.arms))
+    may = table.test_rows == "auto" or not (compares or "test_rows" in table.model_fields_set)
     return len(workspace.splits["test"]) if may else None
 
 
 def _with_fewer_questions(session: Session, plan: Plan) -> Plan:
     """Return the plan with fewer test questions if an arm does not fit otherwise; its cuts state the loss of power."""
     test = session.workspace.splits["test"]
-    fewer = with_fewer_tests(plan, len(test))
+    fewer = with_fewer_tests(plan, len(test), asked_for=session.task.study.test_rows == "auto")
     if fewer.test_rows is None:
         return plan
     comparisons = comparisons_among(len(session.task.arms))

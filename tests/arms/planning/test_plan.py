@@ -19,6 +19,7 @@ from trimtab.arms.contexts import Context, PromptBuilder
 from trimtab.arms.planning.answering_rate import AnsweringRate, passage_tokens, shared_seconds
 from trimtab.arms.planning.plan import (
     GAINS_FROM,
+    LEAST_COMPARED,
     LEAST_TESTS,
     ArmPlan,
     Plan,
@@ -519,6 +520,8 @@ def test_fewer_test_questions_are_asked_only_where_an_arm_would_be_left_out(budg
         return
     assert plan.left_out
     assert LEAST_TESTS <= fewer.test_rows < tests
+    unasked = with_fewer_tests(plan, tests, asked_for=False)
+    assert plan.is_empty or unasked == plan or unasked.test_rows >= LEAST_COMPARED
     assert len(fewer.left_out) < len(plan.left_out)
     assert fewer.seconds <= budget * (1 + 1e-9)
     one_more = fit([one.with_test_share((fewer.test_rows + 1) / tests) for one in arms], budget, 1)

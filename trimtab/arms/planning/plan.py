@@ -23,6 +23,7 @@ GAINS_FROM = 1.25  # factor by which epochs or search seconds must grow for an a
 LEAST_PREDICTED = 5.0  # smallest predicted seconds from which a pace is computed
 SAMPLE_SHARES = (0.9, 0.75, 0.5, 0.35, 0.25, 0.15, 0.1, 0.05, 0.02, 0.01)  # of the rows, tried for a budget
 LEAST_TESTS = 100  # smallest number of test questions
+LEAST_COMPARED = 300  # smallest number for the sake of a second arm, where one alone fits with all questions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,19 +221,22 @@ def fit(arms: Sequence[ArmPlan], budget: float | None, seeds: int) -> Plan:
     return replan(replace(plan, allowance=plan.full_allowance), {}, 0.0)
 
 
-def with_fewer_tests(plan: Plan, tests: int) -> Plan:
-    """Return the plan with as few test questions, at least LEAST_TESTS, as let the most arms fit.
+def with_fewer_tests(plan: Plan, tests: int, *, asked_for: bool = True) -> Plan:
+    """Return the plan with as few test questions as let the most arms fit.
+
+    At least LEAST_TESTS; LEAST_COMPARED if an arm fits already and the task file does not ask for fewer (`asked_for`).
 
     Returns the same plan if fewer questions let no further arm fit.
     """
+    least = LEAST_TESTS if asked_for or plan.is_empty else LEAST_COMPARED
 
     def of(rows: int) -> Plan:
         return fit([arm.with_test_share(rows / tests) for arm in plan.arms], plan.budget, plan.seeds)
 
-    if not plan.left_out or tests <= LEAST_TESTS or len(of(LEAST_TESTS).left_out) >= len(plan.left_out):
+    if not plan.left_out or tests <= least or len(of(least).left_out) >= len(plan.left_out):
         return plan
-    left_out = len(of(LEAST_TESTS).left_out)
-    rows = bisect_right(range(LEAST_TESTS, tests), left_out, key=lambda rows: len(of(rows).left_out)) + LEAST_TESTS - 1
+    left_out = len(of(least).left_out)
+    rows = bisect_right(range(least, tests), left_out, key=lambda rows: len(of(rows).left_out)) + least - 1
     return replace(of(rows), precision=plan.precision, planning_seconds=plan.planning_seconds, test_rows=rows)
 
 
