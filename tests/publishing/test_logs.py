@@ -146,6 +146,87 @@ def test_visitors_are_verified_by_published_ranges(tmp_path: Path) -> None:
     }
 
 
+def line(when: str, target: str, agent: str, *, address: str = "198.51.100.9", referrer: str = "-") -> str:
+    return f'{address} - - [{when}:10:00:00 +0000] "GET {target} HTTP/1.1" 200 12 "{referrer}" "{agent}"\n'
+
+
+def written(tmp_path: Path, *lines: str, name: str = "access.log") -> Path:
+    (tmp_path / name).write_text("".join(lines), encoding="utf-8")
+    return tmp_path / name
+
+
+def test_what_a_fake_agent_fetched_is_no_reading_and_its_refusal_no_fault(tmp_path: Path) -> None:
+    folder = tmp_path / "site"
+    folder.mkdir()
+    (folder / "index.html").write_text("<p>text")
+    (folder / "b.html").write_text("<p>text")
+    site = crawl(str(folder), cache=tmp_path / "cache", base="https://example.com/")
+    log = written(
+        tmp_path,
+        line("01/Nov/2026", "/", SEARCH, address="203.0.113.8"),
+        line("02/Nov/2026", "/b.html", SEARCH),
+        line("03/Nov/2026", "/b.html", SEARCH).replace('" 200', '" 403'),
+    )
+    ranges = tmp_path / "all.json"
+    ranges.write_text(json.dumps({"OAI-SearchBot": ["203.0.113.0/24"]}))
+    summary, findings = read_logs([log], ranges, site)
+    assert summary.never_read == ("https://example.com/b.html",)
+    (visits,) = summary.agents
+    assert (visits.requests, visits.verified, visits.pages, visits.statuses) == (3, 1, 1, {200: 1})
+    assert "agent-refused" not in {finding.check for finding in findings}
+
+
+@pytest.mark.parametrize(
+    ("target", "referrer", "assistant"),
+    [
+        ("/a", "https://chatgpt.com/", "ChatGPT"),
+        ("/a?utm_source=chatgpt.com", "-", "ChatGPT"),
+        ("/a?x=1&utm_source=perplexity", "-", "Perplexity"),
+        ("/a", "https://www.perplexity.ai/search/x", "Perplexity"),
+        ("/a", "https://claude.ai/chat/1", "Claude"),
+        ("/a", "https://notchatgpt.com/", None),
+        ("/a?utm_source=newsletter", "https://www.google.com/", None),
+    ],
+)
+def test_people_whom_an_assistant_sent(tmp_path: Path, target: str, referrer: str, assistant: str | None) -> None:
+    log = written(
+        tmp_path,
+        line("01/Nov/2026", target, PEOPLE, referrer=referrer),
+        line("01/Nov/2026", target, GPT, referrer=referrer),
+    )
+    people = read_logs([log])[0].people
+    assert [(sent.assistant, sent.visits) for sent in people] == ([(assistant, 1)] if assistant else [])
+    assert all("utm" not in page for sent in people for page in sent.pages)
+
+
+def test_bots_that_no_list_knows_are_told_in_their_own_words(tmp_path: Path) -> None:
+    odd = "Mozilla/5.0 (compatible; QuarryBot/2.1; +https://quarry.example/bot)"
+    phone = "Mozilla/5.0 (Linux; Android 9; CUBOT_X19) Chrome/140"
+    agents = [odd, odd, "python-requests/2.32", PEOPLE, phone, GPT, odd.replace("2.1", "2.2")]
+    summary, _ = read_logs([written(tmp_path, *(line("01/Nov/2026", "/a", agent) for agent in agents))])
+    told = [(bot.name, bot.requests, bot.words) for bot in summary.other_bots]
+    assert told == [("QuarryBot", 3, odd), ("python-requests", 1, "python-requests/2.32")]
+
+
+def test_months_of_several_files_are_one_series_and_say_what_changed(tmp_path: Path) -> None:
+    def month(name: str, days: int, gpt: int, search: int) -> Path:
+        lines = [line(f"{day:02d}/{name}/2026", "/a", PEOPLE) for day in range(1, days + 1)]
+        return written(
+            tmp_path,
+            *lines,
+            *[line(f"01/{name}/2026", "/a", GPT)] * gpt,
+            *[line(f"01/{name}/2026", "/b", SEARCH)] * search,
+            name=f"{name}.log",
+        )
+
+    summary, _ = read_logs([month("Oct", 30, 30, 30), month("Nov", 10, 10, 90)])
+    assert summary.days == {"2026-10": 30, "2026-11": 10}
+    by_agent = {visits.agent: visits.months for visits in summary.agents}
+    assert by_agent == {"GPTBot": {"2026-10": 30, "2026-11": 10}, "OAI-SearchBot": {"2026-10": 30, "2026-11": 90}}
+    # as many requests a day as before are no change, though the month is not over
+    assert summary.changes == ("OAI-SearchBot: 9.0 requests a day in 2026-11, 1.0 in 2026-10",)
+
+
 def test_what_no_agent_has_read_of_the_site(tmp_path: Path) -> None:
     folder = tmp_path / "site"
     folder.mkdir()

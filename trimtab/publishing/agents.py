@@ -1,4 +1,4 @@
-"""Reads the table of assistants' agents, `agents.toml`: dated data, each row with its vendor's page."""
+"""Reads `agents.toml`: the agents of assistants, each with its vendor's page and date, and the hosts of assistants."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from trimtab.publishing.records import AgentRole
 
@@ -36,15 +36,31 @@ class AssistantAgent:
 @lru_cache(maxsize=1)
 def assistant_agents() -> tuple[AssistantAgent, ...]:
     """Return every agent of the table, in its order."""
+    return tuple(AssistantAgent(**row) for row in _table()["agent"])
+
+
+@lru_cache(maxsize=1)
+def _table() -> dict[str, list[dict[str, Any]]]:
     with open(Path(__file__).with_name("agents.toml"), "rb") as file:
-        rows = tomllib.load(file)["agent"]
-    return tuple(AssistantAgent(**row) for row in rows)
+        return tomllib.load(file)
 
 
 def agent_of(user_agent: str) -> AssistantAgent | None:
     """Return the agent that a header `User-Agent` names as a whole word, None without one."""
     match = _tokens().search(user_agent)
     return None if match is None else _by_token()[match[0].lower()]
+
+
+@lru_cache(maxsize=1_000)
+def assistant_at(host: str) -> str | None:
+    """Return the assistant whose answers stand at a host, or that a campaign's source names."""
+    host = host.lower().removeprefix("www.")
+    return next((name for name, hosts in _hosts().items() if host in hosts), None)
+
+
+@lru_cache(maxsize=1)
+def _hosts() -> dict[str, tuple[str, ...]]:
+    return {row["name"]: tuple(row["hosts"]) for row in _table()["assistant"]}
 
 
 @lru_cache(maxsize=1)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from trimtab.publishing.records import AgentAccess, SurfaceAudit, SurfaceFinding
+from trimtab.publishing.records import AgentAccess, LogSummary, SurfaceAudit, SurfaceFinding
 from trimtab.reports.components import Cell, Column, Grid
 from trimtab.reports.formatting import DASH
 from trimtab.reports.page import render_page
 
 MOST_SHOWN = 100  # findings of one check
+MOST_MONTHS = 12  # of access logs, the last ones
 _TITLES = {
     "blocks": ("Blocks", "Keeps assistants from reading a page."),
     "hinders": ("Hinders", "Can be read, and is likely to be misread, missed or not cited."),
@@ -56,7 +57,7 @@ def render_audit(audit: SurfaceAudit, meanings: Mapping[str, str]) -> str:
         severities=severities,
         agents=_agents(audit.agents),
         sources=_sources(audit.agents),
-        logs=_logs(audit),
+        logs=_log_tables(audit.logs),
         changes=changed,
         new=_finding_grid(changed.new, audit.origin, "New findings") if changed else None,
         gone=_finding_grid(changed.gone, audit.origin, "Findings that are gone") if changed else None,
@@ -128,22 +129,47 @@ def _sources(agents: Iterable[AgentAccess]) -> Grid:
     return grid("Sources", ("Agent", "The vendor's page", "Seen on"), rows, figures=("Seen on",))
 
 
-def _logs(audit: SurfaceAudit) -> Grid | None:
-    if audit.logs is None:
-        return None
-    rows = (
+def _log_tables(logs: LogSummary | None) -> tuple[Grid, ...]:
+    """Make the tables of access logs: agents, people whom assistants sent, and other bots, each by month."""
+    if logs is None:
+        return ()
+    shown = sorted(logs.days)[-MOST_MONTHS:] if len(logs.days) > 1 else []
+
+    def by_month(visits: Mapping[str, int]) -> tuple[str, ...]:
+        return tuple(f"{visits.get(month, 0):,}" for month in shown)
+
+    agents = (
         (
             visits.agent,
             f"{visits.requests:,}",
             DASH if visits.verified is None else f"{visits.verified:,}",
             f"{visits.pages:,}",
-            ", ".join(f"{status}: {count:,}" for status, count in sorted(visits.statuses.items())),
-            f"{visits.first:%Y-%m-%d} to {visits.last:%Y-%m-%d}",
+            ", ".join(f"{status}: {count:,}" for status, count in sorted(visits.statuses.items())) or DASH,
+            f"{visits.first:%Y-%m-%d} to {visits.last:%Y-%m-%d}" if visits.first and visits.last else DASH,
+            *by_month(visits.months),
         )
-        for visits in audit.logs.agents
+        for visits in logs.agents
     )
-    titles = ("Agent", "Requests", "Verified", "Pages", "By status", "When")
-    return grid("Visits", titles, rows, figures=("Requests", "Verified", "Pages"))
+    people = (
+        (
+            sent.assistant,
+            f"{sent.visits:,}",
+            ", ".join(f"{page} ({count:,})" for page, count in sent.pages.items()),
+            *by_month(sent.months),
+        )
+        for sent in logs.people
+    )
+    bots = (
+        (bot.name, f"{bot.requests:,}", f"{bot.pages:,}", bot.words, *by_month(bot.months)) for bot in logs.other_bots
+    )
+    titles = (
+        ("Agents of assistants", ("Agent", "Requests", "Verified", "Pages", "By status", "When"), agents),
+        ("People from assistants", ("Assistant", "Visits", "Most visited pages"), people),
+        ("Other bots, in their own words", ("Bot", "Requests", "Pages", "User-Agent"), bots),
+    )
+    figures = ("Requests", "Verified", "Pages", "Visits", *shown)
+    tables = (grid(label, (*columns, *shown), rows, figures=figures) for label, columns, rows in titles)
+    return tuple(table for table in tables if table.rows)
 
 
 def _finding_grid(findings: Sequence[SurfaceFinding], origin: str, label: str) -> Grid:

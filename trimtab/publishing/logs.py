@@ -1,12 +1,14 @@
-"""Reads access logs: which assistants' agents came, what they got, and which pages they never read."""
+"""Reads access logs: which assistants' agents came and what they got, which other bots did, which people assistants
+sent, and what changed from month to month."""
 
 from __future__ import annotations
 
 import csv
 import ipaddress
 import json
+import math
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -19,16 +21,28 @@ from trimtab.base.errors import InputError
 from trimtab.base.sanitize import printable
 from trimtab.data.sources import files_below, open_checked, read_bytes
 from trimtab.publishing.addresses import canonical_address, path_of
-from trimtab.publishing.agents import AssistantAgent, agent_of, assistant_agents
+from trimtab.publishing.agents import AssistantAgent, agent_of, assistant_agents, assistant_at
 from trimtab.publishing.page_links import is_html, media_type
-from trimtab.publishing.records import AgentVisits, LogSummary, Severity, Site, SurfaceFinding
+from trimtab.publishing.records import (
+    AgentVisits,
+    LogSummary,
+    OtherBot,
+    ReferredVisits,
+    Severity,
+    Site,
+    SurfaceFinding,
+)
 
 LONGEST_LINE = 64 * 1024  # bytes; the rest of a longer one is left out
 MOST_PATHS = 500_000  # different ones that are kept of one agent
+MOST_NAMES = 10_000  # different names of other bots that are counted
+MOST_BOTS = 20  # other bots that are told, those with most requests
+MOST_PAGES = 10  # pages that are told for each assistant that sends people
+CHANGED, UNLIKELY = 1.5, 3.0  # factor, and standard errors, from which the requests of two months differ
 _COMBINED = re.compile(
     r'(?:\S+ )?(?P<address>[0-9A-Fa-f.:]+) \S+ .*?\[(?P<time>[^\]]{10,40})\] "(?P<request>(?:[^"\\]'
     r'|\\.)*)" (?P<status>\d{3}) \S+'
-    r' "(?:[^"\\]|\\.)*" "(?P<agent>(?:[^"\\]|\\.)*)"'
+    r' "(?P<referrer>(?:[^"\\]|\\.)*)" "(?P<agent>(?:[^"\\]|\\.)*)"'
 )
 """Apache's and nginx' combined format, also with the host in front and more fields behind."""
 _NAMES: Mapping[str, tuple[str, ...]] = {
@@ -39,6 +53,7 @@ _NAMES: Mapping[str, tuple[str, ...]] = {
     "request": ("request",),
     "query": ("cs-uri-query",),
     "status": ("edgeresponsestatus", "sc-status", "status", "response_status", "status_code"),
+    "referrer": ("clientrequestreferer", "cs(referer)", "referer", "referrer", "http_referer", "request_referer"),
     "agent": (
         "clientrequestuseragent",
         "cs(user-agent)",
@@ -51,36 +66,80 @@ _NAMES: Mapping[str, tuple[str, ...]] = {
 """Names of fields in Cloudflare's JSON lines, in W3C logs (CloudFront, IIS) and in common Fastly and nginx formats, in
 small letters."""
 _REFUSALS = (401, 403, 429)
+_GOT = (200, 206, 304)
+_BOT_NAME = re.compile(r"[\w.-]*(?:bot|crawl|spider|slurp|scrap|archiv|fetch|monitor)[\w.-]*", re.I)
+_CONTACT = re.compile(r"https?://|\w@\w")
+_CAMPAIGN = re.compile(r"(?<=[?&])utm_\w+=[^&]*(?:&|$)", re.I)
+_SOURCE = re.compile(r"[?&]utm_source=([^&#]+)", re.I)
 _EARLIEST, _LATEST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogRequest:
-    """One request of a log: the client's IP address, time, path and query, status, and `User-Agent`."""
+    """One request of a log: the client's IP address, time, path and query, status, `User-Agent` and `Referer`."""
 
     address: str
     when: datetime
     target: str
     status: int
     agent: str
+    referrer: str
 
 
 @dataclass(slots=True)
 class _Visits:
-    requests: int = 0
-    verified: int = 0
+    """The requests of one agent, bot or assistant. `got`: how often it got each path, up to MOST_PATHS of them."""
+
+    false: int = 0
     statuses: Counter[int] = field(default_factory=Counter)
-    got: set[str] = field(default_factory=set)
+    months: Counter[str] = field(default_factory=Counter)
+    got: Counter[str] = field(default_factory=Counter)
+    words: Counter[str] = field(default_factory=Counter)
     first: datetime = _LATEST
     last: datetime = _EARLIEST
 
+    @property
+    def requests(self) -> int:
+        """The number of requests that were added."""
+        return self.statuses.total()
+
     def add(self, request: LogRequest) -> None:
-        """Count a request of this agent, and remember the path that it got, up to MOST_PATHS of them."""
-        self.requests += 1
+        """Count a request."""
         self.statuses[request.status] += 1
+        self.months[_month_of(request)] += 1
         self.first, self.last = min(self.first, request.when), max(self.last, request.when)
-        if request.status in (200, 206, 304) and len(self.got) < MOST_PATHS:
-            self.got.add(_canonical_path(request.target))
+        if request.status in _GOT:
+            path = _canonical_path(request.target)
+            if path in self.got or len(self.got) < MOST_PATHS:
+                self.got[path] += 1
+
+
+@dataclass(slots=True)
+class _Counts:
+    """What is counted of the requests of all logs, by agent's token, by name of another bot, and by assistant."""
+
+    days: set[str] = field(default_factory=set)
+    agents: defaultdict[str, _Visits] = field(default_factory=lambda: defaultdict(_Visits))
+    bots: defaultdict[str, _Visits] = field(default_factory=lambda: defaultdict(_Visits))
+    people: defaultdict[str, _Visits] = field(default_factory=lambda: defaultdict(_Visits))
+    first: datetime = _LATEST
+    last: datetime = _EARLIEST
+
+    def add(self, request: LogRequest, agent: AssistantAgent | None, bot: str | None, is_false: bool) -> None:
+        """Count a request; one under the name of an agent that is not from its addresses (`is_false`) read nothing."""
+        self.days.add(f"{request.when:%Y-%m-%d}")
+        self.first, self.last = min(self.first, request.when), max(self.last, request.when)
+        if agent is not None:
+            if is_false:
+                self.agents[agent.token].false += 1
+            else:
+                self.agents[agent.token].add(request)
+        elif bot is not None:
+            if bot in self.bots or len(self.bots) < MOST_NAMES:
+                self.bots[bot].add(request)
+                self.bots[bot].words[request.agent[:300]] += 1
+        elif request.status in _GOT and (assistant := _sent_by(request)):
+            self.people[assistant].add(request)
 
 
 def read_logs(
@@ -95,9 +154,8 @@ def read_logs(
     and for a file that holds no ranges.
     """
     networks = _networks(ranges) if ranges is not None else {}
-    visits: dict[str, _Visits] = {}
+    counts = _Counts()
     lines = unread = 0
-    first, last = _LATEST, _EARLIEST
 
     @lru_cache(maxsize=100_000)
     def is_from(address: str, token: str) -> bool:
@@ -107,7 +165,10 @@ def read_logs(
             return False
         return any(number in network for network in networks[token] if network.version == number.version)
 
-    named = lru_cache(maxsize=10_000)(agent_of)
+    @lru_cache(maxsize=10_000)
+    def named(user_agent: str) -> tuple[AssistantAgent | None, str | None]:
+        return agent_of(user_agent), _bot_name(user_agent)
+
     for path in _log_files(paths):
         read = failed = 0
         for request in _requests(path):
@@ -115,54 +176,124 @@ def read_logs(
                 failed += 1
                 continue
             read += 1
-            first, last = min(first, request.when), max(last, request.when)
-            agent = named(request.agent)
-            if agent is None:
-                continue
-            counted = visits.setdefault(agent.token, _Visits())
-            counted.add(request)
-            if agent.token in networks:
-                counted.verified += is_from(request.address, agent.token)
+            agent, bot = named(request.agent)
+            is_false = agent is not None and agent.token in networks and not is_from(request.address, agent.token)
+            counts.add(request, agent, bot, is_false)
         lines, unread = lines + read + failed, unread + failed
         if failed and not read:
             remedy = "give the combined format, Cloudflare's JSON lines, or a table whose first line names its columns"
             raise InputError("is no access log of a known form", remedy, file=path)
     if not lines:
         raise InputError("holds no request", "give logs of days on which the site was visited", file=paths[0])
+    agents = tuple(
+        _agent_visits(agent, counts, networks) for agent in assistant_agents() if agent.token in counts.agents
+    )
+    people, bots = tuple(_referred(counts)), tuple(_other_bots(counts))
+    days = Counter(day[:7] for day in sorted(counts.days))
     summary = LogSummary(
         lines=lines,
         unread=unread,
-        first=first if lines > unread else None,
-        last=last if lines > unread else None,
-        agents=tuple(_agent_visits(agent, visits, networks) for agent in assistant_agents() if agent.token in visits),
-        never_read=_never_read(site, visits) if site is not None else (),
+        first=counts.first if lines > unread else None,
+        last=counts.last if lines > unread else None,
+        agents=agents,
+        never_read=_never_read(site, counts) if site is not None else (),
+        people=people,
+        other_bots=bots[:MOST_BOTS],
+        more_bots=len(bots[MOST_BOTS:]),
+        days=days,
+        changes=tuple(_month_changes(days, agents, people, bots)),
     )
     where = site.origin if site is not None else ", ".join(path.name for path in paths[:3])
     return summary, tuple(_findings(summary, where, site))
 
 
-def _agent_visits(agent: AssistantAgent, visits: Mapping[str, _Visits], networks: Mapping[str, object]) -> AgentVisits:
-    counted = visits[agent.token]
+def _agent_visits(agent: AssistantAgent, counts: _Counts, networks: Mapping[str, object]) -> AgentVisits:
+    visits = counts.agents[agent.token]
     return AgentVisits(
         agent=agent.token,
         vendor=agent.vendor,
         role=agent.role,
-        requests=counted.requests,
-        verified=counted.verified if agent.token in networks else None,
-        statuses=dict(sorted(counted.statuses.items())),
-        pages=len(counted.got),
-        first=counted.first,
-        last=counted.last,
+        requests=visits.requests + visits.false,
+        verified=visits.requests if agent.token in networks else None,
+        statuses=dict(sorted(visits.statuses.items())),
+        pages=len(visits.got),
+        months=visits.months,
+        first=visits.first if visits.requests else None,
+        last=visits.last if visits.requests else None,
     )
 
 
-def _never_read(site: Site, visits: Mapping[str, _Visits]) -> tuple[str, ...]:
+def _referred(counts: _Counts) -> Iterator[ReferredVisits]:
+    """Sum up the people that each assistant sent, the assistant of most of them first."""
+    for assistant, visits in sorted(counts.people.items(), key=lambda item: (-item[1].requests, item[0])):
+        pages = dict(visits.got.most_common(MOST_PAGES))
+        yield ReferredVisits(assistant=assistant, visits=visits.requests, pages=pages, months=visits.months)
+
+
+def _other_bots(counts: _Counts) -> Iterator[OtherBot]:
+    """Sum up the bots that the table of agents does not know, the one with most requests first."""
+    for bot, visits in sorted(counts.bots.items(), key=lambda item: (-item[1].requests, item[0])):
+        ((words, _),) = visits.words.most_common(1)
+        yield OtherBot(
+            name=bot, words=words, requests=visits.requests, pages=len(visits.got), months=visits.months,
+        )  # fmt: skip
+
+
+def _month_changes(
+    days: Mapping[str, int],
+    agents: Sequence[AgentVisits],
+    people: Sequence[ReferredVisits],
+    bots: Sequence[OtherBot],
+) -> Iterator[str]:
+    """Say whose requests a day differ between the last two months, by more than chance makes."""
+    if len(days) < 2:
+        return
+    before, now = sorted(days)[-2:]
+    share = days[now] / (days[before] + days[now])
+    named = (
+        *((visits.agent, visits.months) for visits in agents),
+        *((f"people from {visits.assistant}", visits.months) for visits in people),
+        *((f"{bot.name} (in no list)", bot.months) for bot in bots[:MOST_BOTS]),
+    )
+    for name, months in named:
+        old, new = months.get(before, 0), months.get(now, 0)
+        z = (new - (old + new) * share) / math.sqrt(max(1, old + new) * share * (1 - share))
+        old_rate, new_rate = old / days[before], new / days[now]
+        if abs(z) >= UNLIKELY and max(old_rate, new_rate) >= CHANGED * min(old_rate, new_rate):
+            yield f"{name}: {new_rate:,.1f} requests a day in {now}, {old_rate:,.1f} in {before}"
+
+
+def _never_read(site: Site, counts: _Counts) -> tuple[str, ...]:
     """Return the pages that no agent for search or for users got, in the site's order."""
     roles = {agent.token: agent.role for agent in assistant_agents()}
-    got = {path for token, counted in visits.items() if roles[token] != "training" for path in counted.got}
+    got = {path for token, visits in counts.agents.items() if roles[token] != "training" for path in visits.got}
     pages = (page for page in site.pages if page.status == 200)
     readable = (page for page in pages if is_html(page) or media_type(page) == "application/pdf")
     return tuple(page.url for page in readable if path_of(page.url) not in got)
+
+
+def _bot_name(user_agent: str) -> str | None:
+    """Return the name under which a bot asks; None for a browser, whose maker does not say that it is one."""
+    is_browser = user_agent.startswith(("Mozilla/", "Opera/"))
+    if is_browser and not (_CONTACT.search(user_agent) or "compatible;" in user_agent):
+        return None
+    match = _BOT_NAME.search(re.sub(r"https?://\S+|\S+@\S+", " ", user_agent))
+    if match is not None:
+        return match[0]
+    if not is_browser:
+        return re.split(r"[/ (;]", user_agent.strip(), maxsplit=1)[0][:60] or "-"
+    return user_agent[:60] if _CONTACT.search(user_agent) else None
+
+
+def _sent_by(request: LogRequest) -> str | None:
+    """Return the assistant that sent a person, by the referrer's host or the campaign's source in the address."""
+    source = _SOURCE.search(request.target)
+    host = urlsplit(request.referrer).hostname if "//" in request.referrer else request.referrer
+    return assistant_at(host or "") or (assistant_at(unquote(source[1])) if source else None)
+
+
+def _month_of(request: LogRequest) -> str:
+    return f"{request.when:%Y-%m}"
 
 
 def _findings(summary: LogSummary, where: str, site: Site | None) -> Iterator[SurfaceFinding]:
@@ -171,17 +302,20 @@ def _findings(summary: LogSummary, where: str, site: Site | None) -> Iterator[Su
 
     for visits in summary.agents:
         refused = {status: count for status, count in visits.statuses.items() if status in _REFUSALS or status >= 500}
+        genuine = visits.requests if visits.verified is None else visits.verified
         if refused and visits.role != "training":
             count = sum(refused.values())
             statuses = ", ".join(f"{status} {number:,} times" for status, number in refused.items())
-            severity: Severity = "blocks" if count == visits.requests and visits.role == "search" else "hinders"
-            evidence = f"{visits.agent} was turned away in {count:,} of {visits.requests:,} requests ({statuses})"
+            severity: Severity = "blocks" if count == genuine and visits.role == "search" else "hinders"
+            evidence = f"{visits.agent} was turned away in {count:,} of {genuine:,} requests ({statuses})"
             yield finding("agent-refused", severity, evidence, "look at the bot rules of the server and of the CDN")
         if visits.verified is not None and visits.verified < visits.requests:
             unverified = f"{visits.requests - visits.verified:,} of {visits.requests:,} requests"
             evidence = f"{unverified} say that they are {visits.agent} and are not from its published addresses"
-            yield finding("agent-unverified", "note", evidence, "do not count them as that agent's")
-    came = {visits.agent for visits in summary.agents}
+            yield finding(
+                "agent-unverified", "note", evidence, "they count as no visit here; block them if they cost you"
+            )
+    came = {visits.agent for visits in summary.agents if visits.verified != 0}
     absent = [agent.token for agent in assistant_agents() if agent.role == "search" and agent.token not in came]
     if absent and summary.first and summary.last:
         days = max(1, (summary.last - summary.first).days)
@@ -192,6 +326,8 @@ def _findings(summary: LogSummary, where: str, site: Site | None) -> Iterator[Su
             f"{len(summary.never_read):,} pages were got by no agent for search or for users; for example "
             f"{summary.never_read[0]}"
         )
+        if any(visits.verified is None and visits.role != "training" for visits in summary.agents):
+            evidence += ". Visits under an agent's name may be others': --ranges tells them apart"
         yield finding(
             "never-read", "hinders", evidence, "link to them from pages that are read, and name them in the sitemap"
         )
@@ -277,6 +413,7 @@ def _columns(names: Sequence[str], mark: str | None) -> Callable[[str], LogReque
         if w3c:
             found["agent"] = unquote(found["agent"].replace("+", " "))
             query = found.get("query", "-")
+            found["referrer"] = unquote(found.get("referrer", ""))
             if query not in ("-", ""):
                 found["target"] = f"{found.get('target', '')}?{query}"
         return _request(found)
@@ -323,12 +460,14 @@ def _request(values: Mapping[str, Any]) -> LogRequest | None:
         target=target,
         status=status,
         agent=str(values["agent"]),
+        referrer=str(values.get("referrer") or ""),
     )
 
 
 def _canonical_path(target: str) -> str:
-    """Return path and query in canonical form, also of a whole address, as proxies write it; empty for anything
-    else."""
+    """Return path and query in canonical form and without the names of campaigns, also of a whole address, as proxies
+    write it; empty for anything else."""
+    target = _CAMPAIGN.sub("", target).rstrip("?&")
     address = canonical_address(f"http://host.invalid{target}" if target.startswith("/") else target)
     return path_of(address) if address else ""
 

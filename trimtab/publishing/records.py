@@ -204,11 +204,11 @@ class AgentAccess:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentVisits:
-    """The visits of one agent in access logs: requests, their number by status, and the number of different pages that
-    it got.
+    """The visits of one agent in access logs.
 
-    `verified`: the number of requests from the vendor's published address ranges, None if no ranges of it were given.
-    `first`, `last`: the times of its first and last request.
+    `requests`: those under its name. `verified`: those of them from the vendor's published address ranges, None if no
+    ranges of it were given. The rest is over the verified requests, else over all: their number by status and by month
+    (`2026-11`), the number of different pages got, and the times of the first and last; None without any.
     """
 
     agent: str
@@ -218,8 +218,32 @@ class AgentVisits:
     verified: int | None
     statuses: Mapping[int, int]
     pages: int
-    first: datetime
-    last: datetime
+    months: Mapping[str, int]
+    first: datetime | None
+    last: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReferredVisits:
+    """The visits of people whom an assistant sent, by referrer or `utm_source`: their number, also by page, the most
+    visited ones, and by month.
+    """
+
+    assistant: str
+    visits: int
+    pages: Mapping[str, int]
+    months: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OtherBot:
+    """A bot that the table of agents does not know: its name, its whole `User-Agent` (`words`), and its requests."""
+
+    name: str
+    words: str
+    requests: int
+    pages: int
+    months: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -227,7 +251,9 @@ class LogSummary:
     """A summary of access logs: the number of lines, how many of them could not be read, and the visits of each agent.
 
     `first`, `last`: the times of the first and last request. `never_read`: pages of the site that no agent for search
-    or for users got; empty if no site was given.
+    or for users got; empty if no site was given. `people`: whom assistants sent. `other_bots`: those with most
+    requests; `more_bots`: the number of the others. `days`: by month, the number of days with requests. `changes`: a
+    sentence for each whose requests a day differ between the last two months.
     """
 
     lines: int
@@ -236,6 +262,11 @@ class LogSummary:
     last: datetime | None
     agents: tuple[AgentVisits, ...]
     never_read: tuple[str, ...] = ()
+    people: tuple[ReferredVisits, ...] = ()
+    other_bots: tuple[OtherBot, ...] = ()
+    more_bots: int = 0
+    days: Mapping[str, int] = field(default_factory=dict)
+    changes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -51,7 +51,9 @@ def audit_site(
     logs: Annotated[
         list[Path] | None,
         typer.Option(
-            "--logs", metavar="FILE", help="Access logs, to count visits of assistants' agents. Several may be given."
+            "--logs",
+            metavar="FILE",
+            help="Access logs, to count visits of agents and people by month. Several may be given.",
         ),
     ] = None,
     ranges: Annotated[
@@ -132,6 +134,14 @@ def draw_site_audit(console: Console, result: SurfaceAudit) -> None:
     print_plain(console, f"{result.headline}\n{text_table(result.screen())}")
     for note in result.notes:
         print_plain(console, f"- {note}")
+    if result.logs is not None:
+        for sent in result.logs.people:
+            page = next(iter(sent.pages))
+            print_plain(
+                console, f"- {sent.visits:,} visits of people came from {sent.assistant}, most of them to {page}."
+            )
+        for sentence in result.logs.changes:
+            print_plain(console, f"- {sentence}.")
     changed = result.changes
     if changed is not None:
         print_plain(
