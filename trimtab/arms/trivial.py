@@ -75,7 +75,8 @@ def meaning_seconds(session: Session) -> float | None:
     """Return the predicted seconds of `nearest-meaning`, from a few rows; None without an embedding model on this
     machine, and where it would take more than EMBEDDING_SHARE of the budget.
     """
-    train, test, budget = *(session.workspace.splits[name] for name in ("train", "test")), session.task.budget_seconds
+    workspace, budget = session.workspace, session.task.budget_seconds
+    train, test = workspace.training_rows("linear"), workspace.splits["test"]
     try:
         seconds = embedding_seconds(session) * (min(len(train), MOST_EMBEDDED) + len(test))
     except MissingError:
