@@ -66,7 +66,8 @@ def _use(study: Evidence, today: Today) -> str:
         good = f"the target of {in_metric(study.task, target)}"
         shown, lightest = f"It is shown to reach {good}", f"it is the lightest that reaches {good}"
     if today.certainty == "only one":
-        sure = "No other way was measured that can be used"
+        alone = len(study.done) == 1
+        sure = "It is the only way that was measured" if alone else "No other way that was measured can be used"
     elif today.certainty == "shown":
         sure = shown
     elif own.good_enough < 0.5 and target is not None:
