@@ -253,7 +253,7 @@ def test_documents_that_changed_are_named_with_the_questions_that_rest_on_them(m
     (task.folder / "docs" / "oslo.md").unlink()
     code, output = shown(task=task)
     assert code == 1
-    assert "rome.md: changed, 1 of its passages gone" in output
+    assert "rome.md: changed, 1 of its facts gone" in output
     assert "oslo.md: removed" in output
     assert "who is the mayor of rome" in output
     assert "who is the mayor of lima" not in output

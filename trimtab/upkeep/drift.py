@@ -85,7 +85,7 @@ def drift(
     do.
 
     `after`: windows up to this number raise no alarm, for those that were looked into. `ask`: questions whose
-    passages changed are asked again, of the version's arm with the documents as they are. `page`: a file for the
+    facts are gone are asked again, of the version's arm with the documents as they are. `page`: a file for the
     same as an HTML page. `store`, `address` and `artifacts`: of `serve` and `registry`. `judgements`: what users
     said, the oldest first. `allow` is that of `study`. Raises MissingError where no traffic was kept or the
     embedding model is not there, InputError where there is too little to say anything.
@@ -594,8 +594,10 @@ def _sentence(
             f"and {judged.floor:.0%} is {judged.floor_of}."
         )
     if documents:
+        lost = sum(one.facts for one in documents)
         found.append(
-            f"Documents that changed: {len(documents):,}; questions answered from what is gone: {len(affected):,}."
+            f"Documents that changed: {len(documents):,}; facts gone from them: {lost:,}; "
+            f"questions that rest on these: {len(affected):,}."
         )
     judged_windows = sum(one.why_not is None for one in windows)
     if not alarms and windows:
@@ -619,7 +621,7 @@ def _advice(
     if affected:
         return (
             "refresh",
-            f"Refresh (trimtab refresh): {len(affected):,} questions rest on passages that are gone.",
+            f"Refresh (trimtab refresh): {len(affected):,} questions rest on facts that are gone.",
         )
     if not alarms and not (judged and judged.fell):
         return "nothing", "Nothing has to be done."

@@ -37,6 +37,7 @@ def candidate_gate(
     first: Sequence[Answer] | None = (),
     forgetting: Forgetting | None,
     latency: GateLatency | None,
+    of_index: bool = False,
 ) -> GateRecord:
     """Test whether a candidate is better on what is new and not worse on what is old, by the margin of the task.
 
@@ -47,7 +48,8 @@ def candidate_gate(
     of this version; the tests' levels fall with them (`look_level`), so that a series of refreshes promotes nothing
     that is not better with a probability above 5%. `first`: the answers of the first version of the line, to which the
     candidate is held, too, as losses within the margin add up; empty where production is the first, None where they
-    are gone.
+    are gone. `of_index`: the candidate differs from production by its documents alone. It has to be not worse on what
+    is old; on what is new, and against the first version, only what is shown to be worse counts.
 
     It is passed where every claim is shown, which needs no correction (an intersection-union test); it is failed where
     something is shown to be worse; else nothing is shown, and that is no pass.
@@ -58,8 +60,8 @@ def candidate_gate(
     on_first = _test(candidate, first or (), old & {one.item_id for one in first or ()}, task, "not worse", old_look)
     against = [
         *_of_old(on_old, learnt, task),
-        *([] if first == () else _of_first(on_first, task)),
-        *_of_new(on_new),
+        *(_of_first(on_first, task, of_index) if first != () else ()),
+        *_of_new(on_new, of_index),
         *_of_forgetting(forgetting),
         *_of_latency(latency),
     ]
@@ -182,7 +184,9 @@ def _of_old(test: GateTest | None, learnt: Collection[str], task: Task) -> Again
     ]
 
 
-def _of_first(test: GateTest | None, task: Task) -> Against:
+def _of_first(test: GateTest | None, task: Task, of_index: bool) -> Against:
+    if of_index:
+        return _of_test(test, "old", "") if test is not None and test.shown_worse else []
     if test is not None and test.questions >= LEAST_OLD:
         against = _of_test(test, "old", f"at most {task.target.margin:g} worse than the first version")
         return [(is_bad, reason.replace("is worse:", "is worse than the first version:")) for is_bad, reason in against]
@@ -190,7 +194,9 @@ def _of_first(test: GateTest | None, task: Task) -> Against:
     return [(False, f"{said}; decide by hand: registry promote")]
 
 
-def _of_new(test: GateTest | None) -> Against:
+def _of_new(test: GateTest | None, of_index: bool) -> Against:
+    if of_index:
+        return _of_test(test, "new", "") if test is not None and test.shown_worse else []
     if test is None:
         return [(False, "no test question came or changed since production was measured")]
     return _of_test(test, "new", "better")

@@ -40,7 +40,8 @@ class Version(Shown):
     `source`: the study or run that made it. `artifact_sha256`: of the list of its files with their hashes,
     `weights_sha256` of its trained weights alone, `index_sha256` of its index; None where it has none. `task_sha256`,
     `data_sha256`, `split_sha256`, `documents_sha256` and `judgements_sha256`: of what it was made from, as in the
-    study's manifest. `sources`: rows by the source that they name.
+    study's manifest. `sources`: rows by the source that they name. `outdated`: ids of test questions that the score
+    leaves out, as the documents hold their right answer no more.
     """
 
     number: int | None
@@ -65,6 +66,7 @@ class Version(Shown):
     verdict: str | None = None
     flips: tuple[Flip, ...] = ()
     machine: Mapping[str, Any] = field(default_factory=dict)
+    outdated: tuple[str, ...] = ()
 
     @property
     def headline(self) -> str:
