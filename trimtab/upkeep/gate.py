@@ -16,11 +16,12 @@ from trimtab.base.task import Task
 from trimtab.measurement.figures import behind_curve, difference, score_estimate
 from trimtab.measurement.power import GUESSED_DISCORDANCE
 from trimtab.measurement.statistics import look_level
-from trimtab.upkeep.versions import Forgetting, GateLatency, GateRecord, GateTest
+from trimtab.upkeep.versions import Forgetting, GateLatency, GateRecord, GateTest, VersionScore
 
 MOST_FORGOTTEN = 0.1  # nats per token of general text, a tenth more perplexity, that a candidate may lose
 SLOWER = 1.5  # times production's median that a candidate's may be, where the task file states no limit
 BARELY = 20.0  # milliseconds more that nobody notices
+INDEX_DISCORDANCE = 0.05  # share of the questions that hold on which an index and its update differ, at most
 LEAST_OLD = 20  # old test questions, of fewer of which people decide
 
 
@@ -79,25 +80,49 @@ def candidate_gate(
     )
 
 
+def independent_discordance(score: VersionScore | None) -> float:
+    """Return the share of questions on which two versions with this score differ if they err independently of each
+    other, which is more than they do; GUESSED_DISCORDANCE at most, and without a score."""
+    return GUESSED_DISCORDANCE if score is None else min(GUESSED_DISCORDANCE, 2 * score.value * (1 - score.value))
+
+
+def chance_not_worse(old: int, margin: float, discordance: float, effect: float, look: int) -> float:
+    """Predict the chance that a candidate is shown to be not worse by `margin` which is as good on so many questions.
+
+    Normal approximation of Tango's test, whose error is that of a candidate that is behind by the margin; 0 with fewer
+    than LEAST_OLD questions.
+    """
+    if old < LEAST_OLD:
+        return 0.0
+    tested = math.sqrt(max(max(discordance, margin) - margin**2, 1e-9) * effect / old)
+    spread = math.sqrt(max(discordance, 1e-9) * effect / old)
+    return float(stats.norm.cdf((margin - stats.norm.isf(look_level(look)) * tested) / spread))
+
+
 def chance_to_pass(
-    old: int, new: int, gain: float, margin: float, effects: tuple[float, float], looks: tuple[int, int]
+    old: int,
+    new: int,
+    gain: float,
+    margin: float,
+    effects: tuple[float, float],
+    looks: tuple[int, int],
+    old_discordance: float = GUESSED_DISCORDANCE,
+    new_discordance: float | None = None,
 ) -> float:
     """Predict the chance that a candidate passes which is better by `gain` on so many new questions, and as good on so
     many old ones.
 
-    `effects`, `looks`: of the groups of the old and of the new questions (`Variation.effect`), and of the tests. Normal
-    approximation, where versions differ on GUESSED_DISCORDANCE of the questions; 0 with fewer than LEAST_OLD old ones.
+    `effects`, `looks`: of the groups of the old and of the new questions (`Variation.effect`), and of the tests.
+    Discordances: the shares of the questions on which the versions differ; of the new ones GUESSED_DISCORDANCE, and at
+    least the gain. Normal approximation (of McNemar's test, Miettinen 1968); 0 with fewer than LEAST_OLD old ones.
     """
-    if old < LEAST_OLD or not new:
+    if not new:
         return 0.0
-
-    def shown(count: int, ahead: float, spread: float, effect: float, look: int) -> float:
-        error = math.sqrt(max(spread, 1e-9) * effect / count)
-        return float(stats.norm.cdf(ahead / error - stats.norm.isf(look_level(look))))
-
-    not_worse = shown(old, margin, GUESSED_DISCORDANCE, effects[0], looks[0])
-    better = shown(new, gain, max(GUESSED_DISCORDANCE, gain) - gain**2, effects[1], looks[1])
-    return not_worse * better
+    differing = max(GUESSED_DISCORDANCE if new_discordance is None else new_discordance, gain)
+    tested = math.sqrt(differing * effects[1] / new)
+    spread = math.sqrt(max(differing - gain**2, 1e-9) * effects[1] / new)
+    better = float(stats.norm.cdf((gain - stats.norm.isf(look_level(looks[1])) * tested) / spread))
+    return chance_not_worse(old, margin, old_discordance, effects[0], looks[0]) * better
 
 
 def latency_held(

@@ -36,10 +36,12 @@ from trimtab.upkeep.tables import (
     SCHEMA,
     VERSIONS,
 )
-from trimtab.upkeep.versions import Collected, GateRecord, Lineage, ListedVersion, Move, Version, VersionScore
+from trimtab.upkeep.versions import Collected, GateRecord, Lineage, ListedVersion, Move, Version
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
+
+    from trimtab.upkeep.register import Measurement
 
 FILE, ARTIFACTS, SERVED = "registry.db", "artifacts", "served"
 PRODUCTION, CANDIDATE = "production", "candidate"  # aliases that commands know
@@ -125,24 +127,23 @@ class Registry(Closing):
         allow: Sequence[str] = (),
         listeners: Sequence[Listener] | None = None,
         dry_run: bool = False,
-        score: VersionScore | None = None,
+        measured: Measurement | None = None,
     ) -> Version:
         """Register a version of an arm as measured or trained: the winner of the newest study unless one is named.
 
         `run`: the study or run to take its weights from. `parent`: the version it follows, the one in production
-        unless another is named. `score`: of weights that were trained without a study, as measured since. The arm is
-        written as a bundle and asked back before it counts. `allow` and `listeners` are those of `study`. Raises
-        InputError where it does not answer as it did, MissingError where there is no such arm.
+        unless another is named. `measured`: since that study or run. The arm is written as a bundle and asked back
+        before it counts. `allow` and `listeners` are those of `study`. Raises InputError where it does not answer as it
+        did, and where it would answer from other documents or shots than it was measured with; MissingError where there
+        is no such arm.
         """
         from trimtab.upkeep.register import described, written
 
-        draft = described(self.task, arm, run)
-        draft = replace(
-            draft, parent=self._parent(parent), created=_now(), by=by or user_name(), score=draft.score or score
-        )
+        draft = described(self.task, arm, run, measured)
+        draft = replace(draft, parent=self._parent(parent), created=_now(), by=by or user_name())
         if dry_run:
             return draft
-        with written(self.task, draft, run, allow, listeners) as (folder, whole):
+        with written(self.task, draft, run, allow, listeners, measured) as (folder, whole):
             return self.add(whole, folder)
 
     def add(self, draft: Version, folder: Path) -> Version:
