@@ -86,6 +86,15 @@ def independent_discordance(score: VersionScore | None) -> float:
     return GUESSED_DISCORDANCE if score is None else min(GUESSED_DISCORDANCE, 2 * score.value * (1 - score.value))
 
 
+def new_discordance(score: float | None, gain: float) -> float | None:
+    """Return the same of new questions, where production has this score and a candidate is better by `gain`; None
+    without a score."""
+    if score is None:
+        return None
+    better = min(1.0, score + gain)
+    return score * (1 - better) + (1 - score) * better
+
+
 def chance_not_worse(old: int, margin: float, discordance: float, effect: float, look: int) -> float:
     """Predict the chance that a candidate is shown to be not worse by `margin` which is as good on so many questions.
 
@@ -229,10 +238,10 @@ def _of_new(test: GateTest | None, of_index: bool) -> Against:
 
 def _of_test(test: GateTest, which: str, wanted: str) -> Against:
     gap = f"{test.difference:+.3f} [{test.low:+.3f}, {test.high:+.3f}] on {test.questions:,} {which} questions"
+    if test.shown:  # within the margin, even if it is a little worse
+        return []
     if test.shown_worse:
         return [(True, f"the candidate is worse: {gap}")]
-    if test.shown:
-        return []
     return [(False, f"it is not shown that the candidate is {wanted}: {gap}, tested at {test.level:.3g}")]
 
 

@@ -63,6 +63,7 @@ from trimtab.upkeep.gate import (
     chance_to_pass,
     independent_discordance,
     latency_held,
+    new_discordance,
 )
 from trimtab.upkeep.index_update import (
     MOST_ASKED,
@@ -219,7 +220,9 @@ class _Refresh:
             self.record = read_record(self.folder / RECORD, _RefreshRecord)
         else:
             if self.changes.nothing:
-                return RefreshResult(outcome="nothing new", sentence=self.changes.sentence, changes=self.changes)
+                again = self.task.command("drift")
+                sentence = f"{self.changes.sentence} Add rows or documents; {again} tells what changed in use."
+                return RefreshResult(outcome="nothing new", sentence=sentence, changes=self.changes)
             plan = self._plan(documents)
             made = self._made_before() if plan.way == "index" else None
             if made is not None and not anyway:
@@ -401,7 +404,7 @@ class _Refresh:
                 (_effect(old), _effect(self.new_test)),
                 (self._looks_at_old(""), max(self._look(names, ""), self._attempt())),
                 independent_discordance(then),
-                None if score is None else score * (1 - min(1.0, score + gain)) + (1 - score) * min(1.0, score + gain),
+                new_discordance(score, gain),
             ),
             production=self.production.number or 0,
             arm=self.production.arm,

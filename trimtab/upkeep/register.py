@@ -70,7 +70,7 @@ def described(task: Task, name: str | None, run: str | None, measured: Measureme
 
     Raises InputError if it was measured with other documents, or other shots, than it would answer from.
     """
-    pick = Pick(name) if name else required_winner(task)
+    pick = Pick(name) if name else required_winner(task, "registry register")
     arm = picked_arm(pick, task)
     saved = require_weights(find_saved(task, arm, run or pick.study), arm, task)
     if saved is None:

@@ -190,6 +190,22 @@ class Move(Shown):
         would = "would name" if self.number is None else "names"
         return f"{self.alias} {would} version {self.version}{before}"
 
+    @property
+    def row(self) -> ShownRow:
+        """Return the move as a line of a table; of its evidence only what it is."""
+        evidence = {GateRecord: "a gate", CanaryRecord: "a canary"}
+        return {
+            "number": self.number,
+            "alias": self.alias,
+            "version": self.version,
+            "from": self.previous,
+            "when": f"{self.when:%Y-%m-%d %H:%M}",
+            "who": self.who,
+            "kind": self.kind,
+            "evidence": "" if self.evidence is None else evidence[type(self.evidence)],
+            "why": self.why,
+        }
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListedVersion:
@@ -203,6 +219,20 @@ class ListedVersion:
     by: str
     source: str
     collected: bool
+
+    @property
+    def row(self) -> ShownRow:
+        """Return the version as a line of a table."""
+        return {
+            "version": self.version,
+            "arm": self.arm,
+            "aliases": self.aliases,
+            "score": self.score,
+            "created": f"{self.created:%Y-%m-%d %H:%M}",
+            "by": self.by,
+            "source": self.source,
+            "files": "deleted" if self.collected else "",
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
