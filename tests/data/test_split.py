@@ -136,6 +136,21 @@ def test_later_duplicate_follows_its_row(tmp_path: Path) -> None:
     assert all(third[f"r{200 + i}"] == first[f"r{i}"] for i in range(40))
 
 
+def test_a_row_between_two_splits_goes_where_its_words_stand_and_else_is_held_out(tmp_path: Path) -> None:
+    words = [f"word{number}" for number in range(60)]
+    ends = [example(0, text=" ".join(words[:30])), example(1, text=" ".join(words[30:]))]
+    rows = [*ends, *(example(10 + i) for i in range(30))]
+    parts = split(rows, tmp_path / "splits.parquet", dev=0.3, test=0.3, seed=1)
+    first = ids(parts)
+    assert first["r0"] != first["r1"]  # by the seed
+    chain = [example(100 + i, text=" ".join(words[i : i + 30])) for i in range(1, 30)]  # each is near the next
+    copies = [example(200 + i, text=dedup_text(end) + "!") for i, end in enumerate(ends)]
+    placed = ids(split([*rows, *chain, *copies], tmp_path / "splits.parquet", dev=0.3, test=0.3, seed=1))
+    assert {placed[row.id] for row in chain} == {max(first["r0"], first["r1"], key=SPLITS.index)}
+    assert [placed["r200"], placed["r201"]] == [first["r0"], first["r1"]]
+    assert first.items() <= placed.items()
+
+
 def test_later_rows_come_near_the_shares(tmp_path: Path) -> None:
     split([example(i) for i in range(20)], tmp_path / "splits.parquet")
     later = [example(i) for i in range(20, 1020)]

@@ -193,3 +193,15 @@ def test_a_candidate_that_is_no_better_passes_seldom_and_one_that_is_worse_hardl
             passes[kind] += found.passed is True
     assert passes["equal"] <= 200 * 0.05 + 6
     assert passes["worse"] <= 200 * 0.05 + 6
+
+
+def test_an_update_of_the_index_need_not_be_better_and_must_not_be_worse(task: Task) -> None:
+    alike = held(task, SAME, ([], []), of_index=True, forgetting=None)
+    assert alike.passed is True
+    first = answers("old", [1.0] * 200)  # which answered more of them, from the documents of its time
+    assert held(task, SAME, ([], []), of_index=True, forgetting=None, first=first[:20]).passed is True
+    worse = held(task, SAME, ([0.0] * 20, [1.0] * 20), of_index=True, forgetting=None)
+    assert worse.passed is False
+    assert worse.reasons[0].startswith("the candidate is worse: -1.000")
+    few = held(task, ([1.0] * 30,) * 2, ([], []), of_index=True, forgetting=None)
+    assert few.passed is None

@@ -109,7 +109,7 @@ def test_a_new_label_comes_into_production_once_it_is_shown_to_be_better(task: P
     assert done.gate.new_test.production == 0.0
     assert done.gate.new_test.candidate > 0.7
     assert done.gate.new_test.look == 1
-    assert done.gate.old_test.look == 2  # the study of production had looked at these
+    assert done.gate.old_test.look == 1  # since the study that measured production
     assert done.gate.forgetting is None  # no weights of the base were changed
     with registry(task) as own:
         candidate = own.show("candidate")

@@ -120,7 +120,7 @@ def test_what_cannot_be_moved_is_said_and_changes_nothing(opened: Registry, add:
     assert len(opened.history()) == 1
     with pytest.raises(
         MissingError,
-        match=r"no alias candidate of small .*: trimtab registry promote .* --alias candidate",
+        match=r"no alias candidate of small .*: trimtab refresh .*: trimtab canary start --version VERSION",
     ):
         opened.current("candidate")
 

@@ -187,8 +187,10 @@ def latest_winner(task: Task) -> Pick | None:
     return Pick(winner, folder.name, result.verdict.today.certainty if result.verdict.today else "shown")
 
 
-def required_winner(task: Task) -> Pick:
-    """Return the arm that the newest finished study chose. Raises MissingError, with what to do, without one."""
+def required_winner(task: Task, words: str) -> Pick:
+    """Return the arm that the newest finished study chose. Raises MissingError, with what to do, without one; `words`:
+    the command that takes an arm.
+    """
     pick = latest_winner(task)
     if pick is not None:
         return pick
@@ -197,8 +199,8 @@ def required_winner(task: Task) -> Pick:
     if not measured:
         raise MissingError(f"{home}: no study has finished; name an arm, or run: {task.command('study')}")
     names = ", ".join(arm.arm for arm in measured)
-    folder = home / (measured[0].study or "")
-    raise MissingError(f"{folder}: the newest study made no choice; name one of its arms ({names})")
+    folder, named = home / (measured[0].study or ""), task.command(f"{words} {measured[0].arm}")
+    raise MissingError(f"{folder}: the newest study made no choice; name one of its arms ({names}): {named}")
 
 
 def usual_arm(task: Task) -> Pick:

@@ -9,7 +9,7 @@ A group of entry points is a kind of plugin, and a name is what the user types o
     trimtab.machines        a function that connects to other machines: the place for the jobs of `study --on`
     trimtab.trainers        a function that trains an arm on these machines, for `train --on`
     trimtab.routes          a function that returns an `APIRouter`: routes of the server
-    trimtab.releases        a function that follows an alias of versions, for `serve --alias`
+    trimtab.releases        a function that follows an alias of versions, for `serve --alias` and `ask`
     trimtab.passage_stores  a class that keeps passages at the addresses of a scheme, for `retrieval.store`
     trimtab.records         a function that adds records to tables: metrics, contexts, methods, stages, kinds of files
 

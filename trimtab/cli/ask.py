@@ -50,8 +50,9 @@ def command(
             "--arm",
             metavar="ARM",
             help=(
-                "The arm; by default the winner of the newest study. Without a winner: extract if the task has "
-                "documents (rag if answers are labels), else prompt."
+                "The arm, with the documents as they are now; by default the version in production, else the winner of "
+                "the newest study. Without a winner: extract if the task has documents (rag if answers are labels), "
+                "else prompt."
             ),
         ),
     ] = None,

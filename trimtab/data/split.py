@@ -77,9 +77,9 @@ def assign_splits(
     held_out = {"dev": 0.0 if is_dev.any() else split.dev, "test": 0.0 if fixed_test else split.test}
     plan = _Plan((1 - sum(held_out.values()), held_out["dev"], held_out["test"]), split.seed, kind)
     if has_times:
-        chosen = _split_by_time(rows, units, plan)
+        chosen = _split_by_time(rows, units, plan, duplicates.same_words)
     elif rows.extends_ledger:
-        chosen = _later_split(rows, units, plan, np.arange(len(units)))
+        chosen = _later_split(rows, units, plan, np.arange(len(units)), duplicates.same_words)
     else:
         chosen = _first_split(units, plan)
     chosen[is_dev] = DEV
@@ -131,7 +131,7 @@ def _first_split(units: Units, plan: _Plan) -> Splits:
     return split_of_unit[units.of_row]
 
 
-def _split_by_time(rows: SplitRows, units: Units, plan: _Plan) -> Splits:
+def _split_by_time(rows: SplitRows, units: Units, plan: _Plan, same_words: RowNumbers) -> Splits:
     """Split by time: the newest rows are test, those before them dev; a group counts by its newest row, a class begins
     in train.
 
@@ -157,7 +157,7 @@ def _split_by_time(rows: SplitRows, units: Units, plan: _Plan) -> Splits:
         dev_at = min(_cut_position(sizes, 1 - plan.shares[TRAIN]), test_at - 1)
         split_of_unit[ordered[dev_at:]] = DEV
         split_of_unit[ordered[test_at:]] = TEST
-    return _later_split(rows, units, plan, ordered, split_of_unit)
+    return _later_split(rows, units, plan, ordered, same_words, split_of_unit)
 
 
 def _block_of_names(rows: SplitRows, units: Units, start: int) -> list[str]:
@@ -204,10 +204,20 @@ def _refuse_other_ledger(
 
 
 def _later_split(
-    rows: SplitRows, units: Units, plan: _Plan, order: RowNumbers, split_of_unit: Splits | None = None
+    rows: SplitRows,
+    units: Units,
+    plan: _Plan,
+    order: RowNumbers,
+    same_words: RowNumbers,
+    split_of_unit: Splits | None = None,
 ) -> Splits:
     """Keep known rows; place new ones by their group, `split_of_unit`, or hash; a class that is new to train begins
-    there. `order`: in which units are placed."""
+    there. `order`: in which units are placed.
+
+    A new row that connects several splits goes where the same words stand (`same_words`: the number of the first row
+    with the same ones), else to the one of them that is held out most, so that no test question is trained on;
+    find_overlaps reports what it leaks.
+    """
     import pyarrow
 
     names = rows.facts.stratum_names
@@ -217,6 +227,9 @@ def _later_split(
     of_name = last_code(rows.facts.names, groups, rows.table_splits[has_share])
     shares: dict[str, float] = dict(zip(SPLITS, plan.shares, strict=True))
     chosen = np.zeros(rows.count, np.int8)
+    known_rows = np.flatnonzero(rows.known[: rows.count] >= 0)
+    twins = np.full(rows.count, -1, np.int8)  # by the first row with the same words: the split of a known one
+    np.maximum.at(twins, same_words[known_rows], rows.known[known_rows].astype(np.int8))
     for start in range(0, len(order), BLOCK):
         block = order[start : start + BLOCK]
         unit_names = rows.unit_names(units, block).to_pylist()
@@ -226,18 +239,20 @@ def _later_split(
             known, name_of = rows.known[members].tolist(), rows.names[members].tolist()
             known_own = {name: split for name, split in zip(name_of, known, strict=True) if split >= 0}
             splits = set(known_own.values()) or {split for split in of_name[members].tolist() if split >= 0}
-            if len(splits) == 1:
-                target = splits.pop()
-            elif splits or (plan.kind == "classify" and stratum not in trained):
-                target = TRAIN  # it connects several splits; find_overlaps reports what it leaks
+            if splits:
+                target = max(splits)
+            elif plan.kind == "classify" and stratum not in trained:
+                target = TRAIN
             elif split_of_unit is not None:
                 target = int(split_of_unit[unit])
             else:
                 target = SPLITS.index(hash_split(stratum, unit_name, shares, plan.seed))
             if target == TRAIN:
                 trained.add(stratum)
+            twin_of = twins[same_words[members]].tolist() if len(splits) > 1 else known
             chosen[members] = [
-                split if split >= 0 else known_own.get(name, target) for name, split in zip(name_of, known, strict=True)
+                next((one for one in (split, known_own.get(name, -1), twin) if one >= 0), target)
+                for name, split, twin in zip(name_of, known, twin_of, strict=True)
             ]
     return chosen
 

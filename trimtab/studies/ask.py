@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from trimtab.arms.bundle import named_bundle
+from trimtab.arms.bundle import BundledArm, named_bundle, open_bundle
 from trimtab.arms.online import FailedQuestion, OnlineArm, OnlineQuestion, OnlineReply, open_online
 from trimtab.arms.session import Session
 from trimtab.arms.store import (
@@ -23,13 +23,15 @@ from trimtab.arms.store import (
     with_measured_rows,
 )
 from trimtab.arms.workspace import open_for_answering
-from trimtab.base.errors import InputError
+from trimtab.base.errors import InputError, MissingError, PackageError
 from trimtab.base.grammar import shots_of
+from trimtab.base.plugins import plugins
 from trimtab.base.progress import Listener
 from trimtab.base.records import Arm, Hit, Message, Passage
 from trimtab.base.sanitize import visible
 from trimtab.base.show import Shown
 from trimtab.base.task import Task, require_answers
+from trimtab.data.documents import read_documents
 from trimtab.data.strict_json import has_lone_surrogate
 from trimtab.measurement.contains import sentence_for
 from trimtab.measurement.metrics import has_abstained
@@ -37,6 +39,8 @@ from trimtab.retrieval.chunk import WORDS
 from trimtab.retrieval.extract import SURE
 from trimtab.retrieval.sentences import can_answer, sentence_spans
 from trimtab.studies.run_context import resolve_task, run_context
+
+PRODUCTION = "production"  # alias of the version that answers who names no arm
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -80,12 +84,14 @@ def ask(
     allow: Sequence[str] = (),
     listeners: Sequence[Listener] | None = None,
 ) -> AskResult:
-    """Answer a question with an arm: the winner of the newest study unless one is named.
+    """Answer a question with an arm: the version in production unless one is named, as a server that follows it does.
 
-    Without a study, or if it has no winner: `extract` if the task has documents (`rag` if answers are labels), else
+    Without a registry, or with nothing in production: the winner of the newest study. Without a study, or if it has no
+    winner: `extract` if the task has documents (`rag` if answers are labels), else
     `prompt`.
     `bundle`: a folder of `export`, whose arm is used without a task file; `signed_by`: the public key that must have
-    signed it. Documents are read on each call, so an edited one is used at once; those of a bundle are fixed.
+    signed it. Documents of an arm are read on each call, so an edited one is used at once; those of a version and of a
+    bundle are fixed, and a note says where a version's are others than there are now.
     `seconds` are those of retrieval and answer, with models already loaded. `allow` is that of `study`. `listeners`
     get every event; None shows progress on standard error. Raises MissingError for an arm whose weights were not
     trained.
@@ -111,14 +117,17 @@ def conversation(
 
     `run`: the study or training run that its weights come from; default the newest one.
     """
-    bundled = named_bundle(bundle, signed_by, arm)
+    bundled, note = named_bundle(bundle, signed_by, arm), ""
+    if bundled is None and arm is None and run is None:
+        task = resolve_task(task)
+        bundled, note = _in_production(task)
     own = bundled.session.task if bundled else resolve_task(task)
     pick = Pick(bundled.arm.name) if bundled else Pick(arm) if arm else usual_arm(own)
     chosen = bundled.arm if bundled else picked_arm(pick, own)
     require_answers(chosen, own)
     with run_context(own, [chosen], listeners=listeners, allow=allow, scores=False) as ctx:
-        if pick.note:
-            ctx.note(pick.note)
+        if note or pick.note:
+            ctx.note(note or pick.note)
         saved = bundled.saved if bundled else require_weights(find_saved(own, chosen, run or pick.study), chosen, own)
         session = bundled.session if bundled else _session(own, chosen, saved)
         for left_out in session.workspace.refusals:
@@ -133,6 +142,25 @@ def conversation(
                 ctx.display.close()  # from here on the conversation uses the terminal
             in_context = session.retriever.in_context if chosen.weights == "extract" else None
             yield Conversation(own, chosen, answering, in_context)
+
+
+def _in_production(task: Task) -> tuple[BundledArm | None, str]:
+    """Return the version of a task that is in production, and a note on it; None and no note without one."""
+    open_followed = plugins("releases").get("registry")
+    if open_followed is None:
+        return None, ""
+    with suppress(MissingError, PackageError), open_followed(task, PRODUCTION, None, artifacts=None, store=None) as one:
+        release = one.follow(())
+        bundled = open_bundle(release.folder, near=task.folder)
+        note = f"Version {release.version} answers, which is in production"
+        before = {document.id: document.digest for document in bundled.session.workspace.documents}
+        now = {document.id: document.digest for document in read_documents(task)} if before else {}
+        changed = len(dict(before.items() ^ now.items()))
+        if changed:
+            again, present = task.command("refresh"), task.command(f'ask --arm {bundled.arm.name} "…"')
+            note += f"; {changed:,} documents are others now: {again} updates it, {present} asks with these"
+        return bundled, note
+    return None, ""
 
 
 class Conversation:

@@ -143,7 +143,7 @@ def export(
     if questions < 1:
         raise InputError("a proof without a question proves nothing", "ask at least 1, 100 as usual", field="questions")
     own = resolve_task(task)
-    pick = Pick(arm) if arm else required_winner(own)
+    pick = Pick(arm) if arm else required_winner(own, f"export --format {format} --out {shlex.quote(str(out))}")
     chosen = picked_arm(pick, own)
     require_answers(chosen, own)
     place = Path(out)

@@ -113,11 +113,15 @@ def studies_that_opened(workspace: Workspace) -> list[str]:
     return _studies_opening(workspace.folder / OPENINGS, _test_items(workspace))
 
 
-def look_number(openings: Path, items: Sequence[str], study: str) -> int:
+def look_number(openings: Path, items: Sequence[str], study: str, since: str = "") -> int:
     """Return which opening of these questions a study's is: the first, plus one for each other study that opened at
-    least a fifth of them.
+    least a fifth of them; of those behind the study `since`, if it is among them.
     """
-    return 1 + len({*_studies_opening(openings, items)} - {study}) if items else 1
+    if not items:
+        return 1
+    looks = _studies_opening(openings, items)
+    later = looks[looks.index(since) + 1 :] if since in looks else looks
+    return 1 + len({*later} - {study})
 
 
 def _studies_opening(openings: Path, items: Sequence[str], study: str = "") -> list[str]:

@@ -1,5 +1,4 @@
-"""Finds the documents that changed since a version was made, and the questions that were answered from passages that
-are gone."""
+"""Finds the documents that changed since a version was made, and the questions whose facts are gone from them."""
 
 from __future__ import annotations
 
@@ -20,15 +19,17 @@ from trimtab.serving.traffic_store import ServedAnswer
 from trimtab.studies.ask import conversation
 from trimtab.upkeep.drift_report import AffectedQuestion, ChangedDocument
 from trimtab.upkeep.registry import Registry
+from trimtab.upkeep.statements import StatedFacts
 from trimtab.upkeep.versions import Version
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DocumentChanges:
-    """The documents that changed, and their former passages that are in them no more."""
+    """The documents that changed, the former passages with a fact that is stated no more, and what is stated now."""
 
     documents: tuple[ChangedDocument, ...]
     gone: tuple[Passage, ...]
+    facts: StatedFacts
 
 
 def version_documents(registry: Registry, version: Version) -> tuple[Document, ...] | None:
@@ -46,31 +47,36 @@ def compare_documents(task: Task, before: Sequence[Document], chunk_words: int =
     """Compare the documents of a version with the present ones of its task; `chunk_words` as the version cuts
     passages."""
     was = {document.id: document for document in before}
-    now = {document.id: document for document in read_documents(task)}
+    present = read_documents(task)
+    now, facts = {document.id: document for document in present}, StatedFacts(before, present)
     changed, gone = [], []
     for name in sorted(was.keys() | now.keys()):
-        old, new = was.get(name), now.get(name)
-        if old is not None and new is not None and old.digest == new.digest:
+        old = was.get(name)
+        if facts.is_unchanged(name):
             continue
-        texts = {passage.text for passage in chunk_document(new, words=chunk_words)} if new else set()
-        lost = [one for one in chunk_document(old, words=chunk_words) if one.text not in texts] if old else []
-        kind = "added" if old is None else "removed" if new is None else "changed"
-        changed.append(ChangedDocument(document=name, change=kind, passages=len(lost)))  # type: ignore[arg-type]  # mypy reads str
-        gone += lost
-    return DocumentChanges(documents=tuple(changed), gone=tuple(gone))
+        passages = {one: facts.lost(one) for one in chunk_document(old, words=chunk_words)} if old else {}
+        lost = {statement for statements in passages.values() for statement in statements}  # passages may overlap
+        kind = "added" if old is None else "changed" if name in now else "removed"
+        changed.append(ChangedDocument(document=name, change=kind, facts=len(lost)))  # type: ignore[arg-type]  # mypy reads str
+        gone += [passage for passage, statements in passages.items() if statements]
+    return DocumentChanges(documents=tuple(changed), gone=tuple(gone), facts=facts)
 
 
 def affected_questions(
     task: Task, changes: DocumentChanges, answers: Sequence[ServedAnswer]
 ) -> Iterator[AffectedQuestion]:
-    """Find the questions whose passages are gone: first test rows that name them, then answers in use from them,
-    each question once."""
+    """Find the questions whose facts are gone: first test rows that name their passages, then answers in use, each
+    question once.
+
+    An answer rests on the sentences of its passages that hold it; one that stands in none of them, on the first.
+    """
     gone: Mapping[str, Passage] = {passage.id: passage for passage in changes.gone}
     if not gone:
         return
     if task.data.examples:
         for example in open_workspace(task, refuse_leaks=False).splits["test"]:
-            lost = next((one for one in gone.values() if any(holds(one, name) for name in example.passages)), None)
+            named = [one for one in gone.values() if any(holds(one, name) for name in example.passages)]
+            lost = next((one for one in named if changes.facts.holds_answer(one, example.references) is not True), None)
             if lost is not None:
                 yield AffectedQuestion(
                     source="test", document=lost.document, question=example.input, answer=example.references[0]
@@ -78,10 +84,21 @@ def affected_questions(
     seen = set()
     for answer in answers:
         question = answer.messages[-1].content
-        shown = next((gone[name] for name in answer.passages if name in gone), None)
+        shown = _rests_on(answer, gone, changes.facts)
         if shown is not None and question not in seen:
             seen.add(question)
             yield AffectedQuestion(source="traffic", document=shown.document, question=question, answer=answer.answer)
+
+
+def _rests_on(answer: ServedAnswer, gone: Mapping[str, Passage], facts: StatedFacts) -> Passage | None:
+    """Return the passage whose lost fact an answer in use gave; None if it gave none."""
+    if answer.abstained:
+        return None
+    shown = {gone[name]: facts.holds_answer(gone[name], [answer.answer]) for name in answer.passages if name in gone}
+    if True in shown.values():
+        return None
+    first = gone.get(answer.passages[0]) if answer.passages else None
+    return next((passage for passage, still in shown.items() if still is False), first)
 
 
 def ask_again(

@@ -31,6 +31,11 @@ class UpkeepTable(Settings):
         "ask",
         description="What refresh does with a candidate that passed its gate: wait for you, or put it into production.",
     )
+    documents: Literal["ask", "if-not-worse"] = Field(
+        "ask",
+        description="What refresh does with an update of the index alone that was shown to be not worse: wait for you, "
+        "or put it into production.",
+    )
     registry: str = Field(
         "",
         description="Database of versions: sqlite:///FILE, below the task's folder, or "

@@ -4,7 +4,6 @@ answer."""
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,14 +13,13 @@ from trimtab.arms.fingerprint import fingerprint_rows
 from trimtab.arms.known_rows import KnownRow, digest_of_row
 from trimtab.arms.workspace import FOLDER, Workspace
 from trimtab.base.files import write_atomic
-from trimtab.base.records import Answer, Document, Example
+from trimtab.base.records import Document, Example
 from trimtab.base.task import Task
 from trimtab.serving.corrections import Correction, correction_rows
 from trimtab.serving.traffic_store import FILE, traffic_of
 
 LABELLED = "labelled.jsonl"
 SOURCE = "traffic"
-_SENTENCE = re.compile(r"(?<=[.!?])\s+|\n+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,9 +52,13 @@ class DataChanges:
     @property
     def nothing(self) -> bool:
         """True if nothing changed."""
-        documents = (self.documents_added, self.documents_changed, self.documents_removed)
         rows = sum(self.new.values()) + sum(self.changed.values()) + self.gone
-        return not (rows or any(documents) or self.documents_learnt)
+        return not (rows or self.documents_differ or self.documents_learnt)
+
+    @property
+    def documents_differ(self) -> bool:
+        """True if the version carries documents, and those of today are others."""
+        return any((self.documents_added, self.documents_changed, self.documents_removed))
 
     @property
     def sentence(self) -> str:
@@ -115,33 +117,6 @@ def compare_data(
 def new_rows(rows: Sequence[Example], known: Mapping[str, KnownRow]) -> list[Example]:
     """Return the rows that a version did not know, or knew with another question or other right answers."""
     return [row for row in rows if row.id not in known or known[row.id].digest != digest_of_row(row)]
-
-
-def outdated_questions(answers: Sequence[Answer], rows: Sequence[Example], documents: Sequence[Document]) -> list[str]:
-    """Return the ids of questions whose right answer may have changed with the documents.
-
-    `answers`: production's, with the passages of its own time. A question is outdated where a right answer stands in
-    a passage that it was shown, and no sentence that holds it there stands in the documents of today: the row should
-    be answered anew.
-    """
-    text = _plain("\n".join(section.text for document in documents for section in document.sections))
-    references = {row.id: row.references for row in rows}
-    found = []
-    for answer in answers:
-        right = [plain for one in references.get(answer.item_id, ()) if (plain := _plain(one))]
-        held = [
-            sentence
-            for hit in answer.hits
-            for sentence in map(_plain, _SENTENCE.split(hit.passage.text))
-            if any(one in sentence for one in right)
-        ]
-        if held and not any(sentence in text for sentence in held):
-            found.append(answer.item_id)
-    return list(dict.fromkeys(found))
-
-
-def _plain(text: str) -> str:
-    return " ".join(text.split()).casefold()
 
 
 def labelled_rows(task: Task, where: str | None) -> tuple[Task, LabelledRows]:

@@ -85,7 +85,7 @@ def drift(
     do.
 
     `after`: windows up to this number raise no alarm, for those that were looked into. `ask`: questions whose
-    passages changed are asked again, of the version's arm with the documents as they are. `page`: a file for the
+    facts are gone are asked again, of the version's arm with the documents as they are. `page`: a file for the
     same as an HTML page. `store`, `address` and `artifacts`: of `serve` and `registry`. `judgements`: what users
     said, the oldest first. `allow` is that of `study`. Raises MissingError where no traffic was kept or the
     embedding model is not there, InputError where there is too little to say anything.
@@ -93,10 +93,12 @@ def drift(
     own = as_task(task)
     require_consent(own, (), allow=allow, scores=False)
     with ExitStack() as opened:
-        traffic = opened.enter_context(traffic_of(own, store, make=False))
         versions = _registry_of(own, address, artifacts)
         if versions:
             opened.enter_context(versions)
+        traffic = _traffic_of(own, store, versions)
+        if traffic:
+            opened.enter_context(traffic)
         used = _in_use(own, traffic, versions)
         watched = _judged(judgements, used)
         found = _look(own, traffic, versions, used, watched, after=after, ask=ask, allow=allow)
@@ -118,6 +120,16 @@ def _registry_of(task: Task, address: str | None, artifacts: str | None) -> Regi
         return None
 
 
+def _traffic_of(task: Task, store: str | None, versions: Registry | None) -> TrafficStore | None:
+    """Open the store of answers; None without one where a version is in production, whose documents can be compared."""
+    try:
+        return traffic_of(task, store, make=False)
+    except MissingError:
+        if store is not None or versions is None or not versions.history(PRODUCTION):
+            raise
+        return None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _InUse:
     """The answers of the version in production since it came there; `registered`: the version itself, where a
@@ -131,7 +143,7 @@ class _InUse:
 
 def _look(
     task: Task,
-    traffic: TrafficStore,
+    traffic: TrafficStore | None,
     versions: Registry | None,
     used: _InUse,
     judged: QualityWatch | None,
@@ -144,21 +156,23 @@ def _look(
     signals = _Signals(task, used.answers, settings.window)
     count = max(0, len(used.answers) // settings.window - 1)
     windows = tuple(_windows(signals, count, settings.alarm_free))
-    quality = _quality(task, traffic, used, settings.window)
+    quality = _quality(task, traffic, used, settings.window) if traffic else None
     documents, affected = _knowledge(task, versions, used)
     missing = settings.window * (count + 2) - len(used.answers)
-    if not (windows or documents or judged or (quality and quality.points)):
+    if not (windows or used.registered or judged or (traffic and quality and quality.points)):
         raise InputError(
             f"too few answers of version {used.version} to compare: "
             f"{len(used.answers):,} are kept, and {missing:,} more are needed",
-            f"wait for them, or set a smaller window than {settings.window} under [upkeep] drift",
-            file=traffic.name,
+            f"go on with {task.command('serve')}, or set a smaller window than {settings.window} under [upkeep] drift",
+            file=traffic.name if traffic else None,
         )
     alarms = [one for one in windows if one.drifted and one.number > after]
     first = affected[:SHOWN]
     if ask and first and used.registered:
         first = ask_again(task, used.registered, first, allow)
-    action, advice = _advice(alarms, quality, judged, affected)
+    action, advice = _advice(task, used, alarms, quality, judged, affected, documents or ())
+    if action == "nothing" and not windows:
+        advice += f" {missing:,} more answers tell whether questions drift: {task.command('serve --alias production')}."
     return DriftReport(
         task=task.task.name,
         arm=used.arm,
@@ -182,28 +196,23 @@ def _look(
     )
 
 
-def _in_use(task: Task, traffic: TrafficStore, versions: Registry | None) -> _InUse:
+def _in_use(task: Task, traffic: TrafficStore | None, versions: Registry | None) -> _InUse:
     """Find the answers to look at, in the order in which they were kept: clocks may jump.
 
     With an alias `production` they are those of its version that were kept behind the last answer of the one it took
     over from; else those of the version which gave the newest answer.
     """
-    every = traffic.answers()
+    every = traffic.answers() if traffic else []
     moves = versions.history(PRODUCTION) if versions else ()
     if versions and moves:
         version = str(moves[0].version)
         before = [place for place, one in enumerate(every) if one.version == str(moves[0].previous)]
         own = [one for one in every[before[-1] + 1 if before else 0 :] if one.version == version]
-        if not own:
-            raise InputError(
-                f"no answer of version {version} is kept, which {PRODUCTION} names",
-                f"serve it, with a table [traffic] in the task file: {task.command('serve --alias production')}",
-                file=traffic.name,
-            )
-        return _InUse(arm=own[-1].arm, version=version, answers=own, registered=versions.show(moves[0].version))
+        registered = versions.show(moves[0].version)
+        return _InUse(arm=registered.arm, version=version, answers=own, registered=registered)
     if not every:
         remedy = f"serve with a table [traffic] in the task file, and wait: {task.command('serve')}"
-        raise InputError("no answer is kept", remedy, file=traffic.name)
+        raise InputError("no answer is kept", remedy, file=traffic.name if traffic else None)
     newest = every[-1]
     own = [one for one in every if (one.arm, one.version) == (newest.arm, newest.version)]
     return _InUse(arm=newest.arm, version=newest.version, answers=own, registered=None)
@@ -594,8 +603,10 @@ def _sentence(
             f"and {judged.floor:.0%} is {judged.floor_of}."
         )
     if documents:
+        lost = sum(one.facts for one in documents)
         found.append(
-            f"Documents that changed: {len(documents):,}; questions answered from what is gone: {len(affected):,}."
+            f"Documents that changed: {len(documents):,}; facts gone from them: {lost:,}; "
+            f"questions that rest on these: {len(affected):,}."
         )
     judged_windows = sum(one.why_not is None for one in windows)
     if not alarms and windows:
@@ -605,10 +616,13 @@ def _sentence(
 
 
 def _advice(
+    task: Task,
+    used: _InUse,
     alarms: Sequence[DriftWindow],
     quality: QualityWatch | None,
     judged: QualityWatch | None,
     affected: Sequence[AffectedQuestion],
+    documents: Sequence[ChangedDocument],
 ) -> tuple[DriftAction, str]:
     """Choose the one thing to do first."""
     if quality and quality.fell:
@@ -616,13 +630,14 @@ def _advice(
             "refresh",
             "Refresh (trimtab refresh): the arm is worse than it has to be. Newer labelled rows make a new version.",
         )
-    if affected:
-        return (
-            "refresh",
-            f"Refresh (trimtab refresh): {len(affected):,} questions rest on passages that are gone.",
-        )
+    lost = sum(one.facts for one in documents)
+    if affected or lost:
+        why = f"{len(affected):,} questions rest on facts that are gone" if affected else f"{lost:,} facts are gone"
+        update = f"{task.command('refresh')} updates the index of version {used.version}, and measures it."
+        return "refresh", f"Refresh ({task.command('refresh')}): {why}. {update if used.registered else ''}".strip()
     if not alarms and not (judged and judged.fell):
-        return "nothing", "Nothing has to be done."
+        new = f" {task.command('refresh')} brings the documents of today into production." if documents else ""
+        return "nothing", f"Nothing has to be done.{new}"
     changed = {change.signal for one in alarms for change in one.changes}
     if changed and changed <= set(RETRIEVAL) and not (judged and judged.fell):
         return (

@@ -34,8 +34,8 @@ def render_drift(report: DriftReport) -> str:
     )
     documents = Grid(
         label="Documents",
-        columns=(Column(title="Document"), Column(title="What happened", text=True), Column(title="Passages gone")),
-        rows=tuple((one.document, one.change, f"{one.passages:,}") for one in report.documents or ()),
+        columns=(Column(title="Document"), Column(title="What happened", text=True), Column(title="Facts gone")),
+        rows=tuple((one.document, one.change, f"{one.facts:,}") for one in report.documents or ()),
     )
     affected = Grid(
         label="Affected questions",

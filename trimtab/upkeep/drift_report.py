@@ -115,19 +115,19 @@ class UserJudgement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChangedDocument:
-    """A document that differs from when the version was made; `passages`: how many of its former passages are gone or
-    changed.
+    """A document that differs from when the version was made; `facts`: how many of its former sentences state what is
+    stated no more, in whatever words.
     """
 
     document: str
     change: Literal["added", "changed", "removed"]
-    passages: int
+    facts: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AffectedQuestion:
-    """A question whose passages changed: one that was answered from them (`traffic`), or a test row that names them
-    (`test`).
+    """A question whose facts are gone: one that was answered from them (`traffic`), or a test row that names their
+    passages (`test`).
 
     `now`: the arm's answer with the present documents, None where it was not asked again.
     """

@@ -9,10 +9,12 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Literal
+from tempfile import TemporaryDirectory
+from typing import Any
 
 from trimtab.arms.bundle import BundledArm, open_bundle
 from trimtab.arms.dev_eval import DEV_QUESTIONS
+from trimtab.arms.fingerprint import fingerprint_rows
 from trimtab.arms.known_rows import KnownRow, read_known_rows
 from trimtab.arms.run import ArmRunner
 from trimtab.arms.session import Session
@@ -32,15 +34,15 @@ from trimtab.base.errors import BusyError, InputError, MissingError
 from trimtab.base.files import locked, new_folder
 from trimtab.base.grammar import HEAD, REWARD, is_trained, method_of
 from trimtab.base.progress import Listener
-from trimtab.base.records import Answer, Example
+from trimtab.base.records import Answer, Example, Split
 from trimtab.base.results import ArmRecord, ArmResult
-from trimtab.base.show import Shown
 from trimtab.base.task import TASK_FILE, Task, as_task, parse_arm
 from trimtab.data.draw import sample_groups, sample_rows
 from trimtab.measurement.evaluate import load_answers, save_answers
 from trimtab.measurement.figures import score_estimate
 from trimtab.measurement.power import assumed_variation, smallest_difference
 from trimtab.measurement.scorer import ScorerFunction
+from trimtab.retrieval.chunk import chunk_document
 from trimtab.studies.paths import selection
 from trimtab.studies.record import OPENINGS, look_number, opened_items, retired_items
 from trimtab.studies.run_context import RunContext, run_context
@@ -48,131 +50,46 @@ from trimtab.studies.study import study
 from trimtab.studies.train import train
 from trimtab.upkeep.config import upkeep_of
 from trimtab.upkeep.data_changes import (
-    DataChanges,
     LabelledRows,
     compare_data,
     labelled_rows,
     new_rows,
-    outdated_questions,
 )
 from trimtab.upkeep.forgetting import forgetting
-from trimtab.upkeep.gate import candidate_gate, chance_to_pass, latency_held
-from trimtab.upkeep.registry import CANDIDATE, PRODUCTION, Registry, registry
-from trimtab.upkeep.versions import Forgetting, GateRecord, Version, VersionScore
+from trimtab.upkeep.gate import (
+    INDEX_DISCORDANCE,
+    candidate_gate,
+    chance_not_worse,
+    chance_to_pass,
+    independent_discordance,
+    latency_held,
+    new_discordance,
+)
+from trimtab.upkeep.index_update import (
+    MOST_ASKED,
+    former_passages,
+    learns_no_row,
+    reads_documents_alone,
+    updated_session,
+    updated_version,
+    write_updated,
+)
+from trimtab.upkeep.refresh_plan import (
+    SUPPOSED_GAIN,
+    CandidateTraining,
+    RefreshOutcome,
+    RefreshPlan,
+    RefreshResult,
+)
+from trimtab.upkeep.register import Measurement, version_score
+from trimtab.upkeep.registry import CANDIDATE, PRODUCTION, Registry, registry, user_name
+from trimtab.upkeep.statements import StatedFacts, outdated_rows
+from trimtab.upkeep.versions import Forgetting, GateLatency, GateRecord, Version
 
 REFRESHES, RECORD, GATE, RESULT = "refreshes", "refresh.json", "gate.json", "result.json"
 TURNS = 2  # in which candidate and production are timed
 ASKED_BEFORE = 100  # new rows, none of them of the test, that production is asked before anything is made
-SUPPOSED_GAIN = 0.1  # on new questions, for which the plan gives the chance to pass
-LET_THROUGH = "better on new questions, not worse on old ones"
-
-RefreshOutcome = Literal["nothing new", "planned", "not worth it", "not passed", "candidate", "promoted"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RefreshPlan:
-    """A forecast of what a refresh takes, and of whether it can show anything.
-
-    `production_on_new`: the mean score of production on `asked` new rows that are not of the test; None where there
-    are none. `most_gain`: how much better the candidate could be on new questions if it reached the score that
-    production was measured with on the old ones, by the favourable ends of both intervals. `smallest_shown`: the
-    smallest difference that the new test questions show with 80% power; None without such questions. `chance`: of the
-    gate passing a candidate that is better by SUPPOSED_GAIN on the new questions and as good on the `old_questions`, by
-    `margin`; None in records of before December 2026. `seconds`: of
-    making and measuring production's arm, as its study took; None where that study is not here. `price`: the same in
-    `currency`; None where the task file has no price of the machine.
-    """
-
-    production: int
-    arm: str
-    asked: int
-    production_on_new: float | None
-    most_gain: float | None
-    new_questions: int
-    smallest_shown: float | None
-    seconds: float | None
-    price: float | None
-    currency: str
-    old_questions: int = 0
-    margin: float = 0.0
-    chance: float | None = None
-
-    @property
-    def worth_it(self) -> bool:
-        """True if the new test questions could show a gain that is possible."""
-        smallest, gain = self.smallest_shown, self.most_gain
-        return smallest is not None and smallest < 1 and (gain is None or gain >= smallest)
-
-    @property
-    def sentence(self) -> str:
-        """Return the plan in words."""
-        count = self.new_questions
-        if self.smallest_shown is None:
-            return (
-                "Not worth it: no test question is new, so that nothing could show the candidate to be better. "
-                "Add labelled questions on what changed."
-            )
-        if self.smallest_shown >= 1:
-            return f"Not worth it: {count} new test questions show nothing, however great the difference. Add more."
-        shown = f"{count} new test questions show a difference of {self.smallest_shown:.3f}"
-        if self.most_gain is not None:
-            score = f"production scores {self.production_on_new:.3f} on {self.asked} new rows"
-            shown = f"{score}, so that at most {self.most_gain:.3f} can be gained; {shown}"
-        if not self.worth_it:
-            return f"Not worth it: {shown}. Wait for more questions, or refresh with --anyway."
-        said = f"{shown[0].upper()}{shown[1:]}."
-        if self.chance is not None:
-            said += (
-                f" A candidate that is better by {SUPPOSED_GAIN:g} on these and as good on the {self.old_questions:,} "
-                f"old test questions (margin {self.margin:g}) passes with a chance of {self.chance:.0%}."
-            )
-        if self.seconds is not None:
-            price = f" ({self.currency} {self.price:.2f})" if self.price is not None else ""
-            said += f" Making and measuring {self.arm} took {self.seconds / 60:.1f} min{price}."
-        return said
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CandidateTraining:
-    """One training of the candidate's weights, and its mean score on dev questions; the choice between trainings
-    rests on these alone.
-
-    `way`: from the base model on all rows, or from production's weights on the new rows and as many old ones
-    (replay). `source`: the ID of the study or the run that holds the weights.
-    """
-
-    way: Literal["from the base", "from production"]
-    source: str
-    dev_score: float
-    dev_questions: int
-    seconds: float
-    kept: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class RefreshResult(Shown):
-    """The result of a refresh. `folder` keeps its record, `study` is the study that made the candidate, `candidate`
-    its version.
-
-    `outdated`: ids of old test questions whose sentence the documents hold no more; they were left out of the
-    comparison.
-    """
-
-    outcome: RefreshOutcome
-    sentence: str
-    changes: DataChanges
-    plan: RefreshPlan | None = None
-    folder: str | None = None
-    study: str | None = None
-    gate: GateRecord | None = None
-    candidate: int | None = None
-    outdated: tuple[str, ...] = ()
-    trainings: tuple[CandidateTraining, ...] = ()
-
-    @property
-    def headline(self) -> str:
-        """Return the outcome in a sentence."""
-        return self.sentence
+LET_THROUGH = {"weights": "better on new questions, not worse on old ones", "index": "not worse with today's documents"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,6 +118,7 @@ def refresh(
     budget: str | None = None,
     resume: bool = False,
     anyway: bool = False,
+    documents: bool = False,
     dry_run: bool = False,
     address: str | Path | None = None,
     artifacts: str | Path | None = None,
@@ -213,13 +131,19 @@ def refresh(
 ) -> RefreshResult:
     """Make the arm in production anew from the rows, labels and documents of today, and compare it with production.
 
-    The candidate has to be better on test questions that came or changed since, and not worse by the margin on those
-    that production was measured on; general text must not be forgotten, and the latency must fit
+    Where nothing could show new weights to be better, and the arm reads documents that changed, its index alone is
+    made anew: the candidate has to be not worse on the questions that still hold. Without training, that takes as long
+    as asking these. A version that is made so is registered unless it is shown to be worse, and the alias `candidate`
+    names it once it passed; with `documents = "if-not-worse"` in the task file `production` does too.
+
+    Else the candidate has to be better on test questions that came or changed since, and not worse by the margin on
+    those that production was measured on; general text must not be forgotten, and the latency must fit
     (`decision.candidate_gate`). Where all of that is shown it is registered, the alias `candidate` names it, and
     with `promote = "if-better"` in the task file `production` does too. "Not shown" is no pass.
 
     `budget` is that of the study that makes it. `resume` goes on with the refresh that was stopped; `anyway` makes
-    the candidate even where the plan says that nothing could be shown; `dry_run` ends with the plan: new rows are
+    the candidate even where the plan says that nothing could be shown; `documents` updates the index alone. `dry_run`
+    ends with the plan: new rows are
     put into their splits, and rows of labels are written, but nothing is made. `address`, `artifacts`: the registry,
     as `registry` has them; `store`: that of traffic and its labels. `by`: who promotes. `allow`, `allow_commands`,
     `scorer` and `listeners` are those of `study`. Raises MissingError where nothing is in production, BusyError
@@ -237,7 +161,7 @@ def refresh(
         ):
             given = _Given(allow=allow, allow_commands=allow_commands, scorer=scorer, listeners=ctx.listeners, by=by)
             run = _Refresh(versions, production, ctx, labelled, given, home)
-            return run.run(budget=budget, resume=resume, anyway=anyway, dry_run=dry_run)
+            return run.run(budget=budget, resume=resume, anyway=anyway, documents=documents, dry_run=dry_run)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -276,6 +200,7 @@ class _Refresh:
         release = versions.follow(PRODUCTION)(())
         if release is None or release.version != production.number:
             raise BusyError(f"{versions.name}: {PRODUCTION} moved while the refresh began; run it again")
+        self.release = release
         self.bundled: BundledArm = open_bundle(release.folder, near=self.task.folder)
         self.known = self._known(release.folder)
         arm = self.bundled.arm
@@ -288,19 +213,26 @@ class _Refresh:
         )
         self.new_test = new_rows(self.workspace.splits["test"], self.known)
 
-    def run(self, *, budget: str | None, resume: bool, anyway: bool, dry_run: bool) -> RefreshResult:
+    def run(self, *, budget: str | None, resume: bool, anyway: bool, documents: bool, dry_run: bool) -> RefreshResult:
         """Run all steps, or the remaining ones."""
         if resume:
             self.folder = self._to_go_on_with()
             self.record = read_record(self.folder / RECORD, _RefreshRecord)
         else:
             if self.changes.nothing:
-                return RefreshResult(outcome="nothing new", sentence=self.changes.sentence, changes=self.changes)
-            plan = self._plan()
+                again = self.task.command("drift")
+                sentence = f"{self.changes.sentence} Add rows or documents; {again} tells what changed in use."
+                return RefreshResult(outcome="nothing new", sentence=sentence, changes=self.changes)
+            plan = self._plan(documents)
+            made = self._made_before() if plan.way == "index" else None
+            if made is not None and not anyway:
+                return RefreshResult(outcome="nothing new", sentence=made, changes=self.changes, outdated=self.outdated)
             self.ctx.note(f"{self.changes.sentence} {plan.sentence}")
             if dry_run or not (plan.worth_it or anyway):
                 outcome: RefreshOutcome = "planned" if dry_run else "not worth it"
-                return RefreshResult(outcome=outcome, sentence=plan.sentence, changes=self.changes, plan=plan)
+                return RefreshResult(
+                    outcome=outcome, sentence=plan.sentence, changes=self.changes, plan=plan, outdated=self.outdated
+                )
             self.folder = new_folder(self.home, (self.production.artifact_sha256 or "")[:6])
             self.record = _RefreshRecord(
                 production=self.production.number or 0,
@@ -310,7 +242,29 @@ class _Refresh:
             )
             self._keep()
         self.ctx.goes_on_with("refresh --resume")
-        return self._made(budget)
+        return self._made(budget) if self.record.plan.way == "weights" else self._updated()
+
+    # ---- which questions still hold
+
+    @cached_property
+    def facts(self) -> StatedFacts:
+        """Return what the documents of today state, to be compared with production's."""
+        return StatedFacts(self.bundled.session.workspace.documents, self.workspace.documents)
+
+    def _outdated(self, rows: Sequence[Example]) -> tuple[str, ...]:
+        """Return the ids of rows that production knew and whose right answer the documents hold no more, now or when
+        production was measured."""
+        new = {row.id for row in new_rows(rows, self.known)}
+        before = [row.id for row in rows if row.id in self.production.outdated and row.id not in new]
+        asked = [row for row in rows if row.id not in {*new, *before}]
+        if not (self.bundled.arm.retrieves and self.changes.documents_differ):
+            return tuple(before)
+        return (*before, *outdated_rows(asked, self.facts, partial(former_passages, self.bundled)))
+
+    @cached_property
+    def outdated(self) -> tuple[str, ...]:
+        """Return the ids of the test questions that are left out."""
+        return self._outdated(self.workspace.splits["test"])
 
     def _made(self, budget: str | None) -> RefreshResult:
         """Make the candidate, ask both arms, and apply the gate."""
@@ -319,14 +273,34 @@ class _Refresh:
         source = self._chosen(made)
         ours, candidate = self._candidate_answers(made, source)
         theirs, production = self._asked_once(PRODUCTION, ours, self._ask_production)
-        outdated = outdated_questions(theirs, self.workspace.splits["test"], self.workspace.documents)
-        found = self._gate(made, source, ours, theirs, outdated, candidate, production)
+        found = self._gate(
+            ours,
+            theirs,
+            old_look=self._looks_at_old(made),
+            new_look=max(self._look(sorted(row.id for row in self.new_test), made), self._attempt()),
+            forgetting=self._forgetting(source),
+            latency=latency_held(candidate, production, *self._timed_in_turn(source, theirs), self.task),
+        )
+        if found.passed:
+            number = self._registered(source, candidate, ours)
+            outcome, sentence = self._let_through(number, found)
+        else:
+            number, outcome, sentence = None, "not passed", _not_let_through(found)
+            if self._index_alone:
+                alone = self.task.command("refresh --documents")
+                sentence += f" Today's documents may pass without new weights: {alone}"
+        return self._finish(outcome, sentence, found, number, made)
+
+    def _finish(
+        self, outcome: RefreshOutcome, sentence: str, found: GateRecord, number: int | None, made: str | None
+    ) -> RefreshResult:
+        """Return the result, and write it with the gate's record."""
         write_record(self.folder / GATE, found)
-        outcome, sentence, number = self._let_through(source, candidate, found)
-        if outdated:
+        if outdated := self.outdated:
+            names = f"{', '.join(outdated[:3])}{' …' if len(outdated) > 3 else ''}"
             sentence += (
-                f" {len(outdated)} old test questions rest on sentences that the documents hold no more, "
-                f"and were left out: answer them anew ({', '.join(outdated[:3])}{' …' if len(outdated) > 3 else ''})."
+                f" {len(outdated)} old test questions rest on facts that the documents hold no more, and were left "
+                f"out: answer them anew ({names})."
             )
         self._keep(done=True)
         result = RefreshResult(
@@ -338,7 +312,7 @@ class _Refresh:
             study=made,
             gate=found,
             candidate=number,
-            outdated=tuple(outdated),
+            outdated=self.outdated,
             trainings=self.record.trainings,
         )
         write_record(self.folder / RESULT, result)
@@ -346,41 +320,97 @@ class _Refresh:
 
     # ---- steps
 
-    def _plan(self) -> RefreshPlan:
+    @property
+    def _index_alone(self) -> bool:
+        """True if documents changed that reach production's arm by its index."""
+        return reads_documents_alone(self.bundled.arm) and self.changes.documents_differ
+
+    def _made_before(self) -> str | None:
+        """Say which version is production's arm with the documents of today; None if there is none."""
+        now = fingerprint_rows(self.workspace)["documents"]
+        same = [
+            one
+            for one in self.versions.lineage().versions
+            if one.parent == self.production.number
+            and (one.source, one.documents_sha256) == (self.production.source, now)
+        ]
+        if not same or same[-1].number in self.versions.lineage().collected:
+            return None
+        promote = self.task.command(f'registry promote {same[-1].number} --why "…"')
+        return (
+            f"Version {same[-1].number} answers from today's documents already, {same[-1].scored}; "
+            f"put it into production: {promote}, or make it again with --anyway."
+        )
+
+    def _plan(self, documents: bool) -> RefreshPlan:
+        """Forecast new weights, or the index alone, where that is asked for or new weights could show nothing."""
+        if documents and not self._index_alone:
+            raise InputError(
+                f"nothing to update: {self.bundled.arm.name} reads no documents, or they did not change",
+                f"leave it out: {self.task.command('refresh')}",
+                field="--documents",
+            )
+        plan = None if documents else self._plan_of_weights()
+        return plan if plan and (plan.worth_it or not self._index_alone) else self._plan_of_index()
+
+    def _plan_of_index(self) -> RefreshPlan:
+        """Forecast whether production with today's documents can be shown to be not worse."""
+        old = [row for row in self._asked_of_index() if row.id in self.known]
+        discordance = min(INDEX_DISCORDANCE, independent_discordance(self.production.score))
+        return RefreshPlan(
+            way="index",
+            production=self.production.number or 0,
+            arm=self.production.arm,
+            asked=0,
+            production_on_new=None,
+            most_gain=None,
+            new_questions=len(self.new_test),
+            smallest_shown=None,
+            seconds=None,
+            price=None,
+            currency=self.task.cost.currency,
+            old_questions=len(old),
+            margin=self.task.target.margin,
+            chance=chance_not_worse(
+                len(old), self.task.target.margin, discordance, _effect(old), self._looks_at_old("")
+            ),
+            outdated=len(self.outdated),
+            facts_gone=self._facts_gone(),
+        )
+
+    def _plan_of_weights(self) -> RefreshPlan:
         """Ask production new rows that are not in the test set, and forecast what the test could show."""
         rows = [row for split in ("train", "dev") for row in new_rows(self.workspace.splits[split], self.known)]
         asked = sample_rows(rows, ASKED_BEFORE, self.task.task.kind)
-        count = len(self.new_test)
-        score, gain = None, None
+        count, then = len(self.new_test), self.production.score
+        score, most, gain = None, None, SUPPOSED_GAIN
         if asked:
-            here, then = score_estimate(self._production_answers(asked), self.task), self.production.score
-            score = here.value
-            gain = max(0.0, (then.high if then else 1.0) - here.low)
+            here = score_estimate(self._production_answers(asked), self.task)
+            score, most = here.value, max(0.0, (then.high if then else 1.0) - here.low)
+            gain = max(SUPPOSED_GAIN, (then.value if then else 0.0) - here.value)
         seconds, price = self._seconds_of_study(), self.task.cost.machine_hour
-        new = {row.id for row in self.new_test}
-        old = [row for row in self.workspace.splits["test"] if row.id not in new and self.known[row.id].split == "test"]
-        looks = [
-            look_number(self.workspace.folder / OPENINGS, [row.id for row in rows], "") for rows in (old, self.new_test)
-        ]
-        effects = [
-            assumed_variation([row.group for row in rows]).effect if rows else 1.0 for rows in (old, self.new_test)
-        ]
+        old = self._old_questions()
+        names = [row.id for row in self.new_test]
         return RefreshPlan(
             old_questions=len(old),
+            outdated=len(self.outdated) if count else 0,
             margin=self.task.target.margin,
+            gain=gain,
             chance=chance_to_pass(
                 len(old),
                 count,
-                SUPPOSED_GAIN,
+                gain,
                 self.task.target.margin,
-                (effects[0], effects[1]),
-                (looks[0], max(looks[1], self._attempt())),
+                (_effect(old), _effect(self.new_test)),
+                (self._looks_at_old(""), max(self._look(names, ""), self._attempt())),
+                independent_discordance(then),
+                new_discordance(score, gain),
             ),
             production=self.production.number or 0,
             arm=self.production.arm,
             asked=len(asked),
             production_on_new=score,
-            most_gain=gain,
+            most_gain=most,
             new_questions=count,
             smallest_shown=smallest_difference(count, assumed_variation([row.group for row in self.new_test]), 1)
             if count
@@ -389,6 +419,36 @@ class _Refresh:
             price=seconds / 3600 * price.price if seconds is not None and price else None,
             currency=self.task.cost.currency,
         )
+
+    def _old_questions(self) -> list[Example]:
+        """Return the test questions that production was measured on, and that still hold."""
+        new = {row.id for row in self.new_test}
+        left_out = {*new, *self.outdated}
+        test = self.workspace.splits["test"]
+        return [row for row in test if row.id not in left_out and self.known[row.id].split == "test"]
+
+    def _asked_of_index(self) -> list[Example]:
+        """Return the rows that an update of the index is measured on: test questions that hold, and rows of dev, for
+        arms that learn from no row those of train, too, as both indexes are asked by the same weights."""
+        splits: tuple[Split, ...] = ("dev", "train") if learns_no_row(self.bundled.arm) else ("dev",)
+        more = [row for split in splits for row in self.workspace.splits[split] if row.id in self.known]
+        more = list(sample_rows(more, MOST_ASKED, self.task.task.kind))
+        left_out = {*self.outdated, *self._outdated(more)}
+        return [row for row in (*self.workspace.splits["test"], *more) if row.id not in left_out]
+
+    def _facts_gone(self) -> int:
+        """Return how many sentences of production's documents are stated no more."""
+        former = self.bundled.session.workspace.documents
+        passages = (one for document in former for one in chunk_document(document))
+        return len({(one.document, lost.text) for one in passages for lost in self.facts.lost(one)})
+
+    def _look(self, items: Sequence[str], made: str) -> int:
+        """Return which study of these questions `made` is, since the one that measured production."""
+        return look_number(self.workspace.folder / OPENINGS, items, made, since=self.production.source)
+
+    def _looks_at_old(self, made: str) -> int:
+        """Return which look at the old questions a gate is: by studies since production's, or by refreshes of it."""
+        return max(self._look([row.id for row in self._old_questions()], made), self._attempt())
 
     def _train_on(self) -> None:
         """Continue training from production's weights, if these are tuned weights of the base model.
@@ -480,33 +540,72 @@ class _Refresh:
 
     def _gate(
         self,
-        made: str,
-        source: str,
         ours: Sequence[Answer],
         theirs: Sequence[Answer],
-        outdated: Sequence[str],
-        candidate: ArmResult,
-        production: ArmResult,
+        *,
+        old_look: int,
+        new_look: int,
+        forgetting: Forgetting | None,
+        latency: GateLatency | None,
+        of_index: bool = False,
     ) -> GateRecord:
-        """Compare both arms' answers, their latencies, and their losses on general text."""
-        new = {row.id for row in self.new_test}
-        old = [row.id for row in self.workspace.splits["test"] if row.id not in new]
-        openings = self.workspace.folder / OPENINGS
-        asked = {one.item_id for one in theirs}
-        rows = [row for row in self.workspace.splits["test"] if row.id in asked]
+        """Compare both arms' answers to the questions that hold, their latencies, and their losses on general text."""
+        known = self.known.items()
+        if not of_index:
+            learnt = [name for name, row in known if row.split != "test"]
+        else:
+            learns_none = learns_no_row(self.bundled.arm)
+            learnt = [name for name, row in known if row.split == "train" and not learns_none]
+        rows = [row for part in self.workspace.splits.values() for row in part]
         return candidate_gate(
             ours,
             theirs,
-            new=new,
-            outdated=outdated,
-            learnt=[item for item in old if self.known[item].split != "test"],
+            new={row.id for row in new_rows(rows, self.known)},
+            outdated=self.outdated,
+            learnt=learnt,
             task=self.task,
-            old_look=look_number(openings, old, made),
-            new_look=max(look_number(openings, sorted(new), made), self._attempt()),
+            old_look=old_look,
+            new_look=new_look,
             first=self._first_answers(),
-            forgetting=self._forgetting(source),
-            latency=latency_held(candidate, production, *self._timed_in_turn(source, rows), self.task),
+            forgetting=forgetting,
+            latency=latency,
+            of_index=of_index,
         )
+
+    def _updated(self) -> RefreshResult:
+        """Make production's index anew, ask both, apply the gate, and register what is not shown to be worse."""
+        rows = self._asked_of_index()
+        new = {row.id for row in self.workspace.splits["test"]}
+        test, more = ([row for row in rows if (row.id in new) is held] for held in (True, False))
+        session = updated_session(self.bundled, self.workspace, self.folder / "updated")
+        before, runner = self._runner_of(self.bundled.session, test), self._runner_of(session, test)
+        theirs, production = self._kept_answers(PRODUCTION, before, more)
+        ours, candidate = self._kept_answers(CANDIDATE, runner, more)
+        turns = [(self._time_alone(before), self._time_alone(runner)) for _ in range(TURNS)]
+        our_seconds, their_seconds = ([one for turn in turns for one in turn[side]] for side in (1, 0))
+        found = self._gate(
+            ours,
+            theirs,
+            old_look=self._looks_at_old(""),
+            new_look=self._attempt(),
+            forgetting=None,
+            latency=latency_held(candidate, production, our_seconds, their_seconds, self.task),
+            of_index=True,
+        )
+        if found.passed is False:
+            return self._finish("not passed", _not_let_through(found), found, None, None)
+        number = self._registered_update(session, candidate, ours)
+        if found.passed:
+            return self._finish(*self._let_through(number, found), found, number, None)
+        scored = self.versions.show(number).scored
+        decide = self.task.command(f'registry promote {number} --why "…"')
+        said = (
+            f"Version {number} answers from today's documents, {scored}, and production scores "
+            f"{found.old_test.production if found.old_test else 0:.3f} on the old questions that hold. "
+            f"{_not_let_through(found)} You decide: {decide}, or let users compare: "
+            f"{self.task.command(f'canary start --version {number}')}."
+        )
+        return self._finish("not passed", said, found, number, None)
 
     def _attempt(self) -> int:
         """Return which refresh of the version in production this is that comes to the gate."""
@@ -522,18 +621,28 @@ class _Refresh:
             first = self.versions.show(first.parent)
         if first.number == self.production.number:
             return ()
+        with TemporaryDirectory() as scratch, suppress(InputError):  # its files were collected
+            kept = Path(scratch) / ANSWERS
+            if self.versions.artifacts.get_file(first.artifact_sha256 or "", ANSWERS, kept):
+                return load_answers(kept)
         file = self._studies / first.source / "arms" / first.arm / ANSWERS
         return load_answers(file) if file.is_file() else None
 
-    def _timed_in_turn(self, source: str, rows: Sequence[Example]) -> tuple[list[float], list[float]]:
+    def _timed_in_turn(self, source: str, answers: Sequence[Answer]) -> tuple[list[float], list[float]]:
         """Return the seconds of single questions asked of the candidate and of production in turn, so that other
         load affects both alike."""
         arm, ours, theirs = self.bundled.arm, [], []
+        asked = {one.item_id for one in answers}
+        rows = [row for row in self.workspace.splits["test"] if row.id in asked]
         candidate, production = self._candidate_runner(rows), self._production_runner(rows)
         for _ in range(TURNS):
-            theirs += production.time_alone(arm, production.reuse(arm, self.bundled.saved))
+            theirs += self._time_alone(production)
             ours += candidate.time_alone(arm, candidate.reuse(arm, self._saved(source)))
         return ours, theirs
+
+    def _time_alone(self, runner: ArmRunner) -> list[float]:
+        """Return the seconds of single questions asked of a runner with production's weights."""
+        return runner.time_alone(self.bundled.arm, runner.reuse(self.bundled.arm, self.bundled.saved))
 
     def _forgetting(self, source: str) -> Forgetting | None:
         """Compare both arms' losses on general text; None if the base model's weights are not changed."""
@@ -543,48 +652,65 @@ class _Refresh:
         candidate, production = self._saved(source).folder, self.bundled.saved.folder
         return forgetting(self.bundled.session, candidate / "adapter", production / "adapter")
 
-    def _let_through(
-        self, source: str, measured: ArmResult, found: GateRecord
-    ) -> tuple[RefreshOutcome, str, int | None]:
-        """Register and promote a candidate that passed its gate. Return the outcome, a sentence, and the number of
-        the version."""
-        if not found.passed:
-            shown = "" if found.passed is False else " (nothing is shown, which is no pass)"
-            return "not passed", f"The candidate is not let through{shown}: {'; '.join(found.reasons)}.", None
-        number = self._registered(source, measured)
+    def _let_through(self, number: int, found: GateRecord) -> tuple[RefreshOutcome, str]:
+        """Promote a version that passed its gate; return the outcome and a sentence."""
+        way = self.record.plan.way
         self._promote(number, CANDIDATE, f"refresh {self.folder.name}", found)
-        passed = f"Version {number} passed its gate ({LET_THROUGH})"
-        if upkeep_of(self.task).promote == "if-better":
-            self._promote(number, PRODUCTION, f"refresh: {LET_THROUGH}", found)
-            return "promoted", f"{passed} and is in production.", number
-        again = self.task.command("canary start")
-        return "candidate", f"{passed} and is {CANDIDATE}; try it on a share of the users: {again}.", number
+        passed = f"Version {number} passed its gate ({LET_THROUGH[way]})"
+        settings = upkeep_of(self.task)
+        if (settings.documents == "if-not-worse") if way == "index" else (settings.promote == "if-better"):
+            self._promote(number, PRODUCTION, f"refresh: {LET_THROUGH[way]}", found)
+            return "promoted", f"{passed} and is in production."
+        promote = f'registry promote candidate --why "{LET_THROUGH[way]}"'
+        return "candidate", (
+            f"{passed}. The alias {CANDIDATE} names it; try it on a share of the users: "
+            f"{self.task.command('canary start')}, or put it into production: {self.task.command(promote)}."
+        )
 
-    def _registered(self, source: str, measured: ArmResult) -> int:
-        """Return the number of the candidate's version, which is registered once, however often a refresh resumes."""
+    def _registered(self, source: str, measured: ArmResult, answers: Sequence[Answer]) -> int:
+        """Register the candidate once, however often a refresh resumes, by its score on the questions that hold."""
+        measurement = Measurement(result=measured, answers=self._that_hold(answers), outdated=self.outdated)
+        arm = self.production.arm
+
+        def register() -> int:
+            made = self.versions.register(
+                arm,
+                run=source,
+                parent=self.production.number,
+                by=self.given.by,
+                allow=self.given.allow,
+                listeners=self.given.listeners,
+                measured=measurement,
+            )
+            return made.number or 0
+
+        return self._once(register, lambda one: (one.source, one.arm) == (source, arm))
+
+    def _registered_update(self, session: Session, measured: ArmResult, answers: Sequence[Answer]) -> int:
+        """Register production with today's documents, once."""
+        with TemporaryDirectory(prefix="registering-", dir=self.task.folder / FOLDER) as scratch:
+            folder = Path(scratch) / "bundle"
+            asked = {row.id for row in session.workspace.splits["test"]}
+            score = version_score([one for one in answers if one.item_id in asked], self.task)
+            write_updated(self.bundled, session, measured, answers, self.release.folder, folder)
+            by = self.given.by or user_name()
+            draft = updated_version(self.production, self.workspace, folder, score, self.outdated, by)
+            return self._once(
+                lambda: self.versions.add(draft, folder).number or 0,
+                lambda one: (one.parent, one.index_sha256) == (draft.parent, draft.index_sha256),
+            )
+
+    def _once(self, register: Callable[[], int], is_it: Callable[[Version], bool]) -> int:
+        """Return the candidate's number; a refresh that was killed before it kept the number finds the version."""
         number = self.record.candidate
         if number is None:
-            arm = self.production.arm
-            # A refresh that was killed between the version and its own record finds it by its source.
-            there = [one.version for one in self.versions.list() if (one.source, one.arm) == (source, arm)]
-            number = there[0] if there else self._register(arm, source, measured)
+            there = [one.number for one in self.versions.lineage().versions if is_it(one)]
+            number = there[-1] if there else register()
             self._keep(candidate=number)
-        return number
+        return number or 0
 
-    def _register(self, arm: str, source: str, measured: ArmResult) -> int:
-        score, found = None, measured.score
-        if found is not None:
-            score = VersionScore(value=found.value, low=found.low, high=found.high, n=found.n, metric=self.task.metric)
-        made = self.versions.register(
-            arm,
-            run=source,
-            parent=self.production.number,
-            by=self.given.by,
-            allow=self.given.allow,
-            listeners=self.given.listeners,
-            score=score,
-        )
-        return made.number or 0
+    def _that_hold(self, answers: Sequence[Answer]) -> list[Answer]:
+        return [one for one in answers if one.item_id not in self.outdated]
 
     def _promote(self, number: int, alias: str, why: str, found: GateRecord) -> None:
         """Point an alias to the candidate, unless it does already.
@@ -620,15 +746,30 @@ class _Refresh:
         return self._runner(self.session)
 
     def _production_runner(self, rows: Sequence[Example]) -> ArmRunner:
-        """Return a runner of production with these rows: its own weights, index, documents, shots and instruction,
-        scored as the task says."""
-        session = self.bundled.session
+        """Return a runner of production with these rows: its own weights, index, documents, shots and instruction."""
+        return self._runner_of(self.bundled.session, rows)
+
+    def _runner_of(self, session: Session, rows: Sequence[Example]) -> ArmRunner:
+        """Return a runner of production's arm in a session of its bundle, scored as the task says."""
         scored = _scored_as(session.workspace.task, self.task, self.bundled.arm.name)
         session.task = scored
         session.workspace = replace(
             session.workspace, task=scored, splits={**session.workspace.splits, "test": tuple(rows)}
         )
         return self._runner(session)
+
+    def _kept_answers(
+        self, name: str, runner: ArmRunner, more: Sequence[Example]
+    ) -> tuple[Sequence[Answer], ArmResult]:
+        """Return the answers of production's weights to the test questions of a runner and to `more` rows, and their
+        result of the former; stored as files, and not asked again."""
+        file, result = self.folder / f"{name}.parquet", self.folder / f"{name}.json"
+        if not (file.is_file() and result.is_file()):
+            arm, saved = self.bundled.arm, self.bundled.saved
+            measured = runner.measure(arm, runner.reuse(arm, saved), "test")
+            save_answers(file, [*measured.answers, *runner.answers_to(arm, runner.reuse(arm, saved), more)])
+            write_record(result, measured.result)
+        return load_answers(file), read_record(result, ArmResult)
 
     def _answers(self, source: str, rows: Sequence[Example]) -> list[Answer]:
         """Return the answers of the weights of a study or run to rows."""
@@ -753,6 +894,16 @@ def _scored_as(bundled: Task, task: Task, arm: str) -> Task:
             "file": task.file,
         }
     )
+
+
+def _effect(rows: Sequence[Example]) -> float:
+    """Return the design effect of the groups of rows."""
+    return assumed_variation([row.group for row in rows]).effect if rows else 1.0
+
+
+def _not_let_through(found: GateRecord) -> str:
+    shown = "" if found.passed is False else " (nothing is shown, which is no pass)"
+    return f"The candidate is not let through{shown}: {'; '.join(found.reasons)}."
 
 
 def _refuse_leaks(workspace: Workspace) -> None:

@@ -6,16 +6,17 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from trimtab.arms.bundle import RUN
-from trimtab.arms.fingerprint import ROWS, WEIGHTS, digest_of, task_settings
+from trimtab.arms.fingerprint import ROWS, WEIGHTS, digest_of, fingerprint_rows, task_settings
 from trimtab.arms.known_rows import ROWS_FILE
 from trimtab.arms.store import (
+    ANSWERS,
     RUN_FILE,
     RUNS,
     STUDIES,
@@ -28,30 +29,56 @@ from trimtab.arms.store import (
     require_weights,
     required_winner,
     study_of,
+    with_measured_rows,
 )
-from trimtab.arms.workspace import FOLDER
+from trimtab.arms.workspace import FOLDER, open_workspace
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.files import read_own, sha256_file, sha256_text
-from trimtab.base.grammar import method_of
+from trimtab.base.grammar import method_of, shots_of
 from trimtab.base.machine import describe_machine
 from trimtab.base.progress import Listener
-from trimtab.base.records import Arm
-from trimtab.base.results import StudyResult
+from trimtab.base.records import Answer, Arm
+from trimtab.base.results import ArmResult, StudyResult
 from trimtab.base.task import Task
+from trimtab.measurement.evaluate import save_answers
+from trimtab.measurement.figures import score_estimate
 from trimtab.studies.export import export
 from trimtab.studies.paths import DEPENDS
 from trimtab.upkeep.versions import Version, VersionBase, VersionScore
 
 
-def described(task: Task, name: str | None, run: str | None) -> Version:
-    """Return a version of an arm without its files: its origins, and its measured figures."""
-    pick = Pick(name) if name else required_winner(task)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement:
+    """A measurement of an arm since it was made: its result, its answers to the questions that hold, and the ids of
+    those that do not."""
+
+    result: ArmResult
+    answers: Sequence[Answer]
+    outdated: tuple[str, ...] = ()
+
+
+def version_score(answers: Sequence[Answer], task: Task) -> VersionScore | None:
+    """Return the score of answers; None without any."""
+    if not answers:
+        return None
+    found = score_estimate(answers, task)
+    return VersionScore(value=found.value, low=found.low, high=found.high, n=found.n, metric=task.metric)
+
+
+def described(task: Task, name: str | None, run: str | None, measured: Measurement | None = None) -> Version:
+    """Return a version of an arm without its files: its origins, and its measured figures.
+
+    Raises InputError if it was measured with other documents, or other shots, than it would answer from.
+    """
+    pick = Pick(name) if name else required_winner(task, "registry register")
     arm = picked_arm(pick, task)
     saved = require_weights(find_saved(task, arm, run or pick.study), arm, task)
     if saved is None:
         make = task.command("study")
         raise MissingError(f"arm {arm.name} was neither measured nor trained, so that it is no version; run: {make}")
     study, manifest, depends = _origin(saved)
+    if measured is None:
+        _require_as_measured(task, arm, saved, depends)
     return Version(
         number=None,
         task=task.task.name,
@@ -71,7 +98,8 @@ def described(task: Task, name: str | None, run: str | None) -> Version:
         documents_sha256=depends.get("documents"),
         judgements_sha256=depends.get("judged answers"),
         sources=manifest.get("counts", {}).get("source", {}),
-        score=_score(saved, study),
+        score=version_score(measured.answers, task) if measured else _score(saved, study),
+        outdated=measured.outdated if measured else (),
         verdict=study.verdict.sentence if study else None,
         flips=study.verdict.flips if study else (),
         machine=manifest.get("machine") or describe_machine(),
@@ -80,7 +108,12 @@ def described(task: Task, name: str | None, run: str | None) -> Version:
 
 @contextmanager
 def written(
-    task: Task, draft: Version, run: str | None, allow: Sequence[str], listeners: Sequence[Listener] | None
+    task: Task,
+    draft: Version,
+    run: str | None,
+    allow: Sequence[str],
+    listeners: Sequence[Listener] | None,
+    measured: Measurement | None = None,
 ) -> Iterator[tuple[Path, Version]]:
     """Context manager: yields the folder of an arm's bundle, deleted at the exit, and its version with the hashes of
     the files.
@@ -101,9 +134,16 @@ def written(
         made_from = _made_from(task, draft.source) / ROWS_FILE
         if made_from.is_file():  # the version says which rows it knew, whatever becomes of the study's folder
             shutil.copyfile(made_from, folder / ROWS_FILE)
+        if measured is not None:
+            save_answers(folder / ANSWERS, measured.answers)
         weights = sorted((folder / RUN / "adapter").rglob("*"))
         index = sorted(path for path in folder.glob("index*/**/*"))
-        yield folder, replace(draft, weights_sha256=_digest(folder, weights), index_sha256=_digest(folder, index))
+        yield (
+            folder,
+            replace(
+                draft, weights_sha256=digest_of_files(folder, weights), index_sha256=digest_of_files(folder, index)
+            ),
+        )
 
 
 def _made_from(task: Task, source: str) -> Path:
@@ -123,6 +163,22 @@ def _origin(saved: SavedArm) -> tuple[StudyResult | None, Mapping[str, Any], Map
     return read_result(folder), manifest, depends
 
 
+def _require_as_measured(task: Task, arm: Arm, saved: SavedArm, depends: Mapping[str, str]) -> None:
+    """Raise InputError if a version would answer from other documents or shots than it was measured with."""
+    parts = {"documents": ("documents",) if arm.retrieves else (), "rows": ROWS if shots_of(arm) else ()}
+    if not any(depends.get(name) for names in parts.values() for name in names):
+        return
+    now = fingerprint_rows(open_workspace(with_measured_rows(task, saved), refuse_leaks=False))
+    changed = [what for what, names in parts.items() if any(depends.get(name) != now.get(name) for name in names)]
+    if changed:
+        raise InputError(
+            f"{arm.name} was measured by {saved.id} with other {' and '.join(changed)} than there are now, "
+            "so that its score would not be that of the version",
+            f"measure it with these: {task.command('refresh')} if it is in production, else {task.command('study')}",
+            field="arm",
+        )
+
+
 def _base(task: Task, arm: Arm, depends: Mapping[str, str]) -> VersionBase | None:
     if not method_of(arm).uses_base:
         return None
@@ -136,7 +192,7 @@ def _score(saved: SavedArm, study: StudyResult | None) -> VersionScore | None:
     return VersionScore(value=found.value, low=found.low, high=found.high, n=found.n, metric=study.metric)
 
 
-def _digest(folder: Path, paths: Sequence[Path]) -> str | None:
+def digest_of_files(folder: Path, paths: Sequence[Path]) -> str | None:
     """Return the SHA-256 over the names and hashes of files; None without files."""
     files = [path for path in paths if path.is_file()]
     named = [part for path in files for part in (path.relative_to(folder).as_posix(), sha256_file(path))]

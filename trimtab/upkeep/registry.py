@@ -36,10 +36,12 @@ from trimtab.upkeep.tables import (
     SCHEMA,
     VERSIONS,
 )
-from trimtab.upkeep.versions import Collected, GateRecord, Lineage, ListedVersion, Move, Version, VersionScore
+from trimtab.upkeep.versions import Collected, GateRecord, Lineage, ListedVersion, Move, Version
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection
+
+    from trimtab.upkeep.register import Measurement
 
 FILE, ARTIFACTS, SERVED = "registry.db", "artifacts", "served"
 PRODUCTION, CANDIDATE = "production", "candidate"  # aliases that commands know
@@ -125,24 +127,23 @@ class Registry(Closing):
         allow: Sequence[str] = (),
         listeners: Sequence[Listener] | None = None,
         dry_run: bool = False,
-        score: VersionScore | None = None,
+        measured: Measurement | None = None,
     ) -> Version:
         """Register a version of an arm as measured or trained: the winner of the newest study unless one is named.
 
         `run`: the study or run to take its weights from. `parent`: the version it follows, the one in production
-        unless another is named. `score`: of weights that were trained without a study, as measured since. The arm is
-        written as a bundle and asked back before it counts. `allow` and `listeners` are those of `study`. Raises
-        InputError where it does not answer as it did, MissingError where there is no such arm.
+        unless another is named. `measured`: since that study or run. The arm is written as a bundle and asked back
+        before it counts. `allow` and `listeners` are those of `study`. Raises InputError where it does not answer as it
+        did, and where it would answer from other documents or shots than it was measured with; MissingError where there
+        is no such arm.
         """
         from trimtab.upkeep.register import described, written
 
-        draft = described(self.task, arm, run)
-        draft = replace(
-            draft, parent=self._parent(parent), created=_now(), by=by or user_name(), score=draft.score or score
-        )
+        draft = described(self.task, arm, run, measured)
+        draft = replace(draft, parent=self._parent(parent), created=_now(), by=by or user_name())
         if dry_run:
             return draft
-        with written(self.task, draft, run, allow, listeners) as (folder, whole):
+        with written(self.task, draft, run, allow, listeners, measured) as (folder, whole):
             return self.add(whole, folder)
 
     def add(self, draft: Version, folder: Path) -> Version:
@@ -204,7 +205,7 @@ class Registry(Closing):
             if len(standing) < 2:
                 named = f"has named version {standing[0]} alone" if standing else "names no version"
                 problem = f"{alias} {named}, so that there is nothing to go back to"
-                raise MissingError(f"{self.name}: {problem}; {self._promote_to(alias, standing)}")
+                raise MissingError(f"{self.name}: {problem}; {self._promote_to(connection, alias, standing)}")
             version = standing[-2]
             self.artifacts.check(_artifact_of(self._whole(connection, version)))
             moved = self._move(connection, alias, version, before, "rollback", why, by, None, dry_run=dry_run)
@@ -220,7 +221,7 @@ class Registry(Closing):
             if not moves:
                 known = ", ".join(dict.fromkeys(move.alias for move in self._moves(connection))) or "none yet"
                 problem = f"no alias {alias} of {self._name} (there are: {known})"
-                raise MissingError(f"{self.name}: {problem}; {self._promote_to(alias, ())}")
+                raise MissingError(f"{self.name}: {problem}; {self._promote_to(connection, alias, ())}")
             return self._version(connection, moves[-1].version)
 
     def show(self, version: int | str) -> Version:
@@ -429,11 +430,16 @@ class Registry(Closing):
             moves = self._moves(connection, PRODUCTION)
             return moves[-1].version if moves else None
 
-    def _promote_to(self, alias: str, standing: Sequence[int]) -> str:
+    def _promote_to(self, connection: Connection, alias: str, standing: Sequence[int]) -> str:
         """Return how an alias gets a version, other than those that it has named."""
         named = "" if alias == PRODUCTION else f" --alias {alias}"
         promote = self.task.command(f'registry promote VERSION{named} --why "…"')
         other = "another" if standing else "a"
+        if not self._numbers(connection):
+            return f"make a version of a measured arm first: {self.task.command('registry register')}"
+        if alias == CANDIDATE:
+            try_it = self.task.command("canary start --version VERSION")
+            return f"make a candidate with: {self.task.command('refresh')}, or try a version with: {try_it}"
         versions = f"{self.task.command('registry list')} lists the versions"
         return f"give it {other} version with: {promote} ({versions})"
 
@@ -543,11 +549,7 @@ class Registry(Closing):
 
     def _dispensable(self, connection: Connection, keep: int) -> tuple[int, ...]:
         """Return the versions of this task whose files are there and not needed."""
-        from sqlalchemy import select
-
-        versions = SCHEMA.table(VERSIONS)
-        wanted = select(versions.c.number).where(versions.c.task == self._name).order_by(versions.c.number)
-        numbers = list(connection.execute(wanted).scalars())
+        numbers = self._numbers(connection)
         needed = set(numbers[-keep:])
         by_alias: dict[str, list[Move]] = {}
         for move in self._moves(connection):
@@ -558,6 +560,14 @@ class Registry(Closing):
             needed |= {canary.candidate, canary.production}
         gone = self._collected(connection)
         return tuple(number for number in numbers if number not in needed and number not in gone)
+
+    def _numbers(self, connection: Connection) -> tuple[int, ...]:
+        """Return the numbers of the task's versions."""
+        from sqlalchemy import select
+
+        versions = SCHEMA.table(VERSIONS)
+        wanted = select(versions.c.number).where(versions.c.task == self._name).order_by(versions.c.number)
+        return tuple(connection.execute(wanted).scalars())
 
     def _live_artifacts(self, connection: Connection, without: Sequence[int]) -> set[str]:
         """Return the artifacts of every version of every task whose files are kept."""

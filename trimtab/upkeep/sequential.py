@@ -140,6 +140,8 @@ def joined_batches(batches: Sequence[RiskBatch]) -> RiskBatch:
 def _residuals(risk_B: Array) -> Array:
     """Return what is left of risks once one change, where it explains most, is taken out."""
     count = len(risk_B)
+    if not count:
+        return risk_B
     before_C = np.arange(1, count)
     sum_C = risk_B.cumsum()[:-1]
     explained_C = sum_C**2 / before_C + (risk_B.sum() - sum_C) ** 2 / (count - before_C)

@@ -40,7 +40,8 @@ class Version(Shown):
     `source`: the study or run that made it. `artifact_sha256`: of the list of its files with their hashes,
     `weights_sha256` of its trained weights alone, `index_sha256` of its index; None where it has none. `task_sha256`,
     `data_sha256`, `split_sha256`, `documents_sha256` and `judgements_sha256`: of what it was made from, as in the
-    study's manifest. `sources`: rows by the source that they name.
+    study's manifest. `sources`: rows by the source that they name. `outdated`: ids of test questions that the score
+    leaves out, as the documents hold their right answer no more.
     """
 
     number: int | None
@@ -65,6 +66,7 @@ class Version(Shown):
     verdict: str | None = None
     flips: tuple[Flip, ...] = ()
     machine: Mapping[str, Any] = field(default_factory=dict)
+    outdated: tuple[str, ...] = ()
 
     @property
     def headline(self) -> str:
@@ -188,6 +190,22 @@ class Move(Shown):
         would = "would name" if self.number is None else "names"
         return f"{self.alias} {would} version {self.version}{before}"
 
+    @property
+    def row(self) -> ShownRow:
+        """Return the move as a line of a table; of its evidence only what it is."""
+        evidence = {GateRecord: "a gate", CanaryRecord: "a canary"}
+        return {
+            "number": self.number,
+            "alias": self.alias,
+            "version": self.version,
+            "from": self.previous,
+            "when": f"{self.when:%Y-%m-%d %H:%M}",
+            "who": self.who,
+            "kind": self.kind,
+            "evidence": "" if self.evidence is None else evidence[type(self.evidence)],
+            "why": self.why,
+        }
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListedVersion:
@@ -201,6 +219,20 @@ class ListedVersion:
     by: str
     source: str
     collected: bool
+
+    @property
+    def row(self) -> ShownRow:
+        """Return the version as a line of a table."""
+        return {
+            "version": self.version,
+            "arm": self.arm,
+            "aliases": self.aliases,
+            "score": self.score,
+            "created": f"{self.created:%Y-%m-%d %H:%M}",
+            "by": self.by,
+            "source": self.source,
+            "files": "deleted" if self.collected else "",
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)

@@ -36,7 +36,7 @@ def command(
         int, typer.Option("--after", metavar="N", min=0, help="Ignore alarms of windows up to number N.")
     ] = 0,
     ask: Annotated[
-        bool, typer.Option("--ask", help="Ask questions whose passages changed again, with the present documents.")
+        bool, typer.Option("--ask", help="Ask questions whose facts are gone again, with the present documents.")
     ] = False,
     page: Annotated[
         Path | None, typer.Option("--page", metavar="FILE", help="Also write an HTML page to this file.")
@@ -105,8 +105,9 @@ def _lines(report: DriftReport) -> Iterator[str]:
         yield from (f"  {_short(one.question)} → {_short(one.answer)}" for one in report.examples)
     documents = report.documents or ()
     for one in documents[:MAX_LISTED]:
-        gone = f", {one.passages:,} of its passages gone" if one.passages else ""
-        yield f"{one.document}: {one.change}{gone}"
+        gone = f", {one.facts:,} of its facts gone" if one.facts else ""
+        same = ", it states what it did" if one.change == "changed" and not one.facts else ""
+        yield f"{one.document}: {one.change}{gone}{same}"
     if len(documents) > MAX_LISTED:
         yield f"and {len(documents) - MAX_LISTED:,} documents more"
     for question in report.affected[:MAX_LISTED]:

@@ -23,7 +23,7 @@ from trimtab.cli.output import Output
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from trimtab.upkeep.refresh import RefreshResult
+    from trimtab.upkeep.refresh_plan import RefreshResult
     from trimtab.upkeep.versions import GateTest
 
 _KINDS = "cron, systemd, github or kubernetes"
@@ -40,6 +40,9 @@ def command(
     resume: Annotated[bool, typer.Option("--resume", help="Resume the refresh that was interrupted.")] = False,
     anyway: Annotated[
         bool, typer.Option("--anyway", help="Make the candidate even if no improvement could be shown.")
+    ] = False,
+    documents: Annotated[
+        bool, typer.Option("--documents", help="Update the index alone: production's arm with today's documents.")
     ] = False,
     schedule: Annotated[
         str | None,
@@ -59,12 +62,15 @@ def command(
     production.
 
     The candidate must be better on new or changed test questions, and not worse by the margin on the old ones. Only
-    then the alias candidate names it, and with [upkeep] promote = "if-better" production too. Exits 1 otherwise.
+    then the alias candidate names it, and with [upkeep] promote = "if-better" production too. Where only documents
+    changed, and the arm reads them, its index alone is updated: it must be not worse on the questions that still hold,
+    and with [upkeep] documents = "if-not-worse" production names it then. Exits 1 otherwise.
 
     \b
     Example:
       trimtab refresh --dry-run
       trimtab refresh --budget 30m
+      trimtab refresh --documents
       trimtab refresh --schedule systemd
     """
     if schedule is not None:
@@ -81,6 +87,7 @@ def command(
             budget=budget,
             resume=resume,
             anyway=anyway,
+            documents=documents,
             dry_run=dry_run,
             address=registry,
             artifacts=artifacts,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -22,8 +23,9 @@ from trimtab.cli.output import Output
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from trimtab.base.show import ShownRow
     from trimtab.upkeep.registry import Registry
-    from trimtab.upkeep.versions import GateRecord, Lineage
+    from trimtab.upkeep.versions import GateRecord, Lineage, Move, Version
 
 HELP = "The registry: versions of arms, which one is in production, and the history."
 AliasOption = Annotated[str, typer.Option("--alias", metavar="NAME", help="The alias: production, candidate, any.")]
@@ -62,7 +64,7 @@ def register(
     """
     with Output(as_json) as output, _open_registry(task, registry, artifacts, make=not dry_run) as own:
         version_record = own.register(arm, run=run, parent=parent, by=by, allow=allow or (), dry_run=dry_run)
-        output.show(version_record, lambda console: _line(console, version_record.headline))
+        output.show(version_record, lambda console: _draw_version(console, version_record, own))
 
 
 def promote(
@@ -92,7 +94,7 @@ def promote(
     with Output(as_json) as output, _open_registry(task, registry, artifacts) as own:
         number = own.show(version).number or 0
         moved = own.promote(number, alias, why=why, evidence=_gate(evidence), by=by, dry_run=dry_run)
-        output.show(moved, lambda console: _line(console, moved.headline))
+        output.show(moved, lambda console: _draw_move(console, moved, own))
 
 
 def rollback(
@@ -129,7 +131,9 @@ def history(
       trimtab registry history production
     """
     with Output(as_json) as output, _open_registry(task, registry) as own:
-        output.rows("moves", own.history(alias))
+        moves = own.history(alias)
+        none = f"no moves yet; put a version into production: {own.task.command('registry promote VERSION --why …')}"
+        output.show({"moves": moves}, lambda console: _table(console, [move.row for move in moves], none))
 
 
 def show(
@@ -161,7 +165,9 @@ def list_versions(
       trimtab registry list
     """
     with Output(as_json) as output, _open_registry(task, registry) as own:
-        output.rows("versions", own.list())
+        versions = own.list()
+        none = f"no versions yet; make one of a measured arm: {own.task.command('registry register')}"
+        output.show({"versions": versions}, lambda console: _table(console, [one.row for one in versions], none))
 
 
 def lineage(
@@ -243,6 +249,33 @@ def _gate(file: Path | None) -> GateRecord | None:
 
 def _line(console: Console, text: str) -> None:
     console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _table(console: Console, rows: Sequence[ShownRow], none: str) -> None:
+    """Print lines of a table, whose columns stay apart in a pipe, too; `none`: what to do where there are none."""
+    from trimtab.base.show import text_table
+
+    _line(console, text_table(rows) if rows else none)
+
+
+def _draw_version(console: Console, made: Version, own: Registry) -> None:
+    """Print a version, and how it comes into production."""
+    _line(console, made.headline)
+    if made.number is not None:
+        promote = own.task.command(f'registry promote {made.number} --why "…"')
+        _line(console, f"Put it into production: {promote}")
+
+
+def _draw_move(console: Console, moved: Move, own: Registry) -> None:
+    """Print a move, and how the version is served or tried."""
+    _line(console, moved.headline)
+    follow = {
+        "production": ("Servers that follow it switch; else:", "serve --alias production"),
+        "candidate": ("Try it on a share of the users:", "canary start"),
+    }
+    if moved.number is not None and moved.alias in follow:
+        what, words = follow[moved.alias]
+        _line(console, f"{what} {own.task.command(words)}")
 
 
 def _draw(console: Console, lineage_record: Lineage) -> None:
