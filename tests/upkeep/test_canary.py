@@ -403,8 +403,8 @@ def test_a_judgement_is_an_outcome_and_the_last_one_of_an_answer_counts(tmp_path
     with FeedbackStore(tmp_path / "feedback.db") as store:
         for number, (kind, more) in enumerate(
             [
-                ("like", {"user": "a"}),
-                ("dislike", {"user": "a"}),
+                ("like", {"user": "a", "given": ["q-1"]}),
+                ("dislike", {"user": "a", "given": ["q-1"], "session": "another"}),
                 ("like", {"user": "b"}),
                 ("correct", {"user": "c", "correction": "Paris"}),
                 ("like", {}),

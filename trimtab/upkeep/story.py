@@ -287,15 +287,14 @@ class _Server:
         text = reply["choices"][0]["message"]["content"]
         references = [row["answer"]] if isinstance(row["answer"], str) else row["answer"]
         right = score_answer(default_metric("answer").name, text, references, row["question"], "I don't know") > 0
-        answer = {"model": reply["model"], "version": reply["trimtab"]["release"]["version"], "text": text or "-"}
         body = {
             "kind": "like" if right else "dislike",
             "messages": [{"role": "user", "content": row["question"]}],
-            "answers": [answer],
+            "answers": [{"receipt": reply["trimtab"]["receipts"][0], "text": text}],
             "user": user,
         }
         self.client.post("/feedback", json=body).raise_for_status()
-        return int(answer["version"]), right
+        return int(reply["trimtab"]["release"]["version"]), right
 
     def _ask(self, user: str | None, row: dict[str, Any]) -> dict[str, Any]:
         body: dict[str, Any] = {"model": "production", "messages": [{"role": "user", "content": row["question"]}]}
