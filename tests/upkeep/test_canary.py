@@ -39,8 +39,8 @@ Open = Callable[..., Canaries]
 
 @pytest.fixture
 def watched(task: Task) -> Task:
-    """The task with a store of traffic."""
-    task.file.write_text(task.file.read_text() + "[traffic]\nshare = 1.0\n")
+    """The task with a store of traffic, where no person is asked."""
+    task.file.write_text(task.file.read_text() + '[traffic]\nshare = 1.0\n[upkeep]\npromote = "if-better"\n')
     return load_task(task.file)
 
 
@@ -108,6 +108,25 @@ def test_a_better_candidate_is_promoted_with_the_record_as_evidence(
     assert "promoted, after a canary" in (tmp_path / "lineage.html").read_text()
     assert one.status().record == record
     assert opening().status().record == record
+
+
+def test_with_promote_ask_a_better_candidate_waits_for_a_person(
+    opening: Open, opened: Registry, watched: Task, place: str, said: list[UserOutcome]
+) -> None:
+    watched.file.write_text(watched.file.read_text().replace("if-better", "ask"))
+    begun = opening(load_task(watched.file)).start(share=0.5).canary
+    watched.file.write_text(watched.file.read_text().replace('"ask"', '"if-better"'))  # too late for this one
+    judges(begun, said, 1.0, 0.0)
+    record = opening(load_task(watched.file)).status().record
+    assert record is not None
+    assert (record.outcome, record.passed) == ("held", False)
+    assert "held: promote it with registry promote 2, or leave version 1" in record.headline
+    assert [move.version for move in opened.history("production")] == [1]
+    assert opened.current("candidate").number == 2
+    assert opened.canary() is None
+    done = CliRunner().invoke(app, ["canary", "status", "--task", str(watched.file), "--registry", place])
+    assert (done.exit_code, "held" in done.stdout) == (0, True), done.output
+    assert opened.promote(2, why="I have read it").version == 2
 
 
 def test_a_worse_candidate_is_rolled_back_and_production_never_moved(

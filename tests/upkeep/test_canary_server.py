@@ -52,7 +52,7 @@ def task(registered: Path, tmp_path: Path) -> Path:
     candidate."""
     copy = shutil.copytree(registered.parent, tmp_path / "task") / registered.name
     # With a limit, as `rag` may take more than 1.5 times as long as `quick`, and that alone would end a canary.
-    more = "[target]\nlatency_p95_ms = 60000\n[traffic]\nshare = 1.0\n"
+    more = '[target]\nlatency_p95_ms = 60000\n[traffic]\nshare = 1.0\n[upkeep]\npromote = "if-better"\n'
     copy.write_text(f"{copy.read_text()}\n{more}")
     with registry(copy) as own:
         own.promote(1, why="the first")

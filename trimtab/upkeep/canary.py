@@ -34,6 +34,7 @@ from trimtab.upkeep.canary_records import (
     UserComparison,
     decide_canary,
 )
+from trimtab.upkeep.config import upkeep_of
 from trimtab.upkeep.gate import SLOWER
 from trimtab.upkeep.labels import TRAFFIC, labelled
 from trimtab.upkeep.registry import CANDIDATE, PRODUCTION, Registry, user_name
@@ -157,6 +158,7 @@ class Canaries(Closing):
             begun=now,
             who=by or user_name(),
             why=why.strip()[:2_000],
+            holds=upkeep_of(task).promote == "ask",
         )
         forecast = self._forecast(begun)
         if not dry_run:

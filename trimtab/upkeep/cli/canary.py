@@ -56,7 +56,8 @@ def start(
     """Start a canary: a candidate answers a share of the users. Prints how many users a result needs.
 
     A running `trimtab serve --alias production` loads it within seconds. A user stays with one version. The canary ends
-    by itself: promoted, rolled back, or undecided at its deadline, after which production stays.
+    by itself: rolled back, undecided at its deadline, or shown to be good. Then it waits for you, or with [upkeep]
+    promote = "if-better" goes into production.
 
     \b
     Example:
@@ -91,7 +92,7 @@ def status(
 ) -> None:
     """Show the state of the open canary, or how the last one ended; end it if it is due.
 
-    Exits 1 if it ended and the candidate was not promoted.
+    Exits 1 if it ended and the candidate was not shown to be good.
 
     \b
     Example:
@@ -103,7 +104,7 @@ def status(
 
         stands = canary_status(existing_task(task, None), address=registry, artifacts=artifacts, store=store)
         output.show(stands, lambda console: _draw(console, stands))
-    if stands.record is not None and not stands.record.passed:
+    if stands.record is not None and stands.record.outcome not in ("promoted", "held"):
         raise typer.Exit(EXIT_NO)
 
 
