@@ -504,6 +504,11 @@ def test_the_forecast_goes_by_how_users_differ_where_that_is_known(opening: Open
     assert (known.is_measured, known.users_a_day) == (True, pytest.approx(len(USERS) / 30))
     assert known.clear_harm < unknown.clear_harm
     assert (known.margin or 0) < (unknown.margin or 0)
+    assert known.margin == known.margin_by_user
+    said += [outcome(USERS[0], 1, 1.0) for _ in range(60)]  # who asks most
+    unequal = one.start(dry_run=True).forecast
+    assert unequal is not None
+    assert (unequal.margin or 0) > 2 * (unequal.margin_by_user or 0)
     with pytest.raises(MissingError):
         one.status()  # a dry run begins nothing
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from trimtab.upkeep.canary import CanaryForecast, CanaryStatus
 
+FEW_ASK_MOST = 1.5  # times the users that the bound by user takes, from which on it is said why there are more
 HELP = "Canaries: a candidate answers a share of the users, and is promoted or rolled back by their feedback."
 
 
@@ -181,8 +182,10 @@ def _forecast_lines(forecast: CanaryForecast, state: CanaryStatus) -> Iterator[s
     if not forecast.is_measured:
         yield "a name that nobody knew before decides only in usual numbers: have production judged for some days first"
     yield f"a difference of 0.1 is shown with 80% chance by {users(forecast.clear_harm)}"
-    if forecast.margin is not None:
-        yield f"one of {margin:g}, or that it is not worse by {margin:g}, by {users(forecast.margin)}"
+    if forecast.margin is not None and forecast.margin_by_user is not None:
+        yield f"that it is not worse by {margin:g}, by user and by question, by {users(forecast.margin)}"
+        if forecast.margin >= FEW_ASK_MOST * forecast.margin_by_user:
+            yield f"by user alone {forecast.margin_by_user:,} would do: a few users ask most of the questions"
 
 
 def _line(console: Console, text: str) -> None:
