@@ -76,7 +76,7 @@ class Attack:
     share: float
     honest: int
     run: Callable[[Site], None]
-    prepare: Callable[[Site], None] = lambda site: None
+    prepare: Callable[[Site], None] | None = None
 
 
 @dataclass(kw_only=True)
@@ -214,7 +214,7 @@ def _version(reply: Reply) -> int:
 
 
 ATTACKS = [
-    Attack(name="none", says="nobody attacks", share=0.5, honest=300, run=lambda site: None),
+    Attack(name="none", says="nobody attacks", share=0.5, honest=300, run=invented(0, PATIENT)),
     Attack(
         name="one_key",
         says="one key, 500 invented names, each praises the candidate and condemns production",
@@ -262,7 +262,8 @@ def attacked(attack: Attack, source: Path, prepared: Path) -> dict[str, Any]:
         site = Site(source=source, folder=folder, keys=_keys(folder / "keys.json"))
         with _serving(site):
             site.honest(attack.honest)
-            attack.prepare(site)
+            if attack.prepare is not None:
+                attack.prepare(site)
             if attack.honest:
                 _age(folder / ".trimtab")
             site.sent = site.taken = 0
