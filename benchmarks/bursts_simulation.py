@@ -26,7 +26,7 @@ from simulated import plain_answer
 from trimtab.base.files import write_json
 from trimtab.base.records import Answer
 from trimtab.base.task import Task
-from trimtab.measurement.latency import PASSES, latency_bound
+from trimtab.measurement.latency import PASSES, bounds_in_turn, latency_bound
 from trimtab.measurement.over_time import newest_against_earlier
 from trimtab.measurement.resampling import p_sign_flip
 from trimtab.measurement.statistics import LEVEL, compare_paired, estimate
@@ -274,21 +274,28 @@ def answer_at(number: int, is_right: bool) -> Answer:
 def latency(runs: int) -> Iterator[Row]:
     """One of ten answers takes too long, twice as many as the limit allows: is any arm said to be fast enough?
 
-    Nothing in timings tells of a spell that did not come, so only the time over which they are spread helps.
-    `in_passes`: the arms in turn in three passes, as a study times them. `in_nine`: in nine. `interleaved`: question
-    by question.
+    Nothing in timings tells of a spell that did not come, so only the time over which they are spread helps. The arms
+    are timed in turn in three passes. `before`: each is bounded by its own timings; `after`: where those of any arm
+    come in spells, by those of all. `interleaved`: each by its own, were they timed in turn question by question.
     """
 
     def said(random: np.random.Generator, n: int, arms: int, spell: int) -> tuple[bool, ...]:
         place = np.arange(n * arms)
         is_slow_N = spells(random, n * arms, spell)
         seconds_N = np.where(is_slow_N, 2.0, 0.5) * random.uniform(0.9, 1.1, n * arms)
-        orders = (place // (n // PASSES) % arms, place // (n // 9) % arms, place % arms)
-        bounds = [[latency_bound(list(seconds_N[order == arm]), arms) for arm in range(arms)] for order in orders]
-        return tuple(any(one is not None and one < 1000 for one in found) for found in bounds)
+        parts = seconds_N.reshape(PASSES, arms, n // PASSES)
+        together = bounds_in_turn({str(arm): list(parts[:, arm]) for arm in range(arms)}, arms)
+        own, in_turn = (
+            [latency_bound(list(seconds_N[order == arm]), arms) for arm in range(arms)]
+            for order in (place // (n // PASSES) % arms, place % arms)
+        )
+        return tuple(
+            any(one is not None and one < 1000 for one in found) for found in (own, together.values(), in_turn)
+        )
 
-    ways = ("in_passes", "in_nine", "interleaved")
-    for n, arms, spell in ((90, 1, 1), (90, 1, 20), (306, 1, 20), (1206, 1, 20), (90, 5, 20), (306, 5, 20)):
+    cells = ((90, 1, 1), (90, 1, 20), (306, 1, 20), (1206, 1, 20), (90, 5, 1), (90, 5, 20), (306, 5, 20), (306, 5, 60))
+    ways = ("before", "after", "interleaved")
+    for n, arms, spell in cells:
         kind = f"in spells of {spell}" if spell > 1 else "one by one"
         what = f"{arms} arm{'s' * (arms > 1)}, {n} timings each, slow answers {kind}"
         yield row(what, runs, partial(said, n=n, arms=arms, spell=spell), *ways)

@@ -7,7 +7,8 @@ answers. Of a canary of two versions that are alike it is counted how often, at 
 or worse; of versions that differ, how many users with an answer there were when that was said, and how often by the
 number that was forecast. Guards: false alarms of errors (equal rates), and of a 95th percentile at its limit.
 By question: how canaries end, by users alone and with the bound by question, where 3% of the users ask 67% of the
-questions and fare worse while the others fare better, and where users ask by a lognormal or a Zipf law.
+questions and fare worse while the others fare better, and where users ask by a lognormal or a Zipf law; and how many
+have ended by the number of users that is forecast for both bounds.
 
     python benchmarks/canary_simulation.py [--runs 1000] [--part by_question] [--out FILE]
 """
@@ -35,6 +36,7 @@ from trimtab.upkeep.user_comparison import (
     always_valid_lower_bound,
     compare_users,
     user_variance,
+    users_forecast,
     users_needed,
     variance_behind,
 )
@@ -205,35 +207,50 @@ def guarded(cell: Cell, runs: int) -> dict[str, Any]:
 
 
 def by_question(cell: Unequal, runs: int) -> dict[str, Any]:
-    """Count how canaries end by users alone, and where the bound by question has to hold beside it."""
+    """Count how canaries end by users alone, and where the bound by question has to hold beside it; and how many have
+    ended by the forecast for both, which goes by production's users of the past."""
     alone: Counter[str] = Counter()
     both: Counter[str] = Counter()
+    *_, past = unequal_looks(cell, np.random.default_rng(10_000))
+    forecast, by_forecast = users_forecast(MARGIN, past.production_U, past.answers_U, cell.share).both, 0
     for seed in range(runs):
         looks = [*unequal_looks(cell, np.random.default_rng(seed))]
-        alone[_end(looks, lambda by_user, _: by_user)] += 1
-        both[_end(looks, lambda _, by_question: by_question)] += 1
-    return {**vars(cell), "alone": dict(alone), "both": dict(both)}
+        alone[_end(looks, lambda look: look.by_user)[0]] += 1
+        end, users = _end(looks, lambda look: look.by_question)
+        both[end] += 1
+        by_forecast += end != "undecided" and users <= forecast
+    return {
+        **vars(cell),
+        "alone": dict(alone),
+        "both": dict(both),
+        "forecast": forecast,
+        "by_forecast": by_forecast / runs,
+    }
 
 
-def _end(
-    looks: Sequence[tuple[UserComparison | None, UserComparison | None]],
-    second: Callable[[UserComparison | None, UserComparison | None], UserComparison | None],
-) -> str:
-    """Return how a canary ends by the product's rule, with what stands for the bound by question."""
-    for by_user, by_question in looks:
-        evidence = CanaryEvidence(
-            days=0, quality=by_user, by_question=second(by_user, by_question), errors=None, latency=None
-        )
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """What is known at one look; of production's users, the shares of right answers and the number of answers."""
+
+    by_user: UserComparison | None
+    by_question: UserComparison | None
+    production_U: Numbers
+    answers_U: Numbers
+
+
+def _end(looks: Sequence[Look], second: Callable[[Look], UserComparison | None]) -> tuple[str, int]:
+    """Return how a canary ends by the product's rule, with what stands for the bound by question, and at how many
+    users."""
+    for look in looks:
+        evidence = CanaryEvidence(days=0, quality=look.by_user, by_question=second(look), errors=None, latency=None)
         found = decide_canary(CANARY, evidence)
-        if found is not None:
-            return found[0]
-    return "undecided"
+        if found is not None and look.by_user is not None:
+            return found[0], look.by_user.candidate_users + look.by_user.production_users
+    return "undecided", 0
 
 
-def unequal_looks(
-    cell: Unequal, random: np.random.Generator
-) -> Iterator[tuple[UserComparison | None, UserComparison | None]]:
-    """Draw the comparisons by user and by question at each look."""
+def unequal_looks(cell: Unequal, random: np.random.Generator) -> Iterator[Look]:
+    """Draw what is known by user and by question at each look."""
     users, few = cell.users, 0
     if cell.law == "few":
         few = round(0.03 * users)
@@ -248,12 +265,17 @@ def unequal_looks(
     total_U = activity_U.cumsum()
     who_N = np.searchsorted(total_U, random.random(cell.answers) * total_U[-1])
     is_right_N = random.random(cell.answers) < right_U[who_N]
-    for until in np.unique(np.geomspace(20, cell.answers, LOOKS).astype(int)):
+    for until in np.unique(np.geomspace(20, cell.answers, 2 * LOOKS).astype(int)):
         count_U = np.bincount(who_N[:until], minlength=users).astype(float)
         sum_U = np.bincount(who_N[:until], weights=is_right_N[:until], minlength=users)
         ours, theirs = (np.flatnonzero((count_U > 0) & (takes_U == takes)) for takes in (True, False))
         sides = sum_U[ours] / count_U[ours], sum_U[theirs] / count_U[theirs]
-        yield compare_users(*sides), compare_users(*sides, weights=(count_U[ours], count_U[theirs]))
+        yield Look(
+            by_user=compare_users(*sides),
+            by_question=compare_users(*sides, weights=(count_U[ours], count_U[theirs])),
+            production_U=sides[1],
+            answers_U=count_U[theirs],
+        )
 
 
 def main() -> None:

@@ -1042,6 +1042,7 @@ def canary_by_question() -> str:
     if not found or "by_question" not in found:
         return "Not measured yet."
     head = ["users ask by", "share", "right in production", "of the candidate", "by users alone", "with questions, too"]
+    head += ["users forecast", "ended by then"]
     rows = []
     for cell in found["by_question"]:
         is_few = cell["law"] == "few"
@@ -1051,9 +1052,13 @@ def canary_by_question() -> str:
             for right in (cell["production"], cell["candidate"])
         )
         ends = (_canary_ends(cell[key], cell["runs"]) for key in ("alone", "both"))
-        rows.append([law, f"{cell['share']:.0%}", production, candidate, *ends])
+        forecast = (f"{cell['forecast']:,}", f"{cell['by_forecast']:.0%}")
+        rows.append([law, f"{cell['share']:.0%}", production, candidate, *ends, *forecast])
     said = f"{found['by_question'][0]['runs']:,} canaries a row, 5,000 users, 15,000 answers, a margin of"
-    return f"{_table_of(head, rows)}\n\n{said} {found['margin']:g}."
+    said = (
+        f"{said} {found['margin']:g}. Forecast: for two versions that are alike, by user and by question, 80% by then;"
+    )
+    return f"{_table_of(head, rows)}\n\n{said} more than 5,000 are not reached here."
 
 
 def _canary_ends(ends: dict[str, int], runs: int) -> str:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import zip_longest
 from typing import Any
+from uuid import uuid4
 
 from trimtab.base.records import Message
 from trimtab.serving.feedback import JudgedAnswer, Judgement
@@ -17,14 +20,23 @@ def said(*texts: str) -> tuple[Message, ...]:
     return tuple(Message(role="assistant" if number % 2 else "user", content=text) for number, text in enumerate(texts))
 
 
-def shown(text: str, arm: str = "rag") -> JudgedAnswer:
-    return JudgedAnswer(arm=arm, version="1", text=text, passages=("handbook.md#2",))
+def shown(text: str, arm: str = "rag", id: str | None = None) -> JudgedAnswer:
+    return JudgedAnswer(id=id or f"q-{uuid4().hex}", arm=arm, version="1", text=text, passages=("handbook.md#2",))
 
 
-def judgement(kind: str = "like", *answers: str, asked: str = "Which city?", at: float = 0, **more: Any) -> Judgement:
-    """One of `kind` about the answers (by default `Rome`), `at` seconds after the first."""
-    given = {"messages": said(asked), "when": BEGIN + timedelta(seconds=at), **more}
-    return Judgement(kind=kind, answers=tuple(map(shown, answers or ("Rome",))), **given)  # type: ignore[arg-type]
+def judgement(
+    kind: str = "like",
+    *answers: str,
+    asked: str = "Which city?",
+    at: float = 0,
+    given: Sequence[str] = (),
+    **more: Any,
+) -> Judgement:
+    """One of `kind` about the answers (by default `Rome`), `at` seconds after the first. `given`: the ids under which
+    the answers were given, new ones unless stated."""
+    judged = tuple(shown(text, id=id) for text, id in zip_longest(answers or ("Rome",), given))
+    fields = {"messages": said(asked), "when": BEGIN + timedelta(seconds=at), **more}
+    return Judgement(kind=kind, answers=judged, **fields)  # type: ignore[arg-type]
 
 
 def served_answer(number: int, *, days: float = 0, user: str | None = None, **more: Any) -> ServedAnswer:

@@ -9,6 +9,8 @@ import pytest
 
 from trimtab.base.errors import InputError
 from trimtab.measurement.latency import (
+    PASSES,
+    bounds_in_turn,
     independent_timings,
     is_timed_enough,
     latencies_needed,
@@ -98,3 +100,28 @@ def test_without_a_limit_timing_ends_when_it_is_enough_and_takes_what_is_predict
         seconds.append(each)
     assert sum(seconds) - 1e-9 <= timing_seconds(each, questions) <= sum(seconds) + each + 1e-9
     assert len(seconds) >= 12
+
+
+def test_a_slow_spell_that_falls_on_one_arm_bounds_all_that_were_timed_in_turn() -> None:
+    """A spell of twenty, each four times as slow, while the third of five arms is timed; each arm has its own pace."""
+    random = np.random.default_rng(0)
+    paces = (0.1, 0.2, 0.5, 1.0, 2.0)
+    passes = {str(pace): list(pace * random.uniform(0.9, 1.1, (PASSES, 30))) for pace in paces}
+    own = {arm: latency_bound(np.concatenate(parts).tolist(), 5) for arm, parts in passes.items()}
+    assert bounds_in_turn(passes, 5) == own
+    passes["0.5"][1][5:25] *= 4
+    bounds = bounds_in_turn(passes, 5)
+    assert bounds.pop("0.5") is None  # it is timed in further passes
+    assert all(bound is not None and bound > 3 * float(arm) * 1000 for arm, bound in bounds.items())
+    assert bounds_in_turn({"one": [[0.1] * 20] * 3, "two": [[0.1] * 30] * 3}, 5)["one"] is None  # too few of its own
+
+
+def test_arms_whose_timings_are_independent_keep_their_own_bounds() -> None:
+    """One in twenty such studies of five arms is taken for one with spells, at most 12 of 100 by chance."""
+    random = np.random.default_rng(1)
+    changed = 0
+    for _ in range(100):
+        passes = {str(arm): list(random.exponential(size=(PASSES, 30))) for arm in range(5)}
+        own = {arm: latency_bound(np.concatenate(parts).tolist(), 5) for arm, parts in passes.items()}
+        changed += bounds_in_turn(passes, 5) != own
+    assert changed <= 12

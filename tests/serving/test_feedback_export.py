@@ -142,9 +142,9 @@ def test_an_export_replaces_its_own_and_nothing_else(tmp_path: Path) -> None:
 
 def test_what_has_no_rows_any_more_is_taken_away(tmp_path: Path) -> None:
     task = a_task(tmp_path)
-    keep(task, judgement("like", session="s"))
+    keep(task, judgement("like", given=["q-1"]))
     assert feedback_export(task).files == {"judged.jsonl": 1}
-    keep(task, judgement("correct", correction="y", session="s", asked="Which city?", at=5))
+    keep(task, judgement("correct", correction="y", given=["q-1"], at=5))
     assert set(feedback_export(task).files) == {"preferences.jsonl", "examples.jsonl"}
     assert not (tmp_path / "feedback" / "judged.jsonl").exists()
 

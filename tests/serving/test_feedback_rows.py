@@ -94,17 +94,17 @@ def test_what_compares_nothing_gives_no_pair_and_is_counted(task: Task) -> None:
     assert found.left_out == {reasons.EQUAL: 1, reasons.NO_CONTRAST: 4}
 
 
-def test_in_a_session_the_last_judgement_of_the_same_answers_counts(task: Task) -> None:
+def test_the_last_judgement_of_the_same_answers_counts(task: Task) -> None:
     found = rows_from(
         task,
-        judgement("like", "Rome", session="s", id="a"),
-        judgement("prefer", "Rome", "Oslo", chosen=0, session="s", id="b"),
-        judgement("prefer", "Oslo", "Rome", chosen=0, session="s", id="c"),  # the other way round, and of another mind
-        judgement("dislike", "Rome", session="s", id="d"),
-        judgement("like", "Rome", session="other", id="e"),
+        judgement("like", "Rome", given=["q-1"], id="a"),
+        judgement("prefer", "Rome", "Oslo", given=["q-1", "q-2"], chosen=0, id="b"),
+        judgement("prefer", "Oslo", "Rome", given=["q-2", "q-1"], chosen=0, id="c"),  # the other way, of another mind
+        judgement("dislike", "Rome", given=["q-1"], session="another", id="d"),
+        judgement("like", "Rome", given=["q-3"], id="e"),
         judgement("like", "Rome", id="f"),
         judgement("dislike", "Rome", id="g"),
-        judgement("like", "Rome", asked="Which other city?", session="s", id="h"),
+        judgement("like", "Rome", asked="Which other city?", id="h"),
     )
     assert [row["id"] for row in found.preferences] == ["feedback-c-pair1"]
     assert [row["id"] for row in found.judged] == [f"feedback-{name}" for name in "defgh"]

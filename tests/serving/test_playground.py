@@ -310,17 +310,17 @@ def test_texts_of_models_and_questions_are_never_markup(page: Page) -> None:
     assert turn.get_by_role("heading", level=2).inner_text().startswith("<img")
 
 
-def test_a_judgement_names_no_arm_that_is_not_here(server: Served, task: Path) -> None:
+def test_a_judgement_is_of_an_answer_that_was_given_and_fits_its_kind(server: Served, task: Path) -> None:
     before = len(kept(task))
     key = server.page.partition("token=")[2]
-    good = {
-        "kind": "like",
-        "messages": [{"role": "user", "content": "a"}],
-        "answers": [{"model": "tiny:rag", "text": "b", "passages": ["p"]}],
-    }
+    asking = {"model": "tiny:rag", "messages": [{"role": "user", "content": "a"}], "max_tokens": 2}
+    reply = json.loads(posted(server, "v1/chat/completions", asking, key)[1])
+    (receipt,), (choice,) = reply["trimtab"]["receipts"], reply["choices"]
+    answer = {"receipt": receipt, "text": choice["message"]["content"], "passages": ["p"]}
+    good = {"kind": "like", "messages": asking["messages"], "answers": [answer]}
     wrong: list[tuple[int, dict[str, Any]]] = [
-        (404, {"answers": [{"model": "tiny:other", "text": "b"}]}),
-        (400, {"answers": [{"model": "tiny:rag", "text": "b", "arm": "x", "passages": [1]}]}),
+        (404, {"answers": [{**answer, "text": "another"}]}),
+        (400, {"answers": [{**answer, "arm": "x", "passages": [1]}]}),
         (400, {"kind": "prefer"}),
         (400, {"chosen": True}),
         (400, {"messages": [{"role": "system", "content": "a"}]}),
@@ -336,13 +336,17 @@ def test_a_judgement_names_no_arm_that_is_not_here(server: Served, task: Path) -
 
 
 def post(server: Served, body: dict[str, Any], key: str) -> int:
+    return posted(server, "feedback", body, key)[0]
+
+
+def posted(server: Served, path: str, body: dict[str, Any], key: str) -> tuple[int, bytes]:
     headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {key}"} if key else {})}
     try:
-        with urlopen(Request(f"{server.url}feedback", json.dumps(body).encode(), headers)) as response:
-            return int(response.status)
+        with urlopen(Request(f"{server.url}{path}", json.dumps(body).encode(), headers)) as response:
+            return int(response.status), response.read()
     except HTTPError as error:
         with error:
-            return error.code
+            return error.code, error.read()
 
 
 @pytest.mark.parametrize("width", [320, 1600])

@@ -44,18 +44,15 @@ class Client:
         reply = httpx.get(f"{self.server.url}/v1/models", headers=self.headers, timeout=60).json()
         return int(reply["data"][0]["trimtab"]["release"]["version"])
 
-    def judged(self, text: str) -> dict[str, Any]:
-        """Ask, and like the answer; what was stored as."""
+    def judged(self, text: str, judge: Client) -> dict[str, Any]:
+        """Ask, and like the answer at any server; what was stored as."""
         message = [{"role": "user", "content": text}]
         reply = self.post("/v1/chat/completions", {"model": "production", "messages": message, "max_tokens": 2}).json()
-        answer = {
-            "model": reply["model"],
-            "version": reply["trimtab"]["release"]["version"],
-            "text": reply["choices"][0]["message"]["content"] or "-",
-        }
-        done = self.post("/feedback", {"kind": "like", "messages": message, "answers": [answer], "user": text})
+        given, version = reply["trimtab"], reply["trimtab"]["release"]["version"]
+        answer = {"receipt": given["receipts"][0], "text": reply["choices"][0]["message"]["content"]}
+        done = judge.post("/feedback", {"kind": "like", "messages": message, "answers": [answer], "user": text})
         assert done.status_code == 200, done.text
-        return {"id": done.json()["id"], "version": str(answer["version"])}
+        return {"id": done.json()["id"], "version": str(version)}
 
 
 def test_two_servers_follow_one_alias_and_fill_one_store(registered: Path, tmp_path: Path) -> None:
@@ -81,12 +78,12 @@ def test_two_servers_follow_one_alias_and_fill_one_store(registered: Path, tmp_p
 
 def _follow_and_judge(own: Registry, store: str, clients: list[Client]) -> None:
     assert [client.version() for client in clients] == [1, 1]
-    stored = [client.judged(f"Bonn {number}?") for number, client in enumerate(clients)]
+    stored = [client.judged(f"Bonn {number}?", clients[1 - number]) for number, client in enumerate(clients)]
     own.promote(2, why="documents")
     for client in clients:
         wait_until(lambda client=client: time.sleep(0.2) or client.version() == 2, 120)  # a key has 600 a minute
         assert httpx.get(f"{client.server.url}{READY}").status_code == 200
-    stored += [client.judged(f"Celle {number}?") for number, client in enumerate(clients)]
+    stored += [client.judged(f"Celle {number}?", client) for number, client in enumerate(clients)]
     with FeedbackStore(store, make=False) as judgements:
         kept = [(one.id, one.answers[0].version) for one in judgements.all()]
     assert sorted(kept) == sorted((one["id"], one["version"]) for one in stored)

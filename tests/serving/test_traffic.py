@@ -181,14 +181,15 @@ def test_a_user_is_forgotten_with_labels_and_the_bytes_go(tmp_path: Path) -> Non
 
 
 def test_a_users_judgements_are_forgotten(recorded: Here) -> None:
-    said = {
-        "kind": "like",
-        "messages": [{"role": "user", "content": "Bonn?"}],
-        "answers": [{"model": "rag", "text": "A"}],
-    }
+    messages = [{"role": "user", "content": "Bonn?"}]
     with recorded.client() as client:
         for more in ({}, {"user": "anna"}):
-            assert client.post("/feedback", json={**said, **more}).status_code == 200
+            asked = {"model": "rag", "messages": messages, "max_tokens": 3, **more}
+            reply = client.post("/v1/chat/completions", json=asked).json()
+            text = reply["choices"][0]["message"]["content"]
+            answer = {"receipt": reply["trimtab"]["receipts"][0], "text": text}
+            said = {"kind": "like", "messages": messages, "answers": [answer], **more}
+            assert client.post("/feedback", json=said).status_code == 200
         refused = client.post("/feedback", json={**said, "kind": "prefer"})
         assert (refused.status_code, refused.json()["error"]["message"]) == (
             400,

@@ -39,8 +39,8 @@ Open = Callable[..., Canaries]
 
 @pytest.fixture
 def watched(task: Task) -> Task:
-    """The task with a store of traffic."""
-    task.file.write_text(task.file.read_text() + "[traffic]\nshare = 1.0\n")
+    """The task with a store of traffic, where no person is asked."""
+    task.file.write_text(task.file.read_text() + '[traffic]\nshare = 1.0\n[upkeep]\npromote = "if-better"\n')
     return load_task(task.file)
 
 
@@ -108,6 +108,25 @@ def test_a_better_candidate_is_promoted_with_the_record_as_evidence(
     assert "promoted, after a canary" in (tmp_path / "lineage.html").read_text()
     assert one.status().record == record
     assert opening().status().record == record
+
+
+def test_with_promote_ask_a_better_candidate_waits_for_a_person(
+    opening: Open, opened: Registry, watched: Task, place: str, said: list[UserOutcome]
+) -> None:
+    watched.file.write_text(watched.file.read_text().replace("if-better", "ask"))
+    begun = opening(load_task(watched.file)).start(share=0.5).canary
+    watched.file.write_text(watched.file.read_text().replace('"ask"', '"if-better"'))  # too late for this one
+    judges(begun, said, 1.0, 0.0)
+    record = opening(load_task(watched.file)).status().record
+    assert record is not None
+    assert (record.outcome, record.passed) == ("held", False)
+    assert "held: promote it with registry promote 2, or leave version 1" in record.headline
+    assert [move.version for move in opened.history("production")] == [1]
+    assert opened.current("candidate").number == 2
+    assert opened.canary() is None
+    done = CliRunner().invoke(app, ["canary", "status", "--task", str(watched.file), "--registry", place])
+    assert (done.exit_code, "held" in done.stdout) == (0, True), done.output
+    assert opened.promote(2, why="I have read it").version == 2
 
 
 def test_a_worse_candidate_is_rolled_back_and_production_never_moved(
@@ -403,8 +422,8 @@ def test_a_judgement_is_an_outcome_and_the_last_one_of_an_answer_counts(tmp_path
     with FeedbackStore(tmp_path / "feedback.db") as store:
         for number, (kind, more) in enumerate(
             [
-                ("like", {"user": "a"}),
-                ("dislike", {"user": "a"}),
+                ("like", {"user": "a", "given": ["q-1"]}),
+                ("dislike", {"user": "a", "given": ["q-1"], "session": "another"}),
                 ("like", {"user": "b"}),
                 ("correct", {"user": "c", "correction": "Paris"}),
                 ("like", {}),
@@ -485,6 +504,11 @@ def test_the_forecast_goes_by_how_users_differ_where_that_is_known(opening: Open
     assert (known.is_measured, known.users_a_day) == (True, pytest.approx(len(USERS) / 30))
     assert known.clear_harm < unknown.clear_harm
     assert (known.margin or 0) < (unknown.margin or 0)
+    assert known.margin == known.margin_by_user
+    said += [outcome(USERS[0], 1, 1.0) for _ in range(60)]  # who asks most
+    unequal = one.start(dry_run=True).forecast
+    assert unequal is not None
+    assert (unequal.margin or 0) > 2 * (unequal.margin_by_user or 0)
     with pytest.raises(MissingError):
         one.status()  # a dry run begins nothing
 

@@ -71,6 +71,17 @@ def test_the_end_follows_from_what_is_known(known, outcome, why):
     assert found is None or "\n" not in found[1]
 
 
+def test_where_people_decide_a_good_candidate_is_held_and_a_bad_one_is_taken_back():
+    held = replace(CANARY, holds=True)
+    good = replace(NOTHING, quality=compared(0.001, 0.1), by_question=compared(0.001, 0.1))
+    found = decide_canary(held, good)
+    assert found is not None
+    assert found[0] == "held"
+    bad = decide_canary(held, replace(good, quality=compared(-0.1, -0.001)))
+    assert bad is not None
+    assert bad[0] == "rolled_back"
+
+
 @given(st.text(min_size=1), st.sampled_from([0.001, 0.1, 0.5]))
 def test_a_user_who_gets_the_candidate_gets_it_with_a_larger_share_too(user, share):
     canary = replace(CANARY, share=share)

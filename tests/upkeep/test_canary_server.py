@@ -52,7 +52,7 @@ def task(registered: Path, tmp_path: Path) -> Path:
     candidate."""
     copy = shutil.copytree(registered.parent, tmp_path / "task") / registered.name
     # With a limit, as `rag` may take more than 1.5 times as long as `quick`, and that alone would end a canary.
-    more = "[target]\nlatency_p95_ms = 60000\n[traffic]\nshare = 1.0\n"
+    more = '[target]\nlatency_p95_ms = 60000\n[traffic]\nshare = 1.0\n[upkeep]\npromote = "if-better"\n'
     copy.write_text(f"{copy.read_text()}\n{more}")
     with registry(copy) as own:
         own.promote(1, why="the first")
@@ -116,15 +116,16 @@ def ask(client: httpx.Client, user: str | None, text: str = "Bonn?", **more: Any
 
 
 def judge(client: httpx.Client, user: str, reply: dict[str, Any], *, likes: bool) -> None:
-    """Judge an answer as the page does, by the version that its reply named."""
-    answer = {
-        "model": reply["model"],
-        "version": reply["trimtab"]["release"]["version"],
-        "text": reply["choices"][0]["message"]["content"] or "-",
-    }
-    body = {"kind": "like" if likes else "dislike", "messages": [{"role": "user", "content": "Bonn?"}]}
-    done = client.post("/feedback", json={**body, "answers": [answer], "user": user})
+    """Judge an answer as the page does, by its receipt."""
+    done = client.post("/feedback", json={**judged_body(reply, likes=likes), "user": user})
     assert done.status_code == 200, done.text
+
+
+def judged_body(reply: dict[str, Any], *, likes: bool = True) -> dict[str, Any]:
+    """What a page sends of an answer, without the user."""
+    answer = {"receipt": reply["trimtab"]["receipts"][0], "text": reply["choices"][0]["message"]["content"]}
+    messages = [{"role": "user", "content": "Bonn?"}]
+    return {"kind": "like" if likes else "dislike", "messages": messages, "answers": [answer]}
 
 
 def drawn(canary: Canary, count: int = ENOUGH) -> list[str]:
@@ -263,13 +264,10 @@ def test_a_judgement_goes_to_the_version_that_answered_and_to_no_other(task: Pat
         canary = one.begun()
         judge(client, USERS[0], earlier, likes=True)
         for user in USERS[1:5]:
-            body = {"kind": "like", "messages": [{"role": "user", "content": "Bonn?"}], "user": user}
-            named = {**body, "answers": [{"model": "production", "text": "A"}]}
-            assert client.post("/feedback", json=named).status_code == 200
-        body["answers"] = [{"model": "production", "version": 3, "text": "A"}]
-        refused = client.post("/feedback", json=body)
+            judge(client, user, ask(client, user), likes=True)
+        refused = client.post("/feedback", json={**judged_body(earlier), "user": USERS[6]})
         assert refused.status_code == 404
-        assert "no version 3 was served here" in refused.text
+        assert "answers.0: this user was given no such answer to this question here" in refused.text
         with open_feedback_store(load_task(task), make=False) as store:
             versions = {judgement.user: judgement.answers[0].version for judgement in store}
     assert versions == {

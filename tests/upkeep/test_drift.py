@@ -354,9 +354,9 @@ def test_a_user_who_judges_an_answer_again_counts_with_the_last_judgement_alone(
     with open_feedback_store(task) as store:
         for number in range(100):
             kind = "like" if number % 10 else "dislike"
-            store.add(judgement(kind, "anna", at=number, id=f"j{number}", session=f"s{number}"))
+            store.add(judgement(kind, at=number, given=[f"q-{number}"]))
         for number in range(100, 140):  # one user, of another mind each time
-            store.add(judgement("dislike", "anna", at=number, id=f"j{number}", session="again"))
+            store.add(judgement("dislike", at=number, given=["again"]))
     code, output = shown("--json", task=task)
     found = json.loads(output)["judgements"]
     assert (code, found["labels"], found["fell"]) == (0, 101, False)

@@ -103,7 +103,7 @@ class OnlineReply:
 
     `tokens`: its tokens, if their log-probabilities were requested, for whoever waits for the whole answer (the pieces
     have them as well). `echo`: the text of the prompt, if requested. `echo_tokens`: its tokens, if their
-    log-probabilities were.
+    log-probabilities were. `receipt`: the server's, by which it can be judged.
     """
 
     generation: Generation
@@ -113,6 +113,7 @@ class OnlineReply:
     tokens: tuple[TokenLogprob, ...] = ()
     echo: str = ""
     echo_tokens: tuple[TokenLogprob, ...] = ()
+    receipt: str = ""
 
     @property
     def id(self) -> str:

@@ -30,7 +30,8 @@ def command(
     """Run a study on a bundled example; the example surface audits a site.
 
     Exits 0 whatever the verdict is. The example upkeep shows how an arm is maintained: documents change, drift is
-    detected, a refresh passes its gate, a canary promotes it, and a bad version is rolled back.
+    detected, a refresh passes its gate, users find it good in a canary, a person promotes it, and a bad version is
+    rolled back.
 
     \b
     Example:

@@ -163,6 +163,13 @@ def _of_hundred(share: Estimate) -> str:
     return f"{100 * share.value:.0f} (95% interval {100 * share.low:.0f} to {100 * share.high:.0f})"
 
 
+def latency_sentence(task: Task) -> str:
+    """Say what a latency was measured over; empty without a limit."""
+    if task.target.latency_p95_ms is None:
+        return ""
+    return "Latencies hold for the minutes timed: of slow spells that did not come then nothing is known."
+
+
 def over_time_sentence(halves: OverTime | None) -> str:
     """Return both scores with their difference, and its consequence; empty if there are no times."""
     if halves is None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 
 import numpy as np
 from scipy import stats
@@ -49,8 +50,8 @@ def latency_bound(seconds: Sequence[float], arms: int = 1) -> float | None:
     answers.
 
     `seconds` in the order in which they were timed: where each is like the one before it, they count as fewer
-    (`independent_timings`). It bounds the minutes timed: of slow spells none may have come (most studies of five
-    arms are then deceived: benchmarks/bursts_simulation.py). One-sided at .05 / arms (Bonferroni), since any of
+    (`independent_timings`). It bounds the minutes timed: of slow spells none may have come
+    (benchmarks/bursts_simulation.py). One-sided at .05 / arms (Bonferroni), since any of
     the `arms` that are held against the limit may be the one that is chosen. The order statistic r with
     P(Binomial(n, .95) < r) >= 1 - .05 / arms (Hahn and Meeker 1991, section 5.2): for one arm of 59 to 92 the largest.
     """
@@ -69,12 +70,39 @@ def independent_timings(seconds: Sequence[float]) -> int:
     correlated as the ranks show, and one standard error (1 / sqrt(n)) more; all n where the ranks show no more than
     one standard error. About 2/3 of n at .6.
     """
-    n, ranks = len(seconds), stats.rankdata(seconds)
-    z = stats.norm.ppf((ranks - 0.5) / n)
-    total = float(z @ z)
-    correlation = float(z[1:] @ z[:-1]) / total if total > 0 else 0.0
+    n, correlation = len(seconds), _correlation(seconds)
     if correlation <= n**-0.5:
         return n
     u, upper = float(stats.norm.ppf(TAIL)), min(correlation + n**-0.5, 0.99)
     both = float(stats.multivariate_normal.cdf([u, u], cov=[[1.0, upper], [upper, 1.0]]))
     return max(1, int(n * math.log(both / TAIL) / math.log(TAIL)))
+
+
+def bounds_in_turn(passes: Mapping[str, Sequence[Sequence[float]]], arms: int) -> dict[str, float | None]:
+    """Return the bound of each arm (`latency_bound`) where all were timed on one machine in turn, each pass of one
+    after that of the other.
+
+    A slow spell of the machine falls on the arm that is timed just then. So where the timings of any arm come in
+    spells (neighbours correlated beyond chance, at .05 / `arms`), what an arm may take is also bounded by its median
+    times the bound of all arms' timings in the order in which they were made, each in units of its arm's median.
+    """
+    whole = {arm: [second for part in parts for second in part] for arm, parts in passes.items()}
+    bounds = {arm: latency_bound(seconds, arms) for arm, seconds in whole.items()}
+    certain = float(stats.norm.isf(LEVEL / max(1, arms)))
+    if not any(_correlation(seconds) > certain * len(seconds) ** -0.5 for seconds in whole.values() if seconds):
+        return bounds
+    medians = {arm: float(np.median(seconds)) for arm, seconds in whole.items() if seconds}
+    turns = zip_longest(*([(arm, part) for part in parts] for arm, parts in passes.items() if arm in medians))
+    in_order = [second / medians[arm] for turn in turns for arm, part in filter(None, turn) for second in part]
+    common = latency_bound(in_order, arms)
+    return {
+        arm: None if bound is None or common is None else max(bound, common * medians[arm])
+        for arm, bound in bounds.items()
+    }
+
+
+def _correlation(seconds: Sequence[float]) -> float:
+    """Return how correlated neighbouring timings are, by the normal scores of their ranks."""
+    z = stats.norm.ppf((stats.rankdata(seconds) - 0.5) / len(seconds))
+    total = float(z @ z)
+    return float(z[1:] @ z[:-1]) / total if total > 0 else 0.0

@@ -24,6 +24,7 @@ from trimtab.serving.dispatcher import ClientDisconnectedError, Dispatcher, refu
 from trimtab.serving.feedback import FeedbackStore
 from trimtab.serving.metrics import CLIENT_CLOSED, CONTENT_TYPE_LATEST, Metrics, MetricsMiddleware, RequestLog
 from trimtab.serving.middleware import AccessMiddleware, App, Refused, RequestLimiter
+from trimtab.serving.receipts import Receipts
 from trimtab.serving.schema import EmbeddingsRequest
 from trimtab.serving.served_model import ServedModel
 from trimtab.serving.traffic import Recorder
@@ -64,6 +65,7 @@ class AppParts:
     embedding: str
     embed: Embed
     store: FeedbackStore
+    receipts: Receipts
     traffic: Recorder | None = None
 
 

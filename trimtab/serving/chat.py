@@ -359,7 +359,7 @@ async def _sse_chunks(
         if kind.chat:
             last = {"delta": {**calls[index].last_delta(), "annotations": annotations_of(item)}}
         finish = finish_reason(item, kind.functions if calls[index].is_called else NO_FUNCTIONS)
-        yield sse_chunk([_choice(index, last, finish=finish)], trimtab=trimtab_field(served, item))
+        yield sse_chunk([_choice(index, last, finish=finish)], trimtab=trimtab_field(served, [item]))
     if usage:
         yield sse_chunk([], usage=usage_of([replies[index] for index in sorted(replies)], kind.draws))
     yield DONE

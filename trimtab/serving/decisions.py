@@ -33,8 +33,8 @@ def decision_routes(dispatcher: Dispatcher) -> APIRouter:
         """Answer questions by name about one state."""
         served = await _route_classifier(dispatcher, body.model, request)
         options = {name: _options(served, list(asked.criteria or ()), name) for name, asked in body.questions.items()}
-        reply = await _classify(dispatcher, served, _state_messages(body.state), request)
-        answers = {}
+        question, reply = await _classify(dispatcher, served, _state_messages(body.state), request)
+        answers, receipts = {}, []
         for name, chosen_options in options.items():
             probabilities = _renormalized(reply, chosen_options)
             best = max(probabilities, key=probabilities.__getitem__)
@@ -44,7 +44,8 @@ def decision_routes(dispatcher: Dispatcher) -> APIRouter:
                 "probabilities": probabilities,
                 "confidence": _confidence(list(probabilities.values())),
             }
-        return {"model": served.id, "answers": answers, "usage": _usage(reply)}
+            receipts.append(await dispatcher.receipt(served, question, best, request))
+        return {"model": served.id, "answers": answers, "usage": _usage(reply), "trimtab": {"receipts": receipts}}
 
     @router.post("/v1/decisions")
     async def decisions(body: DecisionsRequest, request: Request) -> dict[str, Any]:
@@ -55,8 +56,8 @@ def decision_routes(dispatcher: Dispatcher) -> APIRouter:
             for one in body.questions
         ]
         given = body.input if isinstance(body.input, str) else [turn.model_dump() for turn in body.input]
-        reply = await _classify(dispatcher, served, _state_messages(given), request)
-        answers = []
+        question, reply = await _classify(dispatcher, served, _state_messages(given), request)
+        answers, receipts = [], []
         for name, chosen_options in questions:
             probabilities = _renormalized(reply, chosen_options)
             best = max(probabilities, key=probabilities.__getitem__)
@@ -70,12 +71,14 @@ def decision_routes(dispatcher: Dispatcher) -> APIRouter:
                     "confidence": _confidence(list(probabilities.values())),
                 }
             )
+            receipts.append(await dispatcher.receipt(served, question, best, request))
         return {
             "id": new_id("dec"),
             "object": "decision",
             "model": served.id,
             "answers": answers,
             "usage": _usage(reply),
+            "trimtab": {"receipts": receipts},
         }
 
     return router
@@ -116,11 +119,12 @@ def _state_messages(state: Any) -> tuple[Message, ...]:
 
 async def _classify(
     dispatcher: Dispatcher, served: ServedModel, messages: tuple[Message, ...], request: Request
-) -> OnlineReply:
-    reply = await dispatcher.answer(served, OnlineQuestion(id=new_id("q"), messages=messages), request)
+) -> tuple[OnlineQuestion, OnlineReply]:
+    question = OnlineQuestion(id=new_id("q"), messages=messages)
+    reply = await dispatcher.answer(served, question, request)
     if not reply.generation.probabilities:
         raise Refused(400, f"{served.id} gives no probabilities", code="model")
-    return reply
+    return question, reply
 
 
 def _renormalized(reply: OnlineReply, options: Sequence[str]) -> dict[str, float]:

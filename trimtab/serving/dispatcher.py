@@ -26,6 +26,7 @@ from trimtab.base.errors import (
 )
 from trimtab.serving.metrics import Metrics, RequestLog
 from trimtab.serving.middleware import Refused
+from trimtab.serving.receipts import GivenAnswer, Receipts
 from trimtab.serving.releases import Canary
 from trimtab.serving.served_model import SelfCheck, ServedModel
 from trimtab.serving.traffic import Recorder, voter_of
@@ -65,14 +66,13 @@ class Dispatcher:
         metrics: Metrics,
         log: RequestLog,
         most: int,
+        receipts: Receipts,
         traffic: Recorder | None = None,
     ) -> None:
         self.task, self._metrics, self._log, self._traffic = task, metrics, log, traffic
+        self._receipts = receipts
         self.models: dict[str, ServedModel] = {model.id: model for model in models}
         self.canary: ActiveCanary | None = None
-        self._versions: dict[int, tuple[str, str]] = {}  # arm and recorded version, by number of what answered here
-        for model in models:
-            self._remember(model)
         # of each worker, the request of every question in progress
         self._requests_of: dict[ModelWorker, dict[object, Request]] = {model.worker: {} for model in models}
         self._preparing = ThreadPoolExecutor(1, thread_name_prefix="preparing")
@@ -104,21 +104,6 @@ class Dispatcher:
         request.scope[CANARY_KEY] = active, active.canary.bucket(user)
         return active.served if active.canary.takes(user) else model
 
-    def judged_version(self, name: str, user: str | None, version: int | None) -> tuple[str, str]:
-        """Return the arm and the version that a judgement is about: `version` as the reply named it, else the user's
-        present one.
-
-        Raises Refused for a version that this server has not served, and as `find_model`.
-        """
-        if version is not None:
-            if version not in self._versions:
-                raise Refused(404, f"no version {version} was served here", code="version_not_found")
-            return self._versions[version]
-        model, active = self.find_model(name), self.canary
-        if active is not None and user is not None and active.canary.takes(user):
-            model = active.served
-        return model.arm, model.recorded_version
-
     def record_self_check(self, checks: Mapping[str, SelfCheck | None]) -> None:
         """Store the self-check of each arm, by its name."""
         self.models = {key: replace(model, check=checks.get(model.arm)) for key, model in self.models.items()}
@@ -126,22 +111,16 @@ class Dispatcher:
     def replace_model(self, model: ServedModel) -> None:
         """Make one model answer from now on; running requests keep theirs. Call it in the event loop only."""
         self._requests_of.setdefault(model.worker, {})  # a candidate is known already
-        self._remember(model)
         self.models, self.canary = {model.id: model}, None
 
     def start_canary(self, canary: Canary, model: ServedModel) -> None:
         """Make a candidate answer the users that its canary assigns to it. Call it in the event loop only."""
         self._requests_of[model.worker] = {}
-        self._remember(model)
         self.canary = ActiveCanary(canary=canary, served=model)
 
     def end_canary(self) -> None:
         """Make production answer everybody; running requests keep the candidate. Call it in the event loop only."""
         self.canary = None
-
-    def _remember(self, model: ServedModel) -> None:
-        if model.release:
-            self._versions[model.release.version] = model.arm, model.recorded_version
 
     def forget_worker(self, worker: ModelWorker) -> bool:
         """Remove a worker that answers no more; return False while a request still uses it."""
@@ -188,6 +167,7 @@ class Dispatcher:
                         self._metrics.first_token(model.id, time.monotonic() - began)
                     if isinstance(event, OnlineReply):
                         await self._record_answer(model, question, event, request, time.monotonic() - began)
+                        event = replace(event, receipt=await self.receipt(model, question, event.text, request))
                     yield event
                     if isinstance(event, OnlineReply):
                         return
@@ -214,6 +194,15 @@ class Dispatcher:
         if isinstance(event, FailedQuestion):
             raise self._to_refused(model, event.error)
         return event
+
+    async def receipt(self, model: ServedModel, question: OnlineQuestion, text: str, request: Request | None) -> str:
+        """Return the receipt by which whoever asked can judge an answer; empty for raw prompts, as arms are not
+        measured on them, and for the server's own questions."""
+        if request is None or question.raw is not None:
+            return ""
+        voter = voter_of(request, (await request.json()).get("user"))  # the body was parsed before
+        given = GivenAnswer(id=question.id, arm=model.arm, version=model.recorded_version)
+        return self._receipts.write(given, voter, question.messages, text)
 
     async def _record_answer(
         self, model: ServedModel, question: OnlineQuestion, reply: OnlineReply, request: Request | None, seconds: float

@@ -3,6 +3,7 @@ durable."""
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -13,7 +14,7 @@ from trimtab.base.errors import InputError
 from trimtab.base.files import refuse_links
 from trimtab.base.task import Task
 from trimtab.serving.database import Closing, Database, DatabaseSchema, microseconds, record_text, row_number
-from trimtab.serving.feedback_schema import JudgedAnswer, Judgement, JudgementKind
+from trimtab.serving.feedback_schema import JudgedAnswer, Judgement, JudgementKind, latest_judgements
 from trimtab.serving.traffic_store import user_key
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["FILE", "FeedbackStore", "JudgedAnswer", "Judgement", "JudgementKind", "open_feedback_store"]
 
 FILE = "feedback.db"
-_JUDGEMENTS = "trimtab_judgements"
+_JUDGEMENTS, _SECRET = "trimtab_judgements", "trimtab_receipt_secret"
 
 
 def open_feedback_store(task: Task, where: str | None = None, *, make: bool = True) -> FeedbackStore:
@@ -74,21 +75,23 @@ class FeedbackStore(Closing):
     def of_single_answers(self, since: datetime | None = None) -> Iterator[Judgement]:
         """Yield the judgements of single answers, the oldest first, from `since` on if it is given.
 
-        Of several judgements of one answer by one user or in one session the last counts. Comparisons of several
-        answers are left out.
+        Of several judgements of one answer the last counts. Comparisons of several answers are left out.
         """
-        last: dict[object, Judgement] = {}
-        for one in self._judgements_since(since):
-            if one.kind != "prefer":
-                known = one.user or one.session
-                key = (one.user, one.session, one.messages, one.answers) if known else one.id
-                last.pop(key, None)
-                last[key] = one
-        yield from last.values()
+        yield from latest_judgements(one for one in self._judgements_since(since) if one.kind != "prefer")
 
     def all(self) -> tuple[Judgement, ...]:
         """Return every judgement, the oldest first."""
         return tuple(self)
+
+    def receipt_secret(self) -> bytes:
+        """Return the secret that all servers of this store sign receipts with (`receipts.py`); it is made once."""
+        table = _SCHEMA.table(_SECRET)
+        with self._database.exclusive() as connection:
+            kept = connection.execute(table.select()).scalar()
+            if kept is None:
+                kept = secrets.token_hex(32)
+                connection.execute(table.insert(), {"secret": kept})
+        return bytes.fromhex(kept)
 
     def count(self) -> int:
         """Return the number of judgements."""
@@ -115,7 +118,8 @@ class FeedbackStore(Closing):
 
 
 def _declare(metadata: MetaData) -> None:
-    """Add the table of judgements: a JSON record each, with its id and time (`at`, microseconds since 1970)."""
+    """Add the table of judgements: a JSON record each, with its id and time (`at`, microseconds since 1970); and that
+    of the receipts' secret, in hex."""
     from sqlalchemy import BigInteger, Column, Index, String, Table, Text
 
     Table(
@@ -127,6 +131,7 @@ def _declare(metadata: MetaData) -> None:
         Column("record", Text, nullable=False),
         Index("trimtab_judgements_by_time", "at", "number"),
     )
+    Table(_SECRET, metadata, Column("secret", String(64), nullable=False))
 
 
 _SCHEMA = DatabaseSchema(
@@ -134,7 +139,7 @@ _SCHEMA = DatabaseSchema(
     holds="judgements",
     made_by="collect some on the page of: trimtab serve",
     option="--store",
-    form=2,
+    form=3,
     form_table="trimtab_form",
     declare=_declare,
 )

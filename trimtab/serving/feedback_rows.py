@@ -13,12 +13,12 @@ from trimtab.data.duplicates import DedupTexts, dedup_text, find_duplicates, nor
 from trimtab.data.ledger import LedgerRow
 from trimtab.data.row_store import join_rows
 from trimtab.serving.corrections import CorrectedRow, Correction, correction_rows, turns_of
-from trimtab.serving.feedback_schema import Judgement
+from trimtab.serving.feedback_schema import Judgement, latest_judgements
 
 SOURCE = "feedback"
 HELD_OUT: tuple[Split, ...] = ("dev", "test")
 
-REPLACED = "judged anew in the same session"
+REPLACED = "judged anew"
 EQUAL = "the answers are equally good"
 NO_CONTRAST = "an answer is empty, or both are the same"
 REPEATED = "the same correction of the same question stands there already"
@@ -48,14 +48,17 @@ def feedback_rows(
 ) -> FeedbackRows:
     """Convert judgements, oldest first, to rows; no question of `splits`' dev and test becomes an example.
 
-    Only `prefer` and `correct` compare two answers. In one session the last judgement of the same answers counts. Pairs
-    and single answers may be about any question: they follow the split of their prompt (`data/preferences.py`).
+    Only `prefer` and `correct` compare two answers. The last judgement of the same answers counts. Pairs and
+    single answers may be about any question: they follow the split of their prompt (`data/preferences.py`).
     """
     left_out: Counter[str] = Counter()
     preferences: list[CorrectedRow] = []
     judged: list[CorrectedRow] = []
     corrected: list[Correction] = []
-    for one in (_without_instruction(one, task) for one in _latest_judgements(judgements, left_out)):
+    every = [*judgements]
+    latest = latest_judgements(every)
+    left_out[REPLACED] += len(every) - len(latest)
+    for one in (_without_instruction(one, task) for one in latest):
         if one.kind in ("like", "dislike"):
             judged += _single_answer_row(one, left_out)
             continue
@@ -74,17 +77,6 @@ def feedback_rows(
         places=tuple(_ledger_row(one, task) for one, _ in examples),
         left_out={reason: count for reason, count in left_out.items() if count},
     )
-
-
-def _latest_judgements(judgements: Iterable[Judgement], left_out: Counter[str]) -> list[Judgement]:
-    """Return the judgements that no later one of the same session and answers replaces; without a session all count."""
-    last: dict[object, Judgement] = {}
-    for one in judgements:
-        shown = frozenset((answer.arm, answer.version, answer.text) for answer in one.answers)
-        key = one.id if one.session is None else (one.session, one.messages, shown)
-        left_out[REPLACED] += last.pop(key, None) is not None
-        last[key] = one
-    return list(last.values())
 
 
 def _without_instruction(one: Judgement, task: Task) -> Judgement:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Literal, get_args
@@ -27,8 +27,9 @@ _NAME_CAP = 200  # characters of an arm, version or session
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JudgedAnswer:
-    """An answer as the user saw it: its arm, the arm's version, and the ids of the passages shown with it."""
+    """An answer as the user saw it: its id, its arm, the arm's version, and the ids of the passages shown with it."""
 
+    id: str
     arm: str
     version: str
     text: str
@@ -87,7 +88,7 @@ class Judgement:
             raise _invalid(
                 "messages", f"{whole:,} bytes with the answers, and {WHOLE_CAP:,} are the most", "shorten them"
             )
-        short = (*((name, getattr(one, name)) for one in self.answers for name in ("arm", "version")),)
+        short = (*((name, getattr(one, name)) for one in self.answers for name in ("id", "arm", "version")),)
         own = ((name, getattr(self, name) or "") for name in ("session", "user", "voter"))
         for name, text in (*short, *own):
             if len(text) > _NAME_CAP:
@@ -129,6 +130,16 @@ class Judgement:
             )
         if self.correction is not None and self.correction.strip() in ("", self.answers[0].text.strip()):
             raise _invalid("correction", "is empty, or what was answered", "write what the answer should be")
+
+
+def latest_judgements(judgements: Iterable[Judgement]) -> list[Judgement]:
+    """Return the last judgement of each answer, or of the same answers compared, in the order in which they came."""
+    last: dict[frozenset[str], Judgement] = {}
+    for one in judgements:
+        judged = frozenset(answer.id for answer in one.answers)
+        last.pop(judged, None)
+        last[judged] = one
+    return [*last.values()]
 
 
 def _invalid(field: str, problem: str, remedy: str) -> InputError:

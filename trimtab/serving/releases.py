@@ -36,7 +36,8 @@ class Canary:
     `days` days.
 
     `salt` gives each canary a draw of users of its own. `margin` and `latency_p95_ms` are the limits that the task
-    file had when it began. `number` is the registry's; None for a dry run.
+    file had when it began, and `holds` is True where it had people decide: a candidate that is shown to be good is
+    then not promoted by itself. `number` is the registry's; None for a dry run.
     """
 
     number: int | None
@@ -50,6 +51,7 @@ class Canary:
     begun: datetime
     who: str
     why: str
+    holds: bool = False
 
     def bucket(self, user: str) -> int:
         """Return the bucket of a user, from a hash: the same at every request and in every server."""

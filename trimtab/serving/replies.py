@@ -112,8 +112,10 @@ def _call_id() -> str:
     return f"call-{uuid.uuid4().hex}"
 
 
-def trimtab_field(served: ServedModel, reply: OnlineReply) -> dict[str, Any]:
-    """Return the field `trimtab` of a reply: the arm, its version, the passages, and probabilities."""
+def trimtab_field(served: ServedModel, replies: Sequence[OnlineReply]) -> dict[str, Any]:
+    """Return the field `trimtab` of one or several replies: the arm and its version, the passages and probabilities of
+    the first, and the receipts by which they can be judged."""
+    reply, *_ = replies
     fields: dict[str, Any] = {
         "arm": served.arm,
         "version": served.version,
@@ -133,6 +135,8 @@ def trimtab_field(served: ServedModel, reply: OnlineReply) -> dict[str, Any]:
             for hit in reply.hits
         ],
     }
+    if reply.receipt:
+        fields["receipts"] = [one.receipt for one in replies]
     if served.release is not None:
         fields["release"] = {"alias": served.release.alias, "version": served.release.version}
     if reply.generation.probabilities:
@@ -181,7 +185,7 @@ def chat_reply(
         "model": served.id,
         "choices": [_chat_choice(index, reply, functions, logprobs) for index, reply in enumerate(replies)],
         "usage": usage_of(replies, len(replies)),
-        "trimtab": trimtab_field(served, replies[0]),
+        "trimtab": trimtab_field(served, replies),
     }
 
 
@@ -204,6 +208,7 @@ def completion_reply(
             for index, reply in enumerate(replies)
         ],
         "usage": usage_of(replies, draws),
+        "trimtab": trimtab_field(served, replies),
     }
 
 
@@ -276,7 +281,7 @@ def response_reply(
             "output_tokens_details": {"reasoning_tokens": 0},
             "total_tokens": used["total_tokens"],
         },
-        **({"trimtab": trimtab_field(served, reply)} if reply else {}),
+        **({"trimtab": trimtab_field(served, [reply])} if reply else {}),
     }
 
 

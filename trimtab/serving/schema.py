@@ -528,13 +528,11 @@ class DecisionsRequest(ApiRequest):
 class FeedbackAnswer(BaseModel):
     """An answer as the user saw it."""
 
-    model: ShortName = Field(description="The `model` that the reply named.")
-    version: Annotated[int, Field(ge=1)] | None = Field(
-        None,
-        description="The reply's `trimtab.release.version`, where the server follows an alias; by default the version "
-        "that answers this user now.",
+    receipt: Annotated[str, Field(max_length=2_000)] = Field(
+        description="What the reply gave in `trimtab.receipts`, one for each choice or answer. It proves that this "
+        "server gave this answer to this user."
     )
-    text: BoundedText = Field(description="The answer, at most 200,000 bytes.")
+    text: BoundedText = Field(description="The answer as it was given, at most 200,000 bytes.")
     passages: Annotated[list[ShortName], Field(max_length=64)] = Field(
         [], description="The ids of the passages that were shown with it."
     )
@@ -555,7 +553,8 @@ class FeedbackRequest(BaseModel):
         description="`like`, `dislike` and `correct` judge one answer, `prefer` compares several."
     )
     messages: Annotated[list[FeedbackTurn], Field(min_length=1, max_length=MOST_TURNS)] = Field(
-        description="The conversation up to the question that was answered, which is the last turn."
+        description="The conversation up to the question that was answered, which is the last turn. The user's turns "
+        "must be those that were sent."
     )
     answers: Annotated[list[FeedbackAnswer], Field(min_length=1, max_length=16)] = Field(
         description="The judged answer; for `prefer` at least two, in the order shown. All texts of a judgement "
@@ -571,7 +570,7 @@ class FeedbackRequest(BaseModel):
     )
     blind: bool = Field(False, description="True if the arms' names were hidden from the user.")
     session: Annotated[str, Field(max_length=64)] | None = Field(
-        None, description="Any name of a visit. A later judgement of the same answers in it replaces the earlier one."
+        None, description="Any name of a visit, which groups judgements."
     )
     user: Annotated[str, Field(min_length=1, max_length=1_000)] | None = Field(
         None, description="Who judges, where several share a key: only a hash is kept. By default the key's owner."

@@ -53,6 +53,7 @@ from trimtab.serving.follow import Follower, LoadedRelease
 from trimtab.serving.metrics import Metrics, RequestLog
 from trimtab.serving.middleware import RequestLimiter
 from trimtab.serving.options import DEFAULT_OPTIONS, ServerOptions
+from trimtab.serving.receipts import Receipts
 from trimtab.serving.releases import CanarySource, FollowAlias, Release
 from trimtab.serving.self_check import self_check_all, stored_answers
 from trimtab.serving.served_model import SelfCheck, ServedModel
@@ -340,8 +341,9 @@ def _app_parts(
     limiter, log = RequestLimiter(server.most), RequestLog(with_texts=server.log_texts)
     metrics = Metrics(limiter)
     recorder = record(metrics) if record else None
+    receipts = Receipts(store.receipt_secret())
     return AppParts(
-        dispatcher=Dispatcher(task.task.name, served, metrics, log, server.most, recorder),
+        dispatcher=Dispatcher(task.task.name, served, metrics, log, server.most, receipts, recorder),
         limiter=limiter,
         hosts=AllowedHosts(server.host, server.port, server.names or ()),
         keys=keys,
@@ -350,6 +352,7 @@ def _app_parts(
         embedding=task.base.embedding,
         embed=_embed_function(task),
         store=store,
+        receipts=receipts,
         traffic=recorder,
     )
 

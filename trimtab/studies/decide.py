@@ -25,6 +25,7 @@ from trimtab.base.results import (
 from trimtab.base.task import Task
 from trimtab.decision.caveats import (
     audit_sentence,
+    latency_sentence,
     over_time_sentence,
     slices_sentence,
     trivial_arms,
@@ -139,6 +140,7 @@ def decide_study(
         "" if is_beaten else without_model,
         "" if study.audited else slices_sentence(verdict.arm, answers, task, study.level),
         over_time_sentence(over_time),
+        latency_sentence(task),
         "" if may_change else checks,
     )
     verdict = replace(verdict, today=today, details=with_more(verdict.sentence, unknown=weak, figures=figures))

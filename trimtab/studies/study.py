@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from inspect import signature
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -44,7 +45,7 @@ from trimtab.base.task import Task, with_arms, with_budget, with_rows
 from trimtab.decision.cost import volume_of
 from trimtab.measurement.evaluate import load_answers, save_answers
 from trimtab.measurement.figures import scores_of
-from trimtab.measurement.latency import MORE_PASSES, PASSES
+from trimtab.measurement.latency import MORE_PASSES, PASSES, bounds_in_turn
 from trimtab.measurement.power import Variation, observed_variation
 from trimtab.measurement.scorer import ScorerFunction
 from trimtab.model.threads import threads
@@ -473,6 +474,23 @@ class _StudyRun(ArmWork):
                     )
                     self.usages[arm.name], self.found[arm.name] = usage, result
                     write_arm(folder, replace(record, usage=usage, result=result, latencies=latencies))
+        self._bound_slow_spells()
+
+    def _bound_slow_spells(self) -> None:
+        """Bound the latencies of the arms of this machine together: a slow spell falls on the one that is timed."""
+        records = {arm.name: read_arm(self.folder / "arms" / arm.name) for arm in self.task.arms if not arm.endpoint}
+        timed = {name: record for name, record in records.items() if record is not None and record.latencies}
+        whole = len(self.session.workspace.timed_questions("test"))
+        sizes = [len(range(number % PASSES, whole, PASSES)) for number in range(PASSES + MORE_PASSES)]
+        starts = [0, *accumulate(sizes)]
+        passes = {
+            name: [record.latencies[start:end] for start, end in pairwise(starts)] for name, record in timed.items()
+        }
+        for name, bound in bounds_in_turn(passes, len(self.task.arms)).items():
+            result = replace(timed[name].result, latency_p95_high_ms=bound)
+            if name in self.found:
+                self.found[name] = result
+            write_arm(self.folder / "arms" / name, replace(timed[name], result=result))
 
     def _time_again(self, plan: Plan) -> None:
         """Repeat the timing of single questions for arms that were timed on a busy machine, as far as the budget

@@ -34,6 +34,7 @@ from trimtab.upkeep.canary_records import (
     UserComparison,
     decide_canary,
 )
+from trimtab.upkeep.config import upkeep_of
 from trimtab.upkeep.gate import SLOWER
 from trimtab.upkeep.labels import TRAFFIC, labelled
 from trimtab.upkeep.registry import CANDIDATE, PRODUCTION, Registry, user_name
@@ -45,6 +46,7 @@ from trimtab.upkeep.user_comparison import (
     compare_users,
     user_means,
     user_variance,
+    users_forecast,
     users_needed,
     variance_behind,
 )
@@ -65,14 +67,16 @@ class CanaryForecast:
     """A forecast of how many users must have an outcome, of both versions together, until something is shown with a
     chance of 80%.
 
-    `clear_harm`: for a true difference of 0.1. `margin`: for a true difference of the margin, and for "not worse by
-    the margin" where both versions are as good; None for a margin of 0. `is_measured`: True if the variance between
-    users is that of production's users, False if it is the greatest that there can be. `users_a_day`: users of
-    production with an outcome, a day, over the last PAST_DAYS days.
+    `clear_harm`: for a true difference of 0.1, by user. `margin`: for "not worse by the margin" by user and by question
+    where both versions are as good, and for a true difference of the margin; None for a margin of 0. `margin_by_user`:
+    for the bound by user alone. `is_measured`: True if the variance between users, and how unequally they ask, are
+    those of production's users; False if the variance is the greatest that there can be, and all ask as much.
+    `users_a_day`: users of production with an outcome, a day, over the last PAST_DAYS days.
     """
 
     clear_harm: int
     margin: int | None
+    margin_by_user: int | None
     is_measured: bool
     users_a_day: float | None
 
@@ -157,6 +161,7 @@ class Canaries(Closing):
             begun=now,
             who=by or user_name(),
             why=why.strip()[:2_000],
+            holds=upkeep_of(task).promote == "ask",
         )
         forecast = self._forecast(begun)
         if not dry_run:
@@ -268,19 +273,19 @@ class Canaries(Closing):
         since = _now() - timedelta(days=PAST_DAYS)
         with self._traffic() as traffic:
             outcomes = [*self._judged(since), *(_labels_since(traffic, since) if traffic else ())]
-        means = user_means(one for one in outcomes if one.version == str(canary.production))
+        own = [one for one in outcomes if one.version == str(canary.production)]
+        means, counts = user_means(own), Counter(one.user for one in own)
         is_measured = len(means) >= LEAST_USERS
-        known = np.array([*means.values()])
+        mean_U, count_U = np.array([*means.values()]), np.array([counts[user] for user in means], dtype=float)
 
-        def needed(effect: float) -> int:
-            variance = WIDEST_VARIANCE
-            if is_measured:
-                variance = variance_behind(float(known.mean()), user_variance(known), effect)
-            return users_needed(effect, variance, canary.share)
-
+        variance = WIDEST_VARIANCE
+        if is_measured:
+            variance = variance_behind(float(mean_U.mean()), user_variance(mean_U), CLEAR_HARM)
+        margin = users_forecast(canary.margin, mean_U, count_U, canary.share) if canary.margin else None
         return CanaryForecast(
-            clear_harm=needed(CLEAR_HARM),
-            margin=needed(canary.margin) if canary.margin else None,
+            clear_harm=users_needed(CLEAR_HARM, variance, canary.share),
+            margin=margin.both if margin else None,
+            margin_by_user=margin.by_user if margin else None,
             is_measured=is_measured,
             users_a_day=len(means) / PAST_DAYS if is_measured else None,
         )

@@ -37,7 +37,8 @@ def canary_start(
 
     `version`: the candidate's number, by default the version that the alias `candidate` names. `share`: of the users,
     0.001 to 0.5; a user stays with one version. `days`: without a result after that time the canary ends undecided, and
-    production stays. `why` and `by` are recorded. `dry_run` only forecasts. `anyway`: also a candidate that was
+    production stays. A candidate that is shown to be good waits for a person, with `promote = "if-better"` in the task
+    file it is promoted. `why` and `by` are recorded. `dry_run` only forecasts. `anyway`: also a candidate that was
     measured to be worse than production. `address` and `artifacts`: the registry, as
     for `registry`; `store`: of traffic, labels and feedback, as for `serve`. A running `serve` that follows production
     loads the candidate within seconds.
@@ -59,7 +60,8 @@ def canary_status(
 ) -> CanaryStatus:
     """Return the state of the open canary, or how the last one ended; end it if it is due.
 
-    `record` of the result is None while the canary is open; `record.passed` tells whether the candidate was promoted.
+    `record` of the result is None while the canary is open; `record.passed` tells whether the candidate was promoted,
+    `record.outcome` is `held` where it was shown to be good and waits for a person.
     Arguments as for `canary_start`. Raises MissingError if there was no canary yet.
     """
     with open_canaries(task, address, artifacts, store) as own:

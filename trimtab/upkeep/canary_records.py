@@ -10,7 +10,7 @@ from typing import Literal
 from trimtab.base.show import Shown
 from trimtab.serving.releases import Canary
 
-CanaryOutcome = Literal["promoted", "rolled_back", "undecided"]
+CanaryOutcome = Literal["promoted", "held", "rolled_back", "undecided"]
 SLOW_SHARE = 0.05  # of a version's answers, that may take longer than its 95th percentile
 
 
@@ -129,9 +129,10 @@ class CanaryRecord(Shown):
     @property
     def headline(self) -> str:
         """Return what happened, in one line."""
-        return (
-            f"canary {self.canary.number}: version {self.canary.candidate} {self.outcome.replace('_', ' ')}: {self.why}"
-        )
+        version = self.canary.candidate
+        held = f"held: promote it with registry promote {version}, or leave version {self.canary.production}"
+        outcome = held if self.outcome == "held" else self.outcome.replace("_", " ")
+        return f"canary {self.canary.number}: version {version} {outcome}: {self.why}"
 
 
 def decide_canary(canary: Canary, evidence: CanaryEvidence) -> tuple[CanaryOutcome, str] | None:
@@ -140,7 +141,8 @@ def decide_canary(canary: Canary, evidence: CanaryEvidence) -> tuple[CanaryOutco
     Harm comes first, and needs no margin: more failed answers, a 95th percentile over the limit, or a quality shown to
     be lower by anything, by user or by question. The candidate is promoted where its quality is shown to be higher, or
     not to be lower by the margin, by user; and by question, too, not to be lower by the margin. So a candidate that is
-    better for most users and worse for the few who ask most is not promoted.
+    better for most users and worse for the few who ask most is not promoted. Where the canary `holds`, it is held
+    instead: production stays until a person promotes it.
     """
     errors, latency, quality, by_question = evidence.errors, evidence.latency, evidence.quality, evidence.by_question
     if errors is not None and errors.low > 0:
@@ -156,7 +158,7 @@ def decide_canary(canary: Canary, evidence: CanaryEvidence) -> tuple[CanaryOutco
         return "rolled_back", f"it is shown to be worse by question: right for {by_question.figures}"
     shown = _shown_good(canary, quality)
     if shown is not None and by_question is not None and by_question.low > -canary.margin:
-        return "promoted", f"{shown}; by question, right for {by_question.figures}"
+        return "held" if canary.holds else "promoted", f"{shown}; by question, right for {by_question.figures}"
     if evidence.days >= canary.days:
         lacking = f"{shown}, but {question_gap(evidence)}" if shown is not None else "nothing was shown"
         if evidence.newcomers is not None and not evidence.newcomers.decide:

@@ -29,7 +29,8 @@ class UpkeepTable(Settings):
     drift: DriftTable = Field(DriftTable(), description="What `trimtab drift` compares.")
     promote: Literal["ask", "if-better"] = Field(
         "ask",
-        description="What refresh does with a candidate that passed its gate: wait for you, or put it into production.",
+        description="What becomes of a candidate that passed the gate of refresh, or was shown to be good in a canary: "
+        "it waits for you, or goes into production.",
     )
     documents: Literal["ask", "if-not-worse"] = Field(
         "ask",

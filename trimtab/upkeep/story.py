@@ -33,6 +33,7 @@ TASK = "upkeep.toml"
 USERS = 80
 QUESTIONS_PER_USER = 6  # questions of each user, judged against the right answer
 SHARE = 0.5  # share of users who get a candidate; large, as there are few users
+QUESTION = "Who may work from home?"  # asked to see which version answers
 WAIT_SECONDS = 120.0  # seconds for a server to start, and for a candidate to answer beside it
 PAGE = "upkeep.html"
 
@@ -101,14 +102,14 @@ def play(folder: Path) -> UpkeepStory:
         story.run("What would a refresh do?", "refresh", "--dry-run")
         story.run("The next version is made, and held against production", "refresh")
         story.run("It answers half of the users", "canary", "start", "--share", str(SHARE), "--days", "1")
-        promoted = server.canary(new, seed=2)
+        promoted = server.promote_held(server.canary(new, seed=2))
         before = server.answers(new)
         number = story.register_bad_version(folder)
         story.run(
             "Somebody tries it, past the gate",
             *("canary", "start", "--version", number, "--share", str(SHARE), "--days", "1", "--why", "by hand"),
         )
-        rolled_back = not server.canary(rows, seed=3)
+        rolled_back = "rolled back" in server.canary(rows, seed=3)
         same = server.answers(new) == before
         story.add_event(
             "What is served now", "byte for byte the answers of before" if same else "other answers than before"
@@ -254,15 +255,29 @@ class _Server:
         )
         self.story.add_event(title, said, began)
 
-    def canary(self, rows: Sequence[dict[str, Any]], *, seed: int) -> bool:
-        """Let users ask until the canary has ended; return True if its candidate was promoted."""
+    def canary(self, rows: Sequence[dict[str, Any]], *, seed: int) -> str:
+        """Let users ask until the canary has ended; return what its status says then, empty if it goes on."""
         self._wait_for_candidate()
         for turn in range(5):
             self.simulate_users("Users ask, half of them the candidate, and judge", rows, seed=seed + 10 * turn)
             step = self.story.run("What do they say?", "canary", "status")
             if "goes on" not in step.output and "open for" not in step.output:
-                return step.code == 0
-        return False
+                return step.output
+        return ""
+
+    def promote_held(self, status: str) -> bool:
+        """Promote the candidate that a status says is held, as a person would; return False if none is."""
+        held = re.search(r"registry promote (\d+)", status)
+        if held is None:
+            return False
+        why = "a person has read what the users say"
+        self.story.run("A person decides", "registry", "promote", held[1], "--why", why)
+        until = time.monotonic() + WAIT_SECONDS
+        while self._ask(None, {"question": QUESTION})["trimtab"]["release"]["version"] != int(held[1]):
+            if time.monotonic() > until:
+                raise RemoteError(f"version {held[1]} of the story did not answer once it was promoted")
+            time.sleep(1)
+        return True
 
     def answers(self, rows: Sequence[dict[str, Any]]) -> list[str]:
         """Return the answers to requests without a user, which production gives."""
@@ -270,7 +285,7 @@ class _Server:
 
     def _wait_for_candidate(self) -> None:
         """Wait until the candidate answers some users."""
-        row = {"question": "Who may work from home?"}
+        row = {"question": QUESTION}
         until = time.monotonic() + WAIT_SECONDS
         while time.monotonic() < until:
             seen = {self._ask(f"user-{user}", row)["trimtab"]["release"]["version"] for user in range(12)}
@@ -287,15 +302,14 @@ class _Server:
         text = reply["choices"][0]["message"]["content"]
         references = [row["answer"]] if isinstance(row["answer"], str) else row["answer"]
         right = score_answer(default_metric("answer").name, text, references, row["question"], "I don't know") > 0
-        answer = {"model": reply["model"], "version": reply["trimtab"]["release"]["version"], "text": text or "-"}
         body = {
             "kind": "like" if right else "dislike",
             "messages": [{"role": "user", "content": row["question"]}],
-            "answers": [answer],
+            "answers": [{"receipt": reply["trimtab"]["receipts"][0], "text": text}],
             "user": user,
         }
         self.client.post("/feedback", json=body).raise_for_status()
-        return int(answer["version"]), right
+        return int(reply["trimtab"]["release"]["version"]), right
 
     def _ask(self, user: str | None, row: dict[str, Any]) -> dict[str, Any]:
         body: dict[str, Any] = {"model": "production", "messages": [{"role": "user", "content": row["question"]}]}

@@ -114,16 +114,16 @@ def variance_behind(mean: float, variance: float, effect: float) -> float:
     return min(WIDEST_VARIANCE, variance * max(1.0, lower * (1 - lower) / own)) if own > 0 else variance
 
 
-def users_needed(effect: float, variance: float, share: float) -> int:
+def users_needed(effect: float, variance: float, share: float, power: float = POWER) -> int:
     """Compute how many users, of both versions together, show a true difference of `effect` with a probability of at
-    least POWER.
+    least `power`.
 
     `variance`: between users, at most 0.25. `share`: of the users, those who get the candidate. Earlier looks, which
     may show it already, are not counted. Raises ValueError for arguments out of their ranges.
     """
     if not 0 < effect <= 1 or not 0 < share < 1 or not variance > 0:
         raise ValueError("effect must lie in (0, 1], share in (0, 1), and variance above 0")
-    more = float(stats.norm.ppf(POWER))
+    more = float(stats.norm.ppf(power))
 
     def is_shown(users: float) -> bool:
         information = users * share * (1 - share) / variance
@@ -137,6 +137,36 @@ def users_needed(effect: float, variance: float, share: float) -> int:
         middle = (low + high) / 2
         low, high = (low, middle) if is_shown(middle) else (middle, high)
     return math.ceil(high)
+
+
+@dataclass(frozen=True, slots=True)
+class UsersForecast:
+    """How many users, of both versions together, show a true difference: `by_user` by that bound, `both` by that by
+    question, too."""
+
+    by_user: int
+    both: int
+
+
+def users_forecast(effect: float, value_U: Numbers, answers_U: Numbers, share: float) -> UsersForecast:
+    """Forecast how many users it takes until a true difference of `effect` is shown by user, and by question as well,
+    where users are like these, each with a mean and so many answers; both together with a probability of POWER.
+
+    With fewer than LEAST_USERS the variance is the greatest that there can be, and all are taken to ask as much. By
+    question a user counts as so much of one as these do on average (`effective_users`); where few users ask most, the
+    number of effective ones grows more slowly than that of users, and it takes more than forecast.
+    """
+    each = (1 + POWER) / 2
+
+    def needed(weight_U: Numbers) -> int:
+        if len(value_U) < LEAST_USERS:
+            return users_needed(effect, WIDEST_VARIANCE, share, each)
+        mean, variance = float(np.average(value_U, weights=weight_U)), user_variance(value_U, weight_U)
+        variance = variance_behind(mean, min(WIDEST_VARIANCE, variance), effect)
+        return math.ceil(users_needed(effect, variance, share, each) * len(weight_U) / effective_users(weight_U))
+
+    by_user = needed(np.ones(len(value_U)))
+    return UsersForecast(by_user=by_user, both=max(by_user, needed(answers_U)))
 
 
 def _reach(information: float, level: float) -> float:

@@ -258,9 +258,7 @@ function edit(turn, answer, opener) {
 
 /** Hand a judgement to the server; whether it is kept. A comparison shows the names, since it is made. */
 async function judge(turn, kind, answers, more, said) {
-  const shown = ({ model, text, known }) => ({
-    model: model.id, version: known.release?.version ?? null, text, passages: known.passages.map((one) => one.id),
-  });
+  const shown = ({ text, known }) => ({ receipt: known.receipts[0], text, passages: known.passages.map((one) => one.id) });
   const body = { kind, messages: answers[0].messages, answers: answers.map(shown), blind: !turn.revealed, session, ...more };
   try {
     await send("/feedback", body);

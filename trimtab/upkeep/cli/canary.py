@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from trimtab.upkeep.canary import CanaryForecast, CanaryStatus
 
+FEW_ASK_MOST = 1.5  # times the users that the bound by user takes, from which on it is said why there are more
 HELP = "Canaries: a candidate answers a share of the users, and is promoted or rolled back by their feedback."
 
 
@@ -56,7 +57,8 @@ def start(
     """Start a canary: a candidate answers a share of the users. Prints how many users a result needs.
 
     A running `trimtab serve --alias production` loads it within seconds. A user stays with one version. The canary ends
-    by itself: promoted, rolled back, or undecided at its deadline, after which production stays.
+    by itself: rolled back, undecided at its deadline, or shown to be good. Then it waits for you, or with [upkeep]
+    promote = "if-better" goes into production.
 
     \b
     Example:
@@ -91,7 +93,7 @@ def status(
 ) -> None:
     """Show the state of the open canary, or how the last one ended; end it if it is due.
 
-    Exits 1 if it ended and the candidate was not promoted.
+    Exits 1 if it ended and the candidate was not shown to be good.
 
     \b
     Example:
@@ -103,7 +105,7 @@ def status(
 
         stands = canary_status(existing_task(task, None), address=registry, artifacts=artifacts, store=store)
         output.show(stands, lambda console: _draw(console, stands))
-    if stands.record is not None and not stands.record.passed:
+    if stands.record is not None and stands.record.outcome not in ("promoted", "held"):
         raise typer.Exit(EXIT_NO)
 
 
@@ -180,8 +182,10 @@ def _forecast_lines(forecast: CanaryForecast, state: CanaryStatus) -> Iterator[s
     if not forecast.is_measured:
         yield "a name that nobody knew before decides only in usual numbers: have production judged for some days first"
     yield f"a difference of 0.1 is shown with 80% chance by {users(forecast.clear_harm)}"
-    if forecast.margin is not None:
-        yield f"one of {margin:g}, or that it is not worse by {margin:g}, by {users(forecast.margin)}"
+    if forecast.margin is not None and forecast.margin_by_user is not None:
+        yield f"that it is not worse by {margin:g}, by user and by question, by {users(forecast.margin)}"
+        if forecast.margin >= FEW_ASK_MOST * forecast.margin_by_user:
+            yield f"by user alone {forecast.margin_by_user:,} would do: a few users ask most of the questions"
 
 
 def _line(console: Console, text: str) -> None:
