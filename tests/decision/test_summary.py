@@ -176,7 +176,7 @@ def test_costs_far_apart_that_count_as_equal_come_with_the_reason() -> None:
     task = a_task(0.8)
     wide = costing("lora+rag", 540.0, task, low=60.0, high=600.0)
     text = verdict([costing("rag", 80.0, task), wide], task, usages={}).sentence
-    assert "for 540 USD (timed too roughly to tell the two apart)" in text
+    assert "for 540 USD (roughly timed)" in text
     assert "which counts as equal" not in text
 
 

@@ -103,7 +103,13 @@ def test_where_nothing_beats_a_fixed_rule_that_is_said_first_and_no_arm_is_taken
     beaten = [TrivialArm(arm="most-frequent", score=study.trivial["most-frequent"], not_beaten_by=("light", "dear"))]
     said = opening(study, decide(study), beaten, ())
     assert said.startswith("Nothing measured beats a fixed rule, giving every question the same answer (60 of 100).")
-    assert take_today(study, study.done[0]) is not None, "an arm that a test shows is a choice"
+    shown = take_today(study, study.done[0])
+    assert shown is not None, "an arm that a test shows is a choice"
+    said = opening(study, replace(decide(study), today=shown), (), ())
+    assert "A fixed rule, most-frequent, scored more (60 of 100); of the arms, " in said
+    assert any(
+        "The rule most-frequent is" in line for line in before_relying(study, replace(decide(study), today=shown), ())
+    )
 
 
 def test_what_to_know_is_at_most_five_lines_and_begins_with_the_claim() -> None:

@@ -61,7 +61,7 @@ def _use(study: Evidence, today: Today) -> str:
     own, target = today.outlook, study.task.target.quality
     if target is None:
         good = f"within {in_metric(study.task, study.task.target.margin)} of the best"
-        shown, lightest = f"It is shown to be the lightest {good}", f"it is the lightest {good}"
+        shown, lightest = f"It is shown to be the lightest {good} arm", f"it is the lightest {good} arm"
     else:
         good = f"the target of {in_metric(study.task, target)}"
         shown, lightest = f"It is shown to reach {good}", f"it is the lightest that reaches {good}"
@@ -77,7 +77,20 @@ def _use(study: Evidence, today: Today) -> str:
         sure = f"Which is best is a toss-up; with this one at most {lost} of 100 can be lost"
     else:
         sure = f"{today.certainty.capitalize()} ({_percent(own.lightest)}) {lightest}"
+    ahead = rule_ahead(study, today.arm)
+    if ahead is not None:
+        rule = f"A fixed rule, {ahead}, scored more ({in_metric(study.task, round(study.trivial[ahead].value, 2))})"
+        sure = f"{rule}; of the arms, {sure[0].lower()}{sure[1:]}"
     return f"Use {way(today.arm)}. {sure}."
+
+
+def rule_ahead(study: Evidence, arm: str) -> str | None:
+    """Return the fixed rule that scored highest, if that is more than the arm did and no target says what is enough."""
+    if study.task.target.quality is not None or not study.trivial:
+        return None
+    best = max(study.trivial, key=lambda name: study.trivial[name].value)
+    own = next(one for one in study.done if one.arm == arm)
+    return best if study.trivial[best].value > score_of(own).value else None
 
 
 def _percent(chance: float) -> str:
@@ -125,7 +138,7 @@ def before_relying(study: Evidence, verdict: Verdict, others: Iterable[str]) -> 
         chosen = next(arm for arm in study.done if arm.arm == verdict.today.arm)
         lines += [
             _undecided(study, chosen),
-            _rule(study),
+            _rule(study, chosen),
             _price(study, verdict.today),
             beside_next_best(study, chosen),
         ]
@@ -156,7 +169,7 @@ def _cut(study: Evidence) -> str:
     if left_out:
         is_one = "is" if len(left_out) == 1 else "are"
         return f"{ways(left_out)} did not fit the budget and {is_one} not measured: give more time."
-    return f"The budget cut the study ({study.cuts[0]}): a larger one is the first remedy." if study.cuts else ""
+    return f"Run again with a larger budget first; to fit this one, {study.cuts[0]}." if study.cuts else ""
 
 
 def _undecided(study: Evidence, arm: ArmResult) -> str:
@@ -169,10 +182,15 @@ def _undecided(study: Evidence, arm: ArmResult) -> str:
     return f"The metric cannot decide some answers, which count as wrong: {rest}."
 
 
-def _rule(study: Evidence) -> str:
-    """Name a fixed rule without a model that reaches the target, or nearly does."""
+def _rule(study: Evidence, arm: ArmResult) -> str:
+    """Name a fixed rule without a model that reaches the target, or nearly does; without a target, one that scored more
+    than the arm."""
     target, margin = study.task.target.quality, study.task.target.margin
-    near = [name for name, score in study.trivial.items() if target is not None and score.value >= target - margin]
+    if target is None:
+        ahead = rule_ahead(study, arm.arm)
+        what = f"The rule {ahead} is {TRIVIAL[ahead]}" if ahead else ""
+        return f"{what}; it costs next to nothing, so look at it first." if what else ""
+    near = [name for name, score in study.trivial.items() if score.value >= target - margin]
     if not near:
         return ""
     best = max(near, key=lambda name: study.trivial[name].value)

@@ -397,7 +397,7 @@ def _and_costs(one: Cost | None, other: Cost | None) -> str:
     less, more = sorted((one.total, other.total))
     if more <= (1 + ALIKE) * less:
         return f", for {amount(one)}, which counts as equal"
-    return f", for {amount(one)} (timed too roughly to tell the two apart)"
+    return f", for {amount(one)} (roughly timed)"
 
 
 def _even_price(study: Evidence, one: ArmResult, other: ArmResult) -> str:

@@ -136,7 +136,8 @@ def conversation(
                 sys.stderr.write(f"{visible(note)}\n")
             ctx.progress(arm=chosen.name).emit("data", note=note)
         if chosen.retrieves:
-            ctx.progress(arm=chosen.name).emit("index")
+            files = len(session.workspace.documents)
+            ctx.progress(arm=chosen.name).emit("index", note=f"reading {files:,} documents, the first time alone")
         with open_online(session, chosen, saved, sample=False) as answering:
             if ctx.display:
                 ctx.display.close()  # from here on the conversation uses the terminal

@@ -33,7 +33,7 @@ from trimtab.decision.caveats import (
     weak_classes_sentence,
 )
 from trimtab.decision.evidence import Evidence, best_arm, evidence_of, score_of
-from trimtab.decision.first_screen import before_relying, opening
+from trimtab.decision.first_screen import before_relying, opening, rule_ahead
 from trimtab.decision.robustness import differing, robustness_checks, robustness_sentence
 from trimtab.decision.summary import explained, unmarked, with_more
 from trimtab.decision.today import take_today
@@ -146,7 +146,8 @@ def decide_study(
     verdict = replace(verdict, today=today, details=with_more(verdict.sentence, unknown=weak, figures=figures))
     verdict = replace(verdict, sentence=opening(study, verdict, beaten, weak_on))
     by_class = weak_classes_sentence(spoken, weak_on)
-    lines = before_relying(study, verdict, [line for line in weak if line != by_class])
+    told = {by_class} | ({without_model} if today and rule_ahead(study, today.arm) else set())
+    lines = before_relying(study, verdict, [line for line in weak if line not in told])
     return Decision(
         verdict=replace(
             verdict,

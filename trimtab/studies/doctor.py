@@ -74,8 +74,11 @@ class DoctorReport(Shown):
         for line in advice(self.larger, self.model_memory_gb):
             console.print(line, markup=False, highlight=False, soft_wrap=True)
         for title, gaps in (("missing", self.missing), ("optional", self.optional)):
+            by_remedy: dict[str, list[str]] = {}
             for gap in gaps:
-                console.print(f"{title}: {gap.what}; {gap.remedy}", markup=False, highlight=False)
+                by_remedy.setdefault(gap.remedy, []).append(gap.what)
+            for remedy, whats in by_remedy.items():
+                console.print(f"{title}: {', '.join(whats)}; {remedy}", markup=False, highlight=False)
         if not self.missing:
             console.print("nothing is missing", markup=False)
 
