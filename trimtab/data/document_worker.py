@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from trimtab.base.worker import answer_requests
+from trimtab.data.html_text import html_markdown
 from trimtab.data.markdown import parse_markdown
 from trimtab.data.office import (
     DecompressionBombError,
@@ -81,7 +82,7 @@ def _html(data: bytes, title: str) -> ExtractedText:
     import trafilatura
 
     whole = data if b"<html" in data[:4096].lower() else b"<html><body>" + data + b"</body></html>"
-    text = trafilatura.extract(whole, output_format="markdown", include_comments=False, favor_recall=True)
+    text = html_markdown(data)
     if not text:
         return title, iter([((), trafilatura.html2txt(whole).strip())])
     about = trafilatura.extract_metadata(whole)

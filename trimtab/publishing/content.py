@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from trimtab.base.records import Document
 from trimtab.data.documents import read_below
 from trimtab.data.markdown import parse_markdown
 from trimtab.publishing import CACHE
+from trimtab.publishing.answerable import why_not_there, with_questions_as_headings
 from trimtab.publishing.crawl import crawl
 from trimtab.publishing.pages import read_pages
 from trimtab.publishing.records import SitePage
@@ -55,11 +56,20 @@ def content_of(
     documents, errors = read_below(folder)
     if not documents:
         raise errors[0] if errors else InputError("holds no document", "give a folder of pages", file=folder)
+    return _answerable(owner, folder.name or str(folder), documents, map(str, errors))
+
+
+def _answerable(owner: str, source: str, documents: Collection[Document], unread: Iterable[str]) -> PublishedContent:
+    """Leave out the pages that are not there, and put the others' questions above their answers."""
+    reasons = {document.id: why_not_there(document) for document in documents}
+    kept = [with_questions_as_headings(document) for document in documents if reasons[document.id] is None]
+    if not kept:
+        raise InputError("holds no page but error pages", "give the folder or address of its pages", file=Path(source))
     return PublishedContent(
         owner=owner,
-        source=folder.name or str(folder),
-        documents=tuple(with_owner(document, owner) for document in documents),
-        unread=tuple(map(str, errors)),
+        source=source,
+        documents=tuple(with_owner(document, owner) for document in kept),
+        unread=(*unread, *(f"{page}: {why}" for page, why in reasons.items() if why)),
     )
 
 
@@ -88,11 +98,11 @@ def _of_site(address: str, owner: str, cache: Path, progress: Progress | None) -
     for page in read_pages([answer for answer in site.pages if answer.status == 200], progress):
         document = document_of(page)
         if document is not None:
-            documents.setdefault(page.url, with_owner(document, owner))
+            documents.setdefault(page.url, document)
     if not documents:
         raise InputError("no page with text was fetched", "see `trimtab surface audit` for why", file=address)
-    unread = tuple(f"{address.url}: {address.why}" for address in site.unfetched)
-    return PublishedContent(owner=owner, source=site.origin, documents=tuple(documents.values()), unread=unread)
+    unread = (f"{address.url}: {address.why}" for address in site.unfetched)
+    return _answerable(owner, site.origin, documents.values(), unread)
 
 
 def document_of(page: SitePage) -> Document | None:

@@ -18,6 +18,7 @@ from urllib.parse import urldefrag, urljoin
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
 from trimtab.base.worker import answer_requests
+from trimtab.data.html_text import html_markdown
 from trimtab.measurement.numerals import words
 
 MOST_LINKS, MOST_ELEMENTS, MOST_JSON_LD = 5000, 500, 100  # of one page
@@ -122,10 +123,7 @@ def main_text(html: str, tree: LexborHTMLParser) -> str:
     more than MOST_BEYOND times them (it takes the menus of pages of few words), it is the text of `article` or
     `main`.
     """
-    import trafilatura
-
-    whole = html if "<html" in html[:4096].lower() else f"<html><body>{html}</body></html>"
-    text = trafilatura.extract(whole, output_format="markdown", include_comments=False, favor_recall=True) or ""
+    text = html_markdown(html)
     main = tree.css_first("article") or tree.css_first("main, [role=main]")
     if main is not None:
         marked = visible_text(main, _ASIDE - {"header"})
