@@ -54,7 +54,7 @@ def test_every_page_of_the_host_once_in_order_of_depth(crawled: Crawled) -> None
     with serving(table) as (origin, server):
         site = crawled(origin)
         assert paths(site) == ["/", "/b", "/a", "/pic.png", "/gone", "/c"]
-        assert sorted(server.paths) == sorted(["/robots.txt", "/sitemap.xml", *paths(site)])
+        assert sorted(server.paths) == sorted(["/robots.txt", "/sitemap.xml", "/llms.txt", *paths(site)])
     by_path = {one.url.removeprefix(origin): one for one in site.pages}
     assert by_path["/gone"].status == 404
     assert by_path["/pic.png"].content == b""
@@ -105,7 +105,8 @@ def test_limits_that_are_none(crawled: Crawled, limits: dict[str, float]) -> Non
 
 
 @pytest.mark.parametrize(
-    ("delay", "rate", "waits"), [(20, math.inf, [20, 40, 60]), (20, 0.1, [10, 30, 50, 70]), (0, 0.1, [10, 20, 30, 40])]
+    ("delay", "rate", "waits"),
+    [(20, math.inf, [20, 40, 60, 80]), (20, 0.1, [10, 30, 50, 70, 90]), (0, 0.1, [10, 20, 30, 40, 50])],
 )
 def test_crawl_delay_and_rate_space_the_requests(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, delay: int, rate: float, waits: list[float]
@@ -124,8 +125,55 @@ def test_crawl_delay_and_rate_space_the_requests(
     }
     with serving(table) as (origin, server):
         crawl(origin, cache=tmp_path, rate=rate)
-        assert len(server.asked) == 5
+        assert len(server.asked) == 6
     assert sorted(waited) == waits
+
+
+def test_a_crawl_waits_no_longer_than_it_may_and_says_what_it_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a site with a Crawl-delay of 120 s, on a clock that stands still, as many pages are read as 600 s suffice
+    for."""
+    waited: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waited.append(seconds)
+
+    monkeypatch.setattr(fetch, "time", SimpleNamespace(monotonic=lambda: 1000.0))
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    table: dict[str, Content] = {
+        "/": page(*(f"/{name}" for name in "abcdefgh")),
+        **{f"/{name}": page() for name in "abcdefgh"},
+        "/robots.txt": robots("User-agent: *", "Crawl-delay: 120"),
+    }
+    with serving(table) as (origin, server):
+        site = crawl(origin, cache=tmp_path, rate=math.inf, waiting=600)
+        assert len(server.asked) == 6  # robots.txt, and one for each 120 of 600 s
+    assert max(waited) <= 600
+    left_out = {path for path, why in reasons(site).items() if "120 s between requests" in why and "600 s" in why}
+    assert left_out == {f"/{name}" for name in "cdefgh"}
+
+
+def test_a_server_that_asks_every_page_to_wait_is_waited_for_up_to_the_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each page answers 429 with Retry-After 60: the waits for all together end at the limit, and the answers are
+    told."""
+
+    async def sleep(_: float) -> None:
+        """At once."""
+
+    monkeypatch.setattr(fetch, "time", SimpleNamespace(monotonic=lambda: 1000.0))
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    busy: Content = (429, {"Retry-After": "60"}, b"")
+    table: dict[str, Content] = {"/": page(*(f"/{name}" for name in "abcdefgh")), **{f"/{n}": busy for n in "abcdefgh"}}
+    told: list[str] = []
+    progress = Progress()
+    monkeypatch.setattr(progress, "emit", lambda *_, note="", **__: told.append(note))
+    with serving(table) as (origin, _):
+        site = crawl(origin, cache=tmp_path, rate=math.inf, waiting=200, progress=progress)
+    assert told.count("the site asks to wait for 60 s") == 3
+    assert [one.status for one in site.pages] == [200] + 8 * [429]
 
 
 def test_limits_of_pages_and_depth_are_told(crawled: Crawled) -> None:
@@ -261,7 +309,8 @@ def test_redirects_are_one_page_with_its_way(crawled: Crawled) -> None:
         site = crawled(origin)
     assert paths(site) == ["/", "/new"]
     assert site.pages[1].redirects == (f"{origin}/older",)
-    assert site.redirects == {f"{origin}/old": f"{origin}/new"}
+    assert site.redirects[f"{origin}/old"].path == (f"{origin}/older", f"{origin}/new")
+    assert set(site.redirects[f"{origin}/old"].statuses) == {301, 308}
 
 
 def test_a_server_that_asks_to_wait_is_asked_again(crawled: Crawled) -> None:

@@ -11,8 +11,8 @@ from trimtab.base.sanitize import printable
 from trimtab.publishing.access import challenged
 from trimtab.publishing.addresses import host_of, path_of
 from trimtab.publishing.agents import AssistantAgent, assistant_agents
-from trimtab.publishing.crawl import AGENT, PAGE_CAP, run_to_end
-from trimtab.publishing.fetch import Fetcher, NotFetchedError
+from trimtab.publishing.crawl import AGENT, MOST_WAITING, PAGE_CAP, run_to_end
+from trimtab.publishing.fetch import Fetcher, NotFetchedError, Patience
 from trimtab.publishing.page_links import is_html
 from trimtab.publishing.records import Fetched, Severity, Site, SurfaceFinding
 from trimtab.publishing.robots import robots_of
@@ -57,8 +57,11 @@ async def _ask(
     agents = [agent for agent in assistant_agents() if agent.crawler]
     missing = f"{site.origin}/{secrets.token_hex(12)}"
     findings: list[SurfaceFinding] = []
+    patience = Patience(MOST_WAITING)
     for number, agent in enumerate(agents, 1):
-        async with Fetcher(_user_agent(agent), rate=rate, host=host, private=private, cap=PAGE_CAP) as fetcher:
+        async with Fetcher(
+            _user_agent(agent), rate=rate, host=host, private=private, cap=PAGE_CAP, patience=patience
+        ) as fetcher:
             fetcher.slow_to(robots.rules.crawl_delay(agent.token) or 0.0)
             for page in pages:
                 if robots.decide(agent.token, page.url).allowed:

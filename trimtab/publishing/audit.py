@@ -168,9 +168,8 @@ def _notes(crawled: CrawledPages) -> Iterator[str]:
         f"{counted.sourced:,} of them {'has' if counted.sourced == 1 else 'have'} a link or a named source "
         "beside them. What a site says of itself needs none."
     )
-    llms = crawled.page(f"{site.origin}/llms.txt")
-    if llms is not None and llms.status == 200:
-        yield f"llms.txt is there ({len(llms.text.split()):,} words). {LLMS_TXT}"
+    if site.llms is not None:
+        yield f"llms.txt is there ({len(site.llms.content.split()):,} words). {LLMS_TXT}"
     types = types_on(crawled)
     if types:
         with_types = sum(bool(page.json_ld) for page in read)

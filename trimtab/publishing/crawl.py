@@ -23,10 +23,10 @@ from trimtab.base.sanitize import printable
 from trimtab.inference.bounded_http import retry_after_seconds
 from trimtab.publishing.addresses import canonical_address, host_of, origin_of, path_of
 from trimtab.publishing.crawl_store import CrawlStore
-from trimtab.publishing.fetch import Fetcher, NotFetchedError, follow_any
+from trimtab.publishing.fetch import Fetcher, NotFetchedError, Patience, follow_any
 from trimtab.publishing.folder import not_found, read_folder
-from trimtab.publishing.page_links import OddPageError, links_of
-from trimtab.publishing.records import Fetched, Site, SitemapEntry, Unfetched
+from trimtab.publishing.page_links import OddPageError, links_of, llms_links
+from trimtab.publishing.records import Fetched, Redirected, Site, SitemapEntry, Unfetched
 from trimtab.publishing.robots import MOST_BYTES, RobotsAnswer, robots_of
 from trimtab.publishing.sitemaps import MOST_BYTES as SITEMAP_BYTES
 from trimtab.publishing.sitemaps import read_sitemap
@@ -41,6 +41,7 @@ MOST_UNFETCHED = 5_000  # addresses that are told one by one
 AT_ONCE = 16  # requests under way
 QUERY_SHARE, NUMBER_SHARE = 20, 2  # addresses of one pattern may be one in so many of the pages allowed
 MOST_REPEATS = 3  # times that a segment may stand in one path: /a/b/a/b/a/b/a is what a wrong relative link makes
+MOST_WAITING = 600.0  # seconds that a site may have one crawl wait, by Crawl-delay and Retry-After
 FORBIDDEN = "robots.txt forbids it"
 """The beginning of `Unfetched.why` for an address that robots.txt forbids to AGENT."""
 _DIGITS = re.compile(r"\d+")
@@ -61,6 +62,7 @@ def crawl(
     rate: float = 5.0,
     base: str | None = None,
     private: bool = False,
+    waiting: float = MOST_WAITING,
     progress: Progress | None = None,
 ) -> Site:
     """Fetch the pages of one host, or read those of a folder as it would be served.
@@ -69,7 +71,8 @@ def crawl(
     `pages` pages, `depth` links from the first page on, at `rate` requests a second (infinite: as fast as they
     come). Answers are kept in `cache`: a crawl that was stopped goes on there, a later one asks only for what has
     changed. `private`: the host may have an address of a private network; one whose name says so (`localhost`,
-    `10.0.0.1`, a name without a dot) may in any case.
+    `10.0.0.1`, a name without a dot) may in any case. `waiting`: the seconds that the site may have the crawl wait, by
+    Crawl-delay and Retry-After, all requests together; what would take longer is left out.
 
     Raises InputError for a source that is neither, MissingError for a folder that is not there, and RemoteError
     where the first page cannot be fetched.
@@ -90,7 +93,13 @@ def crawl(
         refuse_links(folder)
         with CrawlStore(folder / "answers.sqlite") as store:
             crawler = _Crawler(
-                store, pages=pages, depth=depth, rate=rate, private=private, progress=progress or Progress()
+                store,
+                pages=pages,
+                depth=depth,
+                rate=rate,
+                private=private,
+                patience=Patience(waiting),
+                progress=progress or Progress(),
             )
             try:
                 return run_to_end(crawler.site(start, source))
@@ -130,10 +139,11 @@ class _Crawler:
         depth: int,
         rate: float,
         private: bool,
+        patience: Patience,
         progress: Progress,
     ) -> None:
         self._store, self._most, self._depth, self._progress = store, pages, depth, progress
-        self._rate, self._private = rate, private
+        self._rate, self._private, self._patience = rate, private, patience
         self._fetcher: Fetcher  # made where the event loop runs
         self._robots: dict[str, tuple[Fetched | None, RobotsAnswer]] = {}
         self._queue: deque[tuple[str, int]] = deque()
@@ -141,7 +151,7 @@ class _Crawler:
         self._patterns: Counter[str] = Counter()
         self._pages: dict[str, Fetched] = {}
         self._links: dict[str, tuple[str, ...]] = {}
-        self._redirects: dict[str, str] = {}
+        self._redirects: dict[str, Redirected] = {}
         self._unfetched: dict[str, str] = {}
         self._left_out: Counter[str] = Counter()
         self._bytes = self._linked = 0
@@ -149,7 +159,14 @@ class _Crawler:
 
     async def site(self, start: str, source: str) -> Site:
         began, host = datetime.now(UTC), host_of(start)
-        self._fetcher = Fetcher(crawler_user_agent(), rate=self._rate, host=host, private=self._private, cap=PAGE_CAP)
+        self._fetcher = Fetcher(
+            crawler_user_agent(),
+            rate=self._rate,
+            host=host,
+            private=self._private,
+            cap=PAGE_CAP,
+            patience=self._patience,
+        )
         async with self._fetcher:
             self._origin = origin_of(start)
             await self._robots_at(self._origin)
@@ -159,6 +176,7 @@ class _Crawler:
                 self._add(entry.url, 1, listed=True)
             if first is not None:
                 await self._take(first, 0)
+            llms = await self._llms()
             await self._follow()
         self._store.finish()
         return Site(
@@ -172,7 +190,23 @@ class _Crawler:
             unfetched=self._all_unfetched(),
             links=self._links,
             redirects=self._redirects,
+            llms=llms,
         )
+
+    async def _llms(self) -> Fetched | None:
+        """Return llms.txt, None where there is none, and queue the pages that it names."""
+        address = f"{self._origin}/llms.txt"
+        if self._forbidden(address):
+            return None
+        try:
+            answer = await self._kept(address)
+        except NotFetchedError:
+            return None
+        if answer.status != 200:
+            return None
+        for named in llms_links(answer):
+            self._add(named, 1)
+        return answer
 
     async def _first(self, start: str) -> Fetched | None:
         """Fetch the first page; if it lies on the `www.` twin, the crawl goes on there. None if robots.txt forbids
@@ -231,14 +265,15 @@ class _Crawler:
     def _tell(self, began: float, done: int, under_way: int) -> None:
         step, rest = len(self._pages), len(self._queue) + under_way
         of = max(step, min(self._most, step + rest))
-        left = (time.monotonic() - began) / max(done, 1) * (of - step)
+        left = max((time.monotonic() - began) / max(done, 1), self._fetcher.interval) * (of - step)
         note = f"about {left / 60:.0f} min left" if left >= 90 else f"about {left:.0f} s left"
-        self._progress.emit("crawl", step=step, of=of, note=note if done >= 5 else "")
+        is_known = done >= 5 or self._fetcher.interval > 1 / self._rate
+        self._progress.emit("crawl", step=step, of=of, note=note if is_known else "")
 
     async def _take(self, answer: Fetched, depth: int) -> None:
         """Count an answer as a page, and queue the links that it has."""
         if answer.url != answer.asked:
-            self._redirects[answer.asked] = answer.url
+            self._redirects[answer.asked] = Redirected(path=(*answer.redirects, answer.url), statuses=answer.statuses)
             self._seen.add(answer.url)
         if answer.url in self._pages:
             return
@@ -247,14 +282,14 @@ class _Crawler:
         if answer.status >= 400 or origin_of(answer.url) != self._origin:
             return
         try:  # in a thread: the answers that are under way have a limit of time
-            links = await asyncio.to_thread(links_of, answer)
+            links, named = await asyncio.to_thread(links_of, answer)
         except OddPageError as error:
             self._skip(answer.url, f"its links are not read: it {error}")
             return
         links = links[: max(0, MOST_LINKS - self._linked)]
         self._linked += len(links)
         self._links[answer.url] = links
-        for address in links:
+        for address in (*links, *named):
             if address not in self._seen:
                 self._add(address, depth + 1)
 
@@ -401,7 +436,9 @@ class _Crawler:
             if answer.status not in (429, 503) or wait is None:
                 break
             if attempt < 2:
-                self._fetcher.pause(wait)
+                if not self._fetcher.pause(wait):
+                    break
+                self._progress.emit("crawl", note=f"the site asks to wait for {wait:.0f} s")
                 await asyncio.sleep(wait)
         return answer
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -49,6 +49,9 @@ class CrawlStore:
             self._database.execute("pragma journal_mode = wal")
             self._database.execute("pragma synchronous = off")  # a killed process loses nothing by it
             self._database.executescript(f"pragma user_version = {FORM}; {_TABLES}")
+            for column in ("statuses text not null default '[]'", "seconds real not null default 0"):
+                with suppress(sqlite3.OperationalError):  # it is there already
+                    self._database.execute(f"alter table answer add column {column}")
             self._run = self._begin()
         except sqlite3.DatabaseError as error:
             raise InputError(f"is damaged ({error})", "take it away; the crawl then begins anew", file=path) from None
@@ -77,12 +80,12 @@ class CrawlStore:
         return self._stored(asked, "")
 
     def _stored(self, asked: str, condition: str, *values: int) -> Fetched | None:
-        columns = "url, status, headers, content, at, redirects, cut"
+        columns = "url, status, headers, content, at, redirects, cut, statuses, seconds"
         query = f"select {columns} from answer where asked = ? {condition}"  # noqa: S608 (no value is in it)
         row = self._database.execute(query, (asked, *values)).fetchone()
         if row is None:
             return None
-        url, status, headers, content, at, redirects, cut = row
+        url, status, headers, content, at, redirects, cut, statuses, seconds = row
         return Fetched(
             url=url,
             asked=asked,
@@ -92,6 +95,8 @@ class CrawlStore:
             when=datetime.fromisoformat(at),
             redirects=tuple(json.loads(redirects)),
             cut=bool(cut),
+            statuses=tuple(json.loads(statuses)),
+            seconds=seconds,
         )
 
     def keep(self, answer: Fetched) -> Fetched:
@@ -111,8 +116,10 @@ class CrawlStore:
             answer.when.isoformat(),
             json.dumps(answer.redirects),
             answer.cut,
+            json.dumps(answer.statuses),
+            answer.seconds,
         )
-        self._database.execute("insert or replace into answer values (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+        self._database.execute("insert or replace into answer values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
         if time.monotonic() - self._committed > _COMMIT_EVERY:
             self.commit()
         return answer

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import math
 import socket
 import ssl
 import time
@@ -62,6 +63,20 @@ def names_private(host: str) -> bool:
         return "." not in host or host.endswith(_PRIVATE_NAMES)
 
 
+class Patience:
+    """The seconds that a site may have us wait, by Crawl-delay and Retry-After, all requests together."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds, self.left = seconds, seconds
+
+    def take(self, seconds: float) -> bool:
+        """Count a wait and return True; False if it would be longer than what is left."""
+        if seconds > self.left:
+            return False
+        self.left -= seconds
+        return True
+
+
 async def follow_any(_: str) -> None:
     """Allow every redirect."""
 
@@ -73,15 +88,20 @@ class Fetcher:
     It sends no cookies, uses no proxies and reads nothing of the environment. It looks up the addresses of a host
     once, checks them, and connects by number, so that the name server cannot change its answer in between. Private
     addresses are refused, except those of `host`, where `private` is set or the name of the host says that it is
-    private. `cap`: the most bytes that are read of an answer.
+    private. `cap`: the most bytes that are read of an answer. `patience`: how long the site may have it wait; a request
+    that would wait longer is not sent.
     """
 
-    def __init__(self, agent: str, *, rate: float, host: str, private: bool, cap: int) -> None:
-        self._interval = 1 / rate  # seconds between two requests
+    def __init__(
+        self, agent: str, *, rate: float, host: str, private: bool, cap: int, patience: Patience | None = None
+    ) -> None:
+        self._interval = self._own_interval = 1 / rate  # seconds between two requests
+        self._patience = patience or Patience(math.inf)
         self._agent, self._cap = agent, cap
         self._private_host = host if private or names_private(host) else None
         self._addresses: dict[str, asyncio.Future[tuple[str, ...]]] = {}
         self._transports: dict[str, httpx.AsyncHTTPTransport] = {}
+        self._seconds: dict[str, float] = {}  # that the last answer at an address took
         self._turn, self._next = asyncio.Lock(), 0.0
 
     async def __aenter__(self) -> Fetcher:
@@ -109,6 +129,7 @@ class Fetcher:
         Raises NotFetchedError with the reason.
         """
         path: list[str] = []
+        statuses: list[int] = []
         at = address
         while True:
             status, answer_headers, content, cut = await self._once(at, headers or {}, whole, cap or self._cap)
@@ -116,6 +137,7 @@ class Fetcher:
             if target is None:
                 break
             path.append(at)
+            statuses.append(status)
             at = self._next_address(at, target, path, redirects, elsewhere)
             refusal = await may_follow(at)
             if refusal:
@@ -128,7 +150,9 @@ class Fetcher:
             content=content,
             when=datetime.now(UTC),
             redirects=tuple(path[1:]),
+            statuses=tuple(statuses),
             cut=cut,
+            seconds=self._seconds.pop(at, 0.0),
         )
 
     def _next_address(self, at: str, target: str, path: list[str], most: int, elsewhere: bool) -> str:
@@ -155,9 +179,12 @@ class Fetcher:
         tried once more."""
         for last in (False, True):
             await self._wait()
+            began = time.monotonic()
             try:
                 async with asyncio.timeout(SECONDS):
-                    return await self._asked(address, headers, whole, cap)
+                    answer = await self._asked(address, headers, whole, cap)
+                    self._seconds[address] = time.monotonic() - began
+                    return answer
             except TimeoutError:
                 raise NotFetchedError(f"no whole answer within {SECONDS:g} s") from None
             except httpx.TimeoutException:
@@ -173,6 +200,9 @@ class Fetcher:
 
     async def _wait(self) -> None:
         """Wait for the turn of a request."""
+        if not self._patience.take(self._interval - self._own_interval):
+            asked = f"the site asks for {self._interval:g} s between requests (Crawl-delay)"
+            raise NotFetchedError(f"{asked}; it is waited for {self._patience.seconds:,.0f} s in all")
         if self._interval <= 0 and self._next <= time.monotonic():
             return
         async with self._turn:
@@ -186,9 +216,17 @@ class Fetcher:
         """Leave at least this many seconds between two requests."""
         self._interval = max(self._interval, interval)
 
-    def pause(self, seconds: float) -> None:
-        """Let no request begin for this many seconds."""
+    def pause(self, seconds: float) -> bool:
+        """Let no request begin for this many seconds and return True; False if that would be too long."""
+        if not self._patience.take(seconds):
+            return False
         self._next = max(self._next, time.monotonic() + seconds)
+        return True
+
+    @property
+    def interval(self) -> float:
+        """Return the seconds between two requests."""
+        return self._interval
 
     async def _asked(
         self, address: str, headers: Mapping[str, str], whole: bool, cap: int

@@ -64,7 +64,7 @@ def read_folder(folder: Path, *, pages: int, page_cap: int, base: str | None = N
     links = {}
     for page in answers:
         try:
-            links[page.url] = links_of(page)
+            links[page.url], _ = links_of(page)
         except OddPageError as error:
             left_out.append(Unfetched(url=page.url, why=f"its links are not read: it {error}"))
     missing = _missing(links, files, where)
@@ -91,6 +91,7 @@ def read_folder(folder: Path, *, pages: int, page_cap: int, base: str | None = N
         pages=(*answers, *not_there),
         unfetched=tuple(left_out),
         links=links,
+        llms=served("llms.txt") if "llms.txt" in files else None,
     )
 
 

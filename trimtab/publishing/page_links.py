@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import json
 import math
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,9 @@ MOST_MEGABYTES = 1024
 """Memory (MB) that reading a page may take, whatever its size; a page of 8 MB of links or tables takes most of it."""
 
 
+_MARKDOWN_LINK = re.compile(r"\]\(\s*<?([^)\s>]+)")
+
+
 class OddPageError(Exception):
     """Raised for a page that cannot be read within limits."""
 
@@ -41,21 +46,31 @@ def media_type(answer: Fetched) -> str:
     return answer.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-def links_of(answer: Fetched) -> tuple[str, ...]:
-    """Return the addresses that a page links to on its own host, in their order, each once; at most MOST_LINKS.
+def links_of(answer: Fetched) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the addresses that a page links to on its own host, in their order, each once, at most MOST_LINKS; and
+    those that its head names: canonical ones, versions in other languages, where it refreshes to.
 
     Raises OddPageError for a page that is made to take long, and PackageError where selectolax is not installed.
     """
     if not is_html(answer) or not answer.content:
-        return ()
+        return (), ()
     read = _read(answer.content)
     base, origin = answer.url, origin_of(answer.url)
     if read["base"] is not None:
         base = canonical_address(read["base"], base) or base
-    addresses = (canonical_address(written, base) for written in read["links"])
-    return tuple(
-        dict.fromkeys(address for address in addresses if address is not None and origin_of(address) == origin)
-    )
+
+    def own(written: Sequence[str]) -> tuple[str, ...]:
+        addresses = (canonical_address(one, base) for one in written)
+        return tuple(dict.fromkeys(one for one in addresses if one is not None and origin_of(one) == origin))
+
+    return own(read["links"]), own(read["named"])
+
+
+def llms_links(answer: Fetched) -> tuple[str, ...]:
+    """Return the addresses of llms.txt, each once, as it writes them: `[name](address)` (llmstxt.org)."""
+    text = answer.content.decode("utf-8", "replace")
+    found = (canonical_address(written, answer.url) for written in _MARKDOWN_LINK.findall(text)[:MOST_LINKS])
+    return tuple(dict.fromkeys(address for address in found if address is not None))
 
 
 def _read(content: bytes) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from trimtab.base.worker import Worker
 from trimtab.data.markdown import parse_markdown
 from trimtab.data.text_extraction import extract_content
 from trimtab.measurement.numerals import words
+from trimtab.publishing.charset import decoded
 from trimtab.publishing.page_links import MOST_MEGABYTES, is_html, media_type
 from trimtab.publishing.records import Dated, Fetched, PageElement, PageHeading, SitePage
 from trimtab.retrieval.chunk import chunk_document
@@ -37,7 +38,6 @@ DIRECTIVES = frozenset(
     )
 )
 _AGENT_PREFIX = re.compile(r"\s*([A-Za-z][\w.-]*)\s*:\s*(.*)", re.S)
-_CHARSET = re.compile(rb"""charset\s*=\s*["']?\s*([\w-]+)""", re.I)
 
 
 def read_page(fetched: Fetched) -> SitePage:
@@ -77,23 +77,6 @@ def kind_of(fetched: Fetched) -> Literal["html", "pdf", "other"]:
     if media_type(fetched) == "application/pdf" or fetched.content[:1024].lstrip().lower().startswith(b"%pdf-"):
         return "pdf"
     return "html" if is_html(fetched) else "other"
-
-
-def decoded(fetched: Fetched) -> str:
-    """Decode an answer by the charset of its header, its byte order mark or its `meta`, else UTF-8, else
-    Windows-1252."""
-    content = fetched.content
-    for mark, name in ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16")):
-        if content.startswith(mark):
-            return content.decode(name, "replace")
-    header = _CHARSET.search(fetched.headers.get("content-type", "").encode("latin-1", "replace"))
-    charset = header or _CHARSET.search(content[:2048])
-    for name in (charset[1].decode("ascii", "replace") if charset else "utf-8", "utf-8"):
-        try:
-            return content.decode(name)
-        except (LookupError, UnicodeDecodeError):
-            continue
-    return content.decode("utf-8", "replace") if fetched.cut else content.decode("cp1252", "replace")
 
 
 def _new_reader() -> Worker:
@@ -176,6 +159,7 @@ def _html(fetched: Fetched, reader: Worker) -> SitePage:
         visible=visible,
         linked=tuple(answer["linked"]),
         elements=elements,
+        anchors=tuple(answer["anchors"]),
         scripts=answer["scripts"],
         script_bytes=answer["script_bytes"],
     )

@@ -25,8 +25,8 @@ class Fetched:
     """One HTTP answer of a site, or one file of a folder as it would be served.
 
     `asked`: the address that was requested. `redirects`: the addresses between it and `url`, the last one, in their
-    order. `headers`: by name in small letters. `content`: the body, up to a limit. `cut`: there was more of it. `when`:
-    the time of the answer.
+    order. `statuses`: of the redirects. `headers`: by name in small letters. `content`: the body, up to a limit. `cut`:
+    there was more of it. `when`: the time of the answer. `seconds`: that it took, 0 for a file.
     """
 
     url: str
@@ -36,7 +36,9 @@ class Fetched:
     content: bytes
     when: datetime
     redirects: tuple[str, ...] = ()
+    statuses: tuple[int, ...] = ()
     cut: bool = False
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,13 +61,21 @@ class SitemapEntry:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Redirected:
+    """Where an address led: the addresses after it, the last one included (`path`), and the status of each redirect."""
+
+    path: tuple[str, ...]
+    statuses: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
     """A crawled site, or a folder as it would be served.
 
     `origin`: scheme and host of its pages. `source`: the address or folder that was given. `robots`: its robots.txt,
     None if it could not be fetched. `entries`: the pages that its sitemaps name. `pages`: every answer that is no
     redirect, errors included. `links`: by page, the addresses on the same host that it links to. `redirects`: by
-    requested address, the address that it led to.
+    requested address, where it led. `llms`: its llms.txt, None without one.
     """
 
     origin: str
@@ -77,7 +87,8 @@ class Site:
     pages: tuple[Fetched, ...]
     unfetched: tuple[Unfetched, ...] = ()
     links: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    redirects: Mapping[str, str] = field(default_factory=dict)
+    redirects: Mapping[str, Redirected] = field(default_factory=dict)
+    llms: Fetched | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,13 +117,31 @@ class Dated:
 ElementKind = Literal[
     "title",
     "canonical",
+    "odd-canonical",
+    "alternate",
+    "description",
+    "og-url",
+    "refresh",
     "image",
     "image-without-alt",
-    "table",
     "table-without-head",
     "typed-list",
     "typed-table",
+    "bold-heading",
     "json-ld",
+    "script-move",
+    "hidden",
+    "brought",
+    "frame",
+    "drawn",
+    "password",
+    "empty-link",
+    "vague-link",
+    "script-link",
+    "private-link",
+    "nofollow-link",
+    "broken-anchor",
+    "fragment",
 ]
 
 
@@ -121,8 +150,12 @@ class PageElement:
     """An element of a page that checks use: its text or address, cut to a few hundred characters, and its line in the
     HTML.
 
-    `image-without-alt`: an image of the main content without `alt` attribute. `typed-list`, `typed-table`: paragraphs
-    or `pre` that draw a list or a table with characters.
+    `odd-canonical`: a canonical link that search does not use, and why. `alternate`: code and address of a version in
+    another language. `refresh`: what `meta http-equiv=refresh` says. `image-without-alt`: an image of the main content
+    without `alt` attribute. `typed-list`, `typed-table`: paragraphs or `pre` that draw a list or a table with
+    characters. `bold-heading`: bold paragraphs that stand as headings. `script-move`: the address that a script goes
+    to. `hidden`: a sentence that styles hide. `brought`: an element that scripts fill. `drawn`: a canvas, or the text
+    of a picture or a style sheet. Links have their text before their address; `fragment`: to a part of another page.
     """
 
     kind: ElementKind
@@ -162,6 +195,7 @@ class SitePage:
     visible: str = ""
     linked: tuple[str, ...] = ()
     elements: tuple[PageElement, ...] = ()
+    anchors: tuple[str, ...] = ()
     scripts: int = 0
     script_bytes: int = 0
     unread: str | None = None

@@ -78,8 +78,7 @@ class CrawledPages:
     @cached_property
     def redirected(self) -> Mapping[str, str]:
         """Map the addresses that redirect to where they lead."""
-        asked = {answer.asked: answer.url for answer in self.site.pages if answer.redirects} | dict(self.site.redirects)
-        plain = ((plain_address(address), url) for address, url in asked.items())
+        plain = ((plain_address(address), led.path[-1]) for address, led in self.site.redirects.items())
         return {address: url for address, url in plain if address != plain_address(url)}
 
     @cached_property
