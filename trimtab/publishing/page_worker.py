@@ -157,9 +157,8 @@ def read_links(content: bytes, most: int, longest: int) -> dict[str, Any]:
             break
     named = [node.attributes.get("href") for node in tree.css('link[rel~="canonical" i], link[hreflang]')]
     named += [
-        written.partition("=")[2].strip(" '\"")
+        (node.attributes.get("content") or "").partition("=")[2].strip(" '\"")
         for node in tree.css('meta[http-equiv="refresh" i]')
-        if (written := node.attributes.get("content"))
     ]
     return {
         "named": [address for address in named if address and len(address) <= longest][:100],
