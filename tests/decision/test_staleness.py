@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from datetime import date
 from typing import Any
 
 import pytest
 from made_studies import a_task, an_arm, evidence
 
-from trimtab.decision.staleness import staleness_sentence
+from trimtab.decision.staleness import longest_period_sentence, staleness_sentence, training_due
 
 SLOW = {"share": 0.3, "per_month": 0.2, "lead_days": 7}
 
@@ -52,3 +53,22 @@ def test_without_facts_that_change_nothing_is_said() -> None:
     task = a_task()
     study = evidence([an_arm("lora", 0.95, task)], task)
     assert staleness_sentence(study, study.done[0]) == ""
+
+
+def test_before_anything_is_measured_the_longest_period_is_told() -> None:
+    assert longest_period_sentence(a_task()) == ""
+    assert "for" in longest_period_sentence(a_task(0.85, change=SLOW))
+    assert "so few" in longest_period_sentence(a_task(0.5, change=SLOW))
+    assert "too fast" in longest_period_sentence(a_task(0.99, change={"share": 1.0, "per_month": 30.0, "lead_days": 9}))
+    assert "state target.quality" in longest_period_sentence(a_task(None, change=SLOW))
+
+
+def test_a_version_is_due_sooner_the_stricter_the_target() -> None:
+    made, low = date(2026, 1, 1), 0.95
+    due = [training_due(low, made, a_task(quality, change=SLOW)) for quality in (0.8, 0.85, 0.9)]
+    days = [day for day in due if day is not None]
+    assert len(days) == 3
+    assert sorted(days, reverse=True) == days
+    assert training_due(low, made, a_task(0.96, change=SLOW)) == made
+    assert training_due(low, made, a_task(0.5, change=SLOW)) is None
+    assert training_due(low, made, a_task()) is None

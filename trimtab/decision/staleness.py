@@ -5,14 +5,23 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from datetime import date, timedelta
 
 from trimtab.base.results import ArmResult, Cost, Usage
 from trimtab.base.task import Task
-from trimtab.decision.cost import costed_retrainings, floor_of, refresh_cost, retraining_cost, safe_period
+from trimtab.decision.cost import (
+    DAYS_A_MONTH,
+    costed_retrainings,
+    floor_of,
+    refresh_cost,
+    retraining_cost,
+    safe_period,
+)
 from trimtab.decision.evidence import Evidence
 from trimtab.decision.summary import amount, way
 
 TRAINS_AGAIN = "Facts change"  # how each sentence begins
+MOST_DAYS = 365_000  # beyond which no day is named
 
 
 def staleness_sentence(study: Evidence, arm: ArmResult) -> str:
@@ -55,6 +64,38 @@ def training_sentence(arm: ArmResult, usage: Usage, task: Task) -> str:
         return f"{TRAINS_AGAIN} too fast for {way(arm.arm)}: {unsure}, {often}, {costs}."
     often = f"every {_months(period)}, {times:,} times in {horizon:g} months"
     return f"{TRAINS_AGAIN}: train {way(arm.arm)} again {often}, {costs}."
+
+
+def longest_period_sentence(task: Task) -> str:
+    """Return, before anything is measured, what the changing facts of a task file ask; empty where it states none."""
+    change, target = task.cost.change, task.target.quality
+    if change is None:
+        return ""
+    if target is None:
+        return f"{TRAINS_AGAIN}: state target.quality, and a study tells how often weights must be trained again."
+    period = safe_period(1.0, target, change)
+    reads = "an arm that reads documents needs its index updated alone"
+    if period is None:
+        return f"{TRAINS_AGAIN} too fast for weights that hold them to keep the target of {target:g}; {reads}."
+    if math.isinf(period):
+        return f"{TRAINS_AGAIN}, but so few that weights which are all right at first keep the target of {target:g}."
+    return (
+        f"{TRAINS_AGAIN}: weights that hold them keep the target of {target:g} for {_months(period)} at most, if all "
+        f"they answer is right at first; {reads}."
+    )
+
+
+def training_due(low: float, made: date, task: Task) -> date | None:
+    """Return the day on which weights that hold facts are due to be trained again, by their score's lower end; None if
+    that is never, or not known."""
+    change, target = task.cost.change, task.target.quality
+    if change is None or target is None:
+        return None
+    period = safe_period(low, target, change)
+    if period is None:
+        return made
+    days = period * DAYS_A_MONTH
+    return None if math.isinf(period) or days > MOST_DAYS else made + timedelta(days=days)
 
 
 def _of_index(cost: Cost, usage: Usage, arm: ArmResult, task: Task) -> str:
