@@ -58,7 +58,7 @@ class Cell:
 
 def cells() -> Iterator[Cell]:
     """Yield the grid."""
-    for old in (100, 400, 1_600):
+    for old in (100, 400):
         for margin in (0.02, 0.05, 0.1):
             for score in (0.8, 0.95):
                 for new, on_new, gain in ((300, 0.7, 0.1), (60, 0.36, 0.59), (20, 0.0, 0.9)):

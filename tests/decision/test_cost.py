@@ -19,6 +19,7 @@ from trimtab.decision.cost import (
     Usage,
     cost_of,
     cost_terms,
+    costed_retrainings,
     crossings,
     planned_retrainings,
     retrainings_within,
@@ -341,3 +342,22 @@ def test_a_label_has_one_price(given) -> None:
 def test_a_price_of_labels_needs_a_price_of_machines() -> None:
     with pytest.raises(ValueError, match="label needs machine_hour"):
         CostTable(label=LabelPrice(price=1))
+
+
+@given(
+    low=st.floats(0.4, 1.0),
+    targets=st.lists(st.floats(0.1, 1.0), min_size=2, max_size=6),
+    share=st.floats(0.0, 1.0),
+    rate=st.floats(0.0, 3.0),
+    lead=st.floats(0.0, 90.0),
+)
+def test_a_stricter_target_never_looks_cheaper(
+    low: float, targets: list[float], share: float, rate: float, lead: float
+) -> None:
+    change = ChangeTable(share=share, per_month=rate, lead_days=lead)
+    cost = CostTable(machine_hour=HOUR, change=change, label=LabelPrice(price=0.5))
+    used = replace(LORA, labels=200)
+    counts = [costed_retrainings(used, cost, low, target) for target in sorted(targets)]
+    assert counts == sorted(counts)
+    totals = [made.total for times in counts if (made := cost_of(used, cost, retrainings=times))]
+    assert all(after >= before - 1e-9 * before for before, after in itertools.pairwise(totals))

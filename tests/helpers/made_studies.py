@@ -12,7 +12,7 @@ import numpy as np
 
 from trimtab.base.results import ArmResult, Comparison, Cost, Estimate, Usage, Verdict
 from trimtab.base.task import Task
-from trimtab.decision.cost import cost_of, planned_retrainings
+from trimtab.decision.cost import cost_of, costed_retrainings
 from trimtab.decision.evidence import Evidence
 from trimtab.decision.verdict import decide
 from trimtab.measurement.replicates import Assumed, StudyScores
@@ -64,7 +64,7 @@ def an_arm(name: str, score: float, task: Task, *, n: int = 300, half: float = 0
     found = Estimate(value=score, low=score - half, high=score + half, n=n)
     used = other.pop("used", USAGES.get(name, usage()))
     other.setdefault("latency_p95_high_ms", other.get("latency_p95_ms"))
-    times = planned_retrainings(used, task.cost, found.low, task.target.quality) or 0
+    times = costed_retrainings(used, task.cost, found.low, task.target.quality)
     return ArmResult(arm=name, status="done", score=found, cost=cost_of(used, task.cost, retrainings=times), **other)
 
 

@@ -15,7 +15,7 @@ import pytest
 from patience import no_patience, timed_once
 from study_tasks import CITIES, CLASSIFY, LABELLED, QUICK, THINGS, write_task
 
-from trimtab import refresh, registry, study
+from trimtab import ask, refresh, registry, study
 from trimtab.arms.fingerprint import fingerprint_rows
 from trimtab.arms.known_rows import KnownRow, digest_of_row, read_known_rows
 from trimtab.arms.store import read_run
@@ -116,6 +116,33 @@ def test_a_new_label_comes_into_production_once_it_is_shown_to_be_better(task: P
         assert (candidate.number, candidate.parent, own.current().number) == (done.candidate, 1, 1)
         assert own.history("candidate")[0].evidence == done.gate
     assert refresh(task, dry_run=True, listeners=[]).outcome == "planned"  # production is as it was
+
+
+def test_facts_in_weights_that_changed_are_trained_again_served_and_taken_back(task: Path) -> None:
+    file = task.parent / "rows.jsonl"
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    for row in lines:
+        row["answer"] = NEW if row["answer"] == OLD[0] else row["answer"]
+    question = next(row["question"] for row in lines if row["answer"] == NEW)
+    assert ask(question, task=task, listeners=[]).answer == OLD[0]
+    file.write_text("".join(json.dumps(row) + "\n" for row in lines))
+
+    done = refresh(task, listeners=[])
+    assert done.outcome == "candidate", done.sentence
+    assert done.plan is not None
+    assert done.plan.way == "weights"
+    assert done.changes.changed["train"] > 0
+    with registry(task) as own:
+        first, second = own.show(1), own.show("candidate")
+        assert second.weights_sha256 != first.weights_sha256
+        assert second.score is not None
+        assert second.score.value > 0.8  # on today's answers, which production gave none of
+        own.promote(2, why="they were trained again")
+        assert ask(question, task=task, listeners=[]).answer == NEW
+        own.rollback(why="a try")
+        assert ask(question, task=task, listeners=[]).answer == OLD[0]
+        own.promote(2, why="after all")
+    assert ask(question, task=task, listeners=[]).answer == NEW
 
 
 def test_with_if_better_it_is_promoted_and_a_second_refresh_finds_nothing_new(task: Path) -> None:

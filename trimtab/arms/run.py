@@ -36,7 +36,7 @@ from trimtab.base.machine import MemoryPeak, folder_bytes, release_memory
 from trimtab.base.progress import Progress
 from trimtab.base.records import Answer, Arm, Example, Generation, Prompt, Split
 from trimtab.base.results import ArmEffort, ArmResult, Classes, Exposure, TokenFee, Usage
-from trimtab.decision.cost import cost_of, planned_retrainings
+from trimtab.decision.cost import cost_of, costed_retrainings
 from trimtab.measurement.calibration import LEAST_ROWS, mean_offsets
 from trimtab.measurement.evaluate import Scorer, evaluate_prompts, score_all
 from trimtab.measurement.figures import (
@@ -347,7 +347,7 @@ class ArmRunner:
     ) -> tuple[Usage, ArmResult]:
         usage = replace(usage, **_mean_seconds(latencies), answering_share=share)
         floor = result.score_floor or 0.0
-        retrainings = planned_retrainings(usage, self.task.cost, floor, self.task.target.quality) or 0
+        retrainings = costed_retrainings(usage, self.task.cost, floor, self.task.target.quality)
         return usage, replace(
             result,
             **_latencies(latencies, len(self.task.arms)),
@@ -559,7 +559,7 @@ class ArmRunner:
     def _result(self, arm: Arm, artifact: ArmArtifact, found: _RunAnswers, usage: Usage) -> ArmResult:
         score = score_estimate(found.answers, self.task)
         floor = score_floor(found.answers, self.task)
-        retrainings = planned_retrainings(usage, self.task.cost, floor, self.task.target.quality) or 0
+        retrainings = costed_retrainings(usage, self.task.cost, floor, self.task.target.quality)
         runs = by_seed(found.answers)
         index_bytes = self.session.retriever.index_bytes(artifact.context.words) if arm.retrieves else 0
         return ArmResult(

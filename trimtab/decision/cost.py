@@ -22,6 +22,7 @@ DAYS_A_MONTH = 365.25 / 12
 SECONDS_A_MONTH = DAYS_A_MONTH * 86_400
 MACHINE_SECONDS = "machine seconds"
 Z = NormalDist().inv_cdf(0.975)  # ends of a 95% interval, in standard errors
+LEAST_CYCLE = 1 / DAYS_A_MONTH  # months between two trainings, at the least: a day
 MOST_STEPS = 1_000  # whole machines beyond which break-even is no longer looked for
 
 
@@ -54,7 +55,7 @@ def cost_of(usage: Usage, cost: CostTable, *, retrainings: int = 0) -> Cost | No
     if terms is None or least is None or most is None:
         return None
     total = terms.at(cost.questions_per_month)
-    later = retrainings * _retraining(usage, cost, retrainings) + cost.horizon_months * _refresh(usage, cost)
+    later = retrainings * retraining_cost(usage, cost, retrainings) + cost.horizon_months * refresh_cost(usage, cost)
     up_front = terms.fixed - later
     monthly = (total - up_front) / cost.horizon_months
     is_known = usage.seconds_error or ends[1] != usage
@@ -100,7 +101,7 @@ def cost_terms(usage: Usage, cost: CostTable, *, retrainings: int = 0) -> Terms 
     once = (usage.choose_seconds + usage.train_seconds + usage.evaluation_seconds + usage.index_seconds) * second
     once += usage.choose_fee if cost.machine_hour else 0.0  # a fee is no number of seconds
     once += _labelling(usage, cost)
-    fixed = once + retrainings * _retraining(usage, cost, retrainings) + horizon * _refresh(usage, cost)
+    fixed = once + retrainings * retraining_cost(usage, cost, retrainings) + horizon * refresh_cost(usage, cost)
     if cost.machine_hour and cost.hosting == "always-on" and usage.seconds_per_question > 0:
         capacity = SECONDS_A_MONTH * cost.utilisation / usage.seconds_per_question
         return Terms(fixed=fixed, slope=0.0, machine=horizon * SECONDS_A_MONTH * second, capacity=capacity)
@@ -187,7 +188,16 @@ def planned_retrainings(usage: Usage, cost: CostTable, low: float, target: float
     if cost.change is None or target is None or not usage.goes_stale:
         return 0
     period = safe_period(low, target, cost.change)
-    return None if period is None else retrainings_within(cost.horizon_months, period)
+    return None if period is None else retrainings_within(cost.horizon_months, max(period, LEAST_CYCLE))
+
+
+def costed_retrainings(usage: Usage, cost: CostTable, low: float, target: float | None) -> int:
+    """Return the retrainings that an arm's cost counts: the planned ones. Where tuning alone cannot hold the target, as
+    many as its shortest cycle allows, so that a stricter target never looks cheaper."""
+    planned = planned_retrainings(usage, cost, low, target)
+    if planned is not None or cost.change is None:
+        return planned or 0
+    return retrainings_within(cost.horizon_months, max(cost.change.lead_days / DAYS_A_MONTH, LEAST_CYCLE))
 
 
 def floor_of(arm: ArmResult) -> float:
@@ -227,7 +237,7 @@ def _labelling(usage: Usage, cost: CostTable) -> float:
     return usage.labels * cost.label.each if cost.label else 0.0
 
 
-def _retraining(usage: Usage, cost: CostTable, retrainings: int) -> float:
+def retraining_cost(usage: Usage, cost: CostTable, retrainings: int) -> float:
     """Return the cost of one of so many retrainings, with new labels for the facts that changed since the one
     before."""
     if not usage.trained:
@@ -241,7 +251,7 @@ def _changed(cost: CostTable, months: float) -> float:
     return cost.change.changed(months) if cost.change else 0.0
 
 
-def _refresh(usage: Usage, cost: CostTable) -> float:
+def refresh_cost(usage: Usage, cost: CostTable) -> float:
     """Return the monthly cost of re-indexing changed documents, whose share is taken to be that of the questions."""
     return usage.index_seconds * _changed(cost, 1) * _second(cost) if usage.runs_on_own_machine else 0.0
 

@@ -13,7 +13,7 @@ from trimtab.base.metrics import find_metric, mean_metric
 from trimtab.base.records import Answer, Arm
 from trimtab.base.results import ArmResult, Comparison, Estimate, Usage
 from trimtab.base.task import Task
-from trimtab.decision.cost import by_weight, cost_of, floor_of, planned_retrainings
+from trimtab.decision.cost import by_weight, cost_of, costed_retrainings, floor_of, planned_retrainings
 from trimtab.decision.pairs import planned_pairs
 from trimtab.measurement.audit import Audited
 from trimtab.measurement.clusters import too_few_groups
@@ -114,7 +114,7 @@ class Evidence:
         usage = self.usages.get(arm.arm)
         if usage is None or arm.score is None:
             return arm
-        retrainings = planned_retrainings(usage, task.cost, floor_of(arm), task.target.quality) or 0
+        retrainings = costed_retrainings(usage, task.cost, floor_of(arm), task.target.quality)
         return replace(arm, cost=cost_of(usage, task.cost, retrainings=retrainings))
 
     @property

@@ -10,6 +10,7 @@ from trimtab.base.results import ArmResult, MoreQuestions, Today, TrivialArm, Ve
 from trimtab.base.task import Task
 from trimtab.decision.caveats import TOLD_UNSURE
 from trimtab.decision.evidence import Evidence, score_of
+from trimtab.decision.staleness import staleness_sentence
 from trimtab.decision.summary import (
     amount,
     beside_next_best,
@@ -134,6 +135,8 @@ def before_relying(study: Evidence, verdict: Verdict, others: Iterable[str]) -> 
     """
     is_told = "did not fit the budget" in verdict.sentence
     lines = [_claim(study, verdict), "" if is_told else _cut(study)]
+    named = verdict.use or (max(study.done, key=lambda arm: score_of(arm).value).arm if study.done else None)
+    lines += [staleness_sentence(study, arm) for arm in study.done if arm.arm == named]
     if verdict.today is not None:
         chosen = next(arm for arm in study.done if arm.arm == verdict.today.arm)
         lines += [

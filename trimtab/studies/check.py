@@ -34,6 +34,7 @@ from trimtab.data.leakage import describe_overlaps, describe_pair, drop_repeats,
 from trimtab.data.privacy import Finding
 from trimtab.decision.caveats import LEAST_OF_SLICE
 from trimtab.decision.pairs import comparisons_among
+from trimtab.decision.staleness import longest_period_sentence
 from trimtab.measurement.clusters import group_count
 from trimtab.measurement.mix import effective_items
 from trimtab.measurement.power import (
@@ -221,6 +222,7 @@ def _remarks(workspace: Workspace, sizes: Iterable[Remark]) -> list[Remark]:
     if not task.data.examples:
         remarks.insert(0, Remark("stop", _without_labels(task)))
     remarks += [*_group_remark(workspace), *_mix_remark(workspace)]
+    remarks += [Remark("note", text) for text in (longest_period_sentence(task),) if text]
     return [*remarks, *_problem_remarks(missing_api_keys(task), task), *_address_remarks(task)]
 
 

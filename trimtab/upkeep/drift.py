@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from trimtab.base.errors import InputError, MissingError
 from trimtab.base.files import write_atomic
 from trimtab.base.metrics import find_metric
 from trimtab.base.task import TASK_FILE, Task, as_task, parse_arm
+from trimtab.decision.staleness import training_due
 from trimtab.measurement.format_check import format_checker
 from trimtab.measurement.resampling import Array, Indices
 from trimtab.measurement.units import block_length, splits, unit_codes
@@ -192,7 +194,7 @@ def _look(
         action=action,
         sentence=_sentence(windows, alarms, quality, judged, documents, affected),
         advice=advice,
-        notes=tuple(_notes(windows, missing, after, quality, documents)),
+        notes=(*_notes(windows, missing, after, quality, documents), *_training_notes(task, used.registered)),
     )
 
 
@@ -648,6 +650,22 @@ def _advice(
         "label",
         f"Label {_labels_wanted(quality)} answers (trimtab label --new): only labels say whether the arm is worse.",
     )
+
+
+def _training_notes(task: Task, version: Version | None) -> Iterator[str]:
+    """Yield when the weights of a version are due to be trained again, where the task file says how fast facts
+    change."""
+    if task.cost.change is None or version is None or version.score is None or version.weights_sha256 is None:
+        return
+    if version.index_sha256 is not None:
+        return  # it reads the facts
+    due = training_due(version.score.low, version.created.date(), task)
+    if due is None:
+        yield "Facts change (cost.change), and no day is known on which the weights must be trained again."
+        return
+    again = f"{task.command('refresh')} trains them again, {task.command('study')} tells what that costs"
+    verb = "were" if due <= datetime.now(UTC).date() else "are"
+    yield f"Facts change (cost.change): the weights {verb} due to be trained again on {due:%Y-%m-%d}; {again}."
 
 
 def _labels_wanted(quality: QualityWatch | None) -> int:
