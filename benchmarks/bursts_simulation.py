@@ -26,8 +26,9 @@ from simulated import plain_answer
 from trimtab.base.files import write_json
 from trimtab.base.records import Answer
 from trimtab.base.task import Task
+from trimtab.measurement.figures import score_estimate, target_curve
 from trimtab.measurement.latency import PASSES, bounds_in_turn, latency_bound
-from trimtab.measurement.over_time import newest_against_earlier
+from trimtab.measurement.over_time import newest_against_earlier, stretches_of_time, with_stretches
 from trimtab.measurement.resampling import p_sign_flip
 from trimtab.measurement.statistics import LEVEL, compare_paired, estimate
 from trimtab.upkeep.drift import (
@@ -262,6 +263,32 @@ def newest(runs: int) -> Iterator[Row]:
         yield row(what, runs, partial(said, n=n, lasting=lasting, fall=fall), "before", "after", "stretches")
 
 
+def period(runs: int) -> Iterator[Row]:
+    """The newest rows as the test set: does the interval of the score hold that of a long time, and how often is a
+    target said to be reached at which the long time lies? Incidents are a quarter of the time, of so many questions on
+    average. `before`: every question counts; `after`: stretches of time do, where questions near in time do alike."""
+
+    def said(random: np.random.Generator, n: int, lasting: int) -> tuple[bool, ...]:
+        is_bad, bad_N = random.random() < 0.25, np.zeros(n, dtype=bool)
+        for place in range(n):
+            is_bad = random.random() >= 1 / lasting if is_bad else random.random() < 1 / (3 * lasting)
+            bad_N[place] = is_bad if lasting > 1 else random.random() < 0.25
+        right_N = random.random(n) < np.where(bad_N, 0.3, 0.9)
+        answers = [answer_at(number, bool(right)) for number, right in enumerate(right_N)]
+        stretches = stretches_of_time({"rag": answers})
+        told: list[bool] = []
+        for own in (answers, with_stretches(answers, stretches)):
+            score = score_estimate(own, TASK)
+            told += [score.low <= 0.75 <= score.high, target_curve(own, TASK)(0.75) <= LEVEL]
+        return (*told, bool(stretches))
+
+    names = ("held_before", "claimed_before", "held_after", "claimed_after", "stretches")
+    for n in (120, 400):
+        for lasting in (1, 10, 30, 100):
+            what = f"{n} questions, incidents of {lasting}" if lasting > 1 else f"{n} independent questions"
+            yield row(what, runs, partial(said, n=n, lasting=lasting), *names)
+
+
 def answer_at(number: int, is_right: bool) -> Answer:
     """The answer to a question, one an hour."""
     when = datetime(2026, 1, 1) + timedelta(hours=number)
@@ -315,6 +342,7 @@ PARTS: dict[str, Callable[[int], Iterator[Row]]] = {
     "drift": drift,
     "quality": quality,
     "newest": newest,
+    "period": period,
     "latency": latency,
 }
 

@@ -1484,7 +1484,23 @@ def clients() -> str:
     return _table_of(("client", "what worked", "what did not"), rows)
 
 
+def votes() -> str:
+    """What comes of attacks on the vote on a version, before and after the rules."""
+    found = load("votes_under_attack")
+    if not found or "before" not in found:
+        return "Not measured yet."
+    head = ["attack", "honest users", "judgements", "before: taken", "users", "canary", "now: taken", "users", "canary"]
+    rows = []
+    for before, now in zip(found["before"], found["after"], strict=True):
+        row = [now["says"], str(now["honest"]), f"{now['sent']:,}"]
+        for one in (before, now):
+            row += [f"{one['taken']:,}", str(one["users"]), one["outcome"].replace("_", " ")]
+        rows.append(row)
+    return _table_of(head, rows)
+
+
 PAGES = {
+    "docs/trust/votes.md": {"votes": votes},
     "docs/how-to/serving.md": {"clients": clients},
     "docs/how-to/export.md": {"gguf": gguf},
     "docs/how-to/many-gpus.md": {"sharded-memory": sharded_memory, "sharded-speed": sharded_speed},

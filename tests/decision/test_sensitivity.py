@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 from made_answers import made_answer
 from made_studies import TOKENS, USAGES, a_task, an_arm, usage, verdict
 
 from trimtab.base.grammar import arm_from_name
 from trimtab.base.records import Answer
+from trimtab.base.results import Flip
 from trimtab.base.task import Task
 from trimtab.decision.choice import choose
 from trimtab.decision.cost import cost_of
 from trimtab.decision.evidence import Evidence, evidence_of
-from trimtab.decision.sensitivity import MIX, find_flips
+from trimtab.decision.sensitivity import MIX, chance_of_flip, find_flips
 from trimtab.decision.verdict import decide
 from trimtab.measurement.audit import Audited
 from trimtab.measurement.figures import score_estimate, score_floor
@@ -307,3 +310,14 @@ def _evidence(answers: dict[str, list[Answer]], task: Task, audited: Audited | N
     ]
     arms = [arm for name in answers if (arm := arm_from_name(name)) is not None]
     return evidence_of(results, answers, arms, task, USAGES, audited=audited)
+
+
+def test_a_volume_known_to_a_factor_of_two_is_beyond_either_border_in_five_of_a_hundred() -> None:
+    def chance(**borders: float) -> float:
+        return chance_of_flip(Flip(what="questions_per_month", then="rag", **borders), 1_000)
+
+    assert chance(below=500, above=2_000) == pytest.approx(0.05)
+    assert chance(above=1_000) == pytest.approx(0.5)
+    assert chance(below=700) == pytest.approx(1 - chance(above=700))
+    draw = np.exp(np.random.default_rng(0).normal(math.log(1_000), math.log(2) / 1.959964, 200_000))
+    assert chance(above=1_400) == pytest.approx(float((draw > 1_400).mean()), abs=0.003)

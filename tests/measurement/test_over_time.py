@@ -11,7 +11,8 @@ from trimtab.base.records import Answer
 from trimtab.base.task import Task
 from trimtab.decision.caveats import over_time_sentence
 from trimtab.decision.summary import way
-from trimtab.measurement.over_time import newest_against_earlier
+from trimtab.measurement.figures import score_estimate
+from trimtab.measurement.over_time import newest_against_earlier, stretches_of_time, with_stretches
 
 TASK = Task.model_validate(
     {"task": {"name": "t", "kind": "answer", "metric": "exact_match"}, "data": {"examples": ["rows.jsonl"]}}
@@ -83,3 +84,44 @@ def test_nothing_is_said_without_times_or_of_few_questions() -> None:
     assert newest_against_earlier("rag", rows, TASK) is None
     assert newest_against_earlier("rag", [replace(row, time=None) for row in timed([0.9, 0.6])], TASK) is None
     assert over_time_sentence(None) == ""
+
+
+def period(random: np.random.Generator, n: int, lasting: int) -> list[Answer]:
+    """A question an hour; a quarter of the time is an incident, of so many questions on average: .3 right, else .9."""
+    is_bad, rows = random.random() < 0.25, []
+    for place in range(n):
+        is_bad = random.random() >= 1 / lasting if is_bad else random.random() < 1 / (3 * lasting)
+        when = f"2026-{1 + place // 600:02}-{1 + place // 24 % 25:02}T{place % 24:02}:00:00"
+        rows.append(made_answer(f"{place:04}", random.random() < (0.3 if is_bad else 0.9), time=when))
+    return rows
+
+
+def test_where_incidents_last_stretches_of_time_are_the_unit_of_the_score() -> None:
+    """The score of a long time, .75, is held by 67% of intervals that count questions; by at least 85% of these."""
+    random = np.random.default_rng(0)
+    held = plainly = 0
+    for _ in range(60):
+        rows = period(random, 400, 10)
+        for own, counts in ((rows, False), (with_stretches(rows, stretches_of_time({"rag": rows})), True)):
+            score = score_estimate(own, TASK)
+            within = score.low <= 0.75 <= score.high
+            held, plainly = held + (within and counts), plainly + (within and not counts)
+    assert held >= 0.85 * 60 > plainly
+
+
+def test_without_times_or_likeness_in_time_questions_stay_the_unit() -> None:
+    random = np.random.default_rng(1)
+    rows = [made_answer(f"{n:03}", random.random() < 0.8, time=f"2026-01-{1 + n // 10:02}") for n in range(200)]
+    assert stretches_of_time({"rag": rows}) == {}
+    assert stretches_of_time({"rag": [replace(rows[0], time=None), *rows[1:]]}) == {}
+    assert stretches_of_time({}) == {}
+    assert with_stretches(rows, {}) == rows
+
+
+def test_a_stretch_is_whole_of_all_arms_and_groups_stay_in_one() -> None:
+    rows = [replace(row, group=f"user-{n // 2}") for n, row in enumerate(period(np.random.default_rng(3), 400, 20))]
+    calm = [replace(row, score=1.0) for row in rows]
+    stretches = stretches_of_time({"calm": calm, "rag": rows})
+    assert set(stretches) == {row.item_id for row in rows}
+    assert 5 <= len(set(stretches.values())) < 100
+    assert all(stretches[a.item_id] == stretches[b.item_id] for a, b in zip(rows[::2], rows[1::2], strict=True))

@@ -110,7 +110,6 @@ def test_health_stands_at_the_top_and_beside_its_curve(make_study: Make, tmp_pat
 @pytest.mark.parametrize(
     ("flip", "sentence"),
     [
-        ({"what": "questions_per_month", "above": 250000}, "With questions a month above 250,000 (now 100,000) the"),
         ({"what": "machine_hour", "below": 0.25}, "With a machine hour below 0.25 USD (now 0.4) the"),
         ({"what": "quality", "below": 0.62}, "With a target below 0.62 (now 0.8) the"),
         ({"what": "change.per_month", "above": 0.1}, "With the monthly rate of change above 0.1 the"),
@@ -124,6 +123,16 @@ def test_health_stands_at_the_top_and_beside_its_curve(make_study: Make, tmp_pat
 def test_a_flip_says_what_how_far_and_what_holds_now(study: StudyFolder, flip: dict[str, Any], sentence: str) -> None:
     flipped = changed(study, verdict=changed(study.result.verdict, flips=(Flip(then="rag", **flip),)))
     assert flip_sentences(flipped) == [f"{sentence} verdict would be rag."]
+
+
+@pytest.mark.parametrize(("above", "chance"), [(250_000, "under 1%"), (150_000, "13%"), (100_001, "50%")])
+def test_break_even_is_told_with_the_chance_of_the_other_side(study: StudyFolder, above: float, chance: str) -> None:
+    flip = Flip(what="questions_per_month", then="rag", above=above)
+    (sentence,) = flip_sentences(changed(study, verdict=changed(study.result.verdict, flips=(flip,))))
+    assert sentence == (
+        f"With questions a month above {above:,} (now 100,000) the verdict would be rag; if the volume may be off by a "
+        f"factor of 2, the chance of that is {chance}."
+    )
 
 
 @pytest.mark.parametrize(

@@ -170,6 +170,16 @@ def latency_sentence(task: Task) -> str:
     return "Latencies hold for the minutes timed: of slow spells that did not come then nothing is known."
 
 
+def stretches_sentence(stretches: int) -> str:
+    """Say of how many stretches of time the test questions are; empty for none."""
+    if not stretches:
+        return ""
+    return (
+        f"Questions near in time do alike, as where an incident lasts: the test questions count as {stretches} "
+        "independent stretches of time."
+    )
+
+
 def over_time_sentence(halves: OverTime | None) -> str:
     """Return both scores with their difference, and its consequence; empty if there are no times."""
     if halves is None:
@@ -182,8 +192,7 @@ def over_time_sentence(halves: OverTime | None) -> str:
     )
     if halves.stretches:
         sentence += (
-            f". Questions near in time do alike, so this counts as {halves.stretches} independent stretches of time; "
-            "intervals of scores, which count every question, are narrower than what another period may bring"
+            f". Questions near in time do alike, so this counts as {halves.stretches} independent stretches of time"
         )
     if halves.high < 0:
         return f"{sentence}; it is shown to get worse with time."

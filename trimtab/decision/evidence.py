@@ -46,6 +46,7 @@ class Evidence:
     `right`: the share of right answers of each arm, empty where the metric does not say which are right. `few_groups`:
     the effective number of groups, where it is too low for good intervals.
     `trivial`: the scores of the trivial arms; `p_target` knows them too. `correct_picked`: computes `picked`.
+    `former`: how many arms of former studies of these questions it takes into account.
     `study_scores`: gives what studies of other sizes are drawn from. `audited`: people's judgements that the scores and
     differences are corrected by, None without an audit. `slices`: how many test questions each slice has, empty where
     some have none. `reweighted(task)`: the evidence of the same answers under another mix of slices.
@@ -65,6 +66,7 @@ class Evidence:
     few_groups: int | None = None
     trivial: Mapping[str, Estimate] = field(default_factory=dict)
     correct_picked: Callable[[], Estimate | None] = lambda: None
+    former: int = 0
     study_scores: Callable[[], StudyScores]
     audited: Audited | None = None
     slices: Mapping[str, int] = field(default_factory=dict)
@@ -222,6 +224,7 @@ def evidence_of(
     cuts: Sequence[str] = (),
     look: int | None = None,
     trivial: Mapping[str, Sequence[Answer]] | None = None,
+    former: Sequence[Sequence[Answer]] = (),
     audited: Audited | None = None,
     for_choice: bool = False,
 ) -> Evidence:
@@ -230,6 +233,7 @@ def evidence_of(
     `results`: of every arm. `answers`: of the arms that ran, to the same items. `arms`: the task's, in its order.
     `groups`: how many the test questions form, None where none repeats. `cuts`: what the budget took. `look`: which
     look at these questions this is, None at the plain level of .05. `trivial`: the answers of the trivial arms.
+    `former`: those of arms of former studies to the same items, among which this study's highest was picked, too.
     `audited`: people's judgements, where scores and differences are to be corrected by them. `for_choice`: only what
     `choose` asks of, without the comparisons where there is a target and without intervals.
     """
@@ -258,8 +262,9 @@ def evidence_of(
         passed = _with_target(results, {arm: reaches(arm)(target) for arm in answers}, level)
 
     def correct_picked() -> Estimate | None:
-        fitting = [arm.arm for arm in passed if arm.arm in answers and too_slow(arm, task) is None]
-        return picked_estimate([answers[arm] for arm in fitting], task) if len(fitting) > 1 else None
+        fitting = [answers[arm.arm] for arm in passed if arm.arm in answers and too_slow(arm, task) is None]
+        rivals = [*fitting, *outdone] if fitting else []
+        return picked_estimate(rivals, task) if len(rivals) > 1 else None
 
     def differ(a: str, b: str) -> Difference:
         return audited.difference(a, b) if audited else difference(answers[a], answers[b], task)
@@ -276,6 +281,7 @@ def evidence_of(
             for_choice=True,
         )
 
+    outdone = _outdone(former, answers, task)
     best = None if for_choice and target is not None else best_arm(passed, task)
     pairs = [] if best is None else planned_pairs([arm for arm in arms if arm.name in answers], best)
     return Evidence(
@@ -293,6 +299,7 @@ def evidence_of(
         few_groups=too_few_groups([row.group for row in own]) if (own := next(iter(answers.values()), None)) else None,
         trivial={name: (_valued if for_choice else score_estimate)(own, task) for name, own in trivial.items()},
         correct_picked=correct_picked,
+        former=len(outdone),
         study_scores=cache(lambda: StudyScores(known, task, audited)),
         audited=audited,
         slices=_slices(answers),
@@ -307,6 +314,20 @@ def _right(results: Sequence[ArmResult], answers: Mapping[str, Sequence[Answer]]
         plain = task.scored_by(mean_metric(metric).name)
         return {arm: score_estimate(own, plain) for arm, own in answers.items()}
     return {arm.arm: arm.score for arm in results if arm.score} if metric.is_share else {}
+
+
+def _outdone(
+    former: Sequence[Sequence[Answer]], answers: Mapping[str, Sequence[Answer]], task: Task
+) -> list[Sequence[Answer]]:
+    """Return the former arms that answered otherwise than any other; none where one scored higher than every arm of
+    this study, as the highest of all is then not this study's."""
+    own = {tuple(one.score for one in rows) for rows in answers.values()}
+    others = {tuple(one.score for one in rows): rows for rows in former}
+    others = {scores: rows for scores, rows in others.items() if scores not in own}
+    if not answers or not others:
+        return []
+    highest = max(score_value(rows, task) for rows in answers.values())
+    return [] if any(score_value(rows, task) > highest for rows in others.values()) else [*others.values()]
 
 
 def scored_again(arm: ArmResult, answers: Sequence[Answer], task: Task) -> ArmResult:

@@ -6,6 +6,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
+from scipy import stats
+
 from trimtab.base.config import LabelPrice
 from trimtab.base.results import ArmResult, Flip
 from trimtab.base.task import Task
@@ -13,6 +15,7 @@ from trimtab.decision.caveats import LEAST_OF_SLICE
 from trimtab.decision.choice import choose
 from trimtab.decision.cost import crossings, floor_of, planned_retrainings
 from trimtab.decision.evidence import Evidence
+from trimtab.measurement.statistics import LEVEL
 
 STEP, REACH = 1.05, 1_000.0  # prices and rates are tried in steps of 5%, up to a thousandfold either way
 HORIZONS = (1.0, 2.0, 3.0, 6.0, 9.0, 12.0, 18.0, 24.0, 36.0, 48.0, 60.0, 120.0)  # months
@@ -21,6 +24,7 @@ SHARES = (0.02, 0.05, *(step / 10 for step in range(1, 10)), 0.95, 0.98)  # of o
 MOST_SLICES = 6  # the largest, whose shares are varied
 NEAR = 1e-6  # on either side of a crossing
 NOTHING = 1e-12  # of a rate, a price or a volume
+VOLUME_FACTOR = 2.0  # to which a stated volume is taken to be known
 NOT_SHOWN = "not shown"
 MIX = "mix."  # before the name of a slice
 
@@ -67,6 +71,14 @@ def find_flips(study: Evidence, winner: ArmResult) -> tuple[Flip, ...]:
         margin = task.target.margin
         flips += scan("margin", margin, lambda value: with_setting(task, "target", margin=value), MARGINS)
     return (*flips, *_mixes(study, winner))
+
+
+def chance_of_flip(flip: Flip, stated: float) -> float:
+    """Return the chance that a volume, known to a factor of VOLUME_FACTOR (so much less or more in 5 of 100 cases, on a
+    logarithmic scale), lies where another arm wins."""
+    spread = math.log(VOLUME_FACTOR) / float(stats.norm.isf(LEVEL / 2))
+    sides = ((flip.below, 1), (flip.above, -1))
+    return sum(float(stats.norm.cdf(side * math.log(at / stated) / spread)) for at, side in sides if at)
 
 
 def with_setting(task: Task, table: str, **changed: object) -> Task:

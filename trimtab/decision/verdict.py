@@ -344,7 +344,8 @@ def _picked(study: Evidence, choice: VerdictChoice) -> str:
         return ""  # so far ahead that having been picked adds nothing
     value, fast = study.picked.value, sum(too_slow(arm, study.task) is None for arm in study.done)
     allowed = f"{100 * value:.1f} of 100" if find_metric(study.task.metric).is_share else _number(value)
-    return f"The highest of {fast} usually looks a little better than it is; allowing for that: {allowed}."
+    several = f"{fast + study.former}, those of former studies included," if study.former else f"{fast}"
+    return f"The highest of {several} usually looks a little better than it is; allowing for that: {allowed}."
 
 
 def _runs(study: Evidence) -> str:

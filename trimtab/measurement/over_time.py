@@ -14,7 +14,7 @@ from trimtab.base.results import OverTime
 from trimtab.base.task import Task
 from trimtab.base.times import moment
 from trimtab.measurement.figures import score_estimate
-from trimtab.measurement.units import block_length, unit_codes
+from trimtab.measurement.units import FEWEST_BLOCKS, block_length, unit_codes
 
 LEAST = 10  # questions of each half
 
@@ -53,6 +53,45 @@ def newest_against_earlier(arm: str, answers: Sequence[Answer], task: Task) -> O
         high=difference + math.hypot(new.high - new.value, earlier.value - earlier.low),
         stretches=stretches,
     )
+
+
+def stretches_of_time(answers: Mapping[str, Sequence[Answer]]) -> dict[str, str]:
+    """Return the stretch of time of each question, by its id, where questions near in time do alike for any arm; empty
+    where they do not, or where times are missing.
+
+    Rows with times are split by time, so a test set is one period: an incident that lasts is one event of it, however
+    many questions it touches. `answers`: of arms, to the same questions. Groups stay whole. Where no stretch is long
+    enough to be independent of its neighbours, there are FEWEST_BLOCKS - 1.
+    """
+    first = next(iter(answers.values()), ())
+    if not first or any(one.time is None for one in first):
+        return {}
+    newest: dict[str, float] = {}
+    for one in first:
+        newest[_unit(one)] = max(moment(one.time or ""), newest.get(_unit(one), -math.inf))
+    ids = {one.item_id: _unit(one) for one in first}
+    # of one time in an order that no file chose
+    ordered = sorted(ids, key=lambda item: (newest[ids[item]], crc32(ids[item].encode())))
+    place = {item: number for number, item in enumerate(ordered)}
+    features = []
+    for own in answers.values():
+        total, count = np.zeros(len(ordered)), np.zeros(len(ordered))
+        for one in own:
+            total[place[one.item_id]] += one.score
+            count[place[one.item_id]] += 1
+        mean = total / np.maximum(count, 1)
+        features.append(mean - mean.mean())
+    names = [ids[item] for item in ordered]
+    length = block_length(features, names)
+    if length == 1:
+        return {}
+    codes = unit_codes(names, math.ceil(len(set(names)) / (FEWEST_BLOCKS - 1)) if length is None else length)
+    return {item: f"stretch:{code}" for item, code in zip(ordered, codes, strict=True)}
+
+
+def with_stretches(answers: Sequence[Answer], stretches: Mapping[str, str]) -> list[Answer]:
+    """Return answers whose groups are stretches of time, where there are any."""
+    return [replace(one, group=stretches.get(one.item_id, one.group)) for one in answers]
 
 
 def _held_together(halves: Sequence[Sequence[Answer]], newest: Mapping[str, float]) -> tuple[list[list[Answer]], int]:

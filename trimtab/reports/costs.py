@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 
 from trimtab.base.config import CostTable
-from trimtab.base.results import Flip
-from trimtab.decision.sensitivity import MIX, NOT_SHOWN
+from trimtab.base.results import Flip, Volume
+from trimtab.decision.sensitivity import MIX, NOT_SHOWN, VOLUME_FACTOR, chance_of_flip
 from trimtab.reports.components import (
     MEASURED,
     PREDICTED,
@@ -161,4 +161,13 @@ def _flip(flip: Flip, study: StudyFolder) -> str:
     sides = [f"{side} {format_number(at)}{unit}" for side, at in (("below", below), ("above", above)) if at is not None]
     assumed = ", assumed" if volume and volume.assumed and flip.what == "questions_per_month" else ""
     stated = f" (now {format_number(now)}{assumed})" if now is not None else ""
-    return f"With {name} {' or '.join(sides)}{stated} {_then(flip, target is not None)}."
+    return f"With {name} {' or '.join(sides)}{stated} {_then(flip, target is not None)}{_chance(flip, volume)}."
+
+
+def _chance(flip: Flip, volume: Volume | None) -> str:
+    """Return how likely a stated volume is on the other side of break-even; empty for other flips."""
+    if flip.what != "questions_per_month" or volume is None or volume.assumed:
+        return ""
+    chance = chance_of_flip(flip, volume.questions_per_month)
+    likely = "under 1%" if chance < 0.01 else f"{chance:.0%}"
+    return f"; if the volume may be off by a factor of {VOLUME_FACTOR:g}, the chance of that is {likely}"

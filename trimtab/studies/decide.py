@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from trimtab.arms.store import ANSWERS, read_arm
-from trimtab.base.errors import InputError
+from trimtab.arms.store import ANSWERS, STUDY_FILE, read_arm
+from trimtab.base.errors import InputError, TrimtabError
 from trimtab.base.files import read_own, read_own_lines
+from trimtab.base.grammar import TRIVIAL
 from trimtab.base.records import Answer, Arm
 from trimtab.base.results import (
     ArmResult,
@@ -28,11 +30,12 @@ from trimtab.decision.caveats import (
     latency_sentence,
     over_time_sentence,
     slices_sentence,
+    stretches_sentence,
     trivial_arms,
     trivial_sentence,
     weak_classes_sentence,
 )
-from trimtab.decision.evidence import Evidence, best_arm, evidence_of, score_of
+from trimtab.decision.evidence import Evidence, best_arm, evidence_of, score_of, scored_again
 from trimtab.decision.first_screen import before_relying, opening, rule_ahead
 from trimtab.decision.robustness import differing, robustness_checks, robustness_sentence
 from trimtab.decision.summary import explained, unmarked, with_more
@@ -42,7 +45,7 @@ from trimtab.measurement.audit import Audited, audit_looks, judged_by_key
 from trimtab.measurement.clusters import group_count
 from trimtab.measurement.evaluate import load_answers
 from trimtab.measurement.figures import behind_curve, score_estimate
-from trimtab.measurement.over_time import newest_against_earlier
+from trimtab.measurement.over_time import newest_against_earlier, stretches_of_time, with_stretches
 from trimtab.measurement.weak_classes import weak_classes
 from trimtab.studies.record import changed_since
 
@@ -82,8 +85,16 @@ def decide_study(
 ) -> Decision:
     """Decide the study in `folder` by its answers, and by people's judgements if there are enough.
 
-    `results`, `answers`, `arms`, `usages`, `trivial`, `cuts` and `look` are those of `evidence_of`.
+    `results`, `answers`, `arms`, `usages`, `trivial`, `cuts` and `look` are those of `evidence_of`. Where questions
+    near in time do alike, all that follows counts stretches of time and not questions.
     """
+    asked, stretches = answers, stretches_of_time(answers)
+    former = _former_answers(folder, answers, task)
+    if stretches:
+        former = [with_stretches(own, stretches) for own in former]
+        answers = {arm: with_stretches(own, stretches) for arm, own in answers.items()}
+        trivial = {name: with_stretches(own, stretches) for name, own in trivial.items()}
+        results = [scored_again(arm, answers[arm.arm], task) if arm.arm in answers else arm for arm in results]
     rows = list(read_own_lines(folder / AUDIT, "item", "answer", "right"))
     judged, looks = judged_by_key(rows), audit_looks(rows)
     groups = group_count(list({row.item_id: row.group for own in answers.values() for row in own}.values()))
@@ -99,6 +110,7 @@ def decide_study(
             cuts=cuts,
             look=look,
             trivial=trivial,
+            former=former,
             audited=None if people is None or people.why_not else people,
         )
 
@@ -122,7 +134,7 @@ def decide_study(
     today = take_today(study, next((arm for arm in study.done if arm.arm == verdict.arm), None))
     spoken = today.arm if today else verdict.arm or best_arm(study.results, task)
     own = answers.get(spoken or "", ())
-    over_time = newest_against_earlier(spoken or "", own, task)
+    over_time = newest_against_earlier(spoken or "", asked.get(spoken or "", ()), task)
     weak_on = weak_classes(own, task) if own else ()
     is_beaten = any(spoken in one.not_beaten_by for one in beaten)
     by_people = audit_sentence(audit, study.results, task)
@@ -132,6 +144,7 @@ def decide_study(
         checks if may_change else "",
         without_model if is_beaten else "",
         weak_classes_sentence(spoken, weak_on),
+        stretches_sentence(len(set(stretches.values()))),
         "" if study.audited else by_people,
         f"Changed since the first study of these questions: {'; '.join(changed)}." if changed else "",
     )
@@ -171,6 +184,25 @@ def with_labels(task: Task, labels: Sequence[str]) -> Task:
     if task.task.kind != "classify" or task.task.labels:
         return task
     return task.model_copy(update={"task": task.task.model_copy(update={"labels": tuple(labels)})})
+
+
+def _former_answers(folder: Path, answers: Mapping[str, Sequence[Answer]], task: Task) -> list[Sequence[Answer]]:
+    """Return what arms of former studies answered to the very questions of this one, scored by the same metric; in the
+    order of this study's questions."""
+    items = [one.item_id for one in next(iter(answers.values()), ())]
+    place = {item: number for number, item in enumerate(items)}
+    found: list[Sequence[Answer]] = []
+    for study in sorted(folder.parent.glob(f"*/{STUDY_FILE}")):
+        if study.parent.name >= folder.name or read_own(study).get("metric") != task.metric:
+            continue
+        for file in sorted(study.parent.glob(f"arms/*/{ANSWERS}")):
+            if file.parent.name in TRIVIAL:
+                continue
+            with suppress(TrimtabError):  # of another form: then it is not known, as if it had been deleted
+                own = load_answers(file)
+                if len(own) == len(items) and {one.item_id for one in own} == place.keys():
+                    found.append(sorted(own, key=lambda one: place[one.item_id]))
+    return found
 
 
 def decide_again(folder: Path, task: Task, before: StudyResult) -> StudyResult:
