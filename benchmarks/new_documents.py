@@ -199,17 +199,17 @@ def play(folder: Path, count: int) -> Row:
         right["served at last"] = served(client, asked, NOW, 2)
         again = story.run("refresh")
     versions = {one["version"]: one["score"] for one in story.run("registry", "list")["versions"]}
-    test = set(plan["outdated"])
+    left_out, test_rows = set(plan["outdated"]), _test_rows(folder)
     known = story.run("registry", "show", "2")
-    in_test = {name for name in changed if name in _test_rows(folder)}
+    in_test = changed & test_rows
     return {
         "products": len(products),
         "questions": len(rows),
-        "test questions": len(_test_rows(folder)),
+        "test questions": len(test_rows),
         "their answer changed": len(in_test),
-        "left out": len(test),
-        "left out though right": len(test - in_test),
-        "asked though outdated": len(in_test - test),
+        "left out": len(left_out),
+        "left out though right": len(left_out - in_test),
+        "asked though outdated": len(in_test - left_out),
         "facts gone": sum(one["facts"] for one in drift["documents"]),
         "register refused": "error" in refused or refused == {},
         "plan": plan["plan"],
