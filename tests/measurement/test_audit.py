@@ -139,9 +139,12 @@ def test_looks_widen_what_the_judgements_leave_open_and_one_look_changes_nothing
         gap = Audited(answers, judged, TASK, looks).difference("a", "b")
         widths.append(gap.high - gap.low)
     assert widths[0] == widths[1] < widths[2] < widths[3]
-    rows = [{"item": "q1", "answer": "a", "right": True}, {"item": "", "answer": "", "right": None}]
+    rows = [
+        {"item": "q1", "answer": "a", "criterion": "", "value": 1.0},
+        {"item": "", "answer": "", "criterion": "", "value": None},
+    ]
     assert audit_looks(rows * 2) == 2
-    assert judged_by_key(rows * 2) == {("q1", "a"): True}
+    assert judged_by_key(rows * 2, {"": 1.0}) == {("q1", "a"): 1.0}
 
 
 def test_a_metric_that_favours_an_arm_is_found_and_an_even_one_is_not() -> None:
