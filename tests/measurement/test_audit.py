@@ -139,9 +139,12 @@ def test_looks_widen_what_the_judgements_leave_open_and_one_look_changes_nothing
         gap = Audited(answers, judged, TASK, looks).difference("a", "b")
         widths.append(gap.high - gap.low)
     assert widths[0] == widths[1] < widths[2] < widths[3]
-    rows = [{"item": "q1", "answer": "a", "right": True}, {"item": "", "answer": "", "right": None}]
+    rows = [
+        {"item": "q1", "answer": "a", "criterion": "", "value": 1.0},
+        {"item": "", "answer": "", "criterion": "", "value": None},
+    ]
     assert audit_looks(rows * 2) == 2
-    assert judged_by_key(rows * 2) == {("q1", "a"): True}
+    assert judged_by_key(rows * 2, {"": 1.0}) == {("q1", "a"): 1.0}
 
 
 def test_a_metric_that_favours_an_arm_is_found_and_an_even_one_is_not() -> None:
@@ -152,3 +155,19 @@ def test_a_metric_that_favours_an_arm_is_found_and_an_even_one_is_not() -> None:
     assert found[2] > 0.1
     answers, right = made(5)
     assert Audited(answers, right, TASK).uneven(0.02) is None
+
+
+def test_a_metric_that_says_nothing_leaves_the_whole_uncertainty_of_people_and_groups_widen_it() -> None:
+    draw = np.random.default_rng(5)
+    alike = np.repeat(draw.random(30) < 0.5, 10)  # groups of ten questions with the same answer
+    plain = {"a": [answer(item, "a says", 1.0) for item in range(300)]}
+    grouped = {"a": [replace(row, group=f"g{item // 10}") for item, row in enumerate(plain["a"])]}
+    asked = {one.item_id for one in draw_audit(plain, 200)}
+    right = {(f"{item:04}", "a says"): float(alike[item]) for item in range(300) if f"{item:04}" in asked}
+    widths = []
+    for answers in (plain, grouped):
+        found = Audited(answers, right, TASK).score("a")
+        widths.append(found.high - found.low)
+    independent = 2 * 1.96 * np.sqrt(0.25 / 300)
+    assert widths[0] > independent
+    assert widths[1] > 2 * widths[0]

@@ -36,6 +36,7 @@ _NOT_SETTINGS: Any = {"study": {"arms", "budget"}, "task": {"name"}}
 # Keys of later versions, with the value that changes nothing.
 _AS_IF_NOT_SET = {
     "data.canaries": "0",
+    "judge": "null",
     "data.mix": "{}",
     "labels.merge": "{}",
     "retrieval.store": '""',
@@ -72,13 +73,17 @@ def fingerprint_of(session: Session, arms: Sequence[Arm], tables: Sequence[str] 
     """
     workspace = session.workspace
     rewarded, taught = any(map(learns_from_rewards, arms)), any(map(imitates_teacher, arms))
-    more = [name for name, learnt_from in (("reward", rewarded), ("teacher", taught)) if learnt_from]
+    judged = workspace.task.judge is not None
+    used = (("reward", rewarded), ("teacher", taught), ("judge", judged))
+    more = [name for name, is_used in used if is_used]
     named = (*tables, *more) if tables else tables
     found = {**fingerprint_rows(workspace), **task_settings(workspace.task, named)}
     if rewarded and workspace.task.reward.model is not None:
         scoring = workspace.folder / "runs" / workspace.task.reward.model.run / "adapter"
         found[WEIGHTS["reward"]] = sha256_text(*(sha256_cached(file) for file in sorted(scoring.glob("*.safetensors"))))
         found[FILES["reward"]] = _files_json(file_hashes(scoring))
+    if judged:
+        found["the judge"] = judge_version(workspace.task)
     if taught:
         found |= _teacher_fingerprint(workspace.task)
     if any(method_of(arm).uses_base for arm in arms):
@@ -119,6 +124,22 @@ def files_in_words(model: str, changed: Sequence[str]) -> tuple[str, ...]:
     return tuple(
         f"{WEIGHTS[model]} ({name})" if ".safetensors" in name else f"{name} of {_MODELS[model]}" for name in changed
     )
+
+
+def judge_folder(task: Task) -> Path:
+    """Return the folder of the local model that judges answers."""
+    by = task.judge.by if task.judge is not None else "base"
+    if by == "base":
+        return resolve(task.base.model, task.base.revision, near=task.folder)
+    return resolve(by, None, near=task.folder)
+
+
+def judge_version(task: Task) -> str:
+    """Return what pins the judge of a task: the model and address of an endpoint, or the hash of a model's weights."""
+    endpoint = task.judging_endpoint
+    if endpoint is not None:
+        return f"{task.api[endpoint].model} at {task.api[endpoint].url}"
+    return f"weights {weights_digest(judge_folder(task))}"
 
 
 def _teacher_fingerprint(task: Task) -> dict[str, str]:

@@ -283,6 +283,39 @@ class RewardTable(Settings):
         return weights or {"metric": 1.0}
 
 
+CriterionName = Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,32}$")]
+
+
+class JudgeTable(Settings):
+    """`[judge]`: the criteria by which answers are judged where the metric is `judged`, and the model that judges."""
+
+    criteria: Annotated[Mapping[CriterionName, Text], Field(min_length=1, max_length=10)] = Field(
+        description='Name and wording of each criterion: { complete = "Names every decision and its date." }.'
+    )
+    weights: Mapping[CriterionName, Weight] = Field(
+        default_factory=dict, description="Weights of the criteria in an answer's score; default: equal."
+    )
+    by: Text = Field(
+        "base",
+        description="The judge: the NAME of an [api.NAME] table, base for the base model itself, or another model: a "
+        "catalogue name, a folder or a Hugging Face id.",
+    )
+
+    @model_validator(mode="after")
+    def _check_weights(self) -> Self:
+        if self.weights and set(self.weights) != set(self.criteria):
+            lacking = sorted(set(self.weights) ^ set(self.criteria))[0]
+            raise ValueError(f"weights and criteria differ in {lacking!r}; give every criterion a weight, or none")
+        return self
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Return the weight of each criterion; they sum to 1."""
+        weights = {name: float(self.weights.get(name, 1.0)) for name in self.criteria}
+        total = math.fsum(weights.values())
+        return {name: weight / total for name, weight in weights.items()}
+
+
 class TeacherTable(Settings):
     """`[teacher]`: the teacher of the stage `distill`: a model loaded beside the base model, or an endpoint."""
 

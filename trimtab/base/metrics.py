@@ -27,7 +27,9 @@ class Metric:
     that the answer is right, and there is nothing between 0 and 1; of any other score nothing says "right". `by_class`:
     the figure of a set is macro-F1 over the classes (else the mean of the scores). `may_be_unsure`: `score` may return
     None. `counts_words`: it pays for shared words, also where a number among them is another one or a "not" turns them
-    round. `tells_exact`: the share of answers that equal a reference stands beside the figure wherever it is told.
+    round. `judged`: a model grades by the criteria of `[judge]`, people grade by the same degrees, and until they have
+    graded enough answers the figure decides nothing. `tells_exact`: the share of answers that equal a reference stands
+    beside the figure wherever it is told.
 
     Words for readers: `label`, its name in the report; `meaning`, what the figure of a set is, behind the label;
     `average`, the same in the sentences of a verdict; `heading`, its name among other figures; `rule`, what it asks of
@@ -43,6 +45,7 @@ class Metric:
     by_class: bool = False
     may_be_unsure: bool = False
     counts_words: bool = False
+    judged: bool = False
     tells_exact: bool = False
     average: str = ""
     heading: str = ""
@@ -150,6 +153,15 @@ METRICS: dict[str, Metric] = {
             label="own scorer",
             meaning="what the task’s own scorer gave, from 0 to 1",
             average="the score",
+        ),
+        Metric(
+            name="judged",
+            kinds=("generate", "answer"),
+            score=None,
+            judged=True,
+            label="judged score",
+            meaning="how far answers meet the criteria of [judge], from 0 to 1",
+            average="the judged score",
         ),
     )
 }

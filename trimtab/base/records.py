@@ -176,7 +176,7 @@ class Generation:
 
     `cached_tokens`: the number of prompt tokens found in the prefix cache. `prefill_seconds`: of reading the prompt,
     the rest being decoding; None if not measured apart. `plain_text` and `plain_probability`: the answer without the
-    arm's calibration; None without one.
+    arm's calibration; None without one. `model`: the name that an endpoint gives its model in the reply; else empty.
     """
 
     id: str
@@ -191,6 +191,7 @@ class Generation:
     finished: bool = True
     plain_text: str | None = None
     plain_probability: float | None = None
+    model: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

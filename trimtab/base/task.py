@@ -22,6 +22,7 @@ from trimtab.base.config import (
     BaseTable,
     CostTable,
     DataTable,
+    JudgeTable,
     LabelsTable,
     RetrievalTable,
     RewardTable,
@@ -79,6 +80,7 @@ class Task(Settings, defer_build=True):  # built once the tables of plugins are 
     retrieval: RetrievalTable = RetrievalTable()
     target: TargetTable = TargetTable()
     reward: RewardTable = RewardTable()
+    judge: JudgeTable | None = None
     teacher: TeacherTable = TeacherTable()
     study: StudyTable = StudyTable()
     arm: Mapping[str, ArmTable] = Field(default_factory=dict)
@@ -124,6 +126,11 @@ class Task(Settings, defer_build=True):  # built once the tables of plugins are 
     def metric(self) -> str:
         """Return the metric; the default of the task's kind if none is set."""
         return self.task.metric or default_metric(self.task.kind).name
+
+    @property
+    def judging_endpoint(self) -> str | None:
+        """Return the name of the endpoint that judges answers; None if a local model does, or nothing is judged."""
+        return self.judge.by if self.judge is not None and self.judge.by in self.api else None
 
     def scored_by(self, metric: str) -> Task:
         """Return the task with another metric."""
@@ -436,6 +443,7 @@ def check_task(task: Task, *, needs_data: bool = True) -> None:
         )
     _check_reward(task)
     _check_teacher(task)
+    _check_judge(task)
     _check_budget(task, file=file, field="study.budget")
     _check_money(task, "a point", task.target.point, file=file, field="target.point")
     if task.data.canaries and kind == "classify":
@@ -460,13 +468,31 @@ def _check_metric(task: Task) -> None:
             file=task.file,
             field="task.metric",
         )
-    if (find_metric(task.metric).score is None) != bool(task.task.scorer):
+    metric = find_metric(task.metric)
+    if metric.judged != (task.judge is not None):
+        remedy = "set both or neither"
+        raise InputError('metric = "judged" and the table [judge] go together', remedy, file=task.file, field="judge")
+    if (metric.score is None and not metric.judged) != bool(task.task.scorer):
         raise InputError(
             'metric = "scorer" and scorer = [...] go together',
             "set both or neither",
             file=task.file,
             field="task.scorer",
         )
+
+
+def _check_judge(task: Task) -> None:
+    """Refuse an endpoint as a judge that writes no text, and a budget in money, which does not know its price."""
+    endpoint = task.judging_endpoint
+    where: dict[str, Any] = {"file": task.file, "field": "judge.by"}
+    if endpoint is None:
+        return
+    if not task.api[endpoint].writes_text:
+        raise InputError(f"api.{endpoint} writes no text", "name an endpoint of the kind chat", **where)
+    amount = amount_of(task.study.budget)
+    if amount is not None and amount[1] not in SECONDS:
+        remedy = "write a time such as 30m, or let a local model judge"
+        raise InputError("a budget in money does not count what a judge asks of an endpoint", remedy, **where)
 
 
 def _check_arms(task: Task) -> None:

@@ -20,7 +20,7 @@ def ask_in_terminal(session: Judgements, correct: Correct | None = None) -> None
         write_stderr(f"\n{judging.place + 1} of {judging.count}\n{parts}")
         reply = ""
         while not reply:
-            reply = value_of.get(_line(f"right or wrong? [{keys}] ", at_end="stop").casefold(), "")
+            reply = value_of.get(_line(f"{judging.question} [{keys}] ", at_end="stop").casefold(), "")
         judging.take(reply, _line("the right answer: ", at_end="") if reply == "answer" else "")
 
 

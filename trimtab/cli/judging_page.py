@@ -129,8 +129,8 @@ class AuditPage:
             count = f"{judging.place + 1} of {judging.count}"
             field = _FIELD if self._accepts_corrections else ""
             form = f'<form method="post">{place}{field}{buttons}</form>'
-            content = f"<p>{count}: is the answer right?</p><dl>{parts}</dl>{form}"
-        head = f'<meta charset="utf-8"><title>Right or wrong?</title><style>{_STYLE}</style>'
+            content = f"<p>{count}: {judging.question}</p><dl>{parts}</dl>{form}"
+        head = f'<meta charset="utf-8"><title>Judge an answer</title><style>{_STYLE}</style>'
         return f'<!doctype html><html lang="en">{head}{content}<script type="module">{_SCRIPT}</script></html>'
 
 

@@ -6,9 +6,9 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from trimtab.base.grammar import TRIVIAL, joined
+from trimtab.base.grammar import TRIVIAL, joined, method_of
 from trimtab.base.metrics import find_metric
-from trimtab.base.records import Answer
+from trimtab.base.records import Answer, Arm
 from trimtab.base.results import ArmResult, Estimate, HumanAudit, OverTime, TrivialArm, Verdict, WeakClass
 from trimtab.base.task import Task
 from trimtab.decision.summary import MOST_NAMED, in_metric, way
@@ -78,6 +78,23 @@ def with_uneven_metric(verdict: Verdict, audited: Audited, task: Task) -> Verdic
     return replace(verdict, sentence=f"{verdict.sentence} {sentence}")
 
 
+def judges_itself(task: Task, arm: Arm) -> bool:
+    """True if the model that judges an arm's answers is the one that wrote them, with or without an adapter."""
+    if task.judge is None:
+        return False
+    endpoint = task.judging_endpoint
+    if endpoint is not None:
+        writer = task.api.get(arm.endpoint or "")
+        return writer is not None and (writer.url, writer.model) == (task.api[endpoint].url, task.api[endpoint].model)
+    return method_of(arm).uses_base and task.judge.by in ("base", task.base.model)
+
+
+def self_judged_sentence(arms: Sequence[Arm], task: Task) -> str:
+    """Name the arms whose answers are judged by the model that wrote them; empty for none."""
+    named = [way(arm.name) for arm in arms if judges_itself(task, arm)]
+    return f"The judge wrote the answers of {joined(named)} itself." if named else ""
+
+
 def audit_sentence(audit: HumanAudit | None, results: Sequence[ArmResult], task: Task) -> str:
     """Say whether people have judged answers, and what the metric could not decide; empty for a closed set of
     labels."""
@@ -93,11 +110,18 @@ def audit_sentence(audit: HumanAudit | None, results: Sequence[ArmResult], task:
     )
     undecided = f" The program could not decide {unsure}, which count as wrong." if unsure else ""
     undecided += f" It was not tried in the language of {untried}." if untried else ""
+    judged = find_metric(task.metric).judged
+    if audit is None and judged:
+        return (
+            "Uncalibrated: a model graded the answers and no person has checked its grades, so that they show nothing; "
+            f"trimtab audit lets people grade the answers to {ENOUGH} questions."
+        )
     if audit is None:
         marked = f"Not audited: a program marked the answers (metric: {task.metric})"
         return f"{marked}; trimtab audit lets people check its marks.{undecided}"
     if audit.why_not:
-        return f"People judged {audit.answers:,} answers, which the verdict does not use: {audit.why_not}.{undecided}"
+        judges = "Uncalibrated: people" if judged else "People"
+        return f"{judges} judged {audit.answers:,} answers, which the verdict does not use: {audit.why_not}.{undecided}"
     sure = "" if audit.n_effective is None else f", as sure as {audit.n_effective:,.0f} that count alike"
     return (
         f"People judged the answers to {audit.questions:,} questions{sure}; all scores and differences are corrected "

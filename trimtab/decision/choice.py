@@ -34,12 +34,12 @@ def choose(study: Evidence) -> VerdictChoice:
 
     Without: a walk from the lightest arm that fits to the heaviest. An arm that is shown to be worse than the best by
     more than the margin is passed by; the first that is not is shown if it is shown to be within the margin of every
-    other arm. Where a class has too few test questions for macro-F1, no arm is shown to be within the margin of
-    another, nor to be worse. Errors, each at the study's level. "A dearer arm although a lighter one is within the
-    margin": every lighter arm had to be shown worse, so one test of the lighter one errs, taken against the arm picked
-    as best, hence times the number it was picked from. "An arm that is worse than the best by the margin": it had to be
-    shown within the margin of each other arm, the truly best one among them; that the walk goes on to the next arm is
-    rare where that could happen, since an arm at the margin is seldom shown to be beyond it.
+    other arm. Where a class has too few test questions for macro-F1, or a judge is uncalibrated, no arm is shown to be
+    within the margin of another, nor to be worse. Errors, each at the study's level. "A dearer arm although a lighter
+    one is within the margin": every lighter arm had to be shown worse, so one test of the lighter one errs, taken
+    against the arm picked as best, hence times the number it was picked from. "An arm that is worse than the best by
+    the margin": it had to be shown within the margin of each other arm, the truly best one among them; that the walk
+    goes on to the next arm is rare where that could happen, since an arm at the margin is seldom shown to be beyond it.
     """
     if study.task.target.quality is not None:
         fitting = [arm for arm in study.passing if study.problem(arm) is None]
@@ -52,7 +52,7 @@ def choose(study: Evidence) -> VerdictChoice:
     if score_of(best).value == 0.0:
         return VerdictChoice(arm=None, fitting=fitting, best=best)
     candidate = next(arm for arm in fitting if arm is best or not worse(study, arm, best, len(fitting)))
-    margin, unsure = study.task.target.margin, study.rarest_class is not None
+    margin, unsure = study.task.target.margin, study.shows_nothing
     rivals = [
         arm
         for arm in fitting

@@ -42,7 +42,9 @@ class Evidence:
     ones, with p after Holm. `groups`: how many the test questions form, None where none repeats. `cuts`: what the
     budget took from the arms. `rarest_class`: the class with fewer than 10 test questions, and their number, where the
     metric is macro-F1: no arm then passes, and none is shown to be better than another or within the margin of it.
-    `look`: of how many studies of the same questions this is the last; None where the questions were made for it alone.
+    `uncalibrated`: a judge graded the answers, and too few of its grades are checked by people; nothing is shown then,
+    either. `look`: of how many studies of the same questions this is the last; None where the questions were made for
+    it alone.
     `right`: the share of right answers of each arm, empty where the metric does not say which are right. `few_groups`:
     the effective number of groups, where it is too low for good intervals.
     `trivial`: the scores of the trivial arms; `p_target` knows them too. `correct_picked`: computes `picked`.
@@ -61,6 +63,7 @@ class Evidence:
     groups: int | None = None
     cuts: Sequence[str] = ()
     rarest_class: tuple[str, int] | None = None
+    uncalibrated: bool = False
     look: int | None = None
     right: Mapping[str, Estimate] = field(default_factory=dict)
     few_groups: int | None = None
@@ -78,6 +81,11 @@ class Evidence:
         return self.correct_picked()
 
     @property
+    def shows_nothing(self) -> bool:
+        """True if no claim can be shown, whatever the scores."""
+        return self.uncalibrated or self.rarest_class is not None
+
+    @property
     def level(self) -> float:
         """The level of every test that decides."""
         return LEVEL if self.look is None else look_level(self.look)
@@ -91,7 +99,7 @@ class Evidence:
     def passing(self) -> list[ArmResult]:
         """The arms shown to reach the target, light to heavy: p after Holm over all arms at most the level."""
         target = self.task.target.quality
-        if target is None or self.rarest_class:
+        if target is None or self.shows_nothing:
             return []
         adjusted = holm([self.p_target(arm.arm, target) for arm in self.done])
         return [arm for arm, p in zip(self.done, adjusted, strict=True) if p <= self.level]
@@ -100,7 +108,7 @@ class Evidence:
     def without_model(self) -> str | None:
         """The best of the trivial arms that are shown to reach the target, tested as the arms are; None for none."""
         target = self.task.target.quality
-        if target is None or self.rarest_class or not self.trivial:
+        if target is None or self.shows_nothing or not self.trivial:
             return None
         adjusted = holm([self.p_target(name, target) for name in self.trivial])
         reaching = [name for name, p in zip(self.trivial, adjusted, strict=True) if p <= self.level]
@@ -148,7 +156,7 @@ class Evidence:
         return replace(
             self,
             results=results,
-            comparisons=_compare(pairs, names, study.difference, unsure=study.rarest_class is not None),
+            comparisons=_compare(pairs, names, study.difference, unsure=self.uncalibrated or bool(study.rarest_class)),
             p_target=study.p_target,
             p_behind=study.p_behind,
             rarest_class=study.rarest_class,
@@ -257,8 +265,9 @@ def evidence_of(
 
     target, passed = task.target.quality, list(results)
     rare = rarest_class(next(iter(answers.values())), task) if answers else None
+    uncalibrated = find_metric(task.metric).judged and audited is None
     if target is not None:
-        level = 0.0 if rare else LEVEL if look is None else look_level(look)
+        level = 0.0 if rare or uncalibrated else LEVEL if look is None else look_level(look)
         passed = _with_target(results, {arm: reaches(arm)(target) for arm in answers}, level)
 
     def correct_picked() -> Estimate | None:
@@ -286,7 +295,7 @@ def evidence_of(
     pairs = [] if best is None else planned_pairs([arm for arm in arms if arm.name in answers], best)
     return Evidence(
         results=passed,
-        comparisons=_compare(pairs, list(answers), differ, unsure=rare is not None),
+        comparisons=_compare(pairs, list(answers), differ, unsure=uncalibrated or rare is not None),
         p_target=lambda arm, target: reaches(arm)(target),
         p_behind=lambda arm, other, margin: lags(arm, other)(margin),
         task=task,
@@ -294,6 +303,7 @@ def evidence_of(
         groups=groups,
         cuts=cuts,
         rarest_class=rare,
+        uncalibrated=uncalibrated,
         look=look,
         right={} if for_choice else _right(passed, answers, task),
         few_groups=too_few_groups([row.group for row in own]) if (own := next(iter(answers.values()), None)) else None,

@@ -43,6 +43,8 @@ def _quality(study: Evidence, chosen: ArmResult) -> str:
     right = study.right.get(chosen.arm)
     value = right or score_of(chosen)
     low, high = ends(value)
+    if study.uncalibrated:
+        return f"An uncalibrated judge gives it {value.value:.2f} of 1 ({value.n:,} asked)."
     if right is None:
         return f"It scores {value.value:.2f} of 1 (very likely {low / 100:.2f} to {high / 100:.2f}; {value.n:,} asked)."
     return f"About {100 * value.value:.0f} of 100 right (very likely {low} to {high}; {value.n:,} asked)."
@@ -66,7 +68,9 @@ def _use(study: Evidence, today: Today) -> str:
     else:
         good = f"the target of {in_metric(study.task, target)}"
         shown, lightest = f"It is shown to reach {good}", f"it is the lightest that reaches {good}"
-    if today.certainty == "only one":
+    if study.uncalibrated:
+        sure = "Nothing shows that it is good enough, or best: the judge is uncalibrated"
+    elif today.certainty == "only one":
         alone = len(study.done) == 1
         sure = "It is the only way that was measured" if alone else "No other way that was measured can be used"
     elif today.certainty == "shown":
@@ -106,6 +110,8 @@ def _unbeaten(study: Evidence, trivial: Iterable[TrivialArm]) -> str:
         return ""
     scored = in_metric(study.task, round(best.score.value, 2))
     rule = f"Nothing measured beats a fixed rule, {TRIVIAL[best.arm]} ({scored})."
+    if study.uncalibrated:
+        rule = f"{rule} The judge that says so is uncalibrated."
     left_out = [arm for arm in study.results if arm.status == "not_run"]
     if left_out:
         return f"{rule} Give more time: {ways(left_out)} did not fit the budget."
@@ -145,7 +151,7 @@ def before_relying(study: Evidence, verdict: Verdict, others: Iterable[str]) -> 
             _price(study, verdict.today),
             beside_next_best(study, chosen),
         ]
-        lines += [_labels(study.task, verdict.today.more)]
+        lines += [] if study.uncalibrated else [_labels(study.task, verdict.today.more)]
     return tuple(line for line in (*lines, *others) if line)[:MOST_LINES]
 
 

@@ -198,7 +198,7 @@ def unreached(study: Evidence, nearest: ArmResult, target: float) -> str:
     how_good = f"gets {of_hundred(right)}" if right else f"scores {_of_one(nearest)}"
     if right and not find_metric(task.metric).is_share:
         how_good += f" with a score ({EACH_CLASS}) of {score_of(nearest).value:.2f}"
-    unsure = score_of(nearest).value > target and not study.rarest_class
+    unsure = score_of(nearest).value > target and not study.shows_nothing
     why = ": more than the target, but too few questions were asked to be sure" if unsure else ""
     about = f"{way(nearest.arm)}, {how_good}{why}."
     reach = f"is shown to reach the target of {in_metric(task, target)}"
@@ -322,7 +322,7 @@ def trained_arms(study: Evidence) -> tuple[list[ArmResult], list[ArmResult]]:
 def reachable_target(study: Evidence, arm: str) -> float | None:
     """Return the highest target, in steps of 0.01, that an arm is shown to reach with all arms tested at once
     (Bonferroni); None for none."""
-    if study.rarest_class:
+    if study.shows_nothing:
         return None
     level, low, high = study.level / len(study.done), 0, round(1 / STEP)
     while low < high:  # p grows with the target

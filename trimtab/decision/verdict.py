@@ -36,6 +36,7 @@ from trimtab.decision.summary import (
     way,
     ways,
 )
+from trimtab.measurement.audit import ENOUGH
 from trimtab.measurement.power import POWER, groups_needed
 from trimtab.measurement.replicates import Assumed
 
@@ -128,8 +129,9 @@ def _nothing_reaches(study: Evidence, target: float) -> tuple[str, str, str, Arm
     nearest = max(fitting or study.done, key=lambda arm: score_of(arm).value)
     score, figures = score_of(nearest), f"{way(nearest.arm)} has {_scored(nearest, task)}."
     opening = f"{unreached(study, nearest, target)} {cost_sentence(study, nearest)}"
-    if study.rarest_class:
-        return f"{opening} {MORE_OF_EACH_CLASS}", figures, OF_EACH_CLASS, nearest
+    if study.shows_nothing:
+        needs, sentence = _what_first(study)
+        return f"{opening} {sentence}", figures, needs, nearest
     if score.value <= target and score.high <= target:
         needs = f"not more test questions: the best score is at most {_number(score.high)} (95% interval)"
         why = "even the upper end of that range is below the target"
@@ -254,11 +256,19 @@ def _rivals(choice: VerdictChoice) -> Sequence[ArmResult]:
     return choice.rivals if choice.candidate is choice.best or choice.candidate is None else [choice.candidate]
 
 
+def _what_first(study: Evidence) -> tuple[str, str]:
+    """Return what is needed before anything can be shown: as `needs`, and in a sentence."""
+    if study.rarest_class:
+        return OF_EACH_CLASS, MORE_OF_EACH_CLASS
+    needs = f"that people grade the answers to {ENOUGH} questions ({study.task.command('audit')})"
+    return needs, f"The judge is uncalibrated; needed is {needs}."
+
+
 def _what_settles(study: Evidence, choice: VerdictChoice, best: ArmResult, candidate: ArmResult) -> tuple[str, str]:
     """Return how many test questions would show an arm if the measured differences are the true ones: as `needs`, and
     in a sentence."""
-    if study.rarest_class:
-        return OF_EACH_CLASS, MORE_OF_EACH_CLASS
+    if study.shows_nothing:
+        return _what_first(study)
     needs = _never_shown(study, choice, best, candidate) or _more_questions(questions_needed(study), study)
     return needs, _settling(needs, "the differences measured here are the true ones", study)
 

@@ -53,7 +53,9 @@ def _chat_read(reply: Any, labels: Sequence[str]) -> dict[str, Any]:  # noqa: AR
     if not isinstance(text, str):
         raise TypeError
     tokens = _tokens(reply, "prompt_tokens", "completion_tokens")
-    return {"text": text, **tokens, "finished": choice.get("finish_reason") != "length"}
+    served = reply.get("model")
+    named = {"model": visible(served)[:200]} if isinstance(served, str) and served else {}
+    return {"text": text, **tokens, **named, "finished": choice.get("finish_reason") != "length"}
 
 
 def _systemone_body(model: str, prompt: Prompt, max_new: int, labels: Sequence[str]) -> dict[str, Any]:  # noqa: ARG001

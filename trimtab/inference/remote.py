@@ -131,6 +131,7 @@ class RemoteModel:
             text=text,
             probability=max(probabilities, default=None),
             probabilities=dict(zip(labels, probabilities, strict=True)) if probabilities else {},
+            model=found.get("model", ""),
             **{name: found[name] for name in ("prompt_tokens", "new_tokens", "seconds", "finished")},
         )
 

@@ -3,19 +3,22 @@
 Questions are drawn, and of each question every arm's answer is judged, so that arms are compared on the same
 questions. Questions on which the arms' scores differ are drawn more often (a stratum of their own) and weighted
 back. The corrected mean is that of PPI++ (Angelopoulos, Duchi & Zrnic 2023) over a stratified draw: λ·mean(f) +
-mean(y − λ·f over the audited), f the metric's scores and y what people say, with the λ that leaves the least
-variance. Under `data.mix` every mean is the weighted one: a stratum counts as much as its questions weigh, and the
-judged ones stand for it in proportion to their weights (Hájek's ratio).
+mean(y − λ·f over the audited), f the metric's scores and y what people say, both from 0 to 1, with the λ that leaves
+the least variance. The draw is of single questions, so that groups of questions do not matter for it; they matter for
+how far all questions stand for further ones. Under `data.mix` every mean is the weighted one: a stratum counts as much
+as its questions weigh, and the judged ones stand for it in proportion to their weights (Hájek's ratio).
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,7 +43,8 @@ Numbers = NDArray[np.float64]
 class AuditItem:
     """One answer to be judged, with its question and references; it does not name the arm that gave it.
 
-    `passages`: ids of the passages that were shown with the question.
+    `passages`: ids of the passages that were shown with the question. `criterion`: that of `[judge]` by which it is
+    graded; empty where it is right or wrong.
     """
 
     item_id: str
@@ -48,6 +52,7 @@ class AuditItem:
     references: tuple[str, ...]
     answer: str
     passages: tuple[str, ...] = ()
+    criterion: str = ""
 
     @property
     def parts(self) -> list[tuple[str, tuple[str, ...]]]:
@@ -57,6 +62,7 @@ class AuditItem:
             ("Reference", self.references),
             ("Passages", self.passages),
             ("Answer", (self.answer,)),
+            ("Criterion", (self.criterion,) if self.criterion else ()),
         )
         return [(name, texts) for name, texts in shown if texts]
 
@@ -66,15 +72,24 @@ def audited_answers(answers: Mapping[str, Sequence[Answer]]) -> dict[str, dict[s
     return {arm: {one.item_id: one for one in sorted(own, key=lambda one: -one.seed)} for arm, own in answers.items()}
 
 
-def draw_audit(answers: Mapping[str, Sequence[Answer]], count: int) -> list[AuditItem]:
-    """Draw the answers to be judged for an audit of `count` questions; return them in the order in which they are
-    displayed.
+def criterion_shares(task: Task) -> dict[str, float]:
+    """Return what people judge an answer by, with the weight in its score: the criteria of `[judge]` in their words,
+    else one nameless criterion: whether it is right.
+    """
+    if task.judge is None:
+        return {"": 1.0}
+    return {f"{name}: {task.judge.criteria[name]}": share for name, share in task.judge.shares.items()}
+
+
+def draw_audit(answers: Mapping[str, Sequence[Answer]], count: int, criteria: Iterable[str] = ("",)) -> list[AuditItem]:
+    """Draw the answers to be judged for an audit of `count` questions, each by every criterion; return them in the
+    order in which they are displayed.
 
     Half of the questions are those on which the arms' scores differ, as far as there are so many. The order within a
     stratum is that of a hash, so that a larger draw goes on where a smaller one ended; equal answers are judged
     once.
     """
-    own = audited_answers(answers)
+    own, criteria = audited_answers(answers), tuple(criteria)
     queues = [sorted(items, key=_hash) for items in _strata(own)]
     chosen: list[str] = []
     while len(chosen) < count and any(queues):
@@ -87,7 +102,9 @@ def draw_audit(answers: Mapping[str, Sequence[Answer]], count: int) -> list[Audi
         texts = sorted({one.answer for one in given}, key=lambda text: _hash(f"{item}\0{text}"))
         first = given[0]
         shown += [
-            AuditItem(item_id=item, question=first.input, references=first.reference, answer=text) for text in texts
+            AuditItem(item_id=item, question=first.input, references=first.reference, answer=text, criterion=criterion)
+            for text in texts
+            for criterion in criteria
         ]
     return shown
 
@@ -105,8 +122,8 @@ def _hash(text: str) -> str:
 
 
 class Audited:
-    """People's judgements of a study's answers beside the metric's scores; `judged`: right or wrong, by question and
-    answer.
+    """People's judgements of a study's answers beside the metric's scores; `judged`: a score from 0 to 1, by question
+    and answer; right is 1 and wrong 0.
 
     `looks`: how often the study has been decided with people's judgements, this time included. Whoever judges on until
     something is shown would find it by chance: the error of the judgements is taken as large as a 95% interval for
@@ -116,7 +133,7 @@ class Audited:
     def __init__(
         self,
         answers: Mapping[str, Sequence[Answer]],
-        judged: Mapping[tuple[str, str], bool],
+        judged: Mapping[tuple[str, str], float],
         task: Task,
         looks: int = 1,
     ) -> None:
@@ -140,6 +157,9 @@ class Audited:
         self._stratum = np.repeat(np.arange(len(strata)), [len(items) for items in done])
         items = [item for part in done for item in part]
         self._own_weights = np.array([weight[item] for item in items])
+        groups = {one.item_id: one.group for one in next(iter(answers.values()), ())}
+        self._all_groups = [groups[item] or f"\0{item}" for item in whole]  # a row without a group is one of its own
+        self._groups = [groups[item] or f"\0{item}" for item in items]
         self._said = {arm: np.array([float(judged[item, own[arm][item].answer]) for item in items]) for arm in own}
         self._scored = {arm: np.array([own[arm][item].score for item in items]) for arm in own}
 
@@ -175,7 +195,7 @@ class Audited:
             return f"{self.count} of {ENOUGH} questions are judged"
         if find_metric(self.task.metric).by_class:
             return "macro-F1 is no mean over answers"
-        if not self._tells_right:
+        if not self._tells_right and not find_metric(self.task.metric).judged:
             return "the metric gives parts of a point, and people say right or wrong"
         if self.effective is not None and self.effective < ENOUGH_WEIGHTED:
             return (
@@ -297,11 +317,42 @@ class Audited:
     def _corrected(
         self, plain: float, error: float, said: Numbers, scored: Numbers, times: float
     ) -> tuple[float, float, float]:
-        """Return value, standard error and degrees of freedom; the sampling error of the questions is that of the
-        metric's figure."""
+        """Return value, standard error and degrees of freedom.
+
+        The sampling error of the questions is that of people's judgements: of λ times the metric's figure and of the
+        rest. A metric that says little differs less from question to question than people do; the error of its figure
+        is the least that is taken.
+        """
         share = self._share_of_metric(said, scored)
         rest, variance = self._mean(said - share * scored, times)
-        return share * plain + rest, math.sqrt(error**2 + self._wider**2 * variance), self._degrees
+        asked = max(error**2, (share * error) ** 2 + self._asking_variance(said - share * scored) / times)
+        return share * plain + rest, math.sqrt(asked + self._wider**2 * variance), self._degrees
+
+    def _asking_variance(self, values: Numbers) -> float:
+        """Return the variance of the mean over all questions, as draws from the questions that could be asked; groups
+        are drawn whole.
+
+        The correlation ρ within groups is estimated from judged pairs, and taken as 1 without any; the variance grows
+        by 1 + ρ (Σ m² / N − 1), m the sizes of the groups (Kish 1965).
+        """
+        weights, count = self._weights / self._weights.sum(), len(values)
+        rest = values - float(weights @ values)
+        spread = float(weights @ rest**2) * count / max(1, count - 1)
+        sizes = np.array(list(Counter(self._all_groups).values()), dtype=float)
+        more = float((sizes**2).sum() / sizes.sum()) - 1
+        alike = self._correlation(rest, spread) if more > 0 and spread > 0 else 0.0
+        return spread * (1 + alike * more) / (len(self._all_groups) * (self._efficiency or 1.0))
+
+    def _correlation(self, rest: Numbers, spread: float) -> float:
+        """Return the correlation of the rest within groups, 0 to 1, from all pairs of judged questions of one group."""
+        sums: dict[str, list[float]] = {}
+        for group, value in zip(self._groups, rest.tolist(), strict=True):
+            sums.setdefault(group, []).append(value)
+        pairs = sum(len(values) * (len(values) - 1) for values in sums.values())
+        if not pairs:
+            return 1.0
+        products = math.fsum(math.fsum(own) ** 2 - math.fsum(value**2 for value in own) for own in sums.values())
+        return float(np.clip(products / pairs / spread, 0.0, 1.0))
 
     def _share_of_metric(self, said: Numbers, scored: Numbers) -> float:
         """Return λ: the slope of the judgements on the metric's scores, clipped to 0..1; 1 if the metric gives all the
@@ -375,8 +426,20 @@ def audit_looks(rows: Iterable[Mapping[str, object]]) -> int:
     return sum(row["item"] == "" for row in rows)
 
 
-def judged_by_key(rows: Iterable[Mapping[str, object]]) -> dict[tuple[str, str], bool]:
-    """Return judgements by question and answer; of several on the same answer the last counts, and null withdraws
+def judgement_values(rows: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str, str], float]:
+    """Return judgements by question, answer and criterion, 0 to 1; of several the last counts, and null withdraws
     it."""
-    said = {(str(row["item"]), str(row["answer"])): row["right"] for row in rows}
-    return {key: bool(right) for key, right in said.items() if right is not None}
+    said = {(str(row["item"]), str(row["answer"]), str(row["criterion"])): row["value"] for row in rows}
+    return {key: float(value) for key, value in said.items() if value is not None}
+
+
+def judged_by_key(rows: Iterable[Mapping[str, Any]], shares: Mapping[str, float]) -> dict[tuple[str, str], float]:
+    """Return people's scores by question and answer: the mean over the criteria, weighted by `shares`, of those that
+    were judged by all."""
+    values = judgement_values(rows)
+    keys = dict.fromkeys((item, answer) for item, answer, _ in values)
+    return {
+        key: math.fsum(share * values[*key, criterion] for criterion, share in shares.items())
+        for key in keys
+        if all((*key, criterion) in values for criterion in shares)
+    }

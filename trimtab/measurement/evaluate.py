@@ -19,10 +19,10 @@ from trimtab.measurement.contains import stands_in
 from trimtab.measurement.format_check import format_checker
 from trimtab.measurement.metrics import has_abstained, is_undecided, score_answer, score_one
 from trimtab.measurement.ranking import holds
-from trimtab.measurement.scorer import ScorerFunction, ScorerProgram, check_score
+from trimtab.measurement.scorer import RowScorer, ScorerFunction, check_score
 
 Generate = Callable[[Sequence[Prompt]], Sequence[Generation]]
-Scorer = ScorerProgram | ScorerFunction
+Scorer = RowScorer | ScorerFunction
 
 
 def evaluate_prompts(
@@ -93,14 +93,26 @@ def evaluate_prompts(
 
 def score_all(examples: Sequence[Example], texts: Sequence[str], task: Task, scorer: Scorer | None) -> list[float]:
     """Return the score of each text as an answer to its row, by the task's metric; `scorer` is used only for a metric
-    without a function of its own."""
+    without a function of its own, and not for answers that abstain, or should."""
     if find_metric(task.metric).score is not None:
         return [score_text(example, text, task) for example, text in zip(examples, texts, strict=True)]
     if scorer is None:
         raise InputError(
             f"the metric is {task.metric} and there is none", "set scorer, or hand over a function", field="task.scorer"
         )
-    return judged_by(scorer, examples, texts, "the scorer function")
+    settled = [_abstention_score(example, text, task) for example, text in zip(examples, texts, strict=True)]
+    open_ = [place for place, score in enumerate(settled) if score is None]
+    scores = judged_by(scorer, [examples[i] for i in open_], [texts[i] for i in open_], "the scorer function")
+    by_place = dict(zip(open_, scores, strict=True))
+    return [by_place[place] if score is None else score for place, score in enumerate(settled)]
+
+
+def _abstention_score(example: Example, text: str, task: Task) -> float | None:
+    """Return the score of an answer that abstains or should, in tasks of kind `answer`; None for any other."""
+    if task.task.kind != "answer":
+        return None
+    due, abstained = _should_abstain(example, task), has_abstained(text, task.task.unknown)
+    return float(due and abstained) if due or abstained else None
 
 
 def judged_by(scorer: Scorer, examples: Sequence[Example], texts: Sequence[str], whose: str) -> list[float]:
@@ -109,7 +121,7 @@ def judged_by(scorer: Scorer, examples: Sequence[Example], texts: Sequence[str],
 
     Raises InputError where it gives anything but a number from 0 to 1 for each, and where the function raises.
     """
-    if isinstance(scorer, ScorerProgram):
+    if isinstance(scorer, RowScorer):
         rows = [
             (example.id, example.input, example.references, text) for example, text in zip(examples, texts, strict=True)
         ]

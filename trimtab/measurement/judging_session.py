@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from trimtab.measurement.audit import AuditItem
+from trimtab.measurement.judge import DEGREES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +23,12 @@ _RIGHT = JudgementChoice(value="right", name="Right", key="r")
 _WRONG = JudgementChoice(value="wrong", name="Wrong", key="w")
 _UNDO = JudgementChoice(value="undo", name="Undo", key="u")
 _STOP = JudgementChoice(value="stop", name="Stop here", key="q")
-AUDIT = (_RIGHT, _WRONG, JudgementChoice(value="skip", name="Skip", key="s"), _UNDO, _STOP)
+_SKIP = JudgementChoice(value="skip", name="Skip", key="s")
+AUDIT = (_RIGHT, _WRONG, _SKIP, _UNDO, _STOP)
+GRADE = (
+    *(JudgementChoice(value=degree, name=degree.capitalize(), key=degree[0]) for degree in DEGREES),
+    *(_SKIP, _UNDO, _STOP),
+)
 LABEL = (
     _RIGHT,
     _WRONG,
@@ -31,7 +37,7 @@ LABEL = (
     _UNDO,
     _STOP,
 )
-_SAYS: dict[str, bool | None] = {"right": True, "wrong": False, "unsure": None}
+_SAYS: dict[str, float | None] = {"right": 1.0, "wrong": 0.0, "unsure": None, **DEGREES}
 Correct = Callable[[AuditItem, str], None]
 
 
@@ -42,8 +48,8 @@ class Judgements(Protocol):
     def pending(self) -> Sequence[AuditItem]:
         """The answers to be judged."""
 
-    def judge(self, asked: AuditItem, right: bool | None) -> None:
-        """Store the judgement of an answer: None if nobody can tell."""
+    def judge(self, asked: AuditItem, value: float | None) -> None:
+        """Store the judgement of an answer, from 0 (wrong) to 1 (right): None if nobody can tell."""
 
     def undo(self, asked: AuditItem) -> None:
         """Withdraw the judgement of an answer."""
@@ -55,7 +61,9 @@ class Judging:
 
     def __init__(self, session: Judgements, correct: Correct | None = None) -> None:
         self._session, self._correct = session, correct
-        self.choices = LABEL if correct else AUDIT
+        graded = any(item.criterion for item in session.pending)
+        self.choices = LABEL if correct else GRADE if graded else AUDIT
+        self.question = "does it meet the criterion?" if graded else "right or wrong?"
         self.place, self.count, self._stopped = 0, len(session.pending), False
 
     @property

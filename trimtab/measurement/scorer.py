@@ -10,6 +10,7 @@ import signal
 import subprocess
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -34,7 +35,15 @@ def check_score(value: object, whose: str) -> float:
     return float(value)
 
 
-class ScorerProgram:
+class RowScorer(ABC):
+    """Interface of what scores many answers at once."""
+
+    @abstractmethod
+    def score(self, rows: Sequence[ScorerRow]) -> dict[str, float]:
+        """Return scores by id, one for every row, from 0 to 1."""
+
+
+class ScorerProgram(RowScorer):
     """A program that reads lines `{"id", "input", "reference", "answer"}` and writes lines `{"id", "score"}`, in any
     order.
 

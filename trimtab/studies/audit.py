@@ -8,13 +8,13 @@ from pathlib import Path
 from trimtab.arms.store import ANSWERS, STUDY_FILE
 from trimtab.base.codec import write_record
 from trimtab.base.errors import InputError
-from trimtab.base.files import append_own, locked, read_own_lines
+from trimtab.base.files import append_own, locked
 from trimtab.base.results import StudyResult
 from trimtab.base.task import TASK_FILE, Task
-from trimtab.measurement.audit import ENOUGH, AuditItem, draw_audit, judged_by_key
+from trimtab.measurement.audit import ENOUGH, AuditItem, criterion_shares, draw_audit, judged_by_key, judgement_values
 from trimtab.measurement.evaluate import load_answers
 from trimtab.reports.page import write_report
-from trimtab.studies.decide import AUDIT, decide_again
+from trimtab.studies.decide import AUDIT, decide_again, read_audit
 from trimtab.studies.open_study import OpenedStudy, open_study
 
 
@@ -29,17 +29,19 @@ class StudyAudit:
         self.answers = {arm: load_answers(self.folder / "arms" / arm / ANSWERS) for arm in done}
         if not done:
             raise InputError("no arm of this study has answers", "run one that does", file=self.folder)
-        self.drawn = draw_audit(self.answers, questions)
-        judged = judged_by_key(read_own_lines(self.folder / AUDIT, "item", "answer", "right"))
-        self.pending = [one for one in self.drawn if (one.item_id, one.answer) not in judged]
+        self.shares = criterion_shares(self.task)
+        self.drawn = draw_audit(self.answers, questions, self.shares)
+        judged = judgement_values(read_audit(self.folder))
+        self.pending = [one for one in self.drawn if (one.item_id, one.answer, one.criterion) not in judged]
 
-    def judge(self, asked: AuditItem, right: bool | None) -> None:
-        """Save the judgement of an answer: right (True), wrong (False), or None for no judgement."""
-        self._keep(asked.item_id, asked.answer, right)
+    def judge(self, asked: AuditItem, value: float | None) -> None:
+        """Save the judgement of an answer: from 0 (wrong) to 1 (right), or None for no judgement."""
+        self._keep(asked.item_id, asked.answer, asked.criterion, None if value is None else float(value))
 
-    def _keep(self, item: str, answer: str, right: bool | None) -> None:
+    def _keep(self, item: str, answer: str, criterion: str, value: float | None) -> None:
         when = datetime.now(UTC).isoformat(timespec="seconds")
-        append_own(self.folder / AUDIT, {"item": item, "answer": answer, "right": right, "time": when})
+        line = {"item": item, "answer": answer, "criterion": criterion, "value": value, "time": when}
+        append_own(self.folder / AUDIT, line)
 
     def undo(self, asked: AuditItem) -> None:
         """Remove the judgement of an answer."""
@@ -50,10 +52,10 @@ class StudyAudit:
 
         Where the verdict uses the judgements, and there are new ones, this counts as a look at them.
         """
-        rows = list(read_own_lines(self.folder / AUDIT, "item", "answer", "right"))
+        rows = read_audit(self.folder)
         has_new = bool(rows) and rows[-1]["item"] != ""
-        if has_new and len({item for item, _ in judged_by_key(rows)}) >= ENOUGH:
-            self._keep("", "", None)
+        if has_new and len({item for item, _ in judged_by_key(rows, self.shares)}) >= ENOUGH:
+            self._keep("", "", "", None)
         result = decide_again(self.folder, self.task, self.before)
         with locked(self.folder.parent):
             write_record(self.folder / STUDY_FILE, result)

@@ -79,6 +79,7 @@ def require_consent(
     endpoints: Sequence[str],
     *,
     proposes: Sequence[str] = (),
+    judge: str | None = None,
     allow: Sequence[str] = (),
     allow_commands: bool = False,
     scores: bool = True,
@@ -86,8 +87,9 @@ def require_consent(
 ) -> None:
     """Raise ConsentError, with everything that lacks consent and the options that allow it, before any of it is used.
 
-    `endpoints`: the names of those that will be asked. `proposes`: those that are shown training rows. `scores`:
-    True if the task's scorer program would run. `rewards`: the components of its reward that would be used.
+    `endpoints`: the names of those that will be asked. `proposes`: those that are shown training rows. `judge`: the one
+    that judges answers. `scores`: True if the task's scorer program would run. `rewards`: the components of its reward
+    that would be used.
     """
     own = configuration()
     allowed = (*allow, *own.allow)
@@ -98,8 +100,8 @@ def require_consent(
             else _commands(task, scores, rewards)
         ),
         *(
-            request_of(task, name, rows=name in proposes)
-            for name in dict.fromkeys((*endpoints, *proposes))
+            request_of(task, name, rows=name in proposes, judges=name == judge)
+            for name in dict.fromkeys((*endpoints, *proposes, *([judge] if judge else [])))
             if not _may_send(task.api[name], allowed)
         ),
         *_outside_files(task, allowed),
@@ -108,13 +110,14 @@ def require_consent(
     _require_all_allowed(task, requests)
 
 
-def request_of(task: Task, name: str, *, rows: bool) -> ConsentRequest:
+def request_of(task: Task, name: str, *, rows: bool, judges: bool = False) -> ConsentRequest:
     """Return the consent request of an endpoint. `rows`: True if it proposes instructions and is shown training
-    rows.
+    rows. `judges`: True if it judges answers.
     """
     table = task.api[name]
     key, prefix = (f" with the key in {table.key_env}", f"{table.key_env}@") if table.key_env else ("", "")
     what = "questions and training rows" if rows else "questions"
+    what += ", with references and answers to judge" if judges else ""
     return ConsentRequest(f"to send {what} to {table.url}{key}", f"--allow {shlex.quote(prefix + table.url)}")
 
 

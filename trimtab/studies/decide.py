@@ -29,6 +29,7 @@ from trimtab.decision.caveats import (
     audit_sentence,
     latency_sentence,
     over_time_sentence,
+    self_judged_sentence,
     slices_sentence,
     stretches_sentence,
     trivial_arms,
@@ -41,7 +42,7 @@ from trimtab.decision.robustness import differing, robustness_checks, robustness
 from trimtab.decision.summary import explained, unmarked, with_more
 from trimtab.decision.today import take_today
 from trimtab.decision.verdict import drafted
-from trimtab.measurement.audit import Audited, audit_looks, judged_by_key
+from trimtab.measurement.audit import Audited, audit_looks, criterion_shares, judged_by_key
 from trimtab.measurement.clusters import group_count
 from trimtab.measurement.evaluate import load_answers
 from trimtab.measurement.figures import behind_curve, score_estimate
@@ -50,6 +51,11 @@ from trimtab.measurement.weak_classes import weak_classes
 from trimtab.studies.record import changed_since
 
 AUDIT = "audit.jsonl"
+
+
+def read_audit(folder: Path) -> list[dict[str, Any]]:
+    """Return the rows of a study's audit, as they were written."""
+    return list(read_own_lines(folder / AUDIT, "item", "answer", "criterion", "value"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,8 +101,8 @@ def decide_study(
         answers = {arm: with_stretches(own, stretches) for arm, own in answers.items()}
         trivial = {name: with_stretches(own, stretches) for name, own in trivial.items()}
         results = [scored_again(arm, answers[arm.arm], task) if arm.arm in answers else arm for arm in results]
-    rows = list(read_own_lines(folder / AUDIT, "item", "answer", "right"))
-    judged, looks = judged_by_key(rows), audit_looks(rows)
+    rows = read_audit(folder)
+    judged, looks = judged_by_key(rows, criterion_shares(task)), audit_looks(rows)
     groups = group_count(list({row.item_id: row.group for own in answers.values() for row in own}.values()))
 
     def audit_of(answers_by_arm: Mapping[str, Sequence[Answer]], task: Task) -> Audited | None:
@@ -141,6 +147,7 @@ def decide_study(
     without_model = trivial_sentence(beaten, {arm.arm: score_of(arm).value for arm in study.done})
     checks, may_change = robustness_sentence(verdict, len(study.done), task), bool(differing(verdict))
     weak = (
+        self_judged_sentence(arms, task),
         checks if may_change else "",
         without_model if is_beaten else "",
         weak_classes_sentence(spoken, weak_on),

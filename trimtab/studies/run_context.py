@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from trimtab.arms.device_check import ensure_checked
+from trimtab.arms.judges import open_judge
 from trimtab.arms.session import Session, open_session
 from trimtab.arms.workspace import FOLDER, Workspace, open_workspace, require_sound
 from trimtab.base.display import Display
@@ -68,9 +69,11 @@ class RunContext:
 
     @cached_property
     def scorer(self) -> Scorer | None:
-        """Return the scorer that replaces a metric: the caller's function, or the task's program, started now; None
-        without one.
+        """Return the scorer that replaces a metric: the caller's function, the task's program, started now, or its
+        judge; None without one.
         """
+        if self._scorer is None and self.task.judge is not None:
+            return open_judge(self.task)
         if self._scorer is None and self.task.task.scorer:
             return self._stack.enter_context(ScorerProgram(self.task.task.scorer, self.task.folder))
         return self._scorer
@@ -147,6 +150,7 @@ def run_context(
         task,
         [*(arm.endpoint for arm in arms if arm.endpoint), *teachers],
         proposes=proposes,
+        judge=task.judging_endpoint if scores and scorer is None else None,
         allow=allow,
         allow_commands=allow_commands,
         scores=scores and scorer is None,

@@ -135,7 +135,7 @@ def study(
     if arms is not None:
         own = with_arms(own, arms)
     own = with_rows(own, rows)
-    remote = _remote_execution(machines, allow, allow_commands, scorer, reward)
+    remote = _remote_execution(own, machines, allow, allow_commands, scorer, reward)
     with run_context(
         own,
         own.arms,
@@ -185,13 +185,15 @@ def _resume_command(folder: Path, machines: Machines | None, allow: Sequence[str
 
 
 def _remote_execution(
-    machines: Machines | None, allow: Sequence[str], allow_commands: bool, *functions: object
+    task: Task, machines: Machines | None, allow: Sequence[str], allow_commands: bool, *functions: object
 ) -> RemoteExecution | None:
     """Return the machines with what the user allowed; None if there are none. Raises InputError for functions (scorer,
     reward), which other machines cannot run.
     """
     if machines is None:
         return None
+    if task.judge is not None:
+        raise InputError("a judge keeps its judgements on one machine", "leave out --on", field="judge")
     if any(function is not None for function in functions):
         raise InputError(
             "a function cannot go to other machines", "name a program in the task file instead", field="scorer, reward"

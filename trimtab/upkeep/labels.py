@@ -156,9 +156,9 @@ class Labelling(Closing):
             )
         return draw
 
-    def judge(self, asked: AuditItem, right: bool | None) -> None:
-        """Store the label of an answer: right (True), wrong (False), or None for "cannot tell"."""
-        self._keep(asked, right)
+    def judge(self, asked: AuditItem, value: float | None) -> None:
+        """Store the label of an answer: right (1), wrong (0), or None for "cannot tell"."""
+        self._keep(asked, None if value is None else value == 1)
 
     def correct(self, asked: AuditItem, text: str) -> None:
         """Store the right answer, which calls the given one wrong unless both are the same."""

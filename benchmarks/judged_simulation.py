@@ -1,0 +1,136 @@
+"""Checks judged scores, plain and corrected by people, on simulated studies whose true scores are known.
+
+People grade an answer by two criteria (yes, partly, no); its true score is their mean. A judge grades it, too, with
+errors: it may favour long answers, favour one arm, or say nothing (one grade for all). People grade the answers to some
+questions, drawn as `trimtab audit` draws them. Counted over the studies: how often the 95% intervals of a score and of
+the difference of two arms hold the true one, and how often the wrong arm, or one of two equal arms, is called better
+(p ≤ .05, two-sided), by the plain average of the judge and corrected. In a cell with groups, questions come in groups
+that are alike. Every share has its Monte Carlo error, sqrt(p (1 − p) / studies).
+
+    python benchmarks/judged_simulation.py [--studies 2000] [--out FILE]
+
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from simulated import plain_answer
+
+from trimtab.base.files import write_json
+from trimtab.base.records import Answer
+from trimtab.base.task import Task
+from trimtab.measurement.audit import Audited, draw_audit
+from trimtab.measurement.figures import difference, score_estimate
+from trimtab.measurement.statistics import LEVEL
+
+RESULT = Path(__file__).parent / "results" / "judged_simulation.json"
+JUDGES = ("noisy", "favours long answers", "favours arm a", "says nothing")
+# test questions, those of which people grade the answers, and whether questions come in groups
+SIZES = ((200, 60, False), (300, 100, False), (300, 100, True))
+QUALITY = {"equal": (0.0, 0.0), "b is better": (0.0, 0.35)}  # of each arm, in standard deviations of a grade
+GROUP = 10  # questions of a group, in the cells with groups
+DRAWS = 400_000  # answers from which the true scores are reckoned
+
+
+def grades(quality_NC: Any) -> Any:
+    """Return the mean of the grades (0, ½, 1) of the criteria, `[N]`, of qualities `[N, C]`."""
+    return ((quality_NC > -0.8).astype(float) + (quality_NC > 0.3)).mean(1) / 2
+
+
+def drawn(draw: np.random.Generator, cell: Mapping[str, Any], count: int) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return people's and the judge's scores of two arms' answers to `count` questions, by arm."""
+    people, judged = {}, {}
+    size = GROUP if cell["groups"] else 1
+    hard_N = draw.normal(size=-(-count // size)).repeat(size)[:count]
+    for arm, quality in zip("ab", QUALITY[cell["arms"]], strict=True):
+        own_NC = quality + 0.7 * hard_N[:, None] + 0.7 * draw.normal(size=(count, 2))
+        people[arm] = grades(own_NC)
+        long_N = draw.random(count) < (0.7 if arm == "a" else 0.3)
+        favour = {
+            "favours long answers": 0.8 * long_N,
+            "favours arm a": 0.6 * (arm == "a"),
+        }.get(cell["judge"], 0.0)
+        seen_NC = own_NC + 0.6 * draw.normal(size=(count, 2)) + np.reshape(favour * np.ones(count), (-1, 1))
+        judged[arm] = np.ones(count) if cell["judge"] == "says nothing" else grades(seen_NC)
+    return people, judged
+
+
+def studied(people: Mapping[str, Any], judged: Mapping[str, Any], cell: Mapping[str, Any]) -> tuple[Any, Any]:
+    """Return the answers of the arms, and people's scores of them by question and answer."""
+    answers: dict[str, list[Answer]] = {
+        arm: [
+            replace(
+                plain_answer(f"{item:04}", arm, float(score)),
+                group=f"group {item // GROUP}" if cell["groups"] else None,
+            )
+            for item, score in enumerate(judged[arm])
+        ]
+        for arm in people
+    }
+    said = {(f"{item:04}", arm): float(score) for arm in people for item, score in enumerate(people[arm])}
+    return answers, said
+
+
+def simulated(cell: Mapping[str, Any], studies: int, seed: int) -> dict[str, float]:
+    """Return shares of studies, with their Monte Carlo errors."""
+    draw, found, widths = np.random.default_rng(seed), Counter[str](), Counter[str]()
+    data = {"examples": ["rows.jsonl"]}
+    task = Task.model_validate(
+        {
+            "task": {"name": "t", "kind": "generate", "metric": "judged"},
+            "data": data,
+            "base": {"model": "m"},
+            "judge": {"criteria": {"one": "One.", "two": "Two."}},
+        }
+    )
+    truth = {arm: float(scores.mean()) for arm, scores in drawn(np.random.default_rng(1), cell, DRAWS)[0].items()}
+    gap_true = 0.0 if cell["arms"] == "equal" else truth["a"] - truth["b"]
+    for _ in range(studies):
+        answers, said = studied(*drawn(draw, cell, cell["questions"]), cell)
+        asked = draw_audit(answers, cell["graded"])
+        people = Audited(answers, {(one.item_id, one.answer): said[one.item_id, one.answer] for one in asked}, task)
+        plain, corrected = score_estimate(answers["a"], task), people.score("a")
+        gaps = {"plain": difference(answers["a"], answers["b"], task), "corrected": people.difference("a", "b")}
+        for name, score in (("plain", plain), ("corrected", corrected)):
+            gap = gaps[name]
+            found[f"score covered, {name}"] += score.low <= truth["a"] <= score.high
+            found[f"difference covered, {name}"] += gap.low <= gap_true <= gap.high
+            found[f"wrongly better, {name}"] += gap.p <= LEVEL and gap.difference * gap_true <= 0
+            found[f"rightly better, {name}"] += gap.p <= LEVEL and gap.difference * gap_true > 0
+            widths[f"half width of the difference, {name}"] += (gap.high - gap.low) / 2
+    shares = {name: count / studies for name, count in found.items()}
+    errors = {f"{name}, error": math.sqrt(share * (1 - share) / studies) for name, share in shares.items()}
+    return {"true difference": gap_true, **shares, **errors, **{name: w / studies for name, w in widths.items()}}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Simulate every cell, print it and write the result."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--studies", type=int, default=2000)
+    parser.add_argument("--out", type=Path, default=RESULT)
+    options = parser.parse_args(arguments)
+    cells = [
+        {"judge": judge, "arms": arms, "questions": questions, "graded": graded, "groups": groups}
+        for questions, graded, groups in SIZES
+        for arms in QUALITY
+        for judge in JUDGES
+    ]
+    rows = []
+    for seed, cell in enumerate(cells):
+        rows.append({**cell, **simulated(cell, options.studies, seed)})
+        print(
+            {key: round(value, 3) if isinstance(value, float) else value for key, value in rows[-1].items()}, flush=True
+        )
+    write_json(options.out, {"studies": options.studies, "rows": rows})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+"""The models that judge answers for the metric `judged`: an endpoint that writes a degree, or a local model that
+chooses one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+
+from trimtab.arms.fingerprint import judge_folder, judge_version
+from trimtab.arms.workspace import FOLDER
+from trimtab.base.config import JudgeTable
+from trimtab.base.errors import ContextLengthError, InputError
+from trimtab.base.records import Generation, Prompt
+from trimtab.base.task import Task
+from trimtab.data.prompts import ChatEncoder
+from trimtab.inference.label_scoring import LabelRequest, choose_labels
+from trimtab.inference.remote import remote_model
+from trimtab.measurement.judge import DEGREES, Judge, JudgeModel
+from trimtab.model.fast.patch import accelerate
+from trimtab.model.load import Base, load_base
+
+JUDGEMENTS, REPLIES = "judgements.jsonl", "judge_replies.jsonl"
+REPLY_TOKENS = 120  # of a degree and a sentence
+
+
+def open_judge(task: Task) -> Judge:
+    """Return the judge of a task whose metric is `judged`; a local model is loaded when it is first asked.
+
+    Raises InputError if the key of an endpoint is not set.
+    """
+    table = judge_table(task)
+    model = _endpoint(task, task.judging_endpoint) if task.judging_endpoint else _local(task)
+    return Judge(table, model, task.folder / FOLDER / JUDGEMENTS)
+
+
+def judge_table(task: Task) -> JudgeTable:
+    """Return the table `[judge]`. Raises InputError without one."""
+    if task.judge is None:
+        raise InputError("there is no table [judge]", "add it with criteria", file=task.file, field="judge")
+    return task.judge
+
+
+def _endpoint(task: Task, name: str) -> JudgeModel:
+    table, replies = task.api[name], task.folder / FOLDER / REPLIES
+    remote_model(table)  # a key that is not set is reported before anything runs
+    return JudgeModel(
+        name=f"api-{name}",
+        version=judge_version(task),
+        ask=lambda prompts: remote_model(table, replies).generate(prompts, REPLY_TOKENS),
+        gives_reasons=True,
+        forget=lambda: replies.unlink(missing_ok=True),
+    )
+
+
+def _local(task: Task) -> JudgeModel:
+    chooser = _DegreeChooser(task)
+    return JudgeModel(name=judge_table(task).by, version=judge_version(task), ask=chooser.choose)
+
+
+class _DegreeChooser:
+    """A model of its own, apart from the arms' base model, to which adapters are attached."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+
+    @cached_property
+    def _base(self) -> Base:
+        return accelerate(load_base(judge_folder(self._task), self._task.base.precision))
+
+    @cached_property
+    def _encoder(self) -> ChatEncoder:
+        ends = getattr(self._base.model.generation_config, "eos_token_id", None)
+        return ChatEncoder(self._base.tokenizer, [ends] if isinstance(ends, int) else list(ends or []))
+
+    def choose(self, prompts: Sequence[Prompt]) -> list[Generation]:
+        """Return the most probable degree after each prompt."""
+        asked = [LabelRequest(id=prompt.id, ids=self._encoder.prompt(prompt.messages)) for prompt in prompts]
+        degrees_ids = [self._encoder.answer(degree) for degree in DEGREES]
+        try:
+            return choose_labels(self._base, asked, list(DEGREES), degrees_ids)
+        except ContextLengthError as error:
+            problem, remedy = (
+                f"the judge cannot read an answer whole: {error.problem}",
+                "name one with a longer context",
+            )
+            raise InputError(problem, remedy, file=self._task.file, field="judge.by") from None
