@@ -4,6 +4,7 @@ stability."""
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -170,3 +171,30 @@ def test_every_question_is_in_one_group() -> None:
         vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
         groups = group_questions([str(n) for n in range(count_of)], vectors.astype(np.float32))
         assert sorted(place for one in groups for place in one.members) == list(range(count_of))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "demand"),
+    [
+        (
+            "planner.csv",
+            "Keyword Stats 2026-12-01 at 10_00_00\n1 November 2025 - 31 October 2026\n"
+            "Keyword\tCurrency\tAvg. monthly searches\nkayak hire\tEUR\t1K – 10K\nroom for two\tEUR\t1,300\n",
+            [1000.0, 1300.0],
+        ),
+        (
+            "semrush.csv",
+            'Keyword,Position,Volume,URL\nkayak hire,3,"1,900",https://x.example/a\nroom for two,8,-,https://x.example/b\n',
+            [1900.0, 0.0],
+        ),
+        ("ahrefs.csv", "#,Keyword,Difficulty,Volume\n1,kayak hire,12,1.2K\n2,room for two,0,90\n", [1200.0, 90.0]),
+    ],
+)
+def test_lists_of_keywords_are_read_with_their_volumes(
+    tmp_path: Path, name: str, text: str, demand: list[float]
+) -> None:
+    (tmp_path / name).write_text(text, encoding="utf-16" if "planner" in name else "utf-8")
+    found = read_questions(tmp_path / name)
+    assert [one.text for one in found] == ["kayak hire", "room for two"]
+    assert [one.demand for one in found] == demand
+    assert [one.page for one in found] == [None, None], "where a page ranks is not what should answer"

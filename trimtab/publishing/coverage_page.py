@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 from trimtab.base.results import Estimate
 from trimtab.measurement.numerals import words
@@ -161,11 +162,11 @@ def _page(
 def render_plan(plan: SurfacePlan) -> str:
     """Return the page of a plan as HTML, without scripts and requests."""
     figures = ("Demand", "Gap", "Evidence", "Priority")
-    rows = ((brief.group, *_figures(brief), brief.page or "a new page") for brief in plan.briefs)
+    rows = ((brief.group, *_figures(brief), brief.place) for brief in plan.briefs)
     overview = grid("Briefs", ("Group", *figures, "Page that should answer"), rows, figures=figures)
     lead = (
-        "Priority = demand × gap × evidence at hand, each a share. Without evidence at hand, facts have to be "
-        "found out first."
+        "Priority = demand × gap, each a share; of equals the one with more evidence at hand comes first. Without "
+        "evidence at hand, facts have to be found out first."
     )
     sections = [PageSection(id="order", title="What to do first", lead=lead, tables=(overview,))]
     for number, brief in enumerate(plan.briefs, 1):
@@ -183,7 +184,7 @@ def plan_markdown(plan: SurfacePlan) -> str:
         demand, gap, evidence, priority = _figures(brief)
         lines += ["", f"## {number}. {escape_markdown(brief.group)}", ""]
         lines += [f"Demand {demand}, gap {gap}, evidence at hand {evidence}, priority {priority}."]
-        lines += [f"Page that should answer: {escape_markdown(brief.page or 'a new page')}"]
+        lines += [f"Page that should answer: {escape_markdown(brief.place)}"]
         for title, part in _parts(brief):
             lines += ["", f"**{title}**", "", *(f"- {escape_markdown(line)}" for line in part)]
     lines += ["", *(f"- {escape_markdown(note)}" for note in plan.notes)]
@@ -227,8 +228,12 @@ def _parts(brief: ContentBrief) -> Iterator[tuple[str, Sequence[str]]]:
         f"“{fact.quote}” ({_location(fact)}; answers “{fact.question}” with probability {fact.probability:.2f})"
         for fact in brief.facts
     ]
+    asked = [
+        question if demand is None else f"{question} ({demand:,.0f})"
+        for question, demand in zip_longest(brief.questions, brief.asked)
+    ]
     parts = (
-        ("Asked", brief.questions),
+        ("Asked", asked),
         ("Lacks", brief.lacks),
         ("At hand", facts),
         ("Structure", brief.structure),

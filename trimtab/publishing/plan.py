@@ -44,6 +44,9 @@ DEPTH = 20  # passages that are looked through for facts
 FACTS = 3  # quoted for a question, at most
 LACKED = 4  # words named that a page lacks of a question, at most
 ALIKE = 0.95  # cosine from which two passages say the same
+# Cosine of a question and the nearest passage below which it is of another subject: so of 2% at most of the questions
+# of five sites (MiniLM), and of half of those asked of other sites (docs/log.md).
+FAR = 0.2
 # Words of questions that name no subject.
 _GENERAL = frozenset(
     words(
@@ -71,7 +74,8 @@ def surface_plan(
     embedding: str = EMBEDDING,
     progress: Progress | None = None,
 ) -> SurfacePlan:
-    """Write a brief for each group of questions that is not answered, in the order of demand × gap × evidence at hand.
+    """Write a brief for each group of questions that is not answered, in the order of demand × gap, of equals the one
+    with more evidence at hand first.
 
     `documents`: folders of files that are not published and may be quoted as evidence. `csv`, `markdown`, `page`:
     where the plan is written as such. The other arguments are those of `surface_coverage`, and so are the errors.
@@ -121,7 +125,7 @@ def plan_from(
     briefs.sort(
         key=lambda brief: (
             -brief.priority,
-            -(brief.demand or 0.0) * brief.gap,
+            -brief.evidence,
             -len(brief.questions) * brief.gap,
             brief.group,
         )
@@ -150,6 +154,11 @@ class UnansweredQuestion:
     question: CoveredQuestion
     hits: Sequence[Hit]
     judge: SentenceJudge
+
+    @property
+    def similarity(self) -> float:
+        """Return the cosine of the question and the nearest passage at hand."""
+        return max((hit.similarity for hit in self.hits if hit.similarity is not None), default=0.0)
 
     def facts(self) -> tuple[QuotedFact, ...]:
         """Quote the sentences at hand that answer with probability THRESHOLD or more, without one cited already."""
@@ -214,10 +223,12 @@ def _brief(
     return ContentBrief(
         group=group.group,
         questions=tuple(question.question.question for question in unanswered),
+        asked=tuple(question.question.demand for question in unanswered),
         demand=group.demand,
         gap=gap,
         evidence=evidence,
-        priority=share * gap * evidence,
+        priority=share * gap,
+        off_topic=page is None and not any(facts) and all(question.similarity < FAR for question in unanswered),
         page=page,
         lacks=tuple(dict.fromkeys(line for question in unanswered for line in _lacks(question, page, texts))),
         facts=tuple(dict.fromkeys(chain.from_iterable(facts))),
@@ -243,7 +254,8 @@ def _lacks(unanswered: UnansweredQuestion, page: str | None, texts: Mapping[str,
         yield f"“{asked}”: no own page is about it"
         return
     missing = judge.scorer.missing_terms(asked, texts.get(page, ""))
-    missing = tuple(word for word in missing if word.casefold() not in _GENERAL)[:LACKED]
+    named = (word for word in missing if word.casefold() not in _GENERAL and (len(word) > 2 or word.isdigit()))
+    missing = tuple(named)[:LACKED]
     if missing:
         yield f"“{asked}”: the page never says {', '.join(f'“{word}”' for word in missing)}"
     kind = answer_type(asked)
@@ -264,6 +276,9 @@ def _structure(
 ) -> Iterator[str]:
     """Say how the answer should stand on its page, from what is there."""
     scorer = unanswered[0].judge.scorer
+    if page is None and not facts and all(question.similarity < FAR for question in unanswered):
+        yield "nothing here is near it: write of it only if the site should be about that"
+        return
     if page is None:
         yield "a page of its own, or a section where readers look for it, with the subject in its title"
     else:

@@ -8,7 +8,7 @@ import io
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +27,7 @@ MOST = 1_000  # questions that are asked: the most asked first, then a seeded dr
 DISTANCE = 0.4
 RESAMPLES, LEFT_OUT = 20, 0.2  # of the stability of groups
 UNSTABLE = 0.6  # mean Jaccard index below which a group is none (Hennig 2007)
+MOST_ABOVE = 10  # lines that are looked at for the header of a table
 _LONGEST = 1_000  # characters of a question; a ticket is cut there
 
 # Headers as exports have them, in small letters; a console's language decides which.
@@ -46,7 +47,14 @@ _DEMAND = frozenset(
         "impressions impressionen impresiones impressioni impressões vertoningen wyświetlenia visningar показы "
         "表示回数 展示 노출 searches count occurrences frequency anzahl volume demand tickets"
     )
-) | {"event count", "total searches", "total unique searches", "search count"}
+) | {
+    *("event count", "total searches", "total unique searches", "search count"),
+    *("avg. monthly searches", "avg monthly searches", "average monthly searches"),  # Google's Keyword Planner
+    *("search volume", "monthly search volume", "monthly volume"),  # Semrush, Ahrefs and others
+    *("durchschn. suchanfragen pro monat", "suchvolumen"),
+}
+# Headers of lists of keywords that tell how a page ranks: the address in one is where it ranks, not what should answer.
+_RANKING = frozenset(("position", "current position", "previous position", "keyword difficulty", "difficulty", "kd"))
 _ANSWER = frozenset(("answer", "answers", "reference", "answer_text", "antwort"))
 _PAGE = frozenset(("page", "url", "document", "landing page", "expected page"))
 _ADDRESS = re.compile(r"https?://\S+|/\S*")
@@ -73,9 +81,10 @@ def read_questions(path: Path, encoding: str = "utf-8") -> tuple[SurfaceQuestion
     """Read the questions of a file: one a line (.txt), or a table (.csv, .tsv, .xlsx, .parquet) or JSON rows with a
     column of questions.
 
-    Columns are known by the headers of exports (Search Console in twelve languages, Bing, site search), else by
-    their figures: clicks / impressions = click-through rate holds in every language. Demand is impressions or
-    searches where a column has them, and is never estimated. Raises InputError for a file without questions.
+    Columns are known by the headers of exports (Search Console in twelve languages, Bing, site search, keyword lists
+    of Keyword Planner, Semrush and Ahrefs), else by their figures: clicks / impressions = click-through rate holds in
+    every language. Demand is impressions or searches where a column has them, and is never estimated; of a range
+    ("1K – 10K") the lower end counts. Raises InputError for a file without questions.
     """
     if path.suffix.lower() in (".txt", ".text", ".md"):
         lines = (line.strip().lstrip("-*").strip() for line in read_text(path, encoding).splitlines())
@@ -230,11 +239,15 @@ def _csv(path: Path, encoding: str) -> Iterator[tuple[int, dict[str, str | list[
     no question stands before."""
     wide = utf16_or_32(read_bytes(path)[:4096])
     text = read_text(path, wide or encoding)
-    head = next((line for line in io.StringIO(text) if line.strip() and not _COMMENT.match(line)), "")
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=max("\t;,", key=head.count))
+    first = list(islice((line for line in io.StringIO(text) if line.strip() and not _COMMENT.match(line)), MOST_ABOVE))
+    # Some exports begin with a title and the dates.
+    head = next((line for line in first if _names_questions(line)), first[0] if first else "")
+    above = text.partition(head)[0] if head and head != first[0] else ""
+    reader = csv.reader(io.StringIO(text.removeprefix(above), newline=""), delimiter=max("\t;,", key=head.count))
+    skipped = above.count("\n")
     header: list[str] = []
     while True:
-        line = reader.line_num + 1
+        line = skipped + reader.line_num + 1
         try:
             cells = next(reader, None)
         except csv.Error as error:
@@ -243,7 +256,8 @@ def _csv(path: Path, encoding: str) -> Iterator[tuple[int, dict[str, str | list[
             ) from None
         if cells is None:
             return
-        if not any(cell.strip() for cell in cells) or _COMMENT.match(cells[0]):
+        numbers_rows = cells[:1] == ["#"] and len(cells) > 1  # a header, and no comment
+        if not any(cell.strip() for cell in cells) or (_COMMENT.match(cells[0]) and not numbers_rows):
             continue
         if not header:
             header = cells
@@ -258,13 +272,20 @@ def _csv(path: Path, encoding: str) -> Iterator[tuple[int, dict[str, str | list[
             )
 
 
+def _names_questions(line: str) -> bool:
+    """True if a line has several cells and one of them is a header of questions."""
+    cells = line.strip().split(max("\t;,", key=line.count))
+    return len(cells) > 1 and column_named([cell.strip('"') for cell in cells], _QUESTION) is not None
+
+
 def _from_rows(path: Path, rows: Table) -> Iterator[SurfaceQuestion]:
     if not rows:
         return
     names = list(dict.fromkeys(chain.from_iterable(row for _, row in rows)))
     columns = {name: [_text(row.get(name, "")) for _, row in rows] for name in names}
     text, demand = _question_column(path, columns), _demand_column(columns)
-    answer, page = column_named(columns, _ANSWER), column_named(columns, _PAGE)
+    answer = column_named(columns, _ANSWER)
+    page = None if column_named(columns, _RANKING) else column_named(columns, _PAGE)
     for line, row in rows:
         asked = _text(row.get(text, "")).strip()
         if not asked:
@@ -357,9 +378,14 @@ def _counts(cells: Sequence[str]) -> list[float] | None:
 
 
 def count(text: str) -> float | None:
-    """Read a whole number as exports write it, thousands parted by a comma, a point, a blank or an apostrophe; None
-    for anything else."""
+    """Read a whole number as exports write it: thousands parted by a comma, a point, a blank or an apostrophe, or as
+    in "1.2K"; of a range its lower end. None for anything else."""
     plain = _SPACES.sub("", text)
+    if plain in ("-", "–", "—"):  # of a list: no searches were counted
+        return 0.0
+    short = re.fullmatch(r"(\d+(?:[.,]\d+)?)([KM]?)(?:\+|[-–—]\d+(?:[.,]\d+)?[KM]?)?", plain, re.I)
+    if short and not re.fullmatch(r"[\d.,]+", plain):
+        return float(short[1].replace(",", ".")) * {"": 1, "k": 1e3, "m": 1e6}[short[2].lower()]
     if re.fullmatch(r"\d+", plain):
         return float(plain)
     if re.fullmatch(r"\d{1,3}(?:([.,])\d{3})(?:\1\d{3})*", plain):

@@ -536,10 +536,10 @@ class ContentBrief:
     """A brief for a group of questions that is not answered: what to write about, with quoted facts, and no text for
     publication.
 
-    `priority` = demand × gap × evidence. Each is a share: of all demand (of all questions if no demand is known); of
-    the group's questions, those not answered (partly counts half); of these, those that a document at hand answers.
-    `page`: the own page that should answer, None if no own page is near. `competing`: other own pages retrieved for the
-    same questions.
+    `asked`: the demand of each question. `priority` = demand × gap. Each is a share: of all demand (of all questions if
+    no demand is known); of the group's questions, those not answered (partly counts half). `evidence`: the share of
+    these that a document at hand answers. `page`: the own page that should answer, None if no own page is near.
+    `off_topic`: nothing at hand is near it. `competing`: other own pages retrieved for the same questions.
     """
 
     group: str
@@ -555,6 +555,13 @@ class ContentBrief:
     remove: tuple[str, ...]
     cited_instead: tuple[str, ...]
     competing: tuple[str, ...] = ()
+    asked: tuple[float | None, ...] = ()
+    off_topic: bool = False
+
+    @property
+    def place(self) -> str:
+        """Return the page that should answer, or that there is none."""
+        return self.page or ("none: off-topic" if self.off_topic else "a new page")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -588,7 +595,7 @@ class SurfacePlan(Shown):
                 "gap": brief.gap,
                 "evidence": brief.evidence,
                 "priority": brief.priority,
-                "page": brief.page or "(a new page)",
+                "page": brief.place,
             }
             for brief in self.briefs
         ]
