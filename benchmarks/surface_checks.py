@@ -23,7 +23,8 @@ from pathlib import Path
 
 from trimtab.base.files import write_json
 from trimtab.base.machine import describe_machine
-from trimtab.publishing.checks import CHECKS, findings_of
+from trimtab.publishing.check_table import CHECKS
+from trimtab.publishing.checks import findings_of
 from trimtab.publishing.crawl import crawl
 from trimtab.publishing.pages import read_pages
 from trimtab.publishing.records import Site, SurfaceFinding

@@ -17,7 +17,8 @@ from trimtab.base.errors import InputError
 from trimtab.base.files import write_own
 from trimtab.cli.main import app
 from trimtab.publishing.audit import changes, read_audit, surface_audit
-from trimtab.publishing.checks import CHECKS, language_of, missing_share
+from trimtab.publishing.check_table import CHECKS
+from trimtab.publishing.checks import language_of, missing_share
 from trimtab.publishing.records import SurfaceAudit
 from trimtab.publishing.structured_data import disagreeing
 

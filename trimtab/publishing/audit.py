@@ -54,7 +54,8 @@ def surface_audit(
     try:
         from trimtab.publishing.access import access_of
         from trimtab.publishing.agent_answers import answers_to_agents
-        from trimtab.publishing.checks import CHECKS, findings_of
+        from trimtab.publishing.check_table import CHECKS
+        from trimtab.publishing.checks import findings_of
         from trimtab.publishing.crawl import crawl
         from trimtab.publishing.logs import read_logs
         from trimtab.publishing.pages import read_pages

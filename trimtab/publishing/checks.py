@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from functools import partial
 from itertools import pairwise
@@ -14,9 +13,11 @@ from itertools import pairwise
 from trimtab.base.progress import Progress
 from trimtab.data.duplicates import normalise_text
 from trimtab.measurement.numerals import words
+from trimtab.publishing import element_checks  # noqa: F401  (it fills the table, too)
+from trimtab.publishing.check_table import CHECKS, SPARSE_WORDS, check, elements_of
 from trimtab.publishing.citable import claims_without_source, contradictions, dangling_starts
 from trimtab.publishing.pages import parse_time
-from trimtab.publishing.records import ElementKind, Severity, SitePage, SurfaceFinding
+from trimtab.publishing.records import SitePage, SurfaceFinding
 from trimtab.publishing.site_pages import (
     CrawledPages,
     Fact,
@@ -29,41 +30,9 @@ from trimtab.publishing.site_pages import (
 from trimtab.publishing.structured_data import broken, disagreeing, invalid
 
 DAY = timedelta(days=1, hours=14)  # two dates without zones can be so far apart and mean one day
-SPARSE_WORDS = 50  # of a page with fewer words a browser may show much more
 MOST_INLINE = 2000  # bytes of inline scripts that hardly bring text
 SOME_WORDS = 100  # from which on a page is expected to say who wrote it, and when
 LEAST_SHARE = 0.25  # of the main text in the visible words
-FindFacts = Callable[[CrawledPages], Iterator[Fact]]
-CHECKS: list[Check] = []
-"""Every check, in the order in which they run; docs/how-to/surface-audit.md has them as a table."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Check:
-    """A check. `says`: in one sentence what it finds; `remedy`: what to do about it."""
-
-    name: str
-    severity: Severity
-    says: str
-    remedy: str
-    find: FindFacts
-
-    def findings(self, pages: CrawledPages) -> Iterator[SurfaceFinding]:
-        """Run the check on a site."""
-        for page, evidence, line in self.find(pages):
-            yield SurfaceFinding(
-                page=page, check=self.name, severity=self.severity, evidence=evidence, remedy=self.remedy, line=line
-            )
-
-
-def check(name: str, severity: Severity, says: str, remedy: str) -> Callable[[FindFacts], FindFacts]:
-    """Add the decorated function to CHECKS."""
-
-    def add(find: FindFacts) -> FindFacts:
-        CHECKS.append(Check(name=name, severity=severity, says=says, remedy=remedy, find=find))
-        return find
-
-    return add
 
 
 def findings_of(pages: CrawledPages, progress: Progress | None = None) -> tuple[SurfaceFinding, ...]:
@@ -595,28 +564,21 @@ check(
 # ---- lists, tables and images
 
 
-def _elements(pages: CrawledPages, kind: ElementKind) -> Iterator[Fact]:
-    for page in pages.read:
-        for element in page.elements:
-            if element.kind == kind:
-                yield page.url, quoted(element.text), element.line
-
-
 check("list-as-text", "note", "A list is drawn with characters instead of list elements.", "use ul or ol with li")(
-    partial(_elements, kind="typed-list")
+    partial(elements_of, kind="typed-list")
 )
 check(
     "table-as-text",
     "note",
     "A table is drawn with characters instead of a table element.",
     "use table with th for its heads",
-)(partial(_elements, kind="typed-table"))
+)(partial(elements_of, kind="typed-table"))
 check(
     "table-without-head",
     "note",
     "A table has no head cells, so that a cell alone does not say what it is.",
     "make its heads th",
-)(partial(_elements, kind="table-without-head"))
+)(partial(elements_of, kind="table-without-head"))
 
 
 _HOLDS_TEXT = re.compile(
