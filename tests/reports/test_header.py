@@ -130,7 +130,7 @@ def test_break_even_is_told_with_the_chance_of_the_other_side(study: StudyFolder
     flip = Flip(what="questions_per_month", then="rag", above=above)
     (sentence,) = flip_sentences(changed(study, verdict=changed(study.result.verdict, flips=(flip,))))
     assert sentence == (
-        f"With questions a month above {above:,} (now 100,000) the verdict would be rag; if the volume may be off by a "
+        f"With questions a month above {above:,} (now 100,000) the verdict would be rag. If the volume may be off by a "
         f"factor of 2, the chance of that is {chance}."
     )
 

@@ -161,7 +161,7 @@ def _flip(flip: Flip, study: StudyFolder) -> str:
     sides = [f"{side} {format_number(at)}{unit}" for side, at in (("below", below), ("above", above)) if at is not None]
     assumed = ", assumed" if volume and volume.assumed and flip.what == "questions_per_month" else ""
     stated = f" (now {format_number(now)}{assumed})" if now is not None else ""
-    return f"With {name} {' or '.join(sides)}{stated} {_then(flip, target is not None)}{_chance(flip, volume)}."
+    return f"With {name} {' or '.join(sides)}{stated} {_then(flip, target is not None)}.{_chance(flip, volume)}"
 
 
 def _chance(flip: Flip, volume: Volume | None) -> str:
@@ -170,4 +170,4 @@ def _chance(flip: Flip, volume: Volume | None) -> str:
         return ""
     chance = chance_of_flip(flip, volume.questions_per_month)
     likely = "under 1%" if chance < 0.01 else f"{chance:.0%}"
-    return f"; if the volume may be off by a factor of {VOLUME_FACTOR:g}, the chance of that is {likely}"
+    return f" If the volume may be off by a factor of {VOLUME_FACTOR:g}, the chance of that is {likely}."

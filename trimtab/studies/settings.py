@@ -19,6 +19,7 @@ from trimtab.base.config import (
     CostTable,
     DataTable,
     Effort,
+    JudgeTable,
     RetrievalTable,
     SplitTable,
     StudyTable,
@@ -78,6 +79,7 @@ class TaskKeywords(TypedDict, total=False):
     target: float | TargetTable
     retrieval: RetrievalTable
     teacher: TeacherTable
+    judge: JudgeTable
     arm: Mapping[str, ArmTable]
     api: Mapping[str, ApiTable]
     cost: CostTable
