@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import threading
 import os
 import signal
 import sqlite3
@@ -104,6 +105,23 @@ def test_limits_that_are_none(crawled: Crawled, limits: dict[str, float]) -> Non
         crawled("https://example.com/", **limits)
 
 
+def stopped_clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The clock of the crawl stands still, and its waits end at once; the list that they are added to. Servers in other
+    threads wait as ever."""
+    waited: list[float] = []
+    really, own = asyncio.sleep, threading.get_ident()
+
+    async def sleep(seconds: float) -> None:
+        if threading.get_ident() != own:
+            await really(seconds)
+        else:
+            waited.append(seconds)
+
+    monkeypatch.setattr(fetch, "time", SimpleNamespace(monotonic=lambda: 1000.0))
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    return waited
+
+
 @pytest.mark.parametrize(
     ("delay", "rate", "waits"),
     [(20, math.inf, [20, 40, 60, 80]), (20, 0.1, [10, 30, 50, 70, 90]), (0, 0.1, [10, 20, 30, 40, 50])],
@@ -112,13 +130,7 @@ def test_crawl_delay_and_rate_space_the_requests(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, delay: int, rate: float, waits: list[float]
 ) -> None:
     """On a clock that stands still each request waits for an interval more than the one before it."""
-    waited: list[float] = []
-
-    async def sleep(seconds: float) -> None:
-        waited.append(seconds)
-
-    monkeypatch.setattr(fetch, "time", SimpleNamespace(monotonic=lambda: 1000.0))
-    monkeypatch.setattr(asyncio, "sleep", sleep)
+    waited = stopped_clock(monkeypatch)
     table: dict[str, Content] = {
         "/": page("/a", "/b"),
         "/robots.txt": robots("User-agent: *", f"Crawl-delay: {delay}"),
@@ -134,13 +146,7 @@ def test_a_crawl_waits_no_longer_than_it_may_and_says_what_it_left_out(
 ) -> None:
     """Of a site with a Crawl-delay of 120 s, on a clock that stands still, as many pages are read as 600 s suffice
     for."""
-    waited: list[float] = []
-
-    async def sleep(seconds: float) -> None:
-        waited.append(seconds)
-
-    monkeypatch.setattr(fetch, "time", SimpleNamespace(monotonic=lambda: 1000.0))
-    monkeypatch.setattr(asyncio, "sleep", sleep)
+    waited = stopped_clock(monkeypatch)
     table: dict[str, Content] = {
         "/": page(*(f"/{name}" for name in "abcdefgh")),
         **{f"/{name}": page() for name in "abcdefgh"},
@@ -159,12 +165,7 @@ def test_a_server_that_asks_every_page_to_wait_is_waited_for_up_to_the_limit(
 ) -> None:
     """Each page answers 429 with Retry-After 60: the waits for all together end at the limit, and the answers are
     told."""
-
-    async def sleep(_: float) -> None:
-        """At once."""
-
-    monkeypatch.setattr(fetch, "time", SimpleNamespace(monotonic=lambda: 1000.0))
-    monkeypatch.setattr(asyncio, "sleep", sleep)
+    stopped_clock(monkeypatch)
     busy: Content = (429, {"Retry-After": "60"}, b"")
     table: dict[str, Content] = {"/": page(*(f"/{name}" for name in "abcdefgh")), **{f"/{n}": busy for n in "abcdefgh"}}
     told: list[str] = []
