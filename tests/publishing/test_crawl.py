@@ -2,13 +2,13 @@
 
 import asyncio
 import math
-import threading
 import os
 import signal
 import sqlite3
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
