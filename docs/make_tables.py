@@ -946,6 +946,30 @@ def surface_checks() -> str:
     )
 
 
+def planted_faults() -> str:
+    """Faults found on sites of others, by kind: the one that the rules were improved on, and those only shown."""
+    found = load("planted_faults")
+    if not found:
+        return "Not measured yet."
+    sites = {"improved on": ["drf"], "only shown": ["flask", "typer"]}
+    kinds = sorted({kind for site in found["sites"].values() for run in site["after"] for kind in run["kinds"]})
+
+    def count(named: list[str], which: str, kind: str) -> str:
+        rows = [
+            run["kinds"].get(kind, {"found": 0, "planted": 0}) for one in named for run in found["sites"][one][which]
+        ]
+        return f"{sum(row['found'] for row in rows)} of {sum(row['planted'] for row in rows)}"
+
+    ways = [(named, which) for named in sites.values() for which in ("before", "after")]
+    head = [f"{name}, {which}" for name in sites for which in ("before", "after")]
+    lines = [f"| kind | {' | '.join(head)} |", f"| --- |{' --- |' * len(head)}"]
+    lines += [f"| {kind} | {' | '.join(count(*way, kind) for way in ways)} |" for kind in kinds]
+    wrong = [
+        sum(len(run["false_alarms"]) for one in named for run in found["sites"][one][which]) for named, which in ways
+    ]
+    return "\n".join([*lines, f"| *false alarms on clean pages* | {' | '.join(map(str, wrong))} |"])
+
+
 def production() -> str:
     """Quality in use from few labels, in simulated traffic."""
     found = load("production_simulation")
@@ -1505,7 +1529,7 @@ PAGES = {
     "docs/how-to/export.md": {"gguf": gguf},
     "docs/how-to/many-gpus.md": {"sharded-memory": sharded_memory, "sharded-speed": sharded_speed},
     "docs/how-to/surface-coverage.md": {"coverage-judging": coverage_judging, "surface-tactics": surface_tactics},
-    "docs/how-to/surface-audit.md": {"surface-checks": surface_checks},
+    "docs/how-to/surface-audit.md": {"surface-checks": surface_checks, "planted-faults": planted_faults},
     "docs/how-to/surface-access.md": {"agents": agents, "crawl": crawls},
     "docs/concepts/right-answers.md": {"right-answers": right_answers, "audits": audits},
     "docs/how-to/traffic-and-labels.md": {"production": production},

@@ -4,7 +4,7 @@ heads its answer."""
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import PurePosixPath
 
@@ -17,6 +17,7 @@ _NOT_THERE = re.compile(
     r"(?:page|file|site|seite|document)\b.{0,30}\b(?:not found|(?:cannot|can['’]t|could not|couldn['’]t) (?:be )?found"
     r"|(?:does not|doesn['’]t|no longer) exists?|nicht gefunden)"
     r"|(?:could not|couldn['’]t|cannot|can['’]t) find\b.{0,30}\bpage|page introuvable|página no encontrada"
+    r"|something went wrong|(?:an|unexpected) error (?:has )?occurred|fehler ist aufgetreten"
     r"|pagina non trovata|pagina niet gevonden|página não encontrada",
     re.I | re.S,
 )
@@ -35,15 +36,23 @@ def why_not_there(document: Document) -> str | None:
     """Return why a document is the page that a server shows where there is none; None for any other."""
     text = " ".join(section.text for section in document.sections)
     heads = [document.title, *(name for section in document.sections[:2] for name in section.path)]
+    named = says_error(heads, text)
+    is_short = len(text.split()) <= LONGEST_ERROR
+    if named is None and is_short and _ERROR_FILE.fullmatch(PurePosixPath(document.source.rstrip("/")).name):
+        named = document.source
+    return None if named is None else f"it is what the server shows where no page is (“{' '.join(named.split())[:80]}”)"
+
+
+def says_error(heads: Iterable[str], text: str) -> str | None:
+    """Return the words by which a page with this title, these headings and this text says that it is an error; None for
+    any other page."""
     size = len(text.split())
     if size > LONGEST_ERROR:
         return None
     named = next((head for head in heads if _ERROR_TITLE.match(head) or _NOT_THERE.search(head)), None)
-    if named is None and _ERROR_FILE.fullmatch(PurePosixPath(document.source.rstrip("/")).name):
-        named = document.source
     if named is None and size <= BARE_ERROR and (match := _NOT_THERE.search(text)):
         named = match[0]
-    return None if named is None else f"it is what the server shows where no page is (“{' '.join(named.split())[:80]}”)"
+    return named
 
 
 def with_questions_as_headings(document: Document) -> Document:

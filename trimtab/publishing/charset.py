@@ -14,7 +14,7 @@ _MARKS = ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff",
 META_WITHIN = 1024  # bytes in which `meta charset` must stand (HTML standard, section 4.2.5.4)
 # Bytes of UTF-8 that were read as Windows-1252 and written again: "Ã¼" for "ü", "â€™" for an apostrophe.
 _TWICE = re.compile(
-    "\u00c3[\u0080-\u00bf\u0192\u0160\u0161\u017d\u017e\u0178\u2013-\u2122]|\u00e2\u20ac[\u0080-\u2122]"
+    "\u00c3[\u0080-\u00bf\u0152\u0153\u0192\u0160\u0161\u017d\u017e\u0178\u2013-\u2122]|\u00e2\u20ac[\u0080-\u2122]"
 )
 
 

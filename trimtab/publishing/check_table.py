@@ -42,9 +42,9 @@ def check(name: str, severity: Severity, says: str, remedy: str) -> Callable[[Fi
     return add
 
 
-def elements_of(pages: CrawledPages, kind: ElementKind) -> Iterator[Fact]:
-    """Yield every element of a kind as a fact."""
+def elements_of(pages: CrawledPages, kind: ElementKind, what: str = "") -> Iterator[Fact]:
+    """Yield every element of a kind as a fact, with `what` it is before its text."""
     for page in pages.read:
         for element in page.elements:
             if element.kind == kind:
-                yield page.url, quoted(element.text), element.line
+                yield page.url, f"{what} {quoted(element.text)}".strip(), element.line

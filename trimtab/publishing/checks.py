@@ -16,7 +16,7 @@ from trimtab.measurement.numerals import words
 from trimtab.publishing import element_checks  # noqa: F401  (it fills the table, too)
 from trimtab.publishing.check_table import CHECKS, SPARSE_WORDS, check, elements_of
 from trimtab.publishing.citable import claims_without_source, contradictions, dangling_starts
-from trimtab.publishing.pages import parse_time
+from trimtab.publishing.pages import canonical_of_header, parse_time
 from trimtab.publishing.records import SitePage, SurfaceFinding
 from trimtab.publishing.site_pages import (
     CrawledPages,
@@ -131,7 +131,8 @@ def _no_text(pages: CrawledPages) -> Iterator[Fact]:
 
 
 def _has_scripts(page: SitePage) -> bool:
-    return page.scripts > 0 or page.script_bytes > MOST_INLINE
+    """True if scripts may bring the text: of a page without any, the shortest one may."""
+    return page.scripts > 0 or page.script_bytes > (MOST_INLINE if page.words else 0)
 
 
 @check(
@@ -173,8 +174,10 @@ def _canonical_missing(pages: CrawledPages) -> Iterator[Fact]:
 
 @check("canonical-conflict", "hinders", "The page names several canonical addresses.", "keep one")
 def _canonical_conflict(pages: CrawledPages) -> Iterator[Fact]:
+    headers = {answer.url: canonical_of_header(answer) for answer in pages.site.pages}
     for page in pages.read:
-        addresses = list(dict.fromkeys(element.text for element in page.elements if element.kind == "canonical"))
+        named = [element.text for element in page.elements if element.kind == "canonical"]
+        addresses = list(dict.fromkeys(one for one in (*named, headers.get(page.url)) if one))
         if len(addresses) > 1:
             yield page.url, f"canonical addresses {' and '.join(addresses[:3])}", line_of(page, "canonical")
 
@@ -273,6 +276,7 @@ def _orphan(pages: CrawledPages) -> Iterator[Fact]:
             yield page.url, f"no page links here; {listing}", None
 
 
+_UNANSWERED = ("redirects", "no answer", "no whole answer", "no byte", "has no valid certificate")  # of `Unfetched.why`
 _REFUSED = (401, 403, 429)  # told by who may read the site
 
 
@@ -282,7 +286,13 @@ def _broken_link(pages: CrawledPages) -> Iterator[Fact]:
         sources = pages.links_to.get(page.url, ())
         if page.status >= 400 and page.status not in _REFUSED and sources:
             more = f"; {len(sources):,} pages do" if len(sources) > 1 else ""
-            yield sources[0], f"links to {page.url}, which answers {page.status}{more}", None
+            asked = next((one for one, led in pages.site.redirects.items() if led.path[-1] == page.url), None)
+            linked = page.url if asked is None else f"{asked}, which redirects to {page.url}"
+            yield sources[0], f"links to {linked}, which answers {page.status}{more}", None
+    for address in pages.site.unfetched:
+        if address.why.startswith(_UNANSWERED):
+            for source in [one for one, targets in pages.site.links.items() if address.url in targets][:1]:
+                yield source, f"links to {address.url}, which {address.why}", None
 
 
 @check("sitemap-missing", "note", "There is no sitemap, or it names no page.", "publish one, and name it in robots.txt")
@@ -323,13 +333,18 @@ def _sitemap_same_date(pages: CrawledPages) -> Iterator[Fact]:
 @check(
     "sitemap-wrong",
     "hinders",
-    "The sitemap names an address that is an error, a redirect, or names another as canonical.",
+    "The sitemap names an address that is an error, a redirect, on another host, or names another as canonical; or it "
+    "gives a date that is still to come.",
     "take the address out, or mend the page",
 )
 def _sitemap_wrong(pages: CrawledPages) -> Iterator[Fact]:
     for entry in pages.site.entries:
-        page = pages.page(entry.url)
-        if page is None:
+        page, dated = pages.page(entry.url), parse_time(entry.lastmod or "")
+        if dated is not None and dated > pages.site.when + DAY:
+            yield entry.sitemap, f"dates {entry.url} {entry.lastmod}, which is still to come", None
+        if not entry.url.startswith(f"{pages.site.origin}/") and not pages.is_folder:
+            yield entry.sitemap, f"names {entry.url}, which is on another host", None
+        elif page is None:
             if pages.is_folder:
                 yield entry.sitemap, f"names {entry.url}, where no page is", None
         elif page.status >= 400:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import time
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,7 +21,8 @@ _TABLES = """
 create table if not exists run (id integer primary key, started text not null, finished text);
 create table if not exists answer (
     asked text primary key, run integer not null, url text not null, status integer not null, headers text not null,
-    content blob not null, at text not null, redirects text not null, cut integer not null
+    content blob not null, at text not null, redirects text not null, cut integer not null, statuses text not null,
+    seconds real not null
 ) without rowid;
 """
 
@@ -49,9 +50,6 @@ class CrawlStore:
             self._database.execute("pragma journal_mode = wal")
             self._database.execute("pragma synchronous = off")  # a killed process loses nothing by it
             self._database.executescript(f"pragma user_version = {FORM}; {_TABLES}")
-            for column in ("statuses text not null default '[]'", "seconds real not null default 0"):
-                with suppress(sqlite3.OperationalError):  # it is there already
-                    self._database.execute(f"alter table answer add column {column}")
             self._run = self._begin()
         except sqlite3.DatabaseError as error:
             raise InputError(f"is damaged ({error})", "take it away; the crawl then begins anew", file=path) from None

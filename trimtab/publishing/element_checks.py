@@ -7,20 +7,52 @@ from collections import defaultdict
 from collections.abc import Iterator
 from functools import partial
 
+from trimtab.publishing.answerable import says_error
 from trimtab.publishing.charset import charset_problem
 from trimtab.publishing.check_table import SPARSE_WORDS, check, elements_of
-from trimtab.publishing.records import ElementKind, Severity, SitePage
-from trimtab.publishing.site_pages import CrawledPages, Fact, forbids_listing, line_of, plain_address, quoted
+from trimtab.publishing.page_links import llms_links
+from trimtab.publishing.pages import parse_time
+from trimtab.publishing.records import SitePage
+from trimtab.publishing.site_pages import (
+    CrawledPages,
+    Fact,
+    forbids_listing,
+    line_of,
+    plain_address,
+    quoted,
+    words_of,
+)
 
+LEAST_WORDS, LEAST_SHARED = 6, 0.2  # words of a description, and the share of them that its page holds at least
 LONGEST_DESCRIPTION = 320  # characters; searches show half of that
 SLOW = 3.0  # seconds; agents that answer a user wait some seconds for a page
-FEW_WORDS = 150  # of a page behind a login, which has a field for a password and little else
 MOST_HOPS = 1  # redirects before an address is a chain
 # ISO 639-1 with a script or a region, or x-default (Google Search Central, "localized versions").
 _LANGUAGE = re.compile(r"x-default|[a-z]{2}(?:-[a-z]{4})?(?:-(?!uk\b|eu\b|un\b)[a-z]{2})?", re.I)
 _MOVES_ON = re.compile(r"\s*[\d.]*\s*[;,]\s*(?:url\s*=)?\s*['\"]?\s*(\S+)", re.I)
 _HEADED = re.compile(r"\s*#\s+\S")
-_NAMED = re.compile(r"\[[^\]]+\]\(([^)\s]+)\)")
+MOST_OF_WALL = 80  # words of a page that asks for something and says little else
+MOST_OF_PLACEHOLDER = 200
+_CONSENT = re.compile(
+    r"(?=.*\b(?:accept|agree|allow|akzeptieren|zustimmen)\b).*?\b(?:cookies?|consent|privacy)\b", re.I | re.S
+)
+_CHALLENGE = re.compile(
+    r"are you (?:a )?(?:robot|human)|captcha|checking your browser|unusual traffic|enable javascript and cookies"
+    r"|(?:verify|prove|confirm) (?:that )?you are (?:a |not a )?(?:human|robot|person)",
+    re.I,
+)
+_PAYWALL = re.compile(
+    r"(?:last|free) articles?\b|subscri(?:be|ption)\b.{0,40}\b(?:read|continue|access)"
+    r"|for (?:subscribers|members) only",
+    re.I | re.S,
+)
+_LOGIN = re.compile(
+    r"(?:please |you (?:must|need to) )(?:log|sign) ?in\b|members only|(?:log|sign) ?in to (?:view|read|continue|see)",
+    re.I,
+)
+_TO_COME = re.compile(
+    r"lorem ipsum|\bcoming soon\b|under construction|(?:page|section) (?:is|will be) (?:empty|written)", re.I
+)
 
 
 # ---- canonical addresses, redirects
@@ -199,8 +231,8 @@ def _common_description(pages: CrawledPages) -> str | None:
 @check(
     "description-odd",
     "note",
-    "The page has several descriptions, or one that is much longer than a search shows.",
-    "keep one of a sentence or two",
+    "The page has several descriptions, one that is much longer than a search shows, or one of something else.",
+    "keep one of a sentence or two on what this page says",
 )
 def _description_odd(pages: CrawledPages) -> Iterator[Fact]:
     for page in pages.listed:
@@ -209,45 +241,55 @@ def _description_odd(pages: CrawledPages) -> Iterator[Fact]:
             yield page.url, f"{len(own)} descriptions", own[1].line
         elif own and len(own[0].text) > LONGEST_DESCRIPTION:
             yield page.url, f"a description of {len(own[0].text):,} characters", own[0].line
+        elif own and _is_of_another(own[0].text, f"{page.title} {page.text}"):
+            yield page.url, f"the page holds hardly a word of its description {quoted(own[0].text)}", own[0].line
+
+
+def _is_of_another(description: str, text: str) -> bool:
+    """True if a text holds less than LEAST_SHARED of a description's longer words."""
+    said, there = (set(re.findall(r"[^\W\d_]{4,}", one.lower())) for one in (description, text))
+    return len(said) >= LEAST_WORDS and len(said & there) < LEAST_SHARED * len(said)
 
 
 # ---- links
 
 
-_LINKS: tuple[tuple[Severity, str, ElementKind, str, str], ...] = (
-    (
-        "hinders",
-        "link-by-script",
-        "script-link",
-        "A link works by a script alone.",
-        "use a with an href that leads there",
-    ),
-    (
-        "hinders",
-        "link-private",
-        "private-link",
-        "A link leads to one's own machine or network.",
-        "link to the public address",
-    ),
-    ("note", "link-empty", "empty-link", "A link has no text and nothing in its place.", "say where it leads"),
-    (
-        "note",
-        "link-vague",
-        "vague-link",
-        "The text of a link does not say where it leads.",
-        "name the page that it leads to",
-    ),
-    ("note", "link-nofollow", "nofollow-link", "A link to an own page asks not to be followed.", "take nofollow away"),
-    (
-        "note",
-        "anchor-broken",
-        "broken-anchor",
-        "A link leads to a part of the page that is not there.",
-        "correct the part",
-    ),
-)
-for _severity, _name, _kind, _says, _remedy in _LINKS:
-    check(_name, _severity, _says, _remedy)(partial(elements_of, kind=_kind))
+check(
+    "link-by-script",
+    "hinders",
+    "A link works by a script alone.",
+    "use a with an href that leads there",
+)(partial(elements_of, kind="script-link", what="a link by a script:"))
+check(
+    "link-private",
+    "hinders",
+    "A link leads to one's own machine or network.",
+    "link to the public address",
+)(partial(elements_of, kind="private-link", what="a link to"))
+check(
+    "link-empty",
+    "note",
+    "A link has no text and nothing in its place.",
+    "say where it leads",
+)(partial(elements_of, kind="empty-link", what="a link without text to"))
+check(
+    "link-vague",
+    "note",
+    "The text of a link does not say where it leads.",
+    "name the page that it leads to",
+)(partial(elements_of, kind="vague-link", what="the text of a link:"))
+check(
+    "link-nofollow",
+    "note",
+    "A link to an own page asks not to be followed.",
+    "take nofollow away",
+)(partial(elements_of, kind="nofollow-link", what="nofollow to"))
+check(
+    "anchor-broken",
+    "note",
+    "A link leads to a part of the page that is not there.",
+    "correct the part",
+)(partial(elements_of, kind="broken-anchor", what="no part is named so:"))
 
 
 @check("fragment-broken", "note", "A link leads to a part of another page that is not there.", "correct the part")
@@ -283,38 +325,118 @@ check(
     "hinders",
     "An element of the content is empty until a script fills it, which most assistants' agents do not run.",
     "put its text into the HTML that the server sends",
-)(partial(elements_of, kind="brought"))
+)(partial(elements_of, kind="brought", what="filled by a script:"))
 check(
     "text-drawn",
     "note",
     "Text is drawn: on a canvas, in a picture or by a style sheet.",
     "write it on the page as text",
-)(partial(elements_of, kind="drawn"))
+)(partial(elements_of, kind="drawn", what="drawn:"))
 check(
     "text-hidden",
     "hinders",
     "A sentence is hidden from readers, or a comment instructs a model.",
     "show it to everybody, or take it away",
-)(partial(elements_of, kind="hidden"))
+)(partial(elements_of, kind="hidden", what="hidden:"))
 check(
     "heading-as-text",
     "note",
     "Bold paragraphs stand in place of headings.",
     "make them h2",
-)(partial(elements_of, kind="bold-heading"))
+)(partial(elements_of, kind="bold-heading", what="bold:"))
+
+
+def _walls(pages: CrawledPages, said: re.Pattern[str], most: int) -> Iterator[Fact]:
+    """Find the pages of at most so many words that say this, which stands in place of what the page is about."""
+    for page in pages.read:
+        words = words_of(page.text)
+        found = said.search(page.text) if words <= most else None
+        if found is not None:
+            yield page.url, f"{quoted(found[0])}, on a page of {words} words", None
+
+
+check(
+    "consent-wall",
+    "blocks",
+    "The page asks for consent and says nothing else until it is given.",
+    "send the text with the page, and ask for consent above it",
+)(partial(_walls, said=_CONSENT, most=MOST_OF_WALL))
+check(
+    "challenge",
+    "blocks",
+    "The page asks whether a person reads it, and says nothing else.",
+    "let agents that you want to read it pass",
+)(partial(_walls, said=_CHALLENGE, most=MOST_OF_WALL))
+check(
+    "paywall",
+    "blocks",
+    "The page asks for a subscription and says nothing else.",
+    "show what may be cited without one",
+)(partial(_walls, said=_PAYWALL, most=MOST_OF_WALL))
 
 
 @check(
     "login",
     "blocks",
-    "The page asks for a password and says little else.",
+    "The page asks for a login and says nothing else.",
     "show what may be public without a login",
 )
 def _login(pages: CrawledPages) -> Iterator[Fact]:
+    yield from _walls(pages, _LOGIN, MOST_OF_WALL)
     for page in pages.read:
         line = line_of(page, "password")
-        if line is not None and page.words < FEW_WORDS:
-            yield page.url, f"a field for a password, and {page.words} words", line
+        if line is not None and words_of(page.text) <= MOST_OF_WALL and not _LOGIN.search(page.text):
+            yield page.url, f"a field for a password, on a page of {words_of(page.text)} words", line
+
+
+check(
+    "placeholder",
+    "hinders",
+    "The page holds a text that stands in for one to come.",
+    "write it, or take the page away until it is written",
+)(partial(_walls, said=_TO_COME, most=MOST_OF_PLACEHOLDER))
+
+
+@check(
+    "soft-404",
+    "hinders",
+    "The page answers 200 and says that it is an error, so that it is listed as a page.",
+    "answer 404 or 410, or write the page",
+)
+def _soft_404(pages: CrawledPages) -> Iterator[Fact]:
+    for page in pages.read:
+        heads = (page.title, *(heading.text for heading in page.headings if heading.level == 1))
+        said = says_error(heads, page.text)
+        if said is not None:
+            yield page.url, f"it answers 200, and says it is an error: {quoted(said)}", None
+
+
+@check(
+    "links-not-followed",
+    "note",
+    "The page asks agents not to follow its links.",
+    "take nofollow away, unless others write the links",
+)
+def _links_not_followed(pages: CrawledPages) -> Iterator[Fact]:
+    for page in pages.read:
+        if "nofollow" in page.directives.get("*", ()) and not forbids_listing(page):
+            yield page.url, "robots: nofollow", None
+
+
+@check(
+    "unavailable-since",
+    "blocks",
+    "The page asks not to be listed from a day on that has passed.",
+    "take unavailable_after away, or the page",
+)
+def _unavailable_since(pages: CrawledPages) -> Iterator[Fact]:
+    for page in pages.read:
+        for agent, written in page.directives.items():
+            for directive in written:
+                name, _, day = directive.partition(":")
+                when = parse_time(day.strip()) if name.strip() == "unavailable_after" else None
+                if when is not None and when < pages.site.when:
+                    yield page.url, f"{directive} for {'all agents' if agent == '*' else agent}", None
 
 
 @check("slow", "note", "The page took seconds to come.", "make it faster for agents: they wait some seconds")
@@ -353,7 +475,7 @@ def _llms_txt_wrong(pages: CrawledPages) -> Iterator[Fact]:
         return
     if not _HEADED.match(text.lstrip("\ufeff")):
         yield llms.url, "it does not begin with a heading", 1
-    named = _NAMED.findall(text)
+    named = llms_links(llms)
     if not named:
         yield llms.url, "it has no links", None
     for address in named:

@@ -223,6 +223,7 @@ _WRITES = re.compile(
     r"innerHTML|outerHTML|textContent|innerText|insertAdjacent|\.append|\.html\(|\.text\(|\.load\(|render\(|createRoot"
     r"|createApp|hydrate|replaceChildren"
 )
+_LEAST_MAIN = 20  # words of the main part of a page, below which a script in it is taken to bring them
 _LOADING = re.compile(r"(?:loading|please wait|wird geladen|chargement|cargando)\b[\s.…]*", re.I)
 _NO_TEXT = re.compile(r"icon|video|player|youtube|vimeo|map|chart|button|spinner|image|avatar")
 
@@ -237,6 +238,9 @@ def _brought_elements(html: str, tree: LexborHTMLParser, lines: Lines, scripts: 
     for node in tree.css("script:not([src])"):
         if "document.write" in (node.text() or "") and not inside(node, ASIDE | {"head"}):
             yield "brought", "document.write", lines.of(node)
+    main = tree.css_first("article") or tree.css_first("main, [role=main]")
+    if main is not None and len(text_of(main).split()) < _LEAST_MAIN and (script := main.css_first("script")):
+        yield "brought", f"the main part, by {script.attributes.get('src') or 'a script in it'}", lines.of(script)
     for tag in sorted(set(re.findall(r"<([a-z][a-z0-9]*-[a-z0-9-]*)[\s>]", html)))[:50]:
         for node in tree.css(tag)[:1]:
             if node.css_first("template[shadowrootmode]") is not None:

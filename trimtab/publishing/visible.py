@@ -86,7 +86,7 @@ def hides(style: str) -> bool:
             "overflow:hidden" in written
             and re.search(r"(?:^|;)(?:max-)?(?:height|width):0(?![.\d])", written) is not None
         )
-        or ("color" in colours and colours["color"] == colours.get("backg", _WHITE["white"]))
+        or ("color" in colours and colours["color"] == colours.get("backg"))
     )
 
 
@@ -115,7 +115,7 @@ def hidden_elements(tree: LexborHTMLParser, scripts: str) -> Iterator[LexborNode
     hidden = {node.mem_id for node in chosen}
     for node in chosen:
         signs = [node.attributes.get("id") or "", *(node.attributes.get("class") or "").split()]
-        is_used = signs[0] in named or any(sign and sign in scripts for sign in signs)
+        is_used = any(sign in scripts for sign in signs if sign) or (signs[0] != "" and signs[0] in named)
         is_control = _SHOWN_LATER.search(" ".join((*signs, node.attributes.get("role") or "")))
         if is_used or is_control or node.tag in _INTERACTIVE or inside(node, _INTERACTIVE) or _within(node, hidden):
             continue
