@@ -212,7 +212,7 @@ def test_planning_may_take_a_tenth_of_the_budget_and_time_that_comes_back_goes_t
     told = [event["note"] for event in events(folder) if event.get("note")]
     assert "prompt was not timed; its time is estimated from the others" in told
     assert "to fit the budget: settings are not searched, so arms run with their defaults" in told
-    assert any(note.endswith("few-shot made again with less cut") for note in told)
+    assert any(note.endswith("few-shot made again in that time") for note in told)
     assert [arm.status for arm in result.arms] == ["done", "done"]
     assert result.arms[0].effort is not None, "it has searched"
     assert json.loads((folder / "manifest.json").read_text())["cuts"] == []

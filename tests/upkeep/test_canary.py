@@ -120,7 +120,7 @@ def test_with_promote_ask_a_better_candidate_waits_for_a_person(
     record = opening(load_task(watched.file)).status().record
     assert record is not None
     assert (record.outcome, record.passed) == ("held", False)
-    assert "held: promote it with registry promote 2, or leave version 1" in record.headline
+    assert 'held: promote it with trimtab registry promote 2 --why "…", or leave version 1' in record.headline
     assert [move.version for move in opened.history("production")] == [1]
     assert opened.current("candidate").number == 2
     assert opened.canary() is None

@@ -197,8 +197,9 @@ def _rule(study: Evidence, arm: ArmResult) -> str:
     target, margin = study.task.target.quality, study.task.target.margin
     if target is None:
         ahead = rule_ahead(study, arm.arm)
-        what = f"The rule {ahead} is {TRIVIAL[ahead]}" if ahead else ""
-        return f"{what}; it costs next to nothing, so look at it first." if what else ""
+        if ahead is None:
+            return ""
+        return f"The rule {ahead} is {TRIVIAL[ahead]}; it costs next to nothing, so look at it first."
     near = [name for name, score in study.trivial.items() if score.value >= target - margin]
     if not near:
         return ""

@@ -20,7 +20,7 @@ from trimtab.decision.cost import (
 from trimtab.decision.evidence import Evidence
 from trimtab.decision.summary import amount, way
 
-TRAINS_AGAIN = "Facts change"  # how each sentence begins
+FACTS_CHANGE = "Facts change"  # how each sentence begins
 MOST_DAYS = 365_000  # beyond which no day is named
 
 
@@ -37,7 +37,7 @@ def staleness_sentence(study: Evidence, arm: ArmResult) -> str:
         return _of_index(arm.cost, usage, arm, task)
     if not usage.trained:
         return (
-            f"{TRAINS_AGAIN}, and {way(arm.arm)} answers from what its model knew before: nothing of it is trained "
+            f"{FACTS_CHANGE}, and {way(arm.arm)} answers from what its model knew before: nothing of it is trained "
             "again or updated."
         )
     return f"{training_sentence(arm, usage, task)} {_reading_instead(study, arm)}".strip()
@@ -49,21 +49,21 @@ def training_sentence(arm: ArmResult, usage: Usage, task: Task) -> str:
     if change is None or arm.cost is None:
         return ""
     if target is None:
-        return f"{TRAINS_AGAIN}: state target.quality, and it is told how often {way(arm.arm)} must be trained again."
+        return f"{FACTS_CHANGE}: state target.quality, and it is told how often {way(arm.arm)} must be trained again."
     period = safe_period(floor_of(arm), target, change)
     if period is not None and math.isinf(period):
-        return f"{TRAINS_AGAIN}, but so few of them that {way(arm.arm)} holds the target without training again."
+        return f"{FACTS_CHANGE}, but so few of them that {way(arm.arm)} holds the target without training again."
     times = costed_retrainings(usage, task.cost, floor_of(arm), target)
     if not times and period is not None:
-        return f"{TRAINS_AGAIN}: train {way(arm.arm)} again after {_months(period)}, beyond the {horizon:g} counted."
+        return f"{FACTS_CHANGE}: train {way(arm.arm)} again after {_months(period)}, beyond the {horizon:g} counted."
     each = retraining_cost(usage, task.cost, times)
     costs = f"at {amount(_like(arm.cost, each))} each, {_share(times * each, arm.cost)} of its cost"
     if period is None:
         unsure = "its weights alone are not sure to hold the target"
         often = f"even trained again {times:,} times in {horizon:g} months"
-        return f"{TRAINS_AGAIN} too fast for {way(arm.arm)}: {unsure}, {often}, {costs}."
+        return f"{FACTS_CHANGE} too fast for {way(arm.arm)}: {unsure}, {often}, {costs}."
     often = f"every {_months(period)}, {times:,} times in {horizon:g} months"
-    return f"{TRAINS_AGAIN}: train {way(arm.arm)} again {often}, {costs}."
+    return f"{FACTS_CHANGE}: train {way(arm.arm)} again {often}, {costs}."
 
 
 def longest_period_sentence(task: Task) -> str:
@@ -72,15 +72,15 @@ def longest_period_sentence(task: Task) -> str:
     if change is None:
         return ""
     if target is None:
-        return f"{TRAINS_AGAIN}: state target.quality, and a study tells how often weights must be trained again."
+        return f"{FACTS_CHANGE}: state target.quality, and a study tells how often weights must be trained again."
     period = safe_period(1.0, target, change)
     reads = "an arm that reads documents needs its index updated alone"
     if period is None:
-        return f"{TRAINS_AGAIN} too fast for weights that hold them to keep the target of {target:g}; {reads}."
+        return f"{FACTS_CHANGE} too fast for weights that hold them to keep the target of {target:g}; {reads}."
     if math.isinf(period):
-        return f"{TRAINS_AGAIN}, but so few that weights which are all right at first keep the target of {target:g}."
+        return f"{FACTS_CHANGE}, but so few that weights which are all right at first keep the target of {target:g}."
     return (
-        f"{TRAINS_AGAIN}: weights that hold them keep the target of {target:g} for {_months(period)} at most, if all "
+        f"{FACTS_CHANGE}: weights that hold them keep the target of {target:g} for {_months(period)} at most, if all "
         f"they answer is right at first; {reads}."
     )
 
@@ -102,7 +102,7 @@ def _of_index(cost: Cost, usage: Usage, arm: ArmResult, task: Task) -> str:
     monthly = refresh_cost(usage, task.cost)
     share = _share(task.cost.horizon_months * monthly, cost)
     return (
-        f"{TRAINS_AGAIN}: {way(arm.arm)} reads them from the documents, so its index is updated and nothing is trained "
+        f"{FACTS_CHANGE}: {way(arm.arm)} reads them from the documents, so its index is updated and nothing is trained "
         f"again, at {amount(_like(cost, monthly))} a month, {share} of its cost."
     )
 

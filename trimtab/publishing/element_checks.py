@@ -262,7 +262,7 @@ check(
 )(partial(elements_of, kind="script-link", what="a link by a script:"))
 check(
     "link-private",
-    "hinders",
+    "note",
     "A link leads to one's own machine or network.",
     "link to the public address",
 )(partial(elements_of, kind="private-link", what="a link to"))
@@ -407,7 +407,8 @@ def _soft_404(pages: CrawledPages) -> Iterator[Fact]:
     for page in pages.read:
         heads = (page.title, *(heading.text for heading in page.headings if heading.level == 1))
         said = says_error(heads, page.text)
-        if said is not None:
+        is_meant = pages.is_folder and plain_address(page.url).endswith("/404")  # the page that a server shows with 404
+        if said is not None and not is_meant:
             yield page.url, f"it answers 200, and says it is an error: {quoted(said)}", None
 
 

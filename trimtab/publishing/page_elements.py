@@ -285,7 +285,7 @@ def _drawn(node: LexborNode) -> str | None:
 
 _VAGUE = frozenset(
     (
-        "here", "click here", "click", "this", "this page", "this link", "link", "more", "read more", "learn more",
+        "here", "click here", "this", "this page", "this link", "link", "more", "read more", "learn more",
         "see more", "more info", "details", "continue", "hier", "klick hier", "mehr", "weiterlesen", "ici",
         "lire la suite", "aquí", "leer más", "qui", "lees meer", "meer",
     )

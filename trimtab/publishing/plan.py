@@ -44,8 +44,8 @@ DEPTH = 20  # passages that are looked through for facts
 FACTS = 3  # quoted for a question, at most
 LACKED = 4  # words named that a page lacks of a question, at most
 ALIKE = 0.95  # cosine from which two passages say the same
-# Cosine of a question and the nearest passage below which it is of another subject: so of 2% at most of the questions
-# of five sites (MiniLM), and of half of those asked of other sites (docs/log.md).
+# Cosine of a question and the nearest passage below which it is of another subject: some 2% of the own questions
+# of four sites (MiniLM), and half of those asked of other sites (docs/log.md).
 FAR = 0.2
 # Words of questions that name no subject.
 _GENERAL = frozenset(
@@ -228,7 +228,7 @@ def _brief(
         gap=gap,
         evidence=evidence,
         priority=share * gap,
-        off_topic=page is None and not any(facts) and all(question.similarity < FAR for question in unanswered),
+        off_topic=_is_off_topic(unanswered, page, any(facts)),
         page=page,
         lacks=tuple(dict.fromkeys(line for question in unanswered for line in _lacks(question, page, texts))),
         facts=tuple(dict.fromkeys(chain.from_iterable(facts))),
@@ -239,6 +239,11 @@ def _brief(
         ),
         competing=tuple(order[1:4]),
     )
+
+
+def _is_off_topic(unanswered: Sequence[UnansweredQuestion], page: str | None, facts: bool) -> bool:
+    """True if no own page and no fact at hand is near any of the questions."""
+    return page is None and not facts and all(question.similarity < FAR for question in unanswered)
 
 
 def _gap(covered: SurfaceCoverage, group: str) -> float:
@@ -276,7 +281,7 @@ def _structure(
 ) -> Iterator[str]:
     """Say how the answer should stand on its page, from what is there."""
     scorer = unanswered[0].judge.scorer
-    if page is None and not facts and all(question.similarity < FAR for question in unanswered):
+    if _is_off_topic(unanswered, page, facts):
         yield "nothing here is near it: write of it only if the site should be about that"
         return
     if page is None:

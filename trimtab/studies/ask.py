@@ -137,7 +137,7 @@ def conversation(
             ctx.progress(arm=chosen.name).emit("data", note=note)
         if chosen.retrieves:
             files = len(session.workspace.documents)
-            ctx.progress(arm=chosen.name).emit("index", note=f"reading {files:,} documents, the first time alone")
+            ctx.progress(arm=chosen.name).emit("index", note=f"indexing what is new of {files:,} documents")
         with open_online(session, chosen, saved, sample=False) as answering:
             if ctx.display:
                 ctx.display.close()  # from here on the conversation uses the terminal

@@ -396,7 +396,7 @@ class _StudyRun(ArmWork):
                 break
             names = ", ".join(arm.name for arm in again)
             left = (plan.budget or 0.0) - self._spent()
-            note = f"{left / 60:.1f} min of the budget are left: {names} made again with less cut"
+            note = f"{left / 60:.1f} min of the budget are left: {names} made again in that time"
             self.progress.emit("plan", note=note, stays=True)
             for arm in again:
                 plan = self._retrain(arm, replace(plan, allowance=found.allowance))

@@ -130,7 +130,8 @@ class CanaryRecord(Shown):
     def headline(self) -> str:
         """Return what happened, in one line."""
         version = self.canary.candidate
-        held = f"held: promote it with registry promote {version}, or leave version {self.canary.production}"
+        promote = f'trimtab registry promote {version} --why "…"'
+        held = f"held: promote it with {promote}, or leave version {self.canary.production}"
         outcome = held if self.outcome == "held" else self.outcome.replace("_", " ")
         return f"canary {self.canary.number}: version {version} {outcome}: {self.why}"
 

@@ -138,16 +138,17 @@ def refresh(
 
     Else the candidate has to be better on test questions that came or changed since, and not worse by the margin on
     those that production was measured on; general text must not be forgotten, and the latency must fit
-    (`decision.candidate_gate`). Where all of that is shown it is registered, the alias `candidate` names it, and
+    (`gate.candidate_gate`). Where all of that is shown it is registered, the alias `candidate` names it, and
     with `promote = "if-better"` in the task file `production` does too. "Not shown" is no pass.
 
     `budget` is that of the study that makes it. `resume` goes on with the refresh that was stopped; `anyway` makes
     the candidate even where the plan says that nothing could be shown; `documents` updates the index alone. `dry_run`
-    ends with the plan: new rows are
-    put into their splits, and rows of labels are written, but nothing is made. `address`, `artifacts`: the registry,
-    as `registry` has them; `store`: that of traffic and its labels. `by`: who promotes. `allow`, `allow_commands`,
-    `scorer` and `listeners` are those of `study`. Raises MissingError where nothing is in production, BusyError
-    beside another refresh, InputError where rows of a former test set would be trained on.
+    ends with the plan: new rows are put into their splits, and rows of labels are written, but nothing is made.
+
+    `address`, `artifacts`: the registry, as `registry` has them; `store`: that of traffic and its labels. `by`: who
+    promotes. `allow`, `allow_commands`, `scorer` and `listeners` are those of `study`. Raises MissingError where
+    nothing is in production, BusyError beside another refresh, InputError where rows of a former test set would be
+    trained on.
     """
     own, labelled = labelled_rows(as_task(task), store)
     with registry(own, address, artifacts=artifacts, make=False) as versions:

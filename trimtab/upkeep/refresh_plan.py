@@ -10,9 +10,8 @@ from trimtab.upkeep.data_changes import DataChanges
 from trimtab.upkeep.gate import LEAST_OLD
 from trimtab.upkeep.versions import GateRecord
 
-SUPPOSED_GAIN = (
-    0.1  # on new questions, for which the plan gives the chance to pass unless production's score tells more
-)
+# On new questions: for it the plan gives the chance to pass, unless production's score tells more.
+SUPPOSED_GAIN = 0.1
 
 RefreshOutcome = Literal["nothing new", "planned", "not worth it", "not passed", "candidate", "promoted"]
 RefreshWay = Literal["weights", "index"]

@@ -222,11 +222,10 @@ def fit(arms: Sequence[ArmPlan], budget: float | None, seeds: int) -> Plan:
 
 
 def with_fewer_tests(plan: Plan, tests: int, *, asked_for: bool = True) -> Plan:
-    """Return the plan with as few test questions as let the most arms fit.
+    """Return the plan with as few test questions as let the most arms fit; the same plan if fewer let no further one
+    fit.
 
     At least LEAST_TESTS; LEAST_COMPARED if an arm fits already and the task file does not ask for fewer (`asked_for`).
-
-    Returns the same plan if fewer questions let no further arm fit.
     """
     least = LEAST_TESTS if asked_for or plan.is_empty else LEAST_COMPARED
 
