@@ -16,6 +16,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -58,41 +59,13 @@ class Cell:
 
 def cells() -> Iterator[Cell]:
     """Yield the grid."""
-    for old in (100, 400):
-        for margin in (0.02, 0.05, 0.1):
-            for score in (0.8, 0.95):
-                for new, on_new, gain in ((300, 0.7, 0.1), (60, 0.36, 0.59), (20, 0.0, 0.9)):
-                    yield Cell(
-                        way="weights",
-                        old=old,
-                        new=new,
-                        score=score,
-                        score_on_new=on_new,
-                        gain=gain,
-                        behind=0.0,
-                        margin=margin,
-                    )
-                for behind in (0.0, margin):
-                    yield Cell(
-                        way="index",
-                        old=old,
-                        new=0,
-                        score=score,
-                        score_on_new=0.0,
-                        gain=0.0,
-                        behind=behind,
-                        margin=margin,
-                    )
-                yield Cell(
-                    way="weights",
-                    old=old,
-                    new=60,
-                    score=score,
-                    score_on_new=0.36,
-                    gain=0.59,
-                    behind=margin,
-                    margin=margin,
-                )
+    for old, margin, score in product((100, 400), (0.02, 0.05, 0.1), (0.8, 0.95)):
+        weights = partial(Cell, way="weights", old=old, score=score, margin=margin)
+        for new, on_new, gain in ((300, 0.7, 0.1), (60, 0.36, 0.59), (20, 0.0, 0.9)):
+            yield weights(new=new, score_on_new=on_new, gain=gain, behind=0.0)
+        index = partial(Cell, way="index", old=old, score=score, margin=margin, new=0, score_on_new=0.0, gain=0.0)
+        yield from (index(behind=0.0), index(behind=margin))
+        yield weights(new=60, score_on_new=0.36, gain=0.59, behind=margin)
 
 
 def answers(right: Sequence[bool], name: str) -> list[Answer]:

@@ -1,4 +1,4 @@
-"""A process that is stopped while it embeds, or before it records what it wrote."""
+"""A process that is stopped while it embeds, before it records what it wrote, or after a step."""
 
 from __future__ import annotations
 
@@ -35,4 +35,19 @@ def interrupted_before_record(store: type, monkeypatch: pytest.MonkeyPatch) -> I
     with monkeypatch.context() as patch:
         patch.setattr(store, "write", stops)
         with pytest.raises(KeyboardInterrupt):
+            yield
+
+
+@contextmanager
+def interrupted_after(owner: type, step: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Context manager: what an object of this type does is stopped behind a method, and names how to go on."""
+    whole = getattr(owner, step)
+
+    def stops(self: object, *given: object, **named: object) -> None:
+        whole(self, *given, **named)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, step, stops)
+        with pytest.raises(Exception, match="--resume"):
             yield

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -301,15 +301,19 @@ def test_an_arm_that_cannot_be_made_again_stays_as_it_was(
     assert "arm one stays as it was: RuntimeError: no" in [event.get("note") for event in events(folder)]
 
 
+def taking(answering: float, of_tests: float) -> Callable[..., tuple[ArmPlan, ...]]:
+    """A prediction of so many seconds for each arm, `of_tests` of them for the test questions."""
+
+    def predicted(session: object, arms: Sequence[Arm], progress: object = None, **_: object) -> tuple[ArmPlan, ...]:
+        return tuple(ArmPlan(arm=arm.name, answer_seconds=answering, test_seconds=of_tests) for arm in arms)
+
+    return predicted
+
+
 def test_fewer_test_questions_are_asked_where_the_task_allows_it(
     tmp_path: Path, tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def predicted(
-        session: object, arms: Sequence[Arm], progress: object = None, *, seconds: float | None
-    ) -> tuple[ArmPlan, ...]:
-        return tuple(ArmPlan(arm=arm.name, answer_seconds=300.0, test_seconds=280.0) for arm in arms)
-
-    monkeypatch.setattr(planning, "predict", predicted)
+    monkeypatch.setattr(planning, "predict", taking(300.0, 280.0))
     monkeypatch.setattr(plan, "LEAST_TESTS", 10)
     task = write_task(tmp_path, tiny_model_folder, ["few-shot", "prompt"], rows=rows_of(80), study='test_rows = "auto"')
     result = study(task, budget="10m", listeners=[])
@@ -330,12 +334,7 @@ def test_fewer_test_questions_are_asked_where_the_task_allows_it(
 def test_where_no_arm_fits_fewer_questions_are_asked_unless_the_task_forbids_it(
     tmp_path: Path, tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def predicted(
-        session: object, arms: Sequence[Arm], progress: object = None, *, seconds: float | None
-    ) -> tuple[ArmPlan, ...]:
-        return tuple(ArmPlan(arm=arm.name, answer_seconds=700.0, test_seconds=680.0) for arm in arms)
-
-    monkeypatch.setattr(planning, "predict", predicted)
+    monkeypatch.setattr(planning, "predict", taking(700.0, 680.0))
     monkeypatch.setattr(plan, "LEAST_TESTS", 10)
     rows, whole = rows_of(80), tmp_path / "whole"
     whole.mkdir()
@@ -364,12 +363,7 @@ def test_where_no_arm_fits_fewer_questions_are_asked_unless_the_task_forbids_it(
 def test_where_one_arm_alone_fits_fewer_questions_are_asked_so_that_it_is_compared(
     tmp_path: Path, tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def predicted(
-        session: object, arms: Sequence[Arm], progress: object = None, *, seconds: float | None
-    ) -> tuple[ArmPlan, ...]:
-        return tuple(ArmPlan(arm=arm.name, answer_seconds=300.0, test_seconds=280.0) for arm in arms)
-
-    monkeypatch.setattr(planning, "predict", predicted)
+    monkeypatch.setattr(planning, "predict", taking(300.0, 280.0))
     monkeypatch.setattr(plan, "LEAST_COMPARED", 10)
     arms = ["few-shot", "prompt"]
     whole = write_task(tmp_path, tiny_model_folder, arms, rows=rows_of(80), study='test_rows = "all"')

@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from interrupted import interrupted_after
 from patience import no_patience, timed_once
 from study_tasks import CITIES, THINGS, write_task
 
@@ -166,16 +167,8 @@ def test_what_is_not_shown_is_a_version_for_people_to_decide(task: Path) -> None
 
 @pytest.mark.parametrize("step", ["_kept_answers", "_gate", "_registered_update", "_promote"])
 def test_stopped_after_any_step_it_goes_on_where_it_was(task: Path, step: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = getattr(module._Refresh, step)
-
-    def stopped(self: object, *given: object, **named: object) -> None:
-        whole(self, *given, **named)
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(module._Refresh, step, stopped)
-        with pytest.raises(Exception, match=r"refresh --resume"):
-            refresh(task, listeners=[])
+    with interrupted_after(module._Refresh, step, monkeypatch):
+        refresh(task, listeners=[])
     assert refresh(task, resume=True, listeners=[]).outcome == "candidate"
     with registry(task) as own:
         assert [one.version for one in own.list()] == [2, 1]

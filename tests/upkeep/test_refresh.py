@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from interrupted import interrupted_after
 from patience import no_patience, timed_once
 from study_tasks import CITIES, CLASSIFY, LABELLED, QUICK, THINGS, write_task
 
@@ -185,16 +186,8 @@ def test_more_of_the_same_is_made_only_anyway_and_is_not_let_through(task: Path)
 )
 def test_stopped_after_any_step_it_goes_on_where_it_was(task: Path, step: str, monkeypatch: pytest.MonkeyPatch) -> None:
     add_rows(task, rows([NEW], 200, 60))
-    whole = getattr(module._Refresh, step)
-
-    def stopped(self: Any, *given: Any, **named: Any) -> None:
-        whole(self, *given, **named)
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(module._Refresh, step, stopped)
-        with pytest.raises(Exception, match=r"refresh --resume"):
-            refresh(task, listeners=[])
+    with interrupted_after(module._Refresh, step, monkeypatch):
+        refresh(task, listeners=[])
     done = refresh(task, resume=True, listeners=[])
     assert done.outcome == "candidate", done.sentence
     assert len(list((task.parent / ".trimtab" / "studies").glob("2*"))) == 2
