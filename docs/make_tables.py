@@ -931,17 +931,20 @@ def surface_checks() -> str:
     for name, row in found["checks"].items():
         total = {key: total[key] + row[key] for key in total}
         if not row["planted"]:
-            lines.append(f"| `{name}` | {row['severity']} | not planted | | | {row['wrong']} |")
             continue
         planted = f"{row['planted']} (in a copy)" if row["in_a_copy"] else str(row["planted"])
         lines.append(f"| `{name}` | {row['severity']} | {planted} | {row['found']} | {row['told']} | {row['wrong']} |")
     right = total["told"] - total["wrong"]
+    others = [f"`{name}`" for name, row in found["checks"].items() if not row["planted"]]
+    wrong = sum(row["wrong"] for row in found["checks"].values() if not row["planted"])
     return "\n".join(
         [
             *lines,
             "",
             f"Of {total['planted']} faults {total['found']} were found; {right} of {total['told']} findings are "
             "on a page with the fault.",
+            "",
+            f"Not planted there, and told {wrong or 'nowhere'}{' times' * bool(wrong)}: {', '.join(others)}.",
         ]
     )
 
