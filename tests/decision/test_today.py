@@ -20,7 +20,9 @@ from trimtab.decision.verdict import decide
 from trimtab.measurement.figures import score_estimate
 
 
-def study_of(task: Task, n: int, *arms: tuple[str, float, float], rule: float | None = None) -> Evidence:
+def study_of(
+    task: Task, n: int, *arms: tuple[str, float, float], rule: float | None = None, named: str = "most-frequent"
+) -> Evidence:
     """A study of arms by name, share of right answers and cost; the same questions are hard for all. `rule`: the share
     that a fixed rule gets right."""
 
@@ -28,7 +30,7 @@ def study_of(task: Task, n: int, *arms: tuple[str, float, float], rule: float | 
         return [made_answer(f"{item:04}", float(item < round(share * n))) for item in range(n)]
 
     answers = {name: right(share) for name, share, _ in arms}
-    trivial = {} if rule is None else {"most-frequent": right(rule)}
+    trivial = {} if rule is None else {named: right(rule)}
     results = [replace(costing(name, cost, task), score=score_estimate(answers[name], task)) for name, _, cost in arms]
     known = [Arm(name=name, weights="base", stages=(), context="prompt", settings={"of": name}) for name, _, _ in arms]
     return evidence_of(results, answers, known, task, {}, look=1, trivial=trivial)
@@ -103,13 +105,30 @@ def test_where_nothing_beats_a_fixed_rule_that_is_said_first_and_no_arm_is_taken
     beaten = [TrivialArm(arm="most-frequent", score=study.trivial["most-frequent"], not_beaten_by=("light", "dear"))]
     said = opening(study, decide(study), beaten, ())
     assert said.startswith("Nothing measured beats a fixed rule, giving every question the same answer (60 of 100).")
-    shown = take_today(study, study.done[0])
-    assert shown is not None, "an arm that a test shows is a choice"
-    said = opening(study, replace(decide(study), today=shown), (), ())
-    assert "A fixed rule, most-frequent, scored more (60 of 100); of the arms, " in said
-    assert any(
-        "The rule most-frequent is" in line for line in before_relying(study, replace(decide(study), today=shown), ())
+    assert take_today(study, study.done[0]) is None, "also where the tests show which arm is best"
+    enough = study_of(a_task(0.5), 100, ("light", 0.55, 1.0), ("dear", 0.58, 2.0), rule=0.6)
+    assert take_today(enough, enough.done[0]) is not None, "an arm that is shown to reach a target is a choice"
+
+
+@pytest.mark.parametrize(("rule", "said"), [(0.9, "as much (90 of 100)"), (0.91, "more (91 of 100)"), (0.99, "")])
+def test_a_rule_that_learns_from_rows_leads_where_it_is_shown_to_be_better_and_is_told_before(
+    rule: float, said: str
+) -> None:
+    study = study_of(a_task(None), 100, ("light", 0.9, 1.0), ("dear", 0.5, 2.0), rule=rule, named="nearest-meaning")
+    today = take_today(study, shown_arm(study))
+    assert (today is None) is (said == "")
+    verdict = replace(decide(study), today=today)
+    opened = opening(
+        study,
+        verdict,
+        [TrivialArm(arm="nearest-meaning", score=study.trivial["nearest-meaning"], not_beaten_by=())],
+        (),
     )
+    if today is None:
+        assert opened.startswith("Nothing measured beats a fixed rule, copying the answer")
+    else:
+        assert f"A fixed rule, nearest-meaning, scored {said}; of the arms, " in opened
+        assert any("The rule nearest-meaning is copying" in line for line in before_relying(study, verdict, ()))
 
 
 def test_what_to_know_is_at_most_five_lines_and_begins_with_the_claim() -> None:

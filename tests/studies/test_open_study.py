@@ -16,6 +16,7 @@ from sklearn.preprocessing import FunctionTransformer
 from study_tasks import CLASSIFY, LABELLED, QUICK, UNKNOWN, folder_of, rows_of, write_task
 
 import trimtab
+from trimtab.arms import store
 from trimtab.base.errors import InputError, MissingError
 from trimtab.base.results import StudyResult
 from trimtab.base.task import load_task
@@ -42,6 +43,17 @@ def closed(tmp_path_factory: pytest.TempPathFactory, tiny_model_folder: Path) ->
 @pytest.fixture(scope="module")
 def opened(closed: tuple[Path, StudyResult]) -> OpenedStudy:
     return open_study(closed[1])
+
+
+def test_without_a_choice_the_arm_that_scored_highest_is_the_usual_one(
+    closed: tuple[Path, StudyResult], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task, result = closed
+    monkeypatch.setattr(store, "latest_winner", lambda _: None)
+    pick = store.usual_arm(load_task(task))
+    assert pick.arm == max(result.arms, key=lambda arm: arm.score.value if arm.score else 0.0).arm
+    assert (pick.study, pick.certainty) == (result.study, store.HIGHEST)
+    assert "which scored highest" in pick.note
 
 
 def test_a_study_is_found_by_its_result_its_id_its_folder_and_its_task(closed: tuple[Path, StudyResult]) -> None:

@@ -78,10 +78,13 @@ class SavedArm:
     rows: int | None = None  # of the study's sample
 
 
+HIGHEST = "highest"  # in place of how sure a study is of an arm, where it made no choice
+
+
 @dataclass(frozen=True, slots=True)
 class Pick:
     """The name of an arm to use. `study`: the ID of the study that picked it, whose weights are then used; `certainty`:
-    how sure that study is of it."""
+    how sure that study is of it, HIGHEST where it made no choice."""
 
     arm: str
     study: str | None = None
@@ -92,6 +95,8 @@ class Pick:
         """Return which arm is used, and why it is that one; empty for one that no study picked."""
         if self.certainty is None:
             return ""
+        if self.certainty == HIGHEST:
+            return f"Using {self.arm}, which scored highest in study {self.study}; that made no choice"
         sure = "shown" if self.certainty == "shown" else f"{self.certainty}, not shown by a test"
         return f"Using {self.arm}, the choice of study {self.study} ({sure})"
 
@@ -204,12 +209,21 @@ def required_winner(task: Task, words: str) -> Pick:
 
 
 def usual_arm(task: Task) -> Pick:
-    """Return the default arm: the winner of the newest study, else `extract`, or `prompt` without documents.
+    """Return the default arm: the winner of the newest study, else the arm that scored highest in it; without a study
+    `extract`, or `prompt` without documents.
 
     A small untrained base model invents facts; a sentence of the documents does not. For labels it is `rag`.
     """
     of_documents = "rag" if task.task.kind == "classify" else "extract"
-    return latest_winner(task) or Pick(of_documents if task.data.documents else "prompt")
+    return latest_winner(task) or _highest(task) or Pick(of_documents if task.data.documents else "prompt")
+
+
+def _highest(task: Task) -> Pick | None:
+    """Return the arm that scored highest in the newest finished study; None without one."""
+    folder, result = _newest_study(task) or (Path(), None)
+    scored = [arm for arm in result.arms if arm.score is not None] if result else []
+    best = max(scored, key=lambda arm: arm.score.value if arm.score else 0.0, default=None)
+    return None if best is None else Pick(best.arm, folder.name, HIGHEST)
 
 
 def picked_arm(pick: Pick, task: Task) -> Arm:

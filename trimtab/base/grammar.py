@@ -217,6 +217,9 @@ TRIVIAL: Mapping[str, str] = {
 }
 
 
+CONSTANT = ("most-frequent", "always-unknown")  # of TRIVIAL, the rules that read no question
+
+
 _HEADS = {
     HEAD: "a head on its last token that names the label",
     REWARD: "a head on its last token that scores answers",

@@ -51,8 +51,8 @@ def command(
             metavar="ARM",
             help=(
                 "The arm, with the documents as they are now; by default the version in production, else the winner of "
-                "the newest study. Without a winner: extract if the task has documents (rag if answers are labels), "
-                "else prompt."
+                "the newest study, else the arm that scored highest in it. Without a study: extract if the task has "
+                "documents (rag if answers are labels), else prompt."
             ),
         ),
     ] = None,

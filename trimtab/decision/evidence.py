@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from itertools import combinations
 
+from trimtab.base.grammar import CONSTANT
 from trimtab.base.metrics import find_metric, mean_metric
 from trimtab.base.records import Answer, Arm
 from trimtab.base.results import ArmResult, Comparison, Estimate, Usage
@@ -79,6 +80,15 @@ class Evidence:
     def picked(self) -> Estimate | None:
         """The highest score of those with a fitting latency, corrected for selection bias; None for a single one."""
         return self.correct_picked()
+
+    def is_beaten(self, arm: ArmResult) -> bool:
+        """True if a fixed rule is at least as good as an arm: one that reads no question by its score, one that learns
+        from rows where a test shows it to be better."""
+        mine = score_of(arm).value
+        return any(
+            rule.value >= mine if name in CONSTANT else rule.value > mine and self.p_behind(name, arm.arm, 0.0) <= LEVEL
+            for name, rule in self.trivial.items()
+        )
 
     @property
     def shows_nothing(self) -> bool:
@@ -261,7 +271,8 @@ def evidence_of(
 
     @cache
     def lags(arm: str, other: str) -> Curve:
-        return audited.behind_curve(arm, other) if audited else behind_curve(answers[arm], answers[other], task)
+        judged = audited if {arm, other} <= answers.keys() else None  # of fixed rules nothing is judged
+        return judged.behind_curve(arm, other) if judged else behind_curve(known[arm], known[other], task)
 
     target, passed = task.target.quality, list(results)
     rare = rarest_class(next(iter(answers.values())), task) if answers else None

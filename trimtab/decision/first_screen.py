@@ -34,7 +34,8 @@ def opening(study: Evidence, verdict: Verdict, trivial: Iterable[TrivialArm], we
     if today is None:
         return _unbeaten(study, trivial) or verdict.sentence.splitlines()[0]
     chosen = next(arm for arm in study.done if arm.arm == today.arm)
-    parts = (_use(study, today), _quality(study, chosen), _cost(study, chosen), _risk(study, today, weak))
+    risk = "" if rule_ahead(study, today.arm) else _risk(study, today, weak)
+    parts = (_use(study, today), _quality(study, chosen), _cost(study, chosen), risk)
     return " ".join(filter(None, parts))
 
 
@@ -84,18 +85,20 @@ def _use(study: Evidence, today: Today) -> str:
         sure = f"{today.certainty.capitalize()} ({_percent(own.lightest)}) {lightest}"
     ahead = rule_ahead(study, today.arm)
     if ahead is not None:
-        rule = f"A fixed rule, {ahead}, scored more ({in_metric(study.task, round(study.trivial[ahead].value, 2))})"
+        scored = study.trivial[ahead].value
+        much = "more" if scored > next(score_of(one).value for one in study.done if one.arm == today.arm) else "as much"
+        rule = f"A fixed rule, {ahead}, scored {much} ({in_metric(study.task, round(scored, 2))})"
         sure = f"{rule}; of the arms, {sure[0].lower()}{sure[1:]}"
     return f"Use {way(today.arm)}. {sure}."
 
 
 def rule_ahead(study: Evidence, arm: str) -> str | None:
-    """Return the fixed rule that scored highest, if that is more than the arm did and no target says what is enough."""
+    """Return the fixed rule that scored highest, if the arm did not score more and no target says what is enough."""
     if study.task.target.quality is not None or not study.trivial:
         return None
     best = max(study.trivial, key=lambda name: study.trivial[name].value)
     own = next(one for one in study.done if one.arm == arm)
-    return best if study.trivial[best].value > score_of(own).value else None
+    return best if study.trivial[best].value >= score_of(own).value else None
 
 
 def _percent(chance: float) -> str:

@@ -45,14 +45,14 @@ class _Prices(NamedTuple):
 
 
 def take_today(study: Evidence, shown: ArmResult | None) -> Today | None:
-    """Return the arm to take today; None if no arm can be used, or none scored more than 0 and a fixed rule without a
-    model.
+    """Return the arm to take today; None if no arm can be used, or none scored more than 0 and beats the fixed rules
+    (`Evidence.is_beaten`).
 
-    `shown`: the arm that the tests show, if any.
+    `shown`: the arm that the tests show, if any; with a target it is good enough, whatever a rule scores.
     """
     usable = [arm for arm in study.done if study.problem(arm) is None]
-    least = max((score.value for score in study.trivial.values()), default=0.0) if shown is None else 0.0
-    if all(score_of(arm).value <= least for arm in usable):
+    is_enough = shown is not None and study.task.target.quality is not None
+    if all(score_of(arm).value <= 0 or (not is_enough and study.is_beaten(arm)) for arm in usable):
         return None
     draws_DA = posterior_draws(study.study_scores(), {arm.arm: score_of(arm).value for arm in usable}, study.level)
     short_DA, prices = shortfalls(draws_DA, study.task), _prices(usable, study.task)

@@ -86,9 +86,9 @@ def ask(
 ) -> AskResult:
     """Answer a question with an arm: the version in production unless one is named, as a server that follows it does.
 
-    Without a registry, or with nothing in production: the winner of the newest study. Without a study, or if it has no
-    winner: `extract` if the task has documents (`rag` if answers are labels), else
-    `prompt`.
+    Without a registry, or with nothing in production: the winner of the newest study, else the arm that scored highest
+    in it. Without a study: `extract` if the task has documents (`rag` if answers are labels), else `prompt`.
+
     `bundle`: a folder of `export`, whose arm is used without a task file; `signed_by`: the public key that must have
     signed it. Documents of an arm are read on each call, so an edited one is used at once; those of a version and of a
     bundle are fixed, and a note says where a version's are others than there are now.
