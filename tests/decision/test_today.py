@@ -15,6 +15,7 @@ from trimtab.base.task import Task
 from trimtab.decision.choice import shown_arm
 from trimtab.decision.evidence import Evidence, evidence_of
 from trimtab.decision.first_screen import before_relying, opening
+from trimtab.decision.summary import way
 from trimtab.decision.today import take_today
 from trimtab.decision.verdict import decide
 from trimtab.measurement.figures import score_estimate
@@ -127,7 +128,8 @@ def test_a_rule_that_learns_from_rows_leads_where_it_is_shown_to_be_better_and_i
     if today is None:
         assert opened.startswith("Nothing measured beats a fixed rule, copying the answer")
     else:
-        assert f"A fixed rule, nearest-meaning, scored {said}; of the arms, " in opened
+        assert f"Use {way('light')}. A fixed rule, nearest-meaning, scored {said}. " in opened
+        assert len(opened.split()) <= 60
         assert any("The rule nearest-meaning is copying" in line for line in before_relying(study, verdict, ()))
 
 

@@ -65,10 +65,10 @@ def _use(study: Evidence, today: Today) -> str:
     own, target = today.outlook, study.task.target.quality
     if target is None:
         good = f"within {in_metric(study.task, study.task.target.margin)} of the best"
-        shown, lightest = f"It is shown to be the lightest {good} arm", f"it is the lightest {good} arm"
+        shown, lightest = f"It is shown to be the lightest arm {good}", f"the lightest arm {good}"
     else:
         good = f"the target of {in_metric(study.task, target)}"
-        shown, lightest = f"It is shown to reach {good}", f"it is the lightest that reaches {good}"
+        shown, lightest = f"It is shown to reach {good}", f"the lightest that reaches {good}"
     if study.uncalibrated:
         sure = "Nothing shows that it is good enough, or best: the judge is uncalibrated"
     elif today.certainty == "only one":
@@ -83,13 +83,17 @@ def _use(study: Evidence, today: Today) -> str:
         sure = f"Which is best is a toss-up; with this one at most {lost} of 100 can be lost"
     else:
         sure = f"{today.certainty.capitalize()} ({_percent(own.lightest)}) {lightest}"
-    ahead = rule_ahead(study, today.arm)
-    if ahead is not None:
-        scored = study.trivial[ahead].value
-        much = "more" if scored > next(score_of(one).value for one in study.done if one.arm == today.arm) else "as much"
-        rule = f"A fixed rule, {ahead}, scored {much} ({in_metric(study.task, round(scored, 2))})"
-        sure = f"{rule}; of the arms, {sure[0].lower()}{sure[1:]}"
-    return f"Use {way(today.arm)}. {sure}."
+    return f"Use {way(today.arm)}. {_ahead(study, today.arm)}{sure}."
+
+
+def _ahead(study: Evidence, arm: str) -> str:
+    """Name a fixed rule that scored as much as the arm, or more; empty if none did."""
+    rule = rule_ahead(study, arm)
+    if rule is None:
+        return ""
+    scored, own = study.trivial[rule].value, next(one for one in study.done if one.arm == arm)
+    much = "more" if scored > score_of(own).value else "as much"
+    return f"A fixed rule, {rule}, scored {much} ({in_metric(study.task, round(scored, 2))}). "
 
 
 def rule_ahead(study: Evidence, arm: str) -> str | None:
