@@ -24,12 +24,13 @@ Run = Callable[[str], tuple[int, str]]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, tiny_model_folder: Path, tiny_embedding_folder: Path) -> Path:
-    """A study without a choice: a fixed rule answers as well as its one arm."""
+    """A study without a choice: no question tells its label, and the usual label scores as much as its one arm."""
+    rows = [row | {"answer": "no" if row["topic"] == "rare" else "yes"} for row in rows_of(80)]
     task = write_task(
         tmp_path_factory.mktemp("open"),
         tiny_model_folder,
         ["linear"],
-        rows=rows_of(80),
+        rows=rows,
         task=CLASSIFY,
         data=LABELLED,
         base=f'embedding = "{tiny_embedding_folder}"',

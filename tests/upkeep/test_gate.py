@@ -161,18 +161,20 @@ def arm(p95: float | None, high: float | None) -> ArmResult:
 
 def test_latency_is_held_to_the_limit_that_is_stated_and_else_to_productions(task: Task) -> None:
     measured = arm(200, 300), arm(150, 160)
-    fits = latency_held(*measured, [0.14] * 9, [0.1] * 9, task)
+    fits = latency_held(*measured, [[0.14] * 9], [[0.1] * 9], task)
     assert fits is not None
     assert (fits.percentile, round(fits.limit), fits.fits) == (50, 150, True)
-    slow = latency_held(*measured, [0.151] * 9, [0.1] * 9, task)
+    slow = latency_held(*measured, [[0.151] * 9], [[0.1] * 9], task)
     assert held(task, SAME, BETTER, latency=slow).passed is False
-    barely = latency_held(*measured, [0.02] * 9, [0.001] * 9, task)
+    barely = latency_held(*measured, [[0.02] * 9], [[0.001] * 9], task)
     assert held(task, SAME, BETTER, latency=barely).passed is True
+    disturbed = latency_held(*measured, [[0.9] * 9, [0.12] * 9], [[0.1] * 9, [0.1] * 9], task)
+    assert held(task, SAME, BETTER, latency=disturbed).passed is True
     stated = task.model_copy(update={"target": task.target.model_copy(update={"latency_p95_ms": 250.0})})
-    late = latency_held(*measured, [0.1], [0.1], stated)
+    late = latency_held(*measured, [[0.1]], [[0.1]], stated)
     assert late is not None
     assert (late.percentile, late.limit, late.fits) == (95, 250.0, False)
-    unknown = latency_held(arm(None, None), arm(150, 160), [0.1], [0.1], stated)
+    unknown = latency_held(arm(None, None), arm(150, 160), [[0.1]], [[0.1]], stated)
     assert held(task, SAME, BETTER, latency=unknown).passed is None
 
 

@@ -135,11 +135,16 @@ def chance_to_pass(
 
 
 def latency_held(
-    candidate: ArmResult, production: ArmResult, ours: Sequence[float], theirs: Sequence[float], task: Task
+    candidate: ArmResult,
+    production: ArmResult,
+    ours: Sequence[Sequence[float]],
+    theirs: Sequence[Sequence[float]],
+    task: Task,
 ) -> GateLatency | None:
     """Hold a candidate's latency to the task file's limit at the 95th percentile, by its upper bound; without one hold
     its median to production's: at most SLOWER times as long, or BARELY more. `ours` and `theirs`: seconds of questions
-    alone, asked of the two in turn. None where nothing was timed.
+    alone, a list for each of several turns; of each the turn that other load disturbed least counts. None where
+    nothing was timed.
     """
     limit = task.target.latency_p95_ms
     if limit is not None:
@@ -152,9 +157,10 @@ def latency_held(
             limit=limit,
             fits=None if high is None else high <= limit,
         )
-    if not (ours and theirs):
+    medians = [[1000 * median(turn) for turn in turns if turn] for turns in (ours, theirs)]
+    if not all(medians):
         return None
-    our_median, their_median = 1000 * median(ours), 1000 * median(theirs)
+    our_median, their_median = map(min, medians)
     limit = max(SLOWER * their_median, their_median + BARELY)
     return GateLatency(
         percentile=50,

@@ -87,7 +87,7 @@ from trimtab.upkeep.statements import StatedFacts, outdated_rows
 from trimtab.upkeep.versions import Forgetting, GateLatency, GateRecord, Version
 
 REFRESHES, RECORD, GATE, RESULT = "refreshes", "refresh.json", "gate.json", "result.json"
-TURNS = 2  # in which candidate and production are timed
+TURNS = 3  # in which candidate and production are timed
 ASKED_BEFORE = 100  # new rows, none of them of the test, that production is asked before anything is made
 LET_THROUGH = {"weights": "better on new questions, not worse on old ones", "index": "not worse with today's documents"}
 
@@ -583,7 +583,7 @@ class _Refresh:
         theirs, production = self._kept_answers(PRODUCTION, before, more)
         ours, candidate = self._kept_answers(CANDIDATE, runner, more)
         turns = [(self._time_alone(before), self._time_alone(runner)) for _ in range(TURNS)]
-        our_seconds, their_seconds = ([one for turn in turns for one in turn[side]] for side in (1, 0))
+        their_seconds, our_seconds = zip(*turns, strict=True)
         found = self._gate(
             ours,
             theirs,
@@ -629,16 +629,16 @@ class _Refresh:
         file = self._studies / first.source / "arms" / first.arm / ANSWERS
         return load_answers(file) if file.is_file() else None
 
-    def _timed_in_turn(self, source: str, answers: Sequence[Answer]) -> tuple[list[float], list[float]]:
-        """Return the seconds of single questions asked of the candidate and of production in turn, so that other
-        load affects both alike."""
+    def _timed_in_turn(self, source: str, answers: Sequence[Answer]) -> tuple[list[list[float]], list[list[float]]]:
+        """Return the seconds of single questions, a list for each turn, asked of the candidate and of production in
+        turn, so that other load affects both alike."""
         arm, ours, theirs = self.bundled.arm, [], []
         asked = {one.item_id for one in answers}
         rows = [row for row in self.workspace.splits["test"] if row.id in asked]
         candidate, production = self._candidate_runner(rows), self._production_runner(rows)
         for _ in range(TURNS):
-            theirs += self._time_alone(production)
-            ours += candidate.time_alone(arm, candidate.reuse(arm, self._saved(source)))
+            theirs.append(self._time_alone(production))
+            ours.append(candidate.time_alone(arm, candidate.reuse(arm, self._saved(source))))
         return ours, theirs
 
     def _time_alone(self, runner: ArmRunner) -> list[float]:
