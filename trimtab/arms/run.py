@@ -320,11 +320,13 @@ class ArmRunner:
         with ready_arm(self.session, arm, artifact.context, artifact.folders[0], examples[:SAMPLE]) as ready:
             return self._answers(examples, ready, "test", 0)
 
-    def time_alone(self, arm: Arm, artifact: ArmArtifact) -> list[float]:
-        """Return the seconds of test questions, each asked alone."""
-        return self._timed_again(arm, artifact, None)[0]
+    def time_alone(self, arm: Arm, artifact: ArmArtifact, most: int) -> list[float]:
+        """Return the seconds of at most `most` test questions, each asked alone."""
+        return self._timed_again(arm, artifact, None, most)[0]
 
-    def _timed_again(self, arm: Arm, artifact: ArmArtifact, number: int | None) -> tuple[list[float], float | None]:
+    def _timed_again(
+        self, arm: Arm, artifact: ArmArtifact, number: int | None, most: int | None = None
+    ) -> tuple[list[float], float | None]:
         """Return the seconds of test questions asked alone, of one pass or all, and the free processor share."""
         self._begin_run(arm)
         sample = self.session.workspace.subset("test", SAMPLE)
@@ -332,7 +334,7 @@ class ArmRunner:
             ready_arm(self.session, arm, artifact.context, artifact.folders[0], sample) as ready,
             ProcessorShare() as processor,
         ):
-            seconds, _ = self._time_questions("test", ready, number)
+            seconds, _ = self._time_questions("test", ready, number, most)
         return seconds, processor.share
 
     def time_again(self, arm: Arm, artifact: ArmArtifact, usage: Usage, result: ArmResult) -> tuple[Usage, ArmResult]:
@@ -510,14 +512,14 @@ class ArmRunner:
         return {"lost_to_retrieval": gains / len(examples)}
 
     def _time_questions(
-        self, split: Split, ready: ReadyArm, number: int | None
+        self, split: Split, ready: ReadyArm, number: int | None, most: int | None = None
     ) -> tuple[list[float], list[Generation]]:
-        """Return the seconds and answers of single questions, of one pass or all, after two for warming up; without a
-        latency limit only as many as `is_timed_enough` asks for."""
+        """Return the seconds and answers of single questions, at most `most` of one pass or all, after two for warming
+        up; without a latency limit only as many as `is_timed_enough` asks for."""
         seconds, generations = [], []
         asked = self.session.workspace.timed_questions(split)[
             slice(None if number is None else number % self.passes, None, None if number is None else self.passes)
-        ]
+        ][:most]
         for number, example in enumerate([*asked[:2], *asked]):
             self.session.retriever.forget_hits()
             began = time.perf_counter()

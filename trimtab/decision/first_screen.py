@@ -44,11 +44,12 @@ def _quality(study: Evidence, chosen: ArmResult) -> str:
     right = study.right.get(chosen.arm)
     value = right or score_of(chosen)
     low, high = ends(value)
+    asked = f"{value.n:,} asked" + (f", in {study.groups:,} groups" if study.groups else "")
     if study.uncalibrated:
-        return f"An uncalibrated judge gives it {value.value:.2f} of 1 ({value.n:,} asked)."
+        return f"An uncalibrated judge gives it {value.value:.2f} of 1 ({asked})."
     if right is None:
-        return f"It scores {value.value:.2f} of 1 (very likely {low / 100:.2f} to {high / 100:.2f}; {value.n:,} asked)."
-    return f"About {100 * value.value:.0f} of 100 right (very likely {low} to {high}; {value.n:,} asked)."
+        return f"It scores {value.value:.2f} of 1 (very likely {low / 100:.2f} to {high / 100:.2f}; {asked})."
+    return f"About {100 * value.value:.0f} of 100 right (very likely {low} to {high}; {asked})."
 
 
 def _cost(study: Evidence, chosen: ArmResult) -> str:

@@ -87,7 +87,7 @@ from trimtab.upkeep.statements import StatedFacts, outdated_rows
 from trimtab.upkeep.versions import Forgetting, GateLatency, GateRecord, Version
 
 REFRESHES, RECORD, GATE, RESULT = "refreshes", "refresh.json", "gate.json", "result.json"
-TURNS = 3  # in which candidate and production are timed
+TURNS, TIMED = 3, 20  # turns in which candidate and production are timed, and the questions of each
 ASKED_BEFORE = 100  # new rows, none of them of the test, that production is asked before anything is made
 LET_THROUGH = {"weights": "better on new questions, not worse on old ones", "index": "not worse with today's documents"}
 
@@ -638,12 +638,12 @@ class _Refresh:
         candidate, production = self._candidate_runner(rows), self._production_runner(rows)
         for _ in range(TURNS):
             theirs.append(self._time_alone(production))
-            ours.append(candidate.time_alone(arm, candidate.reuse(arm, self._saved(source))))
+            ours.append(candidate.time_alone(arm, candidate.reuse(arm, self._saved(source)), TIMED))
         return ours, theirs
 
     def _time_alone(self, runner: ArmRunner) -> list[float]:
         """Return the seconds of single questions asked of a runner with production's weights."""
-        return runner.time_alone(self.bundled.arm, runner.reuse(self.bundled.arm, self.bundled.saved))
+        return runner.time_alone(self.bundled.arm, runner.reuse(self.bundled.arm, self.bundled.saved), TIMED)
 
     def _forgetting(self, source: str) -> Forgetting | None:
         """Compare both arms' losses on general text; None if the base model's weights are not changed."""
