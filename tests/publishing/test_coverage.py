@@ -361,6 +361,26 @@ def test_a_plan_orders_by_demand_gap_and_evidence(
     assert "What to do first" in render_plan(plan)
 
 
+@pytest.mark.parametrize(("opens", "contradicts"), [("10:15", True), ("9:30", False)])
+def test_an_answer_that_another_page_contradicts_names_both_pages_and_is_work(
+    own, tmp_path, opens: str, contradicts: bool
+) -> None:
+    write(own, {"visit.md": f"# Visit\n\nCome and see.\n\n## Hours\n\nOur shop in Brannock opens at {opens}.\n"})
+    contents = [content_of(own)]
+    asked = replace(ASKED[2], references=("9:30", "10:15"))
+    with assistant_over(contents, cache=tmp_path / "cache", encoder=HashedWords(), k=3) as session:
+        covered = session.coverage([asked])
+        plan = plan_from(covered, session, contents[0], (), tmp_path / "cache")
+    (question,) = covered.questions
+    assert question.status == "answered"
+    assert {frozenset(one.pages) for one in question.contradictions} == (
+        {frozenset(("shops.md", "visit.md"))} if contradicts else set()
+    )
+    for text in (render_coverage(covered), plan_markdown(plan), render_plan(plan)):
+        assert ("Our shop in Brannock opens at 10:15" in text) == contradicts
+    assert [one.gap for one in plan.briefs] == ([0.5] if contradicts else [])
+
+
 # ---- trial
 
 

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from trimtab.base.grammar import SENTENCE
 from trimtab.base.records import Document, Section
-from trimtab.data.duplicates import normalise_text
+from trimtab.data.duplicates import ellipsize, normalise_text
 from trimtab.data.markdown import parse_markdown
 from trimtab.measurement.facts import PREPOSITIONS, read
 from trimtab.measurement.numerals import words
 from trimtab.measurement.stances import MEASURED
 from trimtab.measurement.tokens import TextToken
 from trimtab.publishing.pages import headed_passages
-from trimtab.publishing.records import SitePage
-from trimtab.publishing.site_pages import CrawledPages, Fact, quoted
+from trimtab.publishing.records import ContradictingPages, SitePage
+from trimtab.publishing.site_pages import MOST_EVIDENCE, CrawledPages, Fact, quoted
 from trimtab.retrieval.chunk import chunk_document
 
 _VERB = (
@@ -164,10 +164,14 @@ def count_claims(pages: CrawledPages) -> ClaimCount:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sentence:
-    """A sentence of a page, or a row of a table as words, and the heading above it."""
+    """A sentence of a page, or a cell of a table with its heads, and the heading above it.
+
+    `written`: as it stands on the page, of a cell the whole row.
+    """
 
     text: str
     heading: str
+    written: str
 
 
 _TABLE = re.compile(r"(?:^[^\S\n]*\|.*(?:\n|\Z))+", re.M)
@@ -179,27 +183,36 @@ def sentences_of(page: SitePage) -> tuple[Sentence, ...]:
     if not page.text:
         return ()
     title, sections = parse_markdown(_FENCED.sub("", page.text), page.title)
-    sentences = []
-    for section in sections:
-        heading = section.path[-1] if section.path else title
-        sentences += [
-            Sentence(text=text, heading=heading) for table in _TABLE.findall(section.text) for text in _cells(table)
-        ]
+    return tuple(_sentences(Document(id=page.url, title=title, source=page.url, sections=sections, digest="")))
+
+
+def sentences_in(document: Document) -> tuple[Sentence, ...]:
+    """Split a document as `sentences_of` splits a page."""
+    sections = (replace(section, text=_FENCED.sub("", section.text)) for section in document.sections)
+    return tuple(_sentences(replace(document, sections=tuple(sections))))
+
+
+def _sentences(document: Document) -> Iterator[Sentence]:
+    for section in document.sections:
+        heading = section.path[-1] if section.path else document.title
+        for table in _TABLE.findall(section.text):
+            for text, row in _cells(table):
+                yield Sentence(text=text, heading=heading, written=row)
         rest = Section(path=section.path, text=_TABLE.sub("\n", section.text).strip())
-        document = Document(id=page.url, title=title, source=page.url, sections=(rest,), digest="")
-        for passage in chunk_document(document, words=SENTENCE):
+        for passage in chunk_document(replace(document, sections=(rest,)), words=SENTENCE):
             text = _LEADING.sub("", re.sub(r"[*_]{1,2}", "", " ".join(passage.text.split())))
-            sentences.append(Sentence(text=text, heading=heading))
-    return tuple(sentences)
+            yield Sentence(text=text, heading=heading, written=passage.text)
 
 
-def _cells(table: str) -> Iterator[str]:
-    rows = [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in table.splitlines()]
-    rows = [row for row in rows if not all(re.fullmatch(r":?-*:?", cell) for cell in row)]
-    for row in rows[1:]:
-        for head, cell in zip(rows[0][1:], row[1:], strict=False):
+def _cells(table: str) -> Iterator[tuple[str, str]]:
+    """Yield the cells of a table with their heads, each with its row as it is written."""
+    lines = table.splitlines()
+    rows = [([cell.strip() for cell in line.strip().strip("|").split("|")], line) for line in lines]
+    rows = [(row, line) for row, line in rows if not all(re.fullmatch(r":?-*:?", cell) for cell in row)]
+    for row, line in rows[1:]:
+        for head, cell in zip(rows[0][0][1:], row[1:], strict=False):
             if cell and row[0]:
-                yield f"{row[0]}, {head}: {cell}"
+                yield f"{row[0]}, {head}: {cell}", line
 
 
 # Verbs that say only that a thing has a value: "costs 45 euros" and "the price is 45 euros" say it of the same thing.
@@ -228,29 +241,38 @@ _Measure = tuple[str, str, str, str]  # kind, unit, what is counted, bound
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Statement:
-    """A statement that a thing has a value: the words apart from the value, the value, and the sentence."""
+class Statement:
+    """A statement that a thing has a value: the words apart from the value, the value, the sentence, and its page."""
 
     subject: frozenset[str]
     measure: _Measure
     value: str
-    sentence: str
-    url: str
+    sentence: Sentence
+    page: str
 
 
 def contradictions(pages: CrawledPages) -> Iterator[Fact]:
-    """Find pairs of pages that state different values of the same thing: the same words around one number, date or
-    time.
+    """Find pairs of pages that state different values of the same thing, as `disagreements` does."""
+    for statement, usual in disagreements((page.url, sentences_of(page)) for page in pages.listed):
+        other = f"{quoted(usual[0].sentence.text)} on {usual[0].page}"
+        yield statement.page, f"{quoted(statement.sentence.text)}, and {other}", None
+
+
+def disagreements(
+    pages: Iterable[tuple[str, Sequence[Sentence]]],
+) -> Iterator[tuple[Statement, Sequence[Statement]]]:
+    """Find the statements of pages whose value is another than the usual one of the same thing: the same words around
+    one number, date or time. Each comes with the statements of the usual value.
 
     Only the first clause of a sentence counts; its words, and its other values, must be equal, and be at least three
     (two, where one is a name). A statement of which a page has several values, or of which there are three values or
     more on as many pages (a property that each page has its own of), is left out.
     """
-    by_subject: dict[tuple[frozenset[str], _Measure], dict[str, dict[str, _Statement]]] = defaultdict(dict)
-    for page in pages.listed:
-        for sentence in sentences_of(page):
-            for statement in _statements(sentence, page.url):
-                stated = by_subject[statement.subject, statement.measure].setdefault(page.url, {})
+    by_subject: dict[tuple[frozenset[str], _Measure], dict[str, dict[str, Statement]]] = defaultdict(dict)
+    for page, sentences in pages:
+        for sentence in sentences:
+            for statement in _statements(sentence, page):
+                stated = by_subject[statement.subject, statement.measure].setdefault(page, {})
                 stated.setdefault(statement.value, statement)
     for by_page in by_subject.values():
         single = [next(iter(stated.values())) for stated in by_page.values() if len(stated) == 1]
@@ -259,17 +281,38 @@ def contradictions(pages: CrawledPages) -> Iterator[Fact]:
             continue
         counts = {value: sum(statement.value == value for statement in single) for value in values}
         usual = max(values, key=lambda value: counts[value])
-        first = next(statement for statement in single if statement.value == usual)
-        for statement in single:
-            if not _agree(statement.value, usual):
-                yield statement.url, f"{quoted(statement.sentence)}, and {quoted(first.sentence)} on {first.url}", None
+        others = [statement for statement in single if statement.value == usual]
+        yield from ((statement, others) for statement in single if not _agree(statement.value, usual))
+
+
+class Contradictions:
+    """The contradictions between documents, whose sources are the names of their pages, by what is cited."""
+
+    def __init__(self, documents: Iterable[Document]) -> None:
+        self._by_page: dict[str, list[tuple[str, Statement, Statement]]] = defaultdict(list)
+        for odd, usual in disagreements((document.source, sentences_in(document)) for document in documents):
+            for statement, other in ((odd, usual[0]), *((statement, odd) for statement in usual)):
+                written = _plain_words(statement.sentence.written)
+                self._by_page[statement.page].append((written, statement, other))
+
+    def of(self, page: str, text: str) -> Iterator[ContradictingPages]:
+        """Yield for each statement of a page that stands in a text the first page that says otherwise."""
+        plain = _plain_words(text) if page in self._by_page else ""
+        for written, statement, other in self._by_page.get(page, ()):
+            if written in plain:
+                sentences = (ellipsize(each.sentence.text, MOST_EVIDENCE) for each in (statement, other))
+                yield ContradictingPages(pages=(page, other.page), statements=(next(sentences), next(sentences)))
+
+
+def _plain_words(text: str) -> str:
+    return " ".join(normalise_text(re.sub(r"[|*_]", " ", text)).split())
 
 
 _FIRST_CLAUSE = re.compile(r",\s+(?:and|but|so|while|though|although|which|where|because|as|since|who)\s.*|;\s.*", re.S)
 _MOST_VALUES = 3  # of a sentence
 
 
-def _statements(sentence: Sentence, url: str) -> Iterator[_Statement]:
+def _statements(sentence: Sentence, page: str) -> Iterator[Statement]:
     """Read the statements of a sentence's first clause: each value by the words and other values around it."""
     text = _FIRST_CLAUSE.sub("", sentence.text)
     if len(text) > 400 or _NOT_EXACT.search(text) or _CODE.search(text) or text.endswith("?"):
@@ -289,12 +332,12 @@ def _statements(sentence: Sentence, url: str) -> Iterator[_Statement]:
         subject = frozenset(content | ({_stem(token.counted)} if token.counted else set()))
         if not content or len(subject | other_values) < (2 if named else 3) or _stem(before) in _NUMBERED:
             continue
-        yield _Statement(
+        yield Statement(
             subject=subject | other_values,
             measure=(token.kind, token.unit, token.counted, token.bound),
             value=token.value,
-            sentence=sentence.text,
-            url=url,
+            sentence=sentence,
+            page=page,
         )
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,7 @@ from trimtab.publishing.assistant import (
     AnswerEngine,
     CachingEncoder,
     CitedAnswer,
+    CitedSentence,
     ExtractiveEngine,
     SentenceJudge,
     SimulatedAssistant,
@@ -42,6 +44,7 @@ from trimtab.publishing.assistant import (
     open_index,
     remote_engine,
 )
+from trimtab.publishing.citable import Contradictions
 from trimtab.publishing.content import OWN, PublishedContent, competitors_of, content_of, owner_and_page, page_label
 from trimtab.publishing.coverage_page import render_coverage
 from trimtab.publishing.questions import (
@@ -58,6 +61,7 @@ from trimtab.publishing.questions import (
 )
 from trimtab.publishing.records import (
     COVERAGE_STATUSES,
+    ContradictingPages,
     CoverageChange,
     CoverageStatus,
     CoveredQuestion,
@@ -224,7 +228,7 @@ class AssistantSession:
             questions=tuple(covered),
             findings=self._instructions(),
             obeyed=self._obeyed(texts) if self.assistant.engine.writes else None,
-            notes=tuple(_group_notes(figures)),
+            notes=(*_group_notes(figures), *_contradiction_notes(covered)),
         )
 
     def _obeyed(self, texts: Sequence[str]) -> Estimate:
@@ -260,7 +264,22 @@ class AssistantSession:
             demand=question.demand,
             owner=owner,
             labelled=bool(question.references or question.page),
+            contradictions=tuple(dict.fromkeys(self._contradicted(cited, own))),
         )
+
+    @cached_property
+    def contradictions(self) -> Contradictions:
+        """Find the contradictions between own pages."""
+        return Contradictions(self.contents[0].documents)
+
+    def _contradicted(
+        self, cited: Sequence[tuple[CitedSentence, int]], own: Mapping[int, Hit]
+    ) -> Iterator[ContradictingPages]:
+        """Yield what contradicts an answer: its sentences where they are word for word, else the cited passages."""
+        for sentence, rank in cited:
+            passage = own[rank].passage
+            text = passage.text if self.assistant.engine.writes else sentence.text
+            yield from self.contradictions.of(passage.source, text)
 
     def _answers(self, question: SurfaceQuestion, hit: Hit, best: Hit | None) -> bool:
         """Return True if a passage answers: by the question's reference or page, else by its most likely sentence."""
@@ -443,6 +462,14 @@ def _group_notes(figures: Sequence[GroupCoverage]) -> Iterator[str]:
         yield f"{groups}; of these {rough}" if loose else groups
     if all(group.demand is None for group in figures):
         yield NO_DEMAND
+
+
+def _contradiction_notes(covered: Sequence[CoveredQuestion]) -> Iterator[str]:
+    told = list(dict.fromkeys(pages for question in covered for pages in question.contradictions))
+    if told:
+        count = sum(bool(question.contradictions) for question in covered)
+        questions = f"{count:,} {'question is' if count == 1 else 'questions are'}"
+        yield f"{questions} answered by a page that another contradicts: {told[0]}"
 
 
 # ---- beside other results

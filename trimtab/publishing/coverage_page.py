@@ -119,19 +119,17 @@ def _group(group: GroupCoverage) -> tuple[Cell, ...]:
 
 
 def _questions(covered: Sequence[CoveredQuestion]) -> Grid:
-    rows = (
-        (
-            question.question,
-            _STATUS[question.status],
-            DASH if question.rank is None else str(question.rank),
-            f"{question.adjusted_share:.2f}",
-            _page_of(question),
-            question.span or DASH,
-        )
-        for question in covered
-    )
-    titles = ("Question", "Status", "Rank", "Share", "Page", "Words")
-    return grid("Questions", titles, rows, figures=("Rank", "Share"))
+    columns = {
+        "Question": [question.question for question in covered],
+        "Status": [_STATUS[question.status] for question in covered],
+        "Rank": [DASH if question.rank is None else str(question.rank) for question in covered],
+        "Share": [f"{question.adjusted_share:.2f}" for question in covered],
+        "Page": [_page_of(question) for question in covered],
+        "Words": [question.span or DASH for question in covered],
+    }
+    if any(question.contradictions for question in covered):
+        columns["Contradiction"] = ["; ".join(map(str, question.contradictions)) or DASH for question in covered]
+    return grid("Questions", columns, zip(*columns.values(), strict=True), figures=("Rank", "Share"))
 
 
 def _page_of(question: CoveredQuestion) -> str:
@@ -196,11 +194,23 @@ def plan_csv(plan: SurfacePlan) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(
-        words("group priority demand gap evidence page questions lacks facts structure remove cited_instead")
+        words(
+            "group priority demand gap evidence page questions lacks facts structure remove cited_instead "
+            "contradictions"
+        )
     )
     for brief in plan.briefs:
         facts = [f"“{fact.quote}” ({_location(fact)})" for fact in brief.facts]
-        parts = (brief.questions, brief.lacks, facts, brief.structure, brief.remove, brief.cited_instead)
+        contradictions = tuple(map(str, brief.contradictions))
+        parts = (
+            brief.questions,
+            brief.lacks,
+            facts,
+            brief.structure,
+            brief.remove,
+            brief.cited_instead,
+            contradictions,
+        )
         demand = "" if brief.demand is None else f"{brief.demand:g}"
         figures = (f"{brief.priority:.4f}", demand, f"{brief.gap:.3f}", f"{brief.evidence:.3f}")
         cells = (brief.group, *figures, brief.page or "", *map("\n".join, parts))
@@ -232,8 +242,10 @@ def _parts(brief: ContentBrief) -> Iterator[tuple[str, Sequence[str]]]:
         question if demand is None else f"{question} ({demand:,.0f})"
         for question, demand in zip_longest(brief.questions, brief.asked)
     ]
+    contradictions = [f"{pages}: find out which is right, and correct the other" for pages in brief.contradictions]
     parts = (
         ("Asked", asked),
+        ("Contradiction", contradictions),
         ("Lacks", brief.lacks),
         ("At hand", facts),
         ("Structure", brief.structure),

@@ -74,8 +74,8 @@ def surface_plan(
     embedding: str = EMBEDDING,
     progress: Progress | None = None,
 ) -> SurfacePlan:
-    """Write a brief for each group of questions that is not answered, in the order of demand × gap, of equals the one
-    with more evidence at hand first.
+    """Write a brief for each group of questions that is not answered, or answered by a page that another contradicts,
+    in the order of demand × gap, of equals the one with more evidence at hand first.
 
     `documents`: folders of files that are not published and may be quoted as evidence. `csv`, `markdown`, `page`:
     where the plan is written as such. The other arguments are those of `surface_coverage`, and so are the errors.
@@ -107,7 +107,7 @@ def plan_from(
     at_hand = [document for content in (own, *documents) for document in content.documents]
     index = open_index(cache / "evidence", session.encoder, at_hand)
     judge = SentenceJudge(index.passages, session.encoder)
-    unanswered = [question for question in covered.questions if question.status != "answered"]
+    unanswered = [question for question in covered.questions if not _is_settled(question)]
     hits_of = hybrid_search(index, [question.question for question in unanswered], DEPTH)
     by_group: defaultdict[str, list[UnansweredQuestion]] = defaultdict(list)
     for question, hits in zip(unanswered, hits_of, strict=True):
@@ -238,7 +238,13 @@ def _brief(
             dict.fromkeys(f"{question.owner}: {question.page}, “{question.span}”" for question in instead)
         ),
         competing=tuple(order[1:4]),
+        contradictions=tuple(dict.fromkeys(chain.from_iterable(one.question.contradictions for one in unanswered))),
     )
+
+
+def _is_settled(question: CoveredQuestion) -> bool:
+    """Return True if a question is answered, and no own page contradicts the answer."""
+    return question.status == "answered" and not question.contradictions
 
 
 def _is_off_topic(unanswered: Sequence[UnansweredQuestion], page: str | None, facts: bool) -> bool:
@@ -247,9 +253,14 @@ def _is_off_topic(unanswered: Sequence[UnansweredQuestion], page: str | None, fa
 
 
 def _gap(covered: SurfaceCoverage, group: str) -> float:
-    """Compute the share of a group's questions that own pages do not answer; a partly answered one counts half."""
-    statuses = [question.status for question in covered.questions if question.group == group]
-    return sum({"answered": 0.0, "partly": 0.5}.get(status, 1.0) for status in statuses) / len(statuses)
+    """Compute the share of a group's questions that own pages do not answer; one that is partly answered, or answered
+    by a page that another contradicts, counts half."""
+    gaps = [
+        0.0 if _is_settled(question) else 0.5 if question.status in ("answered", "partly") else 1.0
+        for question in covered.questions
+        if question.group == group
+    ]
+    return sum(gaps) / len(gaps)
 
 
 def _lacks(unanswered: UnansweredQuestion, page: str | None, texts: Mapping[str, str]) -> Iterator[str]:

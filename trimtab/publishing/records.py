@@ -384,6 +384,18 @@ class SurfaceQuestion:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ContradictingPages:
+    """Two pages of the publisher that state different values of the same thing, and the sentence of each."""
+
+    pages: tuple[str, str]
+    statements: tuple[str, str]
+
+    def __str__(self) -> str:
+        (page, other), (statement, others) = self.pages, self.statements
+        return f"{page} says “{statement}”, and {other} says “{others}”"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CoveredQuestion:
     """A question asked of a simulated assistant, and whether the publisher's own pages answer it (`status`).
 
@@ -392,7 +404,7 @@ class CoveredQuestion:
     `date`: the simulated assistant, and the day. `answer`: its text with numbered sources. `share`: the share of its
     words that cite own pages; `adjusted_share`: the same with earlier words weighing more. `supported`: the share of
     own citations whose passage supports what cites it, None without a citation. `labelled`: the right passage is known
-    from a label.
+    from a label. `contradictions`: what the answer cites, and another own page says otherwise.
     """
 
     question: str
@@ -411,6 +423,7 @@ class CoveredQuestion:
     demand: float | None = None
     owner: str | None = None
     labelled: bool = False
+    contradictions: tuple[ContradictingPages, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -540,6 +553,7 @@ class ContentBrief:
     no demand is known); of the group's questions, those not answered (partly counts half). `evidence`: the share of
     these that a document at hand answers. `page`: the own page that should answer, None if no own page is near.
     `off_topic`: nothing at hand is near it. `competing`: other own pages retrieved for the same questions.
+    `contradictions`: what is cited for these questions, and another own page says otherwise.
     """
 
     group: str
@@ -557,6 +571,7 @@ class ContentBrief:
     competing: tuple[str, ...] = ()
     asked: tuple[float | None, ...] = ()
     off_topic: bool = False
+    contradictions: tuple[ContradictingPages, ...] = ()
 
     @property
     def place(self) -> str:
