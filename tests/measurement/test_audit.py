@@ -16,11 +16,10 @@ from trimtab.measurement.audit import (
     RATE_ALIKE,
     RATE_DIFFERING,
     Audited,
-    audit_looks,
     audited_answers,
     draw_audit,
-    judged_by_key,
 )
+from trimtab.measurement.raters import audit_looks, judged_by_key
 
 TASK = Task.model_validate(
     {"task": {"name": "t", "kind": "answer"}, "data": {"examples": ["rows.jsonl"]}, "base": {"model": "m"}}

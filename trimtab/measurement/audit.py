@@ -19,7 +19,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -469,27 +468,3 @@ def cohen_kappa(first: Numbers, second: Numbers, weights: Numbers | None = None)
 
     low, value, high = (kappa(share) for share in (agreement.low, agreement.value, agreement.high))
     return Estimate(value=value, low=low, high=high, n=agreement.n)
-
-
-def audit_looks(rows: Iterable[Mapping[str, object]]) -> int:
-    """Return how often a study was decided with people's judgements: the rows that name no question."""
-    return sum(row["item"] == "" for row in rows)
-
-
-def judgement_values(rows: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str, str], float]:
-    """Return judgements by question, answer and criterion, 0 to 1; of several the last counts, and null withdraws
-    it."""
-    said = {(str(row["item"]), str(row["answer"]), str(row["criterion"])): row["value"] for row in rows}
-    return {key: float(value) for key, value in said.items() if value is not None}
-
-
-def judged_by_key(rows: Iterable[Mapping[str, Any]], shares: Mapping[str, float]) -> dict[tuple[str, str], float]:
-    """Return people's scores by question and answer: the mean over the criteria, weighted by `shares`, of those that
-    were judged by all."""
-    values = judgement_values(rows)
-    keys = dict.fromkeys((item, answer) for item, answer, _ in values)
-    return {
-        key: math.fsum(share * values[*key, criterion] for criterion, share in shares.items())
-        for key in keys
-        if all((*key, criterion) in values for criterion in shares)
-    }
