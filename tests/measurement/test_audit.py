@@ -10,7 +10,16 @@ from made_answers import made_answer
 
 from trimtab.base.records import Answer
 from trimtab.base.task import Task
-from trimtab.measurement.audit import ENOUGH, Audited, audit_looks, audited_answers, draw_audit, judged_by_key
+from trimtab.measurement import audit as audit_module
+from trimtab.measurement.audit import (
+    ENOUGH,
+    RATE_ALIKE,
+    RATE_DIFFERING,
+    Audited,
+    audited_answers,
+    draw_audit,
+)
+from trimtab.measurement.raters import audit_looks, judged_by_key
 
 TASK = Task.model_validate(
     {"task": {"name": "t", "kind": "answer"}, "data": {"examples": ["rows.jsonl"]}, "base": {"model": "m"}}
@@ -36,7 +45,7 @@ def made(
     return answers, right
 
 
-def test_a_draw_is_half_of_questions_on_which_arms_differ_and_a_larger_one_goes_on_from_it() -> None:
+def test_a_draw_prefers_questions_on_which_arms_differ_and_a_larger_one_goes_on_from_it() -> None:
     answers, _ = made(0)
     scores = {arm: [one.score for one in own] for arm, own in answers.items()}
     differing = {f"{item:04}" for item, (a, b) in enumerate(zip(scores["a"], scores["b"], strict=True)) if a != b}
@@ -44,10 +53,63 @@ def test_a_draw_is_half_of_questions_on_which_arms_differ_and_a_larger_one_goes_
     assert few == many[: len(few)]
     items = list(dict.fromkeys(one.item_id for one in few))
     assert len(items) == 40
-    assert len(differing & set(items)) == 20
+    odds = RATE_DIFFERING * len(differing) / (300 - len(differing))
+    assert len(differing & set(items)) == pytest.approx(40 * odds / (1 + odds), abs=1)
     assert len(few) == 80  # both arms' answers to each
     first = [one.answer[0] for one in many[::2]]
     assert 0.3 < first.count("a") / len(first) < 0.7  # no arm comes first
+
+
+def test_questions_that_all_answer_alike_are_drawn_half_as_often_unless_scores_are_held_against_a_target() -> None:
+    answers, _ = made(0)
+    graded = {arm: [replace(one, score=0.5 * one.score) for one in own] for arm, own in answers.items()}
+    alike = {arm: [replace(one, answer="same", score=1.0) for one in own[:100]] for arm, own in graded.items()}
+    graded = {arm: alike[arm] + own[100:] for arm, own in graded.items()}
+
+    def share(for_target: bool) -> float:
+        return (
+            len(
+                {one.item_id for one in draw_audit(graded, 60, for_target=for_target)}
+                & set(map("{:04}".format, range(100)))
+            )
+            / 60
+        )
+
+    assert share(for_target=True) == pytest.approx(1 / 3, abs=0.02)
+    assert share(for_target=False) == pytest.approx(1 / 3 * RATE_ALIKE / (2 / 3 + 1 / 3 * RATE_ALIKE), abs=0.02)
+
+
+def test_where_two_arms_answer_alike_their_difference_needs_no_judge() -> None:
+    answers, right = made(2)
+    for item in range(200):
+        answers["b"][item] = answers["a"][item]
+    unlike = {key: value for key, value in right.items() if int(key[0]) >= 200}
+    people = {**unlike, **{(f"{item:04}", "a says"): 1.0 for item in range(60)}}
+    gap = Audited(answers, people, TASK).difference("a", "b")
+    true = np.mean([right[f"{item:04}", "a says"] - right[f"{item:04}", "b says"] for item in range(200, 300)]) / 3
+    assert gap.difference == pytest.approx(true)
+    every = Audited(answers, {**right, **unlike}, TASK).difference("a", "b")
+    assert (gap.low, gap.high) == pytest.approx((every.low, every.high), abs=0.01)
+
+
+def test_an_audit_that_was_drawn_by_the_former_rule_still_estimates_without_bias() -> None:
+    """Half of its questions were those on which scores differ; within each stratum of today it is a plain draw."""
+    errors = []
+    for seed in range(120):
+        answers, right = made(seed, sensitivity=(0.7, 0.95))
+        for item in range(0, 300, 3):
+            answers["b"][item] = answers["a"][item]
+        pairs = list(zip(answers["a"], answers["b"], strict=True))
+        differing = [a.item_id for a, b in pairs if a.score != b.score]
+        equal = [a.item_id for a, b in pairs if a.score == b.score]
+        ordered = [sorted(part, key=audit_module._hash)[:40] for part in (differing, equal)]
+        asked = {item for part in ordered for item in part}
+        judged = {key: value for key, value in right.items() if key[0] in asked}
+        said = {arm: [right[one.item_id, one.answer] for one in own] for arm, own in answers.items()}
+        errors.append(
+            Audited(answers, judged, TASK).difference("a", "b").difference - (np.mean(said["a"]) - np.mean(said["b"]))
+        )
+    assert abs(np.mean(errors)) < 3 * np.std(errors) / np.sqrt(len(errors))
 
 
 def test_equal_answers_are_judged_once_and_nothing_says_whose_an_answer_is() -> None:

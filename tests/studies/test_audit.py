@@ -89,6 +89,30 @@ def test_a_judgement_that_was_taken_back_is_asked_for_again(study: tuple[Path, S
     assert asked in audit(task=task).pending
 
 
+def test_a_second_person_is_asked_what_is_left_and_a_share_of_what_was_judged(
+    study: tuple[Path, StudyResult],
+) -> None:
+    task, result = study
+    (folder_of(task, result) / AUDIT).unlink(missing_ok=True)
+    first = audit(by="anna", task=task)
+    assert list(first.notes) == []
+    half = first.pending[: len(first.pending) // 2]
+    for place, asked in enumerate(half):
+        first.judge(asked, float(place % 2))
+    second = audit(by="maria", task=task)
+    assert second.pending == [one for one in first.pending if one not in half or one.item_id in first.shared]
+    assert len(second.pending) > len(first.pending) - len(half)
+    assert "anna judged before" in next(iter(second.notes))
+    for asked in second.pending:
+        second.judge(asked, 1.0)
+    assert audit(by="maria", task=task).pending == []
+    found = second.finish().audit
+    assert found is not None
+    assert found.by == {"anna": len(half), "maria": len(second.pending)}
+    second.undo(second.pending[0])
+    assert audit(by="maria", task=task).pending == second.pending[:1]
+
+
 def test_scores_weighted_by_the_traffic_are_corrected_too(
     tmp_path: Path, tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -95,17 +95,18 @@ def test_the_estimate_stands_beside_the_plain_one_and_by_version(filled: Task) -
     assert sum(one.labels for one in found.versions) == 60
 
 
-def test_two_people_agree_by_kappa_and_where_they_do_not_half_a_point_counts(filled: Task) -> None:
+def test_two_people_agree_by_alpha_and_where_they_do_not_half_a_point_counts(filled: Task) -> None:
     labelled(filled, 30, by="anna")
     found = labelled(
         filled, 30, lambda item: not is_right(item) if item in ("q-1", "q-2") else is_right(item), by="maria"
     )
-    (agreement,) = found.agreement
+    agreement = found.agreement
+    assert agreement is not None
     wrong = sum(item in ("q-1", "q-2") for item in pending(filled, 30, by="nobody"))
-    assert agreement.labellers == ("anna", "maria")
+    assert agreement.people == ("anna", "maria")
     assert agreement.disagree == wrong
-    assert agreement.kappa.low < agreement.kappa.value <= 1
-    assert agreement.kappa.n == found.labels == 30
+    assert agreement.alpha.low < agreement.alpha.value <= 1
+    assert agreement.alpha.n == found.labels == 30
     assert found.by == {"anna": 30, "maria": 30}
 
 

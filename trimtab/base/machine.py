@@ -1,5 +1,5 @@
 """This machine: the cores and memory that this process may use, its peak memory, disk use, processor and library
-versions; and control of allocator and GC.
+versions; who uses it; and control of allocator and GC.
 
 Cores and memory are counted within the limits of control groups (cgroup v1 and v2).
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import getpass
 import math
 import os
 import platform
@@ -238,3 +239,11 @@ def processor_name(cpuinfo: str) -> str:
     if not name or not {"cpu family", "model"} <= fields.keys():
         return name
     return f"{name} (family {fields['cpu family']} model {fields['model']})"
+
+
+def user_name() -> str:
+    """Return the name of the user who runs this, as the system has it."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        return f"user {os.getuid()}" if hasattr(os, "getuid") else "unknown"

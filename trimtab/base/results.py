@@ -549,8 +549,23 @@ class AuditedArm:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Agreement:
+    """Agreement of people who judged the same answers by a criterion; it is empty where these are right or wrong.
+
+    `alpha`: Krippendorff's, over `n` answers; `disagree`: those of which they say different things.
+    """
+
+    criterion: str
+    people: tuple[str, ...]
+    alpha: Estimate
+    disagree: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HumanAudit:
     """Human judgements of a study's answers. `answers`: their number. `questions`: those judged for every arm.
+
+    `by`: how many judgements each person gave. `agreement`: by criterion, where several people judged the same answers.
 
     `why_not`: why the verdict does not use it; None where scores and differences are the corrected ones. `n_effective`:
     the number of equally weighted judged questions with the same precision, if questions are weighted by `data.mix`.
@@ -561,6 +576,8 @@ class HumanAudit:
     arms: tuple[AuditedArm, ...]
     why_not: str | None
     n_effective: float | None = None
+    by: dict[str, int] = field(default_factory=dict)
+    agreement: tuple[Agreement, ...] = ()
     WITHOUT_NONE: ClassVar = ("n_effective",)
 
 

@@ -26,6 +26,9 @@ def command(
         typer.Option("--n", min=1, metavar="N", help="Number of test questions; the answers of all arms are judged."),
     ] = 100,
     page: Annotated[bool, typer.Option("--page", help="Judge on a page in the browser, on this machine only.")] = False,
+    by: Annotated[
+        str | None, typer.Option("--by", metavar="NAME", help="Who judges; the user of this machine.")
+    ] = None,
     task: TaskOption = DEFAULT_TASK,
     as_json: JsonOption = False,
 ) -> None:
@@ -35,18 +38,23 @@ def command(
     skip, u to undo, q to stop: judgements are kept, and the next call goes on from there. From 60 questions on, scores
     and differences are corrected for the errors of the metric. Exits 1 while fewer are judged.
 
+    A second person gives --by NAME, and is asked what is left and one in five of the questions before; it is told how
+    far both agree.
+
     \b
     Example:
       trimtab audit
       trimtab audit 20261124T101500Z-3f2a9b --n 150
-      trimtab audit --page
+      trimtab audit --by maria --page
     """
     with Output(as_json) as output:
         from trimtab.cli.judging import ask_in_terminal, write_stderr
         from trimtab.decision.caveats import still_needed
         from trimtab.studies.audit import audit
 
-        session = audit(study, questions=n, task=task)
+        session = audit(study, questions=n, by=by, task=task)
+        for note in session.notes:
+            write_stderr(note)
         if page and session.pending:
             from trimtab.cli.judging_page import AuditPage
 
@@ -62,9 +70,13 @@ def command(
 def _draw(headline: str, found: HumanAudit | None, console: Console) -> None:
     from rich.table import Table
 
+    from trimtab.measurement.raters import agreement_words
+
     console.print(headline)
     if found is None or not found.arms:
         return
+    for agreement in found.agreement:
+        console.print(agreement_words(agreement), markup=False, highlight=False)
     table = Table(
         "arm", "sensitivity", "specificity", "kappa", "score by the metric", "corrected", title="The metric and people"
     )

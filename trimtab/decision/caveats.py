@@ -14,6 +14,7 @@ from trimtab.base.task import Task
 from trimtab.decision.summary import MOST_NAMED, in_metric, way
 from trimtab.measurement.audit import ENOUGH, ENOUGH_WEIGHTED, Audited
 from trimtab.measurement.figures import behind_curve
+from trimtab.measurement.raters import agreement_words
 from trimtab.measurement.statistics import LEVEL, holm
 
 TOLD_UNSURE = 0.02  # share of an arm's answers that the metric cannot decide, from which on the sentence tells it
@@ -119,13 +120,15 @@ def audit_sentence(audit: HumanAudit | None, results: Sequence[ArmResult], task:
     if audit is None:
         marked = f"Not audited: a program marked the answers (metric: {task.metric})"
         return f"{marked}; trimtab audit lets people check its marks.{undecided}"
+    agree = "".join(f" {agreement_words(one)}" for one in audit.agreement)
     if audit.why_not:
         judges = "Uncalibrated: people" if judged else "People"
-        return f"{judges} judged {audit.answers:,} answers, which the verdict does not use: {audit.why_not}.{undecided}"
+        said = f"{judges} judged {audit.answers:,} answers, which the verdict does not use: {audit.why_not}."
+        return f"{said}{agree}{undecided}"
     sure = "" if audit.n_effective is None else f", as sure as {audit.n_effective:,.0f} that count alike"
     return (
         f"People judged the answers to {audit.questions:,} questions{sure}; all scores and differences are corrected "
-        "by that."
+        f"by that.{agree}"
     )
 
 

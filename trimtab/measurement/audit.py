@@ -1,8 +1,9 @@
 """Human audit: people judge a sample of the answers, which gives the metric's error rates by arm and corrected scores.
 
 Questions are drawn, and of each question every arm's answer is judged, so that arms are compared on the same
-questions. Questions on which the arms' scores differ are drawn more often (a stratum of their own) and weighted
-back. The corrected mean is that of PPI++ (Angelopoulos, Duchi & Zrnic 2023) over a stratified draw: λ·mean(f) +
+questions. They are drawn in three strata (`_strata`), each at its own rate (`_rates`), and weighted back. Where two
+arms gave the same answer, their difference is 0 whatever people say of it: it is estimated from the other questions.
+The corrected mean is that of PPI++ (Angelopoulos, Duchi & Zrnic 2023) over a stratified draw: λ·mean(f) +
 mean(y − λ·f over the audited), f the metric's scores and y what people say, both from 0 to 1, with the λ that leaves
 the least variance. The draw is of single questions, so that groups of questions do not matter for it; they matter for
 how far all questions stand for further ones. Under `data.mix` every mean is the weighted one: a stratum counts as much
@@ -18,7 +19,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,10 @@ from trimtab.measurement.statistics import LEVEL, Difference
 ENOUGH = 60  # audited answers of each arm from which on its score is corrected
 # the least effective number of these under a mix of slices: of fewer, a few heavy answers make the correction
 ENOUGH_WEIGHTED = 20
+# How often questions on which right and wrong differ between arms are drawn, and those that all arms answered alike;
+# the others count 1. Graded scores differ on most questions, and are no less sure there (`judged_simulation.py`).
+RATE_DIFFERING, RATE_ALIKE = 1.5, 0.5
+LEAST_UNLIKE = 10  # judged questions with different answers, from which on a difference is estimated from these alone
 Numbers = NDArray[np.float64]
 
 
@@ -81,23 +85,23 @@ def criterion_shares(task: Task) -> dict[str, float]:
     return {f"{name}: {task.judge.criteria[name]}": share for name, share in task.judge.shares.items()}
 
 
-def draw_audit(answers: Mapping[str, Sequence[Answer]], count: int, criteria: Iterable[str] = ("",)) -> list[AuditItem]:
+def draw_audit(
+    answers: Mapping[str, Sequence[Answer]], count: int, criteria: Iterable[str] = ("",), *, for_target: bool = False
+) -> list[AuditItem]:
     """Draw the answers to be judged for an audit of `count` questions, each by every criterion; return them in the
     order in which they are displayed.
 
-    Half of the questions are those on which the arms' scores differ, as far as there are so many. The order within a
-    stratum is that of a hash, so that a larger draw goes on where a smaller one ended; equal answers are judged
-    once.
+    Questions come from their strata in turn, as often as `_rates` says. The order within a stratum is that of a hash,
+    so that a larger draw goes on where a smaller one ended; equal answers are judged once. `for_target`: scores are
+    held against a target, for which a question counts as much where all arms answered alike.
     """
     own, criteria = audited_answers(answers), tuple(criteria)
-    queues = [sorted(items, key=_hash) for items in _strata(own)]
-    chosen: list[str] = []
-    while len(chosen) < count and any(queues):
-        for queue in queues:
-            if queue and len(chosen) < count:
-                chosen.append(queue.pop(0))
+    turns = []
+    for items, rate in zip(_strata(own), _rates(own, for_target=for_target), strict=True):
+        ordered = sorted(items, key=_hash)
+        turns += [((place + 0.5) / (rate * len(ordered)), item) for place, item in enumerate(ordered)]
     shown: list[AuditItem] = []
-    for item in chosen:
+    for _, item in sorted(turns)[:count]:
         given = [arm[item] for arm in own.values()]
         texts = sorted({one.answer for one in given}, key=lambda text: _hash(f"{item}\0{text}"))
         first = given[0]
@@ -109,16 +113,34 @@ def draw_audit(answers: Mapping[str, Sequence[Answer]], count: int, criteria: It
     return shown
 
 
-def _strata(own: Mapping[str, Mapping[str, Answer]]) -> tuple[list[str], list[str]]:
-    """Return two strata of the questions that every arm answered: those on which the arms' scores differ, and the
-    others."""
+def _strata(own: Mapping[str, Mapping[str, Answer]]) -> tuple[list[str], list[str], list[str]]:
+    """Return three strata of the questions that every arm answered: those on which the arms' scores differ, those on
+    which only the answers do, and those that all answered alike."""
     items = sorted(set.intersection(*(set(arm) for arm in own.values()))) if own else []
-    differing = [item for item in items if len({arm[item].score for arm in own.values()}) > 1]
-    return differing, sorted(set(items) - set(differing))
+    differing = {item for item in items if len({arm[item].score for arm in own.values()}) > 1}
+    alike = {item for item in items if item not in differing and len({arm[item].answer for arm in own.values()}) == 1}
+    return sorted(differing), sorted(set(items) - differing - alike), sorted(alike)
+
+
+def _rates(own: Mapping[str, Mapping[str, Answer]], *, for_target: bool) -> tuple[float, float, float]:
+    """Return how often the questions of each stratum are drawn, beside those of which only the answers differ."""
+    tells_right = all(one.score in (0.0, 1.0) for arm in own.values() for one in arm.values())
+    are_compared = len(own) > 1 and not for_target
+    return RATE_DIFFERING if tells_right else 1.0, 1.0, RATE_ALIKE if are_compared else 1.0
 
 
 def _hash(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Some of the questions. By stratum: how many they are, and their share of all, by weight; `judged`: which judged
+    questions are among them."""
+
+    sizes: list[int]
+    shares: list[float]
+    judged: NDArray[np.bool_]
 
 
 class Audited:
@@ -142,26 +164,48 @@ class Audited:
         self._plain_scores: dict[str, Estimate] = {}
         own = audited_answers(answers)
         strata = _strata(own)
-        self.arms = tuple(answers)
-        self._sizes = [len(items) for items in strata]
+        self.arms, self._own, self._strata = tuple(answers), own, strata
         whole = sorted(item for part in strata for item in part)
         slices = {one.item_id: one.slice for one in next(iter(answers.values()), ())}
         found = mix_weights([slices[item] for item in whole], task.data.mix) if whole else None
         self._efficiency = None if found is None else effective_number(found) / len(found)
         weight = dict.fromkeys(whole, 1.0) if found is None else dict(zip(whole, found.tolist(), strict=True))
-        self._parts = [math.fsum(weight[item] for item in part) / max(1, len(whole)) for part in strata]
+        self._weight_of = weight
         done = [
             [item for item in items if all((item, arm[item].answer) in judged for arm in own.values())]
             for items in strata
         ]
         self._stratum = np.repeat(np.arange(len(strata)), [len(items) for items in done])
         items = [item for part in done for item in part]
-        self._own_weights = np.array([weight[item] for item in items])
+        self._items, self._own_weights = items, np.array([weight[item] for item in items])
+        self._all, self._parts = self._part(set(whole)), dict[tuple[str, str], _Part]()
         groups = {one.item_id: one.group for one in next(iter(answers.values()), ())}
         self._all_groups = [groups[item] or f"\0{item}" for item in whole]  # a row without a group is one of its own
         self._groups = [groups[item] or f"\0{item}" for item in items]
         self._said = {arm: np.array([float(judged[item, own[arm][item].answer]) for item in items]) for arm in own}
         self._scored = {arm: np.array([own[arm][item].score for item in items]) for arm in own}
+
+    def _part(self, among: set[str]) -> _Part:
+        inside = [[item for item in items if item in among] for items in self._strata]
+        whole = max(1, len(self._weight_of))
+        return _Part(
+            sizes=[len(items) for items in inside],
+            shares=[math.fsum(self._weight_of[item] for item in items) / whole for items in inside],
+            judged=np.array([item in among for item in self._items], dtype=bool),
+        )
+
+    def _unlike(self, a: str, b: str) -> _Part:
+        """Return the questions on which two arms' answers or scores differ; all, where few of these are judged."""
+        if (a, b) not in self._parts:
+            one, other = self._own[a], self._own[b]
+            unlike = {
+                item
+                for item in self._weight_of
+                if (one[item].answer, one[item].score) != (other[item].answer, other[item].score)
+            }
+            part = self._part(unlike)
+            self._parts[a, b] = part if part.judged.sum() >= LEAST_UNLIKE else self._all
+        return self._parts[a, b]
 
     @property
     def count(self) -> int:
@@ -182,11 +226,17 @@ class Audited:
         """
         if self._efficiency is None or not self.count:
             return None
-        found = math.fsum(self._effective_of(stratum) for stratum in set(self._stratum.tolist()))
-        return min(found, self._efficiency * self.count)
+        return self._effective(self._all)
 
-    def _effective_of(self, stratum: int) -> float:
-        return effective_number(self._own_weights[self._stratum == stratum])
+    def _effective(self, part: _Part) -> float:
+        count = int(part.judged.sum())
+        if self._efficiency is None:
+            return count
+        of_strata = [
+            self._own_weights[part.judged & (self._stratum == stratum)] for stratum in range(len(self._strata))
+        ]
+        found = math.fsum(effective_number(weights) for weights in of_strata if len(weights))
+        return min(found, self._efficiency * count)
 
     @cached_property
     def why_not(self) -> str | None:
@@ -230,8 +280,8 @@ class Audited:
     @property
     def _weights(self) -> Numbers:
         """The share of all questions, by weight, that each judged one represents."""
-        judged = np.bincount(self._stratum, self._own_weights, minlength=len(self._sizes))
-        shares = np.array([self._parts[stratum] / judged[stratum] for stratum in self._stratum])
+        judged = np.bincount(self._stratum, self._own_weights, minlength=len(self._strata))
+        shares = np.array([self._all.shares[stratum] / judged[stratum] for stratum in self._stratum])
         found: Numbers = shares * self._own_weights
         return found
 
@@ -277,8 +327,9 @@ class Audited:
         for a, b in pairs:
             errors = [self._said[arm] - self._scored[arm] for arm in (a, b)]
             gap = errors[0] - errors[1]
-            mean, variance = self._mean(gap)
-            reach = float(stats.t.isf(LEVEL / 2 / len(pairs), self._degrees)) * math.sqrt(variance)
+            part = self._unlike(a, b)
+            mean, variance = self._mean(gap, part)
+            reach = float(stats.t.isf(LEVEL / 2 / len(pairs), self._degrees(part))) * math.sqrt(variance)
             if abs(mean) - reach > margin:
                 found.append((a, b, mean))
         return max(found, key=lambda pair: abs(pair[2]), default=None)
@@ -289,14 +340,14 @@ class Audited:
 
         `times`: as many questions as those of this study are asked, of which the same ones were judged.
         """
-        return self._corrected(value, error, *self._pair(arm), times)
+        return self._corrected(value, error, self._said[arm], self._scored[arm], times, self._all)
 
     def corrected_gap(
         self, a: str, b: str, value: float, error: float, times: float = 1.0
     ) -> tuple[float, float, float]:
         """Return the corrected difference of arm a minus arm b, as `corrected_score` does for a score."""
-        (said, scored), (other_said, other_scored) = self._pair(a), self._pair(b)
-        return self._corrected(value, error, said - other_said, scored - other_scored, times)
+        said, scored = self._said[a] - self._said[b], self._scored[a] - self._scored[b]
+        return self._corrected(value, error, said, scored, times, self._unlike(a, b))
 
     def _plain(self, arm: str) -> Estimate:
         if arm not in self._plain_scores:
@@ -311,22 +362,19 @@ class Audited:
         plain = difference(self.answers[a], self.answers[b], self.task)
         return self.corrected_gap(a, b, plain.difference, _error(plain.low, plain.high))
 
-    def _pair(self, arm: str) -> tuple[Numbers, Numbers]:
-        return self._said[arm], self._scored[arm]
-
     def _corrected(
-        self, plain: float, error: float, said: Numbers, scored: Numbers, times: float
+        self, plain: float, error: float, said: Numbers, scored: Numbers, times: float, part: _Part
     ) -> tuple[float, float, float]:
-        """Return value, standard error and degrees of freedom.
+        """Return value, standard error and degrees of freedom; outside of `part` all values are 0.
 
         The sampling error of the questions is that of people's judgements: of λ times the metric's figure and of the
         rest. A metric that says little differs less from question to question than people do; the error of its figure
         is the least that is taken.
         """
         share = self._share_of_metric(said, scored)
-        rest, variance = self._mean(said - share * scored, times)
+        rest, variance = self._mean(said - share * scored, part, times)
         asked = max(error**2, (share * error) ** 2 + self._asking_variance(said - share * scored) / times)
-        return share * plain + rest, math.sqrt(asked + self._wider**2 * variance), self._degrees
+        return share * plain + rest, math.sqrt(asked + self._wider**2 * variance), self._degrees(part)
 
     def _asking_variance(self, values: Numbers) -> float:
         """Return the variance of the mean over all questions, as draws from the questions that could be asked; groups
@@ -362,9 +410,9 @@ class Audited:
         spread = float(np.average(centred**2, weights=weights))
         return float(np.clip(np.average(centred * said, weights=weights) / spread, 0.0, 1.0)) if spread > 0 else 1.0
 
-    def _mean(self, values: Numbers, times: float = 1.0) -> tuple[float, float]:
+    def _mean(self, values: Numbers, part: _Part, times: float = 1.0) -> tuple[float, float]:
         """Return the mean over all questions, `times` as many as there are, and its variance, both estimated from the
-        judged ones.
+        judged ones of `part`; outside of it all values are 0.
 
         One more deviation of a whole point to each side is counted, shared out over the strata: sixty answers
         without an error of the metric do not show that it makes none. Of questions that weigh differently the larger
@@ -372,23 +420,24 @@ class Audited:
         spread of all, since a few heavy ones may happen to agree.
         """
         mean = variance = 0.0
-        known = [stratum for stratum in range(len(self._sizes)) if (self._stratum == stratum).any()]
-        effective = {stratum: self._effective_of(stratum) for stratum in known}
-        for stratum, count in effective.items():
-            here = self._stratum == stratum
-            own, shares = values[here], self._own_weights[here] / self._own_weights[here].sum()
-            part = self._parts[stratum] / sum(self._parts[place] for place in known)
+        here = {stratum: part.judged & (self._stratum == stratum) for stratum in range(len(self._strata))}
+        here = {stratum: judged for stratum, judged in here.items() if judged.any()}
+        effective = {stratum: effective_number(self._own_weights[judged]) for stratum, judged in here.items()}
+        standing_for = math.fsum(part.shares) / math.fsum(part.shares[stratum] for stratum in here) if here else 0.0
+        for stratum, judged in here.items():
+            count, own = effective[stratum], values[judged]
+            shares = self._own_weights[judged] / self._own_weights[judged].sum()
+            whole = part.shares[stratum] * standing_for
             centre = float(shares @ own)
             squares = max(count * float(shares @ (own - centre) ** 2), (count * shares) ** 2 @ (own - centre) ** 2)
             more = 2 * count / sum(effective.values())
             spread = (squares + more) / max(1.0, count + more - 1)
-            mean += part * centre
-            variance += part**2 * (1 - len(own) / (times * self._sizes[stratum])) * spread / count
+            mean += whole * centre
+            variance += whole**2 * (1 - len(own) / (times * part.sizes[stratum])) * spread / count
         return mean, variance
 
-    @property
-    def _degrees(self) -> float:
-        return max(1.0, (self.effective or float(self.count)) - len(self._sizes))
+    def _degrees(self, part: _Part) -> float:
+        return max(1.0, self._effective(part) - len(set(self._stratum[part.judged].tolist())))
 
 
 def _error(low: float, high: float) -> float:
@@ -419,27 +468,3 @@ def cohen_kappa(first: Numbers, second: Numbers, weights: Numbers | None = None)
 
     low, value, high = (kappa(share) for share in (agreement.low, agreement.value, agreement.high))
     return Estimate(value=value, low=low, high=high, n=agreement.n)
-
-
-def audit_looks(rows: Iterable[Mapping[str, object]]) -> int:
-    """Return how often a study was decided with people's judgements: the rows that name no question."""
-    return sum(row["item"] == "" for row in rows)
-
-
-def judgement_values(rows: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str, str], float]:
-    """Return judgements by question, answer and criterion, 0 to 1; of several the last counts, and null withdraws
-    it."""
-    said = {(str(row["item"]), str(row["answer"]), str(row["criterion"])): row["value"] for row in rows}
-    return {key: float(value) for key, value in said.items() if value is not None}
-
-
-def judged_by_key(rows: Iterable[Mapping[str, Any]], shares: Mapping[str, float]) -> dict[tuple[str, str], float]:
-    """Return people's scores by question and answer: the mean over the criteria, weighted by `shares`, of those that
-    were judged by all."""
-    values = judgement_values(rows)
-    keys = dict.fromkeys((item, answer) for item, answer, _ in values)
-    return {
-        key: math.fsum(share * values[*key, criterion] for criterion, share in shares.items())
-        for key in keys
-        if all((*key, criterion) in values for criterion in shares)
-    }

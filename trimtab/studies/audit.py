@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,28 +12,50 @@ from trimtab.base.errors import InputError
 from trimtab.base.files import append_own, locked
 from trimtab.base.results import StudyResult
 from trimtab.base.task import TASK_FILE, Task
-from trimtab.measurement.audit import ENOUGH, AuditItem, criterion_shares, draw_audit, judged_by_key, judgement_values
+from trimtab.measurement.audit import ENOUGH, AuditItem, criterion_shares, draw_audit
 from trimtab.measurement.evaluate import load_answers
+from trimtab.measurement.raters import agreement_words, agreements, judged_by_key, rater_name, said_by_person
 from trimtab.reports.page import write_report
 from trimtab.studies.decide import AUDIT, decide_again, read_audit
 from trimtab.studies.open_study import OpenedStudy, open_study
+
+SHARED = 5  # one in so many questions is asked of everybody
 
 
 class StudyAudit:
     """An audit in progress. `pending`: the answers to judge. `judge` saves each judgement at once, `finish` decides
     again.
+
+    `by`: who judges. `shared`: the questions that are asked of everybody, which shows how far people agree; the others
+    are asked of whoever comes first.
     """
 
-    def __init__(self, opened: OpenedStudy, questions: int) -> None:
-        self.folder, self.task, self.before = opened.folder, opened.task, opened.result
+    def __init__(self, opened: OpenedStudy, questions: int, by: str | None = None) -> None:
+        self.folder, self.task, self.before, self.by = opened.folder, opened.task, opened.result, rater_name(by)
         done = [arm.arm for arm in opened.arms if arm.status == "done"]
         self.answers = {arm: load_answers(self.folder / "arms" / arm / ANSWERS) for arm in done}
         if not done:
             raise InputError("no arm of this study has answers", "run one that does", file=self.folder)
         self.shares = criterion_shares(self.task)
-        self.drawn = draw_audit(self.answers, questions, self.shares)
-        judged = judgement_values(read_audit(self.folder))
-        self.pending = [one for one in self.drawn if (one.item_id, one.answer, one.criterion) not in judged]
+        self.drawn = draw_audit(self.answers, questions, self.shares, for_target=self.task.target.quality is not None)
+        self.shared = set(list(dict.fromkeys(one.item_id for one in self.drawn))[::SHARED])
+        self._said = said_by_person(read_audit(self.folder))
+        self.pending = [one for one in self.drawn if not self._is_judged(one)]
+
+    def _is_judged(self, asked: AuditItem) -> bool:
+        by = self._said.get((asked.item_id, asked.answer, asked.criterion), {})
+        return not {self.by, ""}.isdisjoint(by) or (bool(by) and asked.item_id not in self.shared)
+
+    @property
+    def notes(self) -> Iterator[str]:
+        """What somebody should know before judging: who else judged, and how far they agree."""
+        others = sorted({person for by in self._said.values() for person in by} - {self.by, ""})
+        if others:
+            yield (
+                f"You judge as {self.by}; {' and '.join(others)} judged before. Of the questions drawn, "
+                f"{len(self.shared):,} (one in {SHARED}) are asked of everybody, which shows how far people agree."
+            )
+        yield from map(agreement_words, agreements(self._said))
 
     def judge(self, asked: AuditItem, value: float | None) -> None:
         """Save the judgement of an answer: from 0 (wrong) to 1 (right), or None for no judgement."""
@@ -40,11 +63,11 @@ class StudyAudit:
 
     def _keep(self, item: str, answer: str, criterion: str, value: float | None) -> None:
         when = datetime.now(UTC).isoformat(timespec="seconds")
-        line = {"item": item, "answer": answer, "criterion": criterion, "value": value, "time": when}
+        line = {"item": item, "answer": answer, "criterion": criterion, "value": value, "by": self.by, "time": when}
         append_own(self.folder / AUDIT, line)
 
     def undo(self, asked: AuditItem) -> None:
-        """Remove the judgement of an answer."""
+        """Remove this person's judgement of an answer."""
         self.judge(asked, None)
 
     def finish(self) -> StudyResult:
@@ -64,14 +87,18 @@ class StudyAudit:
 
 
 def audit(
-    study: str | Path | StudyResult = "latest", *, questions: int = 100, task: str | Path | Task = TASK_FILE
+    study: str | Path | StudyResult = "latest",
+    *,
+    questions: int = 100,
+    by: str | None = None,
+    task: str | Path | Task = TASK_FILE,
 ) -> StudyAudit:
     """Begin or continue the audit of a finished study, on `questions` of its test questions.
 
-    Raises InputError for a task of kind `classify`, whose labels need no judgement, and MissingError without such a
-    study.
+    `by`: who judges, the user of this machine unless named. Raises InputError for a task of kind `classify`, whose
+    labels need no judgement, and MissingError without such a study.
     """
     opened = open_study(study, task=task)
     if opened.task.task.kind == "classify":
         raise InputError("the labels of a closed set are right or wrong by themselves", "audit a study of answers")
-    return StudyAudit(opened, questions)
+    return StudyAudit(opened, questions, by)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
@@ -42,11 +43,12 @@ from trimtab.decision.robustness import differing, robustness_checks, robustness
 from trimtab.decision.summary import explained, unmarked, with_more
 from trimtab.decision.today import take_today
 from trimtab.decision.verdict import drafted
-from trimtab.measurement.audit import Audited, audit_looks, criterion_shares, judged_by_key
+from trimtab.measurement.audit import Audited, criterion_shares
 from trimtab.measurement.clusters import group_count
 from trimtab.measurement.evaluate import load_answers
 from trimtab.measurement.figures import behind_curve, score_estimate
 from trimtab.measurement.over_time import newest_against_earlier, stretches_of_time, with_stretches
+from trimtab.measurement.raters import agreements, audit_looks, judged_by_key, said_by_person
 from trimtab.measurement.weak_classes import weak_classes
 from trimtab.studies.record import changed_since
 
@@ -102,6 +104,7 @@ def decide_study(
         trivial = {name: with_stretches(own, stretches) for name, own in trivial.items()}
         results = [scored_again(arm, answers[arm.arm], task) if arm.arm in answers else arm for arm in results]
     rows = read_audit(folder)
+    said = said_by_person(rows)
     judged, looks = judged_by_key(rows, criterion_shares(task)), audit_looks(rows)
     groups = group_count(list({row.item_id: row.group for own in answers.values() for row in own}.values()))
 
@@ -135,6 +138,8 @@ def decide_study(
             arms=audited.by_arm,
             why_not=audited.why_not,
             n_effective=audited.effective,
+            by=dict(Counter(person for by in said.values() for person in by)),
+            agreement=agreements(said),
         )
     changed = changed_since(folder)
     today = take_today(study, next((arm for arm in study.done if arm.arm == verdict.arm), None))

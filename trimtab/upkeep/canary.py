@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trimtab.base.errors import InputError, MissingError
+from trimtab.base.machine import user_name
 from trimtab.base.show import Shown
 from trimtab.serving.config import TrafficTable
 from trimtab.serving.database import Closing
@@ -37,7 +38,7 @@ from trimtab.upkeep.canary_records import (
 from trimtab.upkeep.config import upkeep_of
 from trimtab.upkeep.gate import SLOWER
 from trimtab.upkeep.labels import TRAFFIC, labelled
-from trimtab.upkeep.registry import CANDIDATE, PRODUCTION, Registry, user_name
+from trimtab.upkeep.registry import CANDIDATE, PRODUCTION, Registry
 from trimtab.upkeep.user_comparison import (
     LEAST_USERS,
     WIDEST_VARIANCE,

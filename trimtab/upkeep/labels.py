@@ -4,10 +4,9 @@ agreement."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -15,15 +14,15 @@ import numpy as np
 from trimtab.base.errors import InputError
 from trimtab.base.files import sha256_text
 from trimtab.base.records import Message, Refusal
-from trimtab.base.results import Estimate
+from trimtab.base.results import Agreement
 from trimtab.base.task import TASK_FILE, Task, as_task
 from trimtab.data.raw_rows import RawRow
 from trimtab.data.readers import read_raw_rows
-from trimtab.measurement.audit import AuditItem, cohen_kappa
+from trimtab.measurement.audit import AuditItem
+from trimtab.measurement.raters import agreement_of, rater_name
 from trimtab.serving.database import Closing
 from trimtab.serving.traffic_store import Drawing, Label, LabelDraw, ServedAnswer, TrafficStore, traffic_of
 from trimtab.upkeep.production import (
-    FEWEST,
     Numbers,
     ProductionQuality,
     inclusion_probabilities,
@@ -31,20 +30,8 @@ from trimtab.upkeep.production import (
     sizes_by_uncertainty,
     uniform,
 )
-from trimtab.upkeep.registry import user_name
 
 TRAFFIC = "traffic"
-_LONGEST_NAME = 200  # letters of a labeller's name
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Agreement:
-    """Cohen's κ of two labellers, over the answers that both called right or wrong; `disagree`: the number on which
-    they differ."""
-
-    labellers: tuple[str, str]
-    kappa: Estimate
-    disagree: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,7 +60,7 @@ class LabelSummary:
     unsure: int
     unused: int
     by: dict[str, int]
-    agreement: tuple[Agreement, ...]
+    agreement: Agreement | None
     quality: ProductionQuality | None
     versions: tuple[VersionQuality, ...]
 
@@ -199,7 +186,7 @@ class Labelling(Closing):
             unsure=int((asked & np.isnan(right)).sum()),
             unused=int((asked & np.isnan(inclusion)).sum()),
             by=dict(Counter(by for given in own.values() for by in given)),
-            agreement=tuple(_agreements(list(own.values()))),
+            agreement=agreement_of([[told] for by in own.values() if len(told := _told(by)) > 1]),
             quality=quality(range(len(answers))),
             versions=tuple(versions),
         )
@@ -231,10 +218,7 @@ def label(
     often; `new` begins another draw, of what came since the last. `store` as for `serve`. Raises MissingError where
     no traffic was kept, InputError where there is nothing to label.
     """
-    name = by if by is not None else user_name()
-    if not name.strip() or len(name) > _LONGEST_NAME:
-        raise InputError(f"{name[:80]!r} names nobody", f"give a name of up to {_LONGEST_NAME} letters", field="--by")
-    own = as_task(task)
+    name, own = rater_name(by), as_task(task)
     opened = traffic_of(own, store, make=file is not None)
     try:
         return Labelling(
@@ -266,19 +250,13 @@ class _Drawn:
 
 def _share(said: Mapping[str, bool | None]) -> float:
     """Return the share of labellers who call an answer right, nan if none can tell."""
-    told = [float(right) for right in said.values() if right is not None]
-    return sum(told) / len(told) if told else float("nan")
+    told = _told(said)
+    return sum(told.values()) / len(told) if told else float("nan")
 
 
-def _agreements(given: Sequence[Mapping[str, bool | None]]) -> Iterator[Agreement]:
-    labellers = sorted({by for said in given for by in said})
-    for first, second in combinations(labellers, 2):
-        pairs = [(said.get(first), said.get(second)) for said in given]
-        both = [pair for pair in pairs if None not in pair]
-        if len(both) >= FEWEST:
-            sides = np.array(both, dtype=float).T
-            disagree = int((sides[0] != sides[1]).sum())
-            yield Agreement(labellers=(first, second), kappa=cohen_kappa(*sides), disagree=disagree)
+def _told(said: Mapping[str, bool | None]) -> dict[str, float]:
+    """Return who calls an answer right (1) or wrong (0)."""
+    return {by: float(right) for by, right in said.items() if right is not None}
 
 
 def _item(answer: ServedAnswer) -> AuditItem:

@@ -33,6 +33,7 @@ from trimtab.base.codec import read_record, write_record
 from trimtab.base.errors import BusyError, InputError, MissingError
 from trimtab.base.files import locked, new_folder
 from trimtab.base.grammar import HEAD, REWARD, is_trained, method_of
+from trimtab.base.machine import user_name
 from trimtab.base.progress import Listener
 from trimtab.base.records import Answer, Example, Split
 from trimtab.base.results import ArmRecord, ArmResult
@@ -82,7 +83,7 @@ from trimtab.upkeep.refresh_plan import (
     RefreshResult,
 )
 from trimtab.upkeep.register import Measurement, version_score
-from trimtab.upkeep.registry import CANDIDATE, PRODUCTION, Registry, registry, user_name
+from trimtab.upkeep.registry import CANDIDATE, PRODUCTION, Registry, registry
 from trimtab.upkeep.statements import StatedFacts, outdated_rows
 from trimtab.upkeep.versions import Forgetting, GateLatency, GateRecord, Version
 

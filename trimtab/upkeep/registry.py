@@ -3,9 +3,7 @@ with their ends."""
 
 from __future__ import annotations
 
-import getpass
 import json
-import os
 import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
@@ -18,6 +16,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 from trimtab.arms.workspace import FOLDER
 from trimtab.base.errors import EXIT_NO, InputError, MissingError, TrimtabError
 from trimtab.base.files import refuse_links, write_atomic
+from trimtab.base.machine import user_name
 from trimtab.base.progress import Listener
 from trimtab.base.sanitize import printable
 from trimtab.base.task import TASK_FILE, Task, as_task
@@ -613,11 +612,3 @@ def _require_alias(alias: str) -> None:
 
 def _now() -> datetime:
     return datetime.now(UTC)
-
-
-def user_name() -> str:
-    """Return the name of the user who runs this, as the system has it."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container's user may have no name
-        return f"user {os.getuid()}" if hasattr(os, "getuid") else "unknown"

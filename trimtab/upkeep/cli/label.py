@@ -101,9 +101,10 @@ def _lines(summary: LabelSummary) -> Iterator[str]:
     yield from _quality_lines("", summary.quality)
     for one in summary.versions if len(summary.versions) > 1 else ():
         yield from _quality_lines(f"{one.arm} ({one.version}): ", one.quality)
-    for pair in summary.agreement:
-        first, second = pair.labellers
-        yield f"{first} and {second}: kappa {_figure(pair.kappa)}, they disagree on {pair.disagree} of {pair.kappa.n}"
+    if summary.agreement is not None:
+        from trimtab.measurement.raters import agreement_words
+
+        yield agreement_words(summary.agreement)
 
 
 def _quality_lines(name: str, quality: ProductionQuality | None) -> Iterator[str]:
