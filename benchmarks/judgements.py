@@ -66,6 +66,7 @@ MADE = ("favours long answers", "favours arm a", "favours the first position", "
 # test questions, those of which people grade the answers, and whether questions come in groups
 SIZES = ((200, 60, False), (300, 100, True), (300, 150, False), (400, 60, False))
 GROUPS, GROUP = 30, 10  # groups of a study, and questions of each, where there are groups
+BESIDE = 500  # studies of a cell in which the plain average of the judge is looked at, and the peer is asked
 CHECKED = 10  # studies of a cell in which the limits by formula are compared with those by resampling
 NOISE, FAVOUR = 0.2, 0.5  # shares of a made judge's marks that are drawn anew, and of favoured answers graded yes
 Numbers = NDArray[np.float64]
@@ -229,29 +230,20 @@ def judges_of(pool: Pool) -> tuple[str, ...]:
     return ("says nothing", *pool.judges, *(name for name in made if name != "says nothing"))
 
 
-def graded(pool: Pool, judge: str, swapped_N: NDArray[np.bool_]) -> Numbers:
-    """Return a judge's grades of the whole pool, where the answers to some questions have changed arms."""
+def graded(pool: Pool, judge: str) -> tuple[Numbers, NDArray[np.bool_] | None]:
+    """Return a judge's grades of the whole pool, and which of its answers it grades yes in any case; None where that
+    hangs on the arm: every second one of arm a.
+    """
     if judge in pool.judges:
-        return swap(pool.judges[judge], swapped_N)
+        return pool.judges[judge], np.zeros(pool.marks_N2.shape, dtype=bool)
     if judge == "says nothing":
-        return np.ones_like(pool.marks_N2)
+        return np.ones_like(pool.marks_N2), np.zeros(pool.marks_N2.shape, dtype=bool)
     draw = np.random.default_rng(7)  # a judge says the same of an answer each time
-    noisy_N2 = np.where(
-        draw.random(pool.marks_N2.shape) < NOISE, draw.integers(0, 3, pool.marks_N2.shape) / 2, pool.marks_N2
-    )
+    noise_N2, is_noise_N2 = draw.integers(0, 3, pool.marks_N2.shape) / 2, draw.random(pool.marks_N2.shape) < NOISE
+    noisy_N2: Numbers = np.where(is_noise_N2, noise_N2, pool.marks_N2)
     generous_N2 = draw.random(pool.marks_N2.shape) < FAVOUR
-    arm_a_N2 = np.broadcast_to(np.array([True, False]), pool.marks_N2.shape)
-    favoured_N2 = {
-        "favours long answers": swap(pool.long_N2, swapped_N),
-        "favours the first position": arm_a_N2 if pool.first_N2 is None else swap(pool.first_N2, swapped_N),
-    }.get(judge, arm_a_N2)
-    found: Numbers = np.where(favoured_N2 & swap(generous_N2, swapped_N), 1.0, swap(noisy_N2, swapped_N))
-    return found
-
-
-def swap(values_N2: Any, swapped_N: NDArray[np.bool_]) -> Any:
-    """Return the values with both arms' exchanged where asked."""
-    return np.where(swapped_N[:, None], values_N2[:, ::-1], values_N2)
+    favoured_N2 = {"favours long answers": pool.long_N2, "favours the first position": pool.first_N2}.get(judge)
+    return noisy_N2, None if favoured_N2 is None else favoured_N2 & generous_N2
 
 
 def drawn(pool: Pool, cell: Mapping[str, Any], draw: np.random.Generator) -> Study:
@@ -263,9 +255,21 @@ def drawn(pool: Pool, cell: Mapping[str, Any], draw: np.random.Generator) -> Stu
         groups = np.repeat(np.arange(GROUPS), GROUP)
     else:
         rows, groups = draw.integers(len(pool.marks_N2), size=cell["questions"]), None
-    swapped_N = (draw.random(len(pool.marks_N2)) < 0.5) & (cell["arms"] == "equal")
-    people_N2, graded_N2 = swap(pool.marks_N2, swapped_N), graded(pool, cell["judge"], swapped_N)
-    return Study(said_N2=people_N2[rows], graded_N2=graded_N2[rows], groups_N=groups)
+    grades_N2, yes_N2 = graded(pool, cell["judge"])
+    said_n2, grades_n2 = pool.marks_N2[rows], grades_N2[rows]
+    yes_n2 = None if yes_N2 is None else yes_N2[rows]
+    if cell["arms"] == "equal":
+        swapped_n = draw.random(len(rows)) < 0.5
+        said_n2, grades_n2 = swap(said_n2, swapped_n), swap(grades_n2, swapped_n)
+        yes_n2 = None if yes_n2 is None else swap(yes_n2, swapped_n)
+    if yes_n2 is None:  # which answers of arm a are favoured is the judge's whim
+        yes_n2 = (draw.random(said_n2.shape) < FAVOUR) & np.array([True, False])
+    return Study(said_N2=said_n2, graded_N2=np.where(yes_n2, 1.0, grades_n2), groups_N=groups)
+
+
+def swap(values_N2: Any, swapped_N: NDArray[np.bool_]) -> Any:
+    """Return the values with both arms' exchanged where asked."""
+    return np.where(swapped_N[:, None], values_N2[:, ::-1], values_N2)
 
 
 def true_scores(pool: Pool, cell: Mapping[str, Any]) -> Numbers:
@@ -333,11 +337,16 @@ def measured(pool: Pool, cell: Mapping[str, Any], studies: int, seed: int, peer:
         asked = {one.item_id for one in draw_audit(answers, cell["labels"])}
         is_asked = np.array([item in asked for item in items])
         with by_formula():
-            gap = count_ours(counts, answers, people_of(study, answers, is_asked))
+            people = people_of(study, answers, is_asked)
+            score, gap = people.score("a"), people.difference("a", "b")
+            counts.take("corrected", (score.low, score.high), (gap.low, gap.high), better_of(gap))
+            if number < BESIDE:
+                score, plain = score_estimate(answers["a"], TASK), difference(answers["a"], answers["b"], TASK)
+                counts.take("judge alone", (score.low, score.high), (plain.low, plain.high), better_of(plain))
         if number < CHECKED:
             resampled = people_of(study, answers, is_asked).difference("a", "b")
             wider.append((resampled.high - resampled.low) / (gap.high - gap.low) - 1)
-        for name, values in _peer_study(study, is_asked, cell, draw).items() if peer else ():
+        for name, values in _peer_study(study, is_asked, cell, draw).items() if peer and number < BESIDE else ():
             for_peer[name].append(values)
     if peer:
         count_peer(counts, asked_peer(peer, for_peer))
@@ -355,16 +364,9 @@ def people_of(study: Study, answers: Mapping[str, Sequence[Answer]], is_asked: N
     return Audited(answers, said, TASK)
 
 
-def count_ours(counts: Counts, answers: Mapping[str, Sequence[Answer]], people: Audited) -> Difference:
-    """Count the corrected intervals and those of the judge's plain average; return the corrected difference."""
-    corrected = people.difference("a", "b")
-    for name, score, gap in (
-        ("corrected", people.score("a"), corrected),
-        ("judge alone", score_estimate(answers["a"], TASK), difference(answers["a"], answers["b"], TASK)),
-    ):
-        better = float(np.sign(gap.difference)) if gap.p <= LEVEL else 0.0
-        counts.take(name, (score.low, score.high), (gap.low, gap.high), better)
-    return corrected
+def better_of(gap: Difference) -> float:
+    """Return the sign of a difference that is shown, else 0."""
+    return float(np.sign(gap.difference)) if gap.p <= LEVEL else 0.0
 
 
 def count_peer(counts: Counts, rows: Mapping[str, Sequence[Sequence[float] | None]]) -> None:
@@ -402,7 +404,8 @@ def _peer_study(
     differs = study.graded_N2[:, 0] != study.graded_N2[:, 1]
     chances = np.zeros(len(differs))
     for stratum in (differs, ~differs):
-        chances[stratum] = is_asked[stratum].mean() if stratum.any() else 0.0
+        if stratum.any():
+            chances[stratum] = is_asked[stratum].mean()
     evenly = np.zeros(len(differs), dtype=bool)
     if cell["groups"] and study.groups_N is not None:
         evenly = np.isin(study.groups_N, draw.permutation(GROUPS)[: cell["labels"] // GROUP])
