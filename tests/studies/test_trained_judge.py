@@ -4,6 +4,8 @@ it is pinned by its files."""
 from __future__ import annotations
 
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,10 +15,12 @@ from typer.testing import CliRunner
 import trimtab
 from trimtab.arms.fingerprint import judge_version
 from trimtab.arms.judges import judging_prompt, open_judge
+from trimtab.arms.store import ANSWERS
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.errors import InputError
 from trimtab.base.task import load_task
 from trimtab.cli.main import app
+from trimtab.measurement.evaluate import load_answers, save_answers
 from trimtab.measurement.judge import DEGREES, nearest_degree
 from trimtab.studies.audit import audit
 from trimtab.studies.graded_rows import graded_rows, write_graded_rows
@@ -125,6 +129,17 @@ def test_a_judging_task_without_a_study_and_an_unmeasured_arm_are_refused(
     named = judged_task(taught, tiny_model_folder, arm="#lora")
     with pytest.raises(InputError, match="has measured the arm lora"):
         open_judge(load_task(named))
+
+
+def test_labels_of_the_data_that_are_no_degrees_are_refused_before_anything_is_judged(
+    taught: Path, tiny_model_folder: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(taught.parent / "judging", tmp_path / "judging")
+    for file in (tmp_path / "judging").rglob(ANSWERS):
+        save_answers(file, [replace(one, reference=("good",)) for one in load_answers(file)])
+    task = write_task(tmp_path, tiny_model_folder, ["prompt"], task=JUDGED, more=TABLE)
+    with pytest.raises(InputError, match="label 'good' is no degree"):
+        open_judge(load_task(task))
 
 
 def test_a_file_of_other_rows_is_not_overwritten(taught: Path) -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from trimtab.arms.store import ANSWERS, Pick, SavedArm, find_saved, measured_arms, picked_arm, read_arm, usual_arm
 from trimtab.base.config import SLOT
 from trimtab.base.errors import InputError
 from trimtab.base.files import sha256_cached, sha256_text
 from trimtab.base.grammar import joined, method_of
-from trimtab.base.records import Arm
+from trimtab.base.records import Answer, Arm
+from trimtab.base.sanitize import printable
 from trimtab.base.task import Task, load_task
 from trimtab.measurement.evaluate import load_answers
 from trimtab.measurement.judge import DEGREES, GRADED
@@ -44,11 +46,16 @@ class TrainedJudge:
         )
         return f"{self.arm.name} of study {self.saved.id}, {sha256_text(*parts)}"
 
+    @cached_property
+    def answers(self) -> tuple[Answer, ...]:
+        """Return what it answered to the test questions of its study, in the first seed."""
+        found = load_answers(self.saved.folder.parent / ANSWERS)
+        return tuple(one for one in found if one.seed == found[0].seed)
+
     @property
     def agreement(self) -> str:
         """Say how often it gave the degree that people gave, on its own test questions, and how it erred."""
-        answers = load_answers(self.saved.folder.parent / ANSWERS)
-        pairs = [(one.reference[0], one.answer) for one in answers if one.seed == answers[0].seed]
+        pairs = [(one.reference[0], one.answer) for one in self.answers]
         right = sum(people == judge for people, judge in pairs)
         generous = [judge for people, judge in pairs if people == "no"]
         strict = [judge for people, judge in pairs if people == "yes"]
@@ -82,20 +89,27 @@ def trained_judge(task: Task) -> TrainedJudge | None:
     saved = find_saved(own, arm, pick.study)
     if arm.endpoint or saved is None:
         raise _refused(task, f"{arm.name} of {named[0]} is an endpoint", "name it in [api.NAME], and NAME here")
-    return TrainedJudge(task=own, arm=arm, saved=saved)
+    judge = TrainedJudge(task=own, arm=arm, saved=saved)
+    _require_degrees([one.reference[0] for one in judge.answers], task)
+    return judge
 
 
 def _require_judging(own: Task, task: Task) -> None:
     """Refuse a task of another kind, of labels that are no degrees, or of columns that a judge has not."""
     if own.task.kind != "classify":
         raise _refused(task, f"that task is of kind {own.task.kind}", "a judge chooses a label: kind classify")
-    other = next((label for label in own.task.labels if label not in DEGREES), None)
-    if other is not None:
-        raise _refused(task, f"its label {other!r} is no degree", f"its labels are of: {', '.join(DEGREES)}")
+    _require_degrees(own.task.labels, task)
     columns = input_columns(own)
     if not columns or not set(columns) <= set(GRADED):
         remedy = f"set data.columns.input in it, of: {', '.join(GRADED)}; trimtab audit --rows writes such rows"
         raise _refused(task, f"its input is {f'of {joined(columns)}' if columns else 'of no named columns'}", remedy)
+
+
+def _require_degrees(labels: Iterable[str], task: Task) -> None:
+    other = next((label for label in labels if label not in DEGREES), None)
+    if other is not None:
+        problem = f"its label {printable(other, 80)!r} is no degree"
+        raise _refused(task, problem, f"its labels are of: {', '.join(DEGREES)}")
 
 
 def input_columns(task: Task) -> tuple[str, ...]:
