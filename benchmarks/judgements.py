@@ -11,7 +11,7 @@ the true one, and how often the wrong arm, or one of two equal ones, is called b
 "Labels" tells what the grades of the judge save: as many labels alone would give the same width, by the same estimator
 with a judge that says nothing.
 
-    python benchmarks/judgements.py --data CLONES [--peer PYTHON] [--studies 2000] [--out FILE]
+    python benchmarks/judgements.py --data CLONES [--peer PYTHON] [--studies 1000] [--out FILE]
 
 CLONES holds a plain clone of each repository of SOURCES in folders OWNER+NAME. Nothing of them is committed. PYTHON
 runs GLIDE (`pip install glide-py==0.11.0`, Python 3.12 or newer): PPI++ with as many labels drawn evenly (of whole
@@ -66,7 +66,7 @@ MADE = ("favours long answers", "favours arm a", "favours the first position", "
 # test questions, those of which people grade the answers, and whether questions come in groups
 SIZES = ((200, 60, False), (300, 100, True), (300, 150, False), (400, 60, False))
 GROUPS, GROUP = 30, 10  # groups of a study, and questions of each, where there are groups
-BESIDE = 500  # studies of a cell in which the plain average of the judge is looked at, and the peer is asked
+BESIDE = 300  # studies of a cell in which the plain average of the judge is looked at, and the peer is asked
 CHECKED = 10  # studies of a cell in which the limits by formula are compared with those by resampling
 NOISE, FAVOUR = 0.2, 0.5  # shares of a made judge's marks that are drawn anew, and of favoured answers graded yes
 Numbers = NDArray[np.float64]
@@ -466,7 +466,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--peer", help="a Python with GLIDE")
-    parser.add_argument("--studies", type=int, default=2000)
+    parser.add_argument("--studies", type=int, default=1000)
     parser.add_argument("--out", type=Path, default=RESULT)
     options = parser.parse_args(arguments)
     pools = {name: read(options.data) for name, read in POOLS.items()}

@@ -1373,7 +1373,7 @@ def judgements() -> str:
     wider = sum(ours) / sum(theirs) - 1
     below = sum(row[f"{what} covered, corrected"] < 0.93 for row in found["rows"] for what in ("score", "difference"))
     said = (
-        f"The worst judge of each row, {found['studies']:,} studies each; GLIDE and the judge alone in the first 500. "
+        f"The worst judge of each row, {found['studies']:,} studies each; GLIDE and the judge alone in the first 300. "
         f"Over all {len(found['rows'])} cells our intervals of a difference are {abs(wider):.0%} "
         f"{'wider' if wider > 0 else 'narrower'} than PPI++'s. Ours hold in fewer than 93% in {below} of "
         f"{2 * len(found['rows'])}."

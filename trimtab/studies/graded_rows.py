@@ -13,7 +13,7 @@ from trimtab.base.files import write_atomic
 from trimtab.base.results import StudyResult
 from trimtab.base.show import Shown
 from trimtab.base.task import TASK_FILE, Task, command, name_after
-from trimtab.measurement.audit import judgement_values
+from trimtab.measurement.audit import judged_by_key
 from trimtab.measurement.judge import DEGREES, GRADED, graded_columns, nearest_degree
 from trimtab.studies.audit import StudyAudit, audit
 from trimtab.studies.decide import read_audit
@@ -76,13 +76,14 @@ def write_graded_rows(
 def graded_rows(opened: StudyAudit) -> list[dict[str, str]]:
     """Return the grades of a study's answers as rows: the columns GRADED, and the degree as `label`."""
     known = {(one.item_id, one.answer): one for rows in opened.answers.values() for one in rows}
-    found = []
-    for (item, answer, criterion), value in judgement_values(read_audit(opened.folder)).items():
-        asked = known.get((item, answer))
-        if asked is not None:
-            words = criterion.split(": ", 1)[-1] or _RIGHT  # without the name of the criterion
-            row = graded_columns(words, (item, asked.input, asked.reference, answer))
-            found.append({**row, "label": nearest_degree(value)})
+    said, found = read_audit(opened.folder), []
+    for criterion in opened.shares:
+        words = criterion.split(": ", 1)[-1] or _RIGHT  # without the name of the criterion
+        for key, value in judged_by_key(said, {criterion: 1.0}).items():
+            if key in known:
+                asked = known[key]
+                row = graded_columns(words, (asked.item_id, asked.input, asked.reference, asked.answer))
+                found.append({**row, "label": nearest_degree(value)})
     return found
 
 
