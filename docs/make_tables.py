@@ -1321,6 +1321,85 @@ def crawls() -> str:
     return "\n".join([*lines, "", said])
 
 
+PEOPLE = {
+    "pandalm": "PandaLM: LLaMA-7B and another model",
+    "students": "students: the longer and the shorter answer",
+    "begin": "BEGIN: made to keep to the source, or not",
+    "llmbar": "LLMBar: first and second answer",
+}
+ESTIMATORS = ("corrected", "GLIDE PPI++", "GLIDE ASI")
+
+
+def judgements() -> str:
+    """Judged scores on public human judgements, by data and size: the worst judge, beside GLIDE."""
+    found = load("judgements")
+    if not found:
+        return "Not measured yet (`benchmarks/judgements.py`)."
+    cells: dict[tuple[str, int, int, bool], list[dict[str, Any]]] = {}
+    for row in found["rows"]:
+        cells.setdefault((row["data"], row["questions"], row["labels"], row["groups"]), []).append(row)
+
+    def worst(rows: Sequence[dict[str, Any]], figure: str, least: bool) -> str:
+        values = [[row[f"{figure}, {name}"] for row in rows if f"{figure}, {name}" in row] for name in ESTIMATORS]
+        return " · ".join(f"{(min if least else max)(own):.1%}" if own else "none" for own in values)
+
+    rows = []
+    for (data, questions, labels, groups), own in cells.items():
+        equal = [row for row in own if row["arms"] == "equal"]
+        alone = max(row["wrongly better, judge alone"] for row in equal)
+        worth = {row["judge"]: row["labels of the same width"] for row in own if row["judge"] != "says nothing"}
+        rows.append(
+            [
+                PEOPLE[data],
+                f"{questions}, {labels}" + (" in 30 groups" if groups else ""),
+                worst(own, "score covered", True),
+                worst(own, "difference covered", True),
+                f"{alone:.0%} · {worst(equal, 'wrongly better', False)}",
+                f"{min(worth.values()):.0f} to {max(worth.values()):.0f}",
+            ]
+        )
+    head = [
+        "people's judgements of",
+        "questions, graded",
+        "score held: ours · PPI++ · ASI",
+        "difference held",
+        "equal arms called different: judge alone · ours · PPI++ · ASI",
+        "labels alone of the same width",
+    ]
+    ours, theirs = (
+        [row[f"half width of the difference, {name}"] for row in found["rows"] if "score covered, GLIDE PPI++" in row]
+        for name in ("corrected", "GLIDE PPI++")
+    )
+    wider = sum(ours) / sum(theirs) - 1
+    below = sum(row[f"{what} covered, corrected"] < 0.93 for row in found["rows"] for what in ("score", "difference"))
+    said = (
+        f"The worst judge of each row, {found['studies']:,} studies each; GLIDE and the judge alone in the first 300. "
+        f"Over all {len(found['rows'])} cells our intervals of a difference are {abs(wider):.0%} "
+        f"{'wider' if wider > 0 else 'narrower'} than PPI++'s. Ours hold in fewer than 93% in {below} of "
+        f"{2 * len(found['rows'])}."
+    )
+    return f"{_table_of(head, rows)}\n\n{said}"
+
+
+def our_judge() -> str:
+    """Judges that learnt from graded answers, beside rules and a bare model."""
+    found = load("our_judge")
+    if not found:
+        return "Not measured yet (`benchmarks/our_judge.py`)."
+
+    def figure(one: dict[str, float], share: bool) -> str:
+        values = [f"{100 * one[key]:.0f}" if share else f"{one[key]:.2f}" for key in ("value", "low", "high")]
+        return f"{values[0]}{'%' * share} ({values[1]} to {values[2]})"
+
+    rows = []
+    for name, one in found["rows"].items():
+        data, judge, part = name.split(", ")
+        about = f"{one['answers']:,} answers, {one['questions']} {part}"
+        rows.append([data, judge, about, figure(one["accuracy"], True), figure(one["kappa"], False)])
+    rows.sort(key=lambda row: (row[0], row[2].split()[-1]))
+    return _table_of(["answers of", "judge", "asked about", "gives people's grade", "κ"], rows)
+
+
 def coverage_judging() -> str:
     """How often coverage judges rightly without labels, on labelled questions."""
     found = load("surface_coverage")
@@ -1529,6 +1608,7 @@ def votes() -> str:
 PAGES = {
     "docs/trust/votes.md": {"votes": votes},
     "docs/how-to/serving.md": {"clients": clients},
+    "docs/how-to/judge.md": {"judgements": judgements, "our-judge": our_judge},
     "docs/how-to/export.md": {"gguf": gguf},
     "docs/how-to/many-gpus.md": {"sharded-memory": sharded_memory, "sharded-speed": sharded_speed},
     "docs/how-to/surface-coverage.md": {"coverage-judging": coverage_judging, "surface-tactics": surface_tactics},

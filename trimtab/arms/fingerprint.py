@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from trimtab.arms.session import Session
+from trimtab.arms.trained_judges import trained_judge
 from trimtab.arms.workspace import Workspace
 from trimtab.base.config import RewardTable, TeacherTable
 from trimtab.base.errors import InputError
@@ -135,7 +136,11 @@ def judge_folder(task: Task) -> Path:
 
 
 def judge_version(task: Task) -> str:
-    """Return what pins the judge of a task: the model and address of an endpoint, or the hash of a model's weights."""
+    """Return what pins the judge of a task: the model and address of an endpoint, the hash of a model's weights, or
+    that of the files of an arm that was trained to judge."""
+    trained = trained_judge(task)
+    if trained is not None:
+        return trained.version
     endpoint = task.judging_endpoint
     if endpoint is not None:
         return f"{task.api[endpoint].model} at {task.api[endpoint].url}"

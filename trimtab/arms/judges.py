@@ -1,21 +1,31 @@
-"""The models that judge answers for the metric `judged`: an endpoint that writes a degree, or a local model that
-chooses one."""
+"""The models that judge answers for the metric `judged`: an endpoint that writes a degree, a local model that chooses
+one, or an arm that was trained to."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
+from contextlib import ExitStack
+from functools import cached_property, partial
 
+from trimtab.arms.answerers import ReadyArm, ready_arm
+from trimtab.arms.contexts import context_for
 from trimtab.arms.fingerprint import judge_folder, judge_version
-from trimtab.arms.workspace import FOLDER
+from trimtab.arms.session import Session
+from trimtab.arms.store import measured_precision, with_measured_rows
+from trimtab.arms.trained_judges import TrainedJudge, trained_judge
+from trimtab.arms.workspace import FOLDER, open_for_answering
 from trimtab.base.config import JudgeTable
 from trimtab.base.errors import ContextLengthError, InputError
-from trimtab.base.records import Generation, Prompt
+from trimtab.base.records import Example, Generation, Prompt
 from trimtab.base.task import Task
+from trimtab.data.columns import ColumnRequest, find_columns
 from trimtab.data.prompts import ChatEncoder
+from trimtab.data.raw_rows import RawRow
+from trimtab.data.rows import RowReader
 from trimtab.inference.label_scoring import LabelRequest, choose_labels
 from trimtab.inference.remote import remote_model
-from trimtab.measurement.judge import DEGREES, Judge, JudgeModel
+from trimtab.measurement.judge import DEGREES, Judge, JudgeModel, graded_columns
+from trimtab.measurement.scorer import ScorerRow
 from trimtab.model.fast.patch import accelerate
 from trimtab.model.load import Base, load_base
 
@@ -29,7 +39,11 @@ def open_judge(task: Task) -> Judge:
     Raises InputError if the key of an endpoint is not set.
     """
     table = judge_table(task)
-    model = _endpoint(task, task.judging_endpoint) if task.judging_endpoint else _local(task)
+    trained = trained_judge(task)
+    if trained:
+        model = _trained(task, trained)
+    else:
+        model = _endpoint(task, task.judging_endpoint) if task.judging_endpoint else _local(task)
     return Judge(table, model, task.folder / FOLDER / JUDGEMENTS)
 
 
@@ -55,6 +69,47 @@ def _endpoint(task: Task, name: str) -> JudgeModel:
 def _local(task: Task) -> JudgeModel:
     chooser = _DegreeChooser(task)
     return JudgeModel(name=judge_table(task).by, version=judge_version(task), ask=chooser.choose)
+
+
+def _trained(task: Task, judge: TrainedJudge) -> JudgeModel:
+    chooser = _TrainedChooser(judge)
+    return JudgeModel(
+        name=judge_table(task).by,
+        version=judge.version,
+        ask=chooser.choose,
+        compose=partial(judging_prompt, judge.task),
+    )
+
+
+def judging_prompt(judging: Task, criterion: str, row: ScorerRow) -> Prompt:
+    """Return what an arm of a judging task reads of a criterion and an answer: the text that a row of its data with the
+    same columns would have been trained on.
+    """
+    fields = graded_columns(criterion, row) | {"label": ""}
+    named = {name: column for name, column in judging.data.columns.items() if name == "input"}
+    raw = RawRow(file="", line=1, fields=fields)
+    columns = find_columns([raw], ColumnRequest(columns={**named, "label": "label"}, kind="classify"))
+    return Prompt(id=row[0], messages=RowReader(columns, "classify").question(raw))
+
+
+class _TrainedChooser:
+    """An arm of the judging task, opened when it is first asked, and open until the process ends."""
+
+    def __init__(self, judge: TrainedJudge) -> None:
+        self._judge = judge
+
+    @cached_property
+    def _ready(self) -> ReadyArm:
+        judge = self._judge
+        task = with_measured_rows(judge.task, judge.saved)
+        session = Session(open_for_answering(task, rows=True), measured_precision(judge.saved, task))
+        context = context_for(judge.arm, judge.saved.chosen)
+        return ExitStack().enter_context(ready_arm(session, judge.arm, context, judge.saved.folder))
+
+    def choose(self, prompts: Sequence[Prompt]) -> Sequence[Generation]:
+        """Return the degree that the arm chooses for each."""
+        asked = [Example(id=prompt.id, messages=prompt.messages, references=()) for prompt in prompts]
+        return self._ready.answer_batch(self._ready.builder.prompts(asked))
 
 
 class _DegreeChooser:

@@ -297,8 +297,9 @@ class JudgeTable(Settings):
     )
     by: Text = Field(
         "base",
-        description="The judge: the NAME of an [api.NAME] table, base for the base model itself, or another model: a "
-        "catalogue name, a folder or a Hugging Face id.",
+        description="The judge: the NAME of an [api.NAME] table, base for the base model itself, another model (a "
+        "catalogue name, a folder or a Hugging Face id), or an arm that was trained to judge: the task file of its "
+        'study, "judging/trimtab.toml", with the arm behind # unless it is the one that study chose.',
     )
 
     @model_validator(mode="after")
@@ -307,6 +308,13 @@ class JudgeTable(Settings):
             lacking = sorted(set(self.weights) ^ set(self.criteria))[0]
             raise ValueError(f"weights and criteria differ in {lacking!r}; give every criterion a weight, or none")
         return self
+
+    @property
+    def trained(self) -> tuple[str, str] | None:
+        """Return the task file of an arm that was trained to judge, and the arm's name, empty for the one that its
+        study chose; None for another judge."""
+        file, _, arm = self.by.partition("#")
+        return (file, arm) if file.endswith(".toml") else None
 
     @property
     def shares(self) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -29,6 +30,14 @@ def command(
     by: Annotated[
         str | None, typer.Option("--by", metavar="NAME", help="Who judges; the user of this machine.")
     ] = None,
+    rows: Annotated[
+        Path | None,
+        typer.Option(
+            "--rows",
+            metavar="FILE",
+            help="Write what people graded as rows that teach a judge, with a task file beside them; nobody is asked.",
+        ),
+    ] = None,
     task: TaskOption = DEFAULT_TASK,
     as_json: JsonOption = False,
 ) -> None:
@@ -46,7 +55,15 @@ def command(
       trimtab audit
       trimtab audit 20261124T101500Z-3f2a9b --n 150
       trimtab audit --by maria --page
+      trimtab audit --rows judging/graded.jsonl
     """
+    if rows is not None:
+        with Output(as_json) as output:
+            from trimtab.studies.graded_rows import write_graded_rows
+
+            written = write_graded_rows(study, rows, task=task)
+            output.show(written, lambda console: console.print(written.headline))
+        return
     with Output(as_json) as output:
         from trimtab.cli.judging import ask_in_terminal, write_stderr
         from trimtab.decision.caveats import still_needed

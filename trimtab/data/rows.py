@@ -56,9 +56,10 @@ class RowReader:
                 raise SkipRow(f"no {columns.input[0]}", "add them, or leave the row out")
             messages, answer = read_turns(row, columns.input[0], is_from_value=columns.layout == "conversations")
             return RowContent(messages=messages, references=(answer,))
-        return RowContent(messages=self._question(row), references=self._references(row))
+        return RowContent(messages=self.question(row), references=self._references(row))
 
-    def _question(self, row: RawRow) -> tuple[Message, ...]:
+    def question(self, row: RawRow) -> tuple[Message, ...]:
+        """Return what is asked by a row of a table; its answer is not looked at."""
         columns, template = self.columns.input, self.columns.template
         value = row.fields.get(columns[0])
         if self.columns.layout == "prompt-completion" and isinstance(value, list) and len(columns) == 1:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from trimtab.arms.store import ANSWERS, STUDY_FILE, read_arm
+from trimtab.arms.trained_judges import trained_judge
 from trimtab.base.errors import InputError, TrimtabError
 from trimtab.base.files import read_own, read_own_lines
 from trimtab.base.grammar import TRIVIAL
@@ -161,6 +162,7 @@ def decide_study(
         f"Changed since the first study of these questions: {'; '.join(changed)}." if changed else "",
     )
     figures = (
+        _trained_judge_sentence(task),
         by_people if study.audited else "",
         "" if is_beaten else without_model,
         "" if study.audited else slices_sentence(verdict.arm, answers, task, study.level),
@@ -188,6 +190,14 @@ def decide_study(
         over_time=over_time,
         weak_classes=weak_on,
     )
+
+
+def _trained_judge_sentence(task: Task) -> str:
+    """Say how often people agree with a judge that was trained; empty for another, or without its study."""
+    with suppress(TrimtabError):
+        judge = trained_judge(task)
+        return judge.agreement if judge else ""
+    return ""
 
 
 def with_labels(task: Task, labels: Sequence[str]) -> Task:
