@@ -13,8 +13,8 @@ from trimtab.base.files import write_atomic
 from trimtab.base.results import StudyResult
 from trimtab.base.show import Shown
 from trimtab.base.task import TASK_FILE, Task, command, name_after
-from trimtab.measurement.audit import judged_by_key
 from trimtab.measurement.judge import DEGREES, GRADED, graded_columns, nearest_degree
+from trimtab.measurement.raters import judged_by_key
 from trimtab.studies.audit import StudyAudit, audit
 from trimtab.studies.decide import read_audit
 
