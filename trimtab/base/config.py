@@ -300,6 +300,11 @@ class JudgeTable(Settings):
         description="The judge: the NAME of an [api.NAME] table, base for the base model itself, or another model: a "
         "catalogue name, a folder or a Hugging Face id.",
     )
+    against: Literal["reference"] | None = Field(
+        None,
+        description="reference: by each criterion the answer is compared with the row's first reference, in both "
+        "orders; default: it is graded alone.",
+    )
 
     @model_validator(mode="after")
     def _check_weights(self) -> Self:

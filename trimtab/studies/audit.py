@@ -30,7 +30,7 @@ class StudyAudit:
         if not done:
             raise InputError("no arm of this study has answers", "run one that does", file=self.folder)
         self.shares = criterion_shares(self.task)
-        self.drawn = draw_audit(self.answers, questions, self.shares)
+        self.drawn = draw_audit(self.answers, questions, self.shares, pairs=self.task.judges_pairs)
         judged = judgement_values(read_audit(self.folder))
         self.pending = [one for one in self.drawn if (one.item_id, one.answer, one.criterion) not in judged]
 
