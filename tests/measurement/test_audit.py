@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -16,9 +17,11 @@ from trimtab.measurement.audit import (
     RATE_ALIKE,
     RATE_DIFFERING,
     Audited,
+    AuditItem,
     audited_answers,
     draw_audit,
 )
+from trimtab.measurement.judging_session import Judging
 from trimtab.measurement.raters import audit_looks, judged_by_key
 
 TASK = Task.model_validate(
@@ -121,6 +124,39 @@ def test_equal_answers_are_judged_once_and_nothing_says_whose_an_answer_is() -> 
     assert audited_answers({"lora": [answer(0, "second", 0.0, seed=1), answer(0, "first", 1.0)]})["lora"][
         "0000"
     ].answer == ("first")
+
+
+def test_a_comparison_shows_two_answers_in_a_drawn_order_and_counts_for_the_right_one() -> None:
+    """Whoever always prefers the arm's answer gives it 1, and the reference 0, in whichever place they stand."""
+    answers = {"a": [replace(answer(item, f"a says {item}", 1.0), reference=("theirs",)) for item in range(40)]}
+    drawn = draw_audit(answers, 40, ("clear, of two answers: Is clear.",), pairs=True)
+    places = [one.place for one in drawn]
+    assert 10 < places.count("first") < 30
+    for preferred, value in (("a says", 1.0), ("theirs", 0.0)):
+        session = Kept(drawn)
+        judging = Judging(session)
+        assert [choice.value for choice in judging.choices][:3] == ["first", "second", "tie"]
+        while judging.asked is not None:
+            shown = dict(judging.asked.parts)
+            assert "Reference" not in shown
+            judging.take("first" if shown["First"][0].startswith(preferred) else "second")
+        assert session.values == [value] * 40
+    tie = Kept(drawn[:1])
+    Judging(tie).take("tie")
+    assert tie.values == [0.5]
+
+
+class Kept:
+    """Judgements in memory."""
+
+    def __init__(self, pending: Sequence[AuditItem]) -> None:
+        self.pending, self.values = pending, list[float | None]()
+
+    def judge(self, asked: AuditItem, value: float | None) -> None:
+        self.values.append(value)
+
+    def undo(self, asked: AuditItem) -> None:
+        self.values.pop()
 
 
 def test_where_all_answers_are_judged_the_corrected_figures_are_those_of_people() -> None:

@@ -13,7 +13,15 @@ from trimtab.base.config import JudgeTable
 from trimtab.base.errors import InputError, RemoteError
 from trimtab.base.records import Generation, Prompt
 from trimtab.measurement import judge as measured
-from trimtab.measurement.judge import Judge, JudgeModel, judge_prompt, read_degree
+from trimtab.measurement.judge import (
+    CHOICES,
+    DEGREES,
+    Judge,
+    JudgeModel,
+    judge_prompt,
+    judge_questions,
+    read_word,
+)
 
 TABLE = JudgeTable(criteria={"short": "Is short.", "true": "Is true."}, weights={"short": 1, "true": 3})
 ROWS = [(f"q{number}", f"question {number}", ("reference",), f"answer {number}") for number in range(5)]
@@ -73,6 +81,46 @@ def test_another_model_behind_the_same_address_is_noticed(tmp_path: Path) -> Non
         Judge(TABLE, Model(served="m2").model, tmp_path / "j").score(ROWS)
 
 
+AGAINST = JudgeTable(criteria={"true": "Is true."}, against="reference")
+
+
+def test_an_answer_is_compared_in_both_orders_and_its_place_earns_nothing(tmp_path: Path) -> None:
+    """A judge that always names one place gives ½; one that names a text gives that text 1 in whichever place."""
+
+    class Prefers(Model):
+        def ask(self, prompts: Sequence[Prompt]) -> list[Generation]:
+            self.asked += len(prompts)
+            shown = [prompt.messages[-1].content for prompt in prompts]
+            places = ["first" if text.index("answer 1") < text.index("reference") else "second" for text in shown]
+            return [Generation(id=prompt.id, text=word) for prompt, word in zip(prompts, places, strict=True)]
+
+    row = ("q1", "question", ("reference", "another"), "answer 1")
+    for number, (model, score) in enumerate(((Model("first", "first"), 0.5), (Model("tie", "second"), 0.75))):
+        assert Judge(AGAINST, model.model, tmp_path / str(number)).score([row]) == {"q1": score}
+    prefers = Prefers()
+    judge = Judge(AGAINST, prefers.model, tmp_path / "j")
+    assert judge.score([row]) == {"q1": 1.0}
+    assert judge.score([("q1", "question", ("reference",), "reference")]) == {"q1": 0.5}  # itself: nothing is asked
+    assert prefers.asked == 2
+    assert judge.score([row]) == {"q1": 1.0}
+    assert prefers.asked == 2  # both orders were kept
+
+
+@given(st.text(), st.text(), st.text())
+def test_the_two_orders_differ_in_nothing_but_the_places(question: str, reference: str, answer: str) -> None:
+    row = ("q", question, (reference,), answer)
+    asked = {one.place: one.prompt for one in judge_questions(AGAINST, row, reasons=True)}
+    swapped = {
+        one.place: one.prompt for one in judge_questions(AGAINST, ("q", question, (answer,), reference), reasons=True)
+    }
+    assert set(asked) == (set() if answer == reference else set(CHOICES))
+    if asked:
+        assert len(asked["first"].messages[-1].content) == len(asked["second"].messages[-1].content)
+        assert {tuple(map(str, one.messages)) for one in asked.values()} == {
+            tuple(map(str, one.messages)) for one in swapped.values()
+        }  # from the prompts alone nobody can tell which of the two is the reference
+
+
 @given(st.text(), st.text(), st.text())
 def test_no_text_closes_its_fence(question: str, reference: str, answer: str) -> None:
     content = judge_prompt("Is it so?", ("q", question, (reference,), answer), reasons=False).messages[-1].content
@@ -94,4 +142,4 @@ def test_no_text_closes_its_fence(question: str, reference: str, answer: str) ->
     ],
 )
 def test_only_a_degree_alone_on_the_first_line_counts(reply: str, degree: str | None) -> None:
-    assert read_degree(reply) == degree
+    assert read_word(reply, DEGREES) == degree

@@ -38,6 +38,7 @@ _NOT_SETTINGS: Any = {"study": {"arms", "budget"}, "task": {"name"}}
 _AS_IF_NOT_SET = {
     "data.canaries": "0",
     "judge": "null",
+    "judge.against": "null",
     "data.mix": "{}",
     "labels.merge": "{}",
     "retrieval.store": '""',

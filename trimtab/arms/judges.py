@@ -1,11 +1,12 @@
-"""The models that judge answers for the metric `judged`: an endpoint that writes a degree, a local model that chooses
-one, or an arm that was trained to."""
+"""The models that judge answers for the metric `judged`: an endpoint that writes one of a few words, a local model that
+chooses one, or an arm that was trained to."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from functools import cached_property, partial
+from typing import Any
 
 from trimtab.arms.answerers import ReadyArm, ready_arm
 from trimtab.arms.contexts import context_for
@@ -16,6 +17,7 @@ from trimtab.arms.trained_judges import TrainedJudge, trained_judge
 from trimtab.arms.workspace import FOLDER, open_for_answering
 from trimtab.base.config import JudgeTable
 from trimtab.base.errors import ContextLengthError, InputError
+from trimtab.base.files import read_own_lines
 from trimtab.base.records import Example, Generation, Prompt
 from trimtab.base.task import Task
 from trimtab.data.columns import ColumnRequest, find_columns
@@ -24,13 +26,13 @@ from trimtab.data.raw_rows import RawRow
 from trimtab.data.rows import RowReader
 from trimtab.inference.label_scoring import LabelRequest, choose_labels
 from trimtab.inference.remote import remote_model
-from trimtab.measurement.judge import DEGREES, Judge, JudgeModel, graded_columns
+from trimtab.measurement.judge import Judge, JudgeModel, graded_columns, judge_words
 from trimtab.measurement.scorer import ScorerRow
 from trimtab.model.fast.patch import accelerate
 from trimtab.model.load import Base, load_base
 
 JUDGEMENTS, REPLIES = "judgements.jsonl", "judge_replies.jsonl"
-REPLY_TOKENS = 120  # of a degree and a sentence
+REPLY_TOKENS = 120  # of a word and a sentence
 
 
 def open_judge(task: Task) -> Judge:
@@ -45,6 +47,11 @@ def open_judge(task: Task) -> Judge:
     else:
         model = _endpoint(task, task.judging_endpoint) if task.judging_endpoint else _local(task)
     return Judge(table, model, task.folder / FOLDER / JUDGEMENTS)
+
+
+def read_judgements(task: Task) -> Iterator[dict[str, Any]]:
+    """Yield the judgements that were kept for a task, of every judge it had."""
+    return read_own_lines(task.folder / FOLDER / JUDGEMENTS, "key", "degree", "version")
 
 
 def judge_table(task: Task) -> JudgeTable:
@@ -128,11 +135,12 @@ class _DegreeChooser:
         return ChatEncoder(self._base.tokenizer, [ends] if isinstance(ends, int) else list(ends or []))
 
     def choose(self, prompts: Sequence[Prompt]) -> list[Generation]:
-        """Return the most probable degree after each prompt."""
+        """Return the most probable word after each prompt."""
+        words = judge_words(judge_table(self._task))
         asked = [LabelRequest(id=prompt.id, ids=self._encoder.prompt(prompt.messages)) for prompt in prompts]
-        degrees_ids = [self._encoder.answer(degree) for degree in DEGREES]
+        words_ids = [self._encoder.answer(word) for word in words]
         try:
-            return choose_labels(self._base, asked, list(DEGREES), degrees_ids)
+            return choose_labels(self._base, asked, words, words_ids)
         except ContextLengthError as error:
             problem, remedy = (
                 f"the judge cannot read an answer whole: {error.problem}",

@@ -301,6 +301,11 @@ class JudgeTable(Settings):
         "catalogue name, a folder or a Hugging Face id), or an arm that was trained to judge: the task file of its "
         'study, "judging/trimtab.toml", with the arm behind # unless it is the one that study chose.',
     )
+    against: Literal["reference"] | None = Field(
+        None,
+        description="reference: by each criterion the answer is compared with the row's first reference, in both "
+        "orders; default: it is graded alone.",
+    )
 
     @model_validator(mode="after")
     def _check_weights(self) -> Self:

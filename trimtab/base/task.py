@@ -132,6 +132,11 @@ class Task(Settings, defer_build=True):  # built once the tables of plugins are 
         """Return the name of the endpoint that judges answers; None if a local model does, or nothing is judged."""
         return self.judge.by if self.judge is not None and self.judge.by in self.api else None
 
+    @property
+    def judges_pairs(self) -> bool:
+        """True if answers are compared with their references, by a model and by people."""
+        return self.judge is not None and self.judge.against is not None
+
     def scored_by(self, metric: str) -> Task:
         """Return the task with another metric."""
         return self.model_copy(update={"task": self.task.model_copy(update={"metric": metric})})

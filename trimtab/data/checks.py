@@ -79,7 +79,7 @@ def check_examples(audit: Audit, splits: Mapping[Split, Sequence[Example]], task
     if not rows:
         return ()
     data = _CheckInput(audit, splits, rows, np.concatenate([numbers[name] for name in SPLITS if name in numbers]), task)
-    checks: list[Callable[[_CheckInput], Iterator[Remark]]] = [_weights]
+    checks: list[Callable[[_CheckInput], Iterator[Remark]]] = [_weights, _references_to_compare]
     if task.task.kind == "classify":
         checks += [_classes, _rare_classes, _label_forms, _label_sides]
     checks += [_dominance, _one_group, _contradictions, _invisible, _special, _repetition, _estimated, _quotes]
@@ -124,6 +124,19 @@ def _weights(data: _CheckInput) -> Iterator[Remark]:
         yield Remark(
             "stop", "All weights of the training rows are 0, so nothing would be learnt; mend the weight column."
         )
+
+
+def _references_to_compare(data: _CheckInput) -> Iterator[Remark]:
+    """Yield a remark if answers are to be compared with references, and a row has none."""
+    if not data.task.judges_pairs:
+        return
+    row = next((row for row in data.rows if not (row.references and row.references[0].strip())), None)
+    if row is not None:
+        text = (
+            f"The judge compares answers with references (judge.against), and {row_location(row)} has none; "
+            "fill it, or leave the row out."
+        )
+        yield Remark("stop", text)
 
 
 def _classes(data: _CheckInput) -> Iterator[Remark]:

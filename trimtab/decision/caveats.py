@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from trimtab.base.grammar import TRIVIAL, joined, method_of
+from trimtab.base.grammar import TRIVIAL, imitates_teacher, joined, method_of
 from trimtab.base.metrics import find_metric
 from trimtab.base.records import Answer, Arm
 from trimtab.base.results import ArmResult, Estimate, HumanAudit, OverTime, TrivialArm, Verdict, WeakClass
@@ -14,6 +14,7 @@ from trimtab.base.task import Task
 from trimtab.decision.summary import MOST_NAMED, in_metric, way
 from trimtab.measurement.audit import ENOUGH, ENOUGH_WEIGHTED, Audited
 from trimtab.measurement.figures import behind_curve
+from trimtab.measurement.judge_bias import OrderEffect, count_markup, grade_lean
 from trimtab.measurement.raters import agreement_words
 from trimtab.measurement.statistics import LEVEL, holm
 
@@ -83,17 +84,61 @@ def judges_itself(task: Task, arm: Arm) -> bool:
     """True if the model that judges an arm's answers is the one that wrote them, with or without an adapter."""
     if task.judge is None:
         return False
-    endpoint = task.judging_endpoint
-    if endpoint is not None:
-        writer = task.api.get(arm.endpoint or "")
-        return writer is not None and (writer.url, writer.model) == (task.api[endpoint].url, task.api[endpoint].model)
+    if task.judging_endpoint is not None:
+        return _judging_by(task, arm.endpoint)
     return method_of(arm).uses_base and task.judge.by in ("base", task.base.model)
 
 
+def judges_pupil(task: Task, arm: Arm) -> bool:
+    """True if an arm was trained on answers of the model that judges it."""
+    if task.judge is None or not imitates_teacher(arm):
+        return False
+    if task.judging_endpoint is not None:
+        return _judging_by(task, task.teacher.api)
+    return task.judge.by == task.teacher.model
+
+
+def _judging_by(task: Task, endpoint: str | None) -> bool:
+    """True if the model behind an endpoint is the judge's, under whatever name."""
+    judge, other = task.api[task.judging_endpoint or ""], task.api.get(endpoint or "")
+    return other is not None and (other.url, other.model) == (judge.url, judge.model)
+
+
 def self_judged_sentence(arms: Sequence[Arm], task: Task) -> str:
-    """Name the arms whose answers are judged by the model that wrote them; empty for none."""
-    named = [way(arm.name) for arm in arms if judges_itself(task, arm)]
-    return f"The judge wrote the answers of {joined(named)} itself." if named else ""
+    """Name the arms whose answers are judged by the model that wrote them, or that taught them; empty for none."""
+    written = [way(arm.name) for arm in arms if judges_itself(task, arm)]
+    taught = [way(arm.name) for arm in arms if judges_pupil(task, arm)]
+    return " ".join(
+        f"The judge {did} {joined(named)} itself."
+        for did, named in (("wrote the answers of", written), ("taught", taught))
+        if named
+    )
+
+
+def judge_bias_sentence(order: OrderEffect | None, answers: Mapping[str, Sequence[Answer]], task: Task) -> str:
+    """Say how often the order of two answers changed the judge's choice, and whether its grades are shown to go with
+    length or format; empty where there is nothing to say.
+    """
+    if not find_metric(task.metric).judged:
+        return ""
+    sentences = []
+    if order is not None:
+        place = (
+            "" if not order.clear else ", mostly to the " + ("first" if order.to_first > order.to_second else "second")
+        )
+        sentences.append(
+            f"The order of the two answers changed the judge's choice in {order.changed / order.compared:.0%} of "
+            f"{order.compared:,} comparisons{place}."
+        )
+    for what, feature in (("length", len), ("lists, headings and bold words", count_markup)):
+        lean = grade_lean(answers, feature)
+        if lean is not None and lean.clear:
+            found = lean.correlation
+            sentences.append(
+                f"The judge's grades {'rise' if found.value > 0 else 'fall'} with an answer's {what}: rank correlation "
+                f"within a question {found.value:+.2f} (95% interval {found.low:+.2f} to {found.high:+.2f})."
+            )
+    return " ".join(sentences)
 
 
 def audit_sentence(audit: HumanAudit | None, results: Sequence[ArmResult], task: Task) -> str:

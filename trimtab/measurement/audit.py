@@ -48,7 +48,8 @@ class AuditItem:
     """One answer to be judged, with its question and references; it does not name the arm that gave it.
 
     `passages`: ids of the passages that were shown with the question. `criterion`: that of `[judge]` by which it is
-    graded; empty where it is right or wrong.
+    graded; empty where it is right or wrong. `against`: the answer that it is compared with; empty where it is judged
+    alone.
     """
 
     item_id: str
@@ -57,15 +58,23 @@ class AuditItem:
     answer: str
     passages: tuple[str, ...] = ()
     criterion: str = ""
+    against: str = ""
+
+    @property
+    def place(self) -> str:
+        """The place of the answer beside the one it is compared with, drawn by a hash: `first` or `second`."""
+        return "first" if int(_hash(f"{self.item_id}\0{self.answer}\0{self.criterion}"), 16) % 2 else "second"
 
     @property
     def parts(self) -> list[tuple[str, tuple[str, ...]]]:
         """The texts to display, with their headings; empty ones are left out."""
+        sides = (self.answer, self.against) if self.place == "first" else (self.against, self.answer)
+        alone = (("Answer", (self.answer,)),)
         shown = (
             ("Question", (self.question,)),
             ("Reference", self.references),
             ("Passages", self.passages),
-            ("Answer", (self.answer,)),
+            *((("First", sides[:1]), ("Second", sides[1:])) if self.against else alone),
             ("Criterion", (self.criterion,) if self.criterion else ()),
         )
         return [(name, texts) for name, texts in shown if texts]
@@ -82,18 +91,25 @@ def criterion_shares(task: Task) -> dict[str, float]:
     """
     if task.judge is None:
         return {"": 1.0}
-    return {f"{name}: {task.judge.criteria[name]}": share for name, share in task.judge.shares.items()}
+    of_pairs = ", of two answers" * task.judges_pairs
+    return {f"{name}{of_pairs}: {task.judge.criteria[name]}": share for name, share in task.judge.shares.items()}
 
 
 def draw_audit(
-    answers: Mapping[str, Sequence[Answer]], count: int, criteria: Iterable[str] = ("",), *, for_target: bool = False
+    answers: Mapping[str, Sequence[Answer]],
+    count: int,
+    criteria: Iterable[str] = ("",),
+    *,
+    for_target: bool = False,
+    pairs: bool = False,
 ) -> list[AuditItem]:
     """Draw the answers to be judged for an audit of `count` questions, each by every criterion; return them in the
     order in which they are displayed.
 
     Questions come from their strata in turn, as often as `_rates` says. The order within a stratum is that of a hash,
     so that a larger draw goes on where a smaller one ended; equal answers are judged once. `for_target`: scores are
-    held against a target, for which a question counts as much where all arms answered alike.
+    held against a target, for which a question counts as much where all arms answered alike. `pairs`: each answer is
+    compared with the first reference, and nothing tells which of the two that is.
     """
     own, criteria = audited_answers(answers), tuple(criteria)
     turns = []
@@ -105,8 +121,9 @@ def draw_audit(
         given = [arm[item] for arm in own.values()]
         texts = sorted({one.answer for one in given}, key=lambda text: _hash(f"{item}\0{text}"))
         first = given[0]
+        sides = {"references": (), "against": first.reference[0]} if pairs else {"references": first.reference}
         shown += [
-            AuditItem(item_id=item, question=first.input, references=first.reference, answer=text, criterion=criterion)
+            AuditItem(item_id=item, question=first.input, answer=text, criterion=criterion, **sides)
             for text in texts
             for criterion in criteria
         ]

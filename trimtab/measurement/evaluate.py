@@ -17,6 +17,7 @@ from trimtab.base.sanitize import printable
 from trimtab.base.task import Task
 from trimtab.measurement.contains import stands_in
 from trimtab.measurement.format_check import format_checker
+from trimtab.measurement.judge import EQUAL
 from trimtab.measurement.metrics import has_abstained, is_undecided, score_answer, score_one
 from trimtab.measurement.ranking import holds
 from trimtab.measurement.scorer import RowScorer, ScorerFunction, check_score
@@ -108,11 +109,15 @@ def score_all(examples: Sequence[Example], texts: Sequence[str], task: Task, sco
 
 
 def _abstention_score(example: Example, text: str, task: Task) -> float | None:
-    """Return the score of an answer that abstains or should, in tasks of kind `answer`; None for any other."""
+    """Return the score of an answer that abstains or should, in tasks of kind `answer`; None for any other.
+
+    Where answers are compared with their references, one that abstains as its reference does is as good as that.
+    """
     if task.task.kind != "answer":
         return None
     due, abstained = _should_abstain(example, task), has_abstained(text, task.task.unknown)
-    return float(due and abstained) if due or abstained else None
+    best = EQUAL if task.judges_pairs else 1.0
+    return best * (due and abstained) if due or abstained else None
 
 
 def judged_by(scorer: Scorer, examples: Sequence[Example], texts: Sequence[str], whose: str) -> list[float]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from trimtab.measurement.audit import AuditItem
-from trimtab.measurement.judge import DEGREES
+from trimtab.measurement.judge import CHOICES, DEGREES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +27,12 @@ _SKIP = JudgementChoice(value="skip", name="Skip", key="s")
 AUDIT = (_RIGHT, _WRONG, _SKIP, _UNDO, _STOP)
 GRADE = (
     *(JudgementChoice(value=degree, name=degree.capitalize(), key=degree[0]) for degree in DEGREES),
+    *(_SKIP, _UNDO, _STOP),
+)
+COMPARE = (
+    JudgementChoice(value="first", name="First", key="1"),
+    JudgementChoice(value="second", name="Second", key="2"),
+    JudgementChoice(value="tie", name="As good", key="t"),
     *(_SKIP, _UNDO, _STOP),
 )
 LABEL = (
@@ -62,8 +68,11 @@ class Judging:
     def __init__(self, session: Judgements, correct: Correct | None = None) -> None:
         self._session, self._correct = session, correct
         graded = any(item.criterion for item in session.pending)
-        self.choices = LABEL if correct else GRADE if graded else AUDIT
+        compared = any(item.against for item in session.pending)
+        self.choices = LABEL if correct else COMPARE if compared else GRADE if graded else AUDIT
         self.question = "does it meet the criterion?" if graded else "right or wrong?"
+        if compared:
+            self.question = "which one meets the criterion better?"
         self.place, self.count, self._stopped = 0, len(session.pending), False
 
     @property
@@ -83,8 +92,8 @@ class Judging:
             if self.place:
                 self.place -= 1
                 self._session.undo(self._session.pending[self.place])
-        elif said in _SAYS:
-            self._session.judge(asked, _SAYS[said])
+        elif said in (values := CHOICES[asked.place] if asked.against else _SAYS):
+            self._session.judge(asked, values[said])
             self.place += 1
         elif said == "skip":
             self.place += 1

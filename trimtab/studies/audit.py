@@ -37,7 +37,13 @@ class StudyAudit:
         if not done:
             raise InputError("no arm of this study has answers", "run one that does", file=self.folder)
         self.shares = criterion_shares(self.task)
-        self.drawn = draw_audit(self.answers, questions, self.shares, for_target=self.task.target.quality is not None)
+        self.drawn = draw_audit(
+            self.answers,
+            questions,
+            self.shares,
+            for_target=self.task.target.quality is not None,
+            pairs=self.task.judges_pairs,
+        )
         self.shared = set(list(dict.fromkeys(one.item_id for one in self.drawn))[::SHARED])
         self._said = said_by_person(read_audit(self.folder))
         self.pending = [one for one in self.drawn if not self._is_judged(one)]

@@ -9,9 +9,11 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from trimtab.arms.fingerprint import judge_version
+from trimtab.arms.judges import read_judgements
 from trimtab.arms.store import ANSWERS, STUDY_FILE, read_arm
 from trimtab.arms.trained_judges import trained_judge
-from trimtab.base.errors import InputError, TrimtabError
+from trimtab.base.errors import InputError, MissingError, TrimtabError
 from trimtab.base.files import read_own, read_own_lines
 from trimtab.base.grammar import TRIVIAL
 from trimtab.base.records import Answer, Arm
@@ -29,6 +31,7 @@ from trimtab.base.results import (
 from trimtab.base.task import Task
 from trimtab.decision.caveats import (
     audit_sentence,
+    judge_bias_sentence,
     latency_sentence,
     over_time_sentence,
     self_judged_sentence,
@@ -48,6 +51,7 @@ from trimtab.measurement.audit import Audited, criterion_shares
 from trimtab.measurement.clusters import group_count
 from trimtab.measurement.evaluate import load_answers
 from trimtab.measurement.figures import behind_curve, score_estimate
+from trimtab.measurement.judge_bias import OrderEffect, order_effect
 from trimtab.measurement.over_time import newest_against_earlier, stretches_of_time, with_stretches
 from trimtab.measurement.raters import agreements, audit_looks, judged_by_key, said_by_person
 from trimtab.measurement.weak_classes import weak_classes
@@ -152,8 +156,10 @@ def decide_study(
     by_people = audit_sentence(audit, study.results, task)
     without_model = trivial_sentence(beaten, {arm.arm: score_of(arm).value for arm in study.done})
     checks, may_change = robustness_sentence(verdict, len(study.done), task), bool(differing(verdict))
+    bias = judge_bias_sentence(_order_effect(answers, task), answers, task)
     weak = (
         self_judged_sentence(arms, task),
+        "" if study.audited else bias,
         checks if may_change else "",
         without_model if is_beaten else "",
         weak_classes_sentence(spoken, weak_on),
@@ -163,7 +169,7 @@ def decide_study(
     )
     figures = (
         _trained_judge_sentence(task),
-        by_people if study.audited else "",
+        f"{by_people} {bias}".strip() if study.audited else "",
         "" if is_beaten else without_model,
         "" if study.audited else slices_sentence(verdict.arm, answers, task, study.level),
         over_time_sentence(over_time),
@@ -198,6 +204,15 @@ def _trained_judge_sentence(task: Task) -> str:
         judge = trained_judge(task)
         return judge.agreement if judge else ""
     return ""
+
+
+def _order_effect(answers: Mapping[str, Sequence[Answer]], task: Task) -> OrderEffect | None:
+    """Return how often the order changed the judge's choices, as far as they and the judge are on this machine."""
+    if task.judge is None or not task.judges_pairs:
+        return None
+    with suppress(MissingError):
+        return order_effect(read_judgements(task), judge_version(task), task.judge, answers)
+    return None
 
 
 def with_labels(task: Task, labels: Sequence[str]) -> Task:
