@@ -32,7 +32,6 @@ from trimtab.base.files import write_json
 from trimtab.base.records import Answer
 from trimtab.base.task import Task
 from trimtab.measurement.audit import Audited, draw_audit
-from trimtab.measurement.figures import difference, score_estimate
 from trimtab.measurement.statistics import LEVEL
 
 RESULT = Path(__file__).parent / "results" / "judged_simulation.json"
@@ -145,8 +144,8 @@ def simulated(cell: Mapping[str, Any], studies: int, seed: int) -> dict[str, flo
         answers, said = studied(*drawn(draw, cell, cell["questions"]), cell)
         asked = draw_audit(answers, cell["graded"])
         people = Audited(answers, {(one.item_id, one.answer): said[one.item_id, one.answer] for one in asked}, task)
-        plain, corrected = score_estimate(answers["a"], task), people.score("a")
-        gaps = {"plain": difference(answers["a"], answers["b"], task), "corrected": people.difference("a", "b")}
+        corrected, gaps = people.score("a"), {"corrected": people.difference("a", "b")}
+        plain, gaps["plain"] = people.by_arm[0].metric_score, people.plain_gap("a", "b")
         error = (gaps["plain"].high - gaps["plain"].low) / (2 * float(stats.norm.isf(LEVEL / 2)))
         whole, _ = gap_by({row.item_id for row in answers["a"]}, answers, said, task, gaps["plain"].difference, error)
         widths["answers graded"] += len(asked)

@@ -630,7 +630,8 @@ class Volume:
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class StudyResult(Shown):
     """A whole study, as in `study.json`. `level`: the significance level of its tests after correction.
-    `weak_classes`: of the arm that the verdict speaks of.
+    `weak_classes`: of the arm that the verdict speaks of. `to_judge`: how many questions people must have judged in all
+    to settle the choice, by a judged score or an audit; None where no number would.
     """
 
     study: str
@@ -649,7 +650,8 @@ class StudyResult(Shown):
     over_time: OverTime | None = None
     weak_classes: tuple[WeakClass, ...] = ()
     spent: BudgetSpent | None = None
-    WITHOUT_NONE: ClassVar = ("sample", "audit", "over_time", "spent")
+    to_judge: int | None = None
+    WITHOUT_NONE: ClassVar = ("sample", "audit", "over_time", "spent", "to_judge")
 
     @property
     def ran(self) -> bool:

@@ -22,9 +22,15 @@ def command(
         typer.Argument(metavar="[STUDY]", help="The ID or the folder of a finished study; by default the newest."),
     ] = "latest",
     n: Annotated[
-        int,
-        typer.Option("--n", min=1, metavar="N", help="Number of test questions; the answers of all arms are judged."),
-    ] = 100,
+        int | None,
+        typer.Option(
+            "--n",
+            min=1,
+            metavar="N",
+            help="Number of test questions, of which all arms' answers are judged; by default as many as should settle "
+            "the choice, and 100 at least.",
+        ),
+    ] = None,
     page: Annotated[bool, typer.Option("--page", help="Judge on a page in the browser, on this machine only.")] = False,
     by: Annotated[
         str | None, typer.Option("--by", metavar="NAME", help="Who judges; the user of this machine.")
@@ -58,9 +64,9 @@ def command(
         if page and session.pending:
             from trimtab.cli.judging_page import AuditPage
 
-            AuditPage(session).serve(write_stderr)
+            AuditPage(session, outlook=session.outlook).serve(write_stderr)
         else:
-            ask_in_terminal(session)
+            ask_in_terminal(session, outlook=session.outlook)
         result = session.finish()
         output.show(result, lambda console: _draw(result.headline, result.audit, console))
     if result.audit is None or still_needed(result.audit):

@@ -15,7 +15,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from urllib.parse import parse_qs
 
 from trimtab.base.sanitize import visible
-from trimtab.measurement.judging_session import Correct, JudgementChoice, Judgements, Judging
+from trimtab.measurement.judging_session import Correct, JudgementChoice, Judgements, Judging, Outlook
 
 MOST_BODY = 1_000  # bytes of a posted form, without the correction
 MOST_CORRECTION = 100_000  # bytes of a correction, as a form encodes it
@@ -62,8 +62,8 @@ class AuditPage:
     `serve` returns once all answers are judged or "Stop here" is pressed.
     """
 
-    def __init__(self, session: Judgements, correct: Correct | None = None) -> None:
-        self._judging, self._accepts_corrections = Judging(session, correct), correct is not None
+    def __init__(self, session: Judgements, correct: Correct | None = None, outlook: Outlook | None = None) -> None:
+        self._judging, self._accepts_corrections = Judging(session, correct, outlook), correct is not None
         self._max_bytes = MOST_BODY + MOST_CORRECTION * self._accepts_corrections
         self._path = f"/{secrets.token_urlsafe(16)}"
         page = self
@@ -126,10 +126,9 @@ class AuditPage:
             )
             buttons = "".join(_button(choice) for choice in judging.choices)
             place = f'<input type="hidden" name="place" value="{judging.place}">'
-            count = f"{judging.place + 1} of {judging.count}"
             field = _FIELD if self._accepts_corrections else ""
             form = f'<form method="post">{place}{field}{buttons}</form>'
-            content = f"<p>{count}: {judging.question}</p><dl>{parts}</dl>{form}"
+            content = f"<p>{judging.progress}</p><p><strong>{judging.question}</strong></p><dl>{parts}</dl>{form}"
         head = f'<meta charset="utf-8"><title>Judge an answer</title><style>{_STYLE}</style>'
         return f'<!doctype html><html lang="en">{head}{content}<script type="module">{_SCRIPT}</script></html>'
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from trimtab.reports.page import write_report
 from trimtab.studies.decide import AUDIT, decide_again, read_audit
 from trimtab.studies.open_study import OpenedStudy, open_study
 
+LEAST_DRAWN = 100  # questions, unless another number is asked for
 SHARED = 5  # one in so many questions is asked of everybody
 
 
@@ -30,25 +31,36 @@ class StudyAudit:
     are asked of whoever comes first.
     """
 
-    def __init__(self, opened: OpenedStudy, questions: int, by: str | None = None) -> None:
+    def __init__(self, opened: OpenedStudy, questions: int | None = None, by: str | None = None) -> None:
         self.folder, self.task, self.before, self.by = opened.folder, opened.task, opened.result, rater_name(by)
         done = [arm.arm for arm in opened.arms if arm.status == "done"]
         self.answers = {arm: load_answers(self.folder / "arms" / arm / ANSWERS) for arm in done}
         if not done:
             raise InputError("no arm of this study has answers", "run one that does", file=self.folder)
         self.shares = criterion_shares(self.task)
-        self.drawn = draw_audit(self.answers, questions, self.shares, for_target=self.task.target.quality is not None)
-        self.shared = set(list(dict.fromkeys(one.item_id for one in self.drawn))[::SHARED])
+        self._planned = self.before.to_judge
+        count = questions or max(LEAST_DRAWN, self._planned or 0)
+        self.drawn = draw_audit(self.answers, count, self.shares, for_target=self.task.target.quality is not None)
+        items = list(dict.fromkeys(one.item_id for one in self.drawn))
+        self.shared = set(items[::SHARED])
         self._said = said_by_person(read_audit(self.folder))
         self.pending = [one for one in self.drawn if not self._is_judged(one)]
+        open_items = [item for item in items if any(one.item_id == item and not self._by(one) for one in self.drawn)]
+        self._place = {item: place for place, item in enumerate(open_items)}
+        self._done = len(items) - len(open_items)
+
+    def _by(self, asked: AuditItem) -> Mapping[str, float]:
+        return self._said.get((asked.item_id, asked.answer, asked.criterion), {})
 
     def _is_judged(self, asked: AuditItem) -> bool:
-        by = self._said.get((asked.item_id, asked.answer, asked.criterion), {})
+        by = self._by(asked)
         return not {self.by, ""}.isdisjoint(by) or (bool(by) and asked.item_id not in self.shared)
 
     @property
     def notes(self) -> Iterator[str]:
-        """What somebody should know before judging: who else judged, and how far they agree."""
+        """What somebody should know before judging: how many questions are needed, who else judged, and how far they
+        agree."""
+        yield f"{self._done:,} questions are judged; {self._needed(self._done) or 'they are as many as needed'}."
         others = sorted({person for by in self._said.values() for person in by} - {self.by, ""})
         if others:
             yield (
@@ -56,6 +68,19 @@ class StudyAudit:
                 f"{len(self.shared):,} (one in {SHARED}) are asked of everybody, which shows how far people agree."
             )
         yield from map(agreement_words, agreements(self._said))
+
+    def outlook(self, asked: AuditItem) -> str:
+        """Say how many more questions are needed when this answer is asked; the plan is that of the last verdict.
+
+        It does not look at what is said meanwhile: who stops once it looks good enough would find something by chance.
+        """
+        return self._needed(self._done + self._place.get(asked.item_id, 0)) or "as many as needed are judged"
+
+    def _needed(self, judged: int) -> str:
+        if judged < ENOUGH and self._planned is None:
+            return f"from {ENOUGH} on they count, {ENOUGH - judged:,} more"
+        left = (self._planned or 0) - judged
+        return f"about {left:,} more should settle the choice" if left > 0 else ""
 
     def judge(self, asked: AuditItem, value: float | None) -> None:
         """Save the judgement of an answer: from 0 (wrong) to 1 (right), or None for no judgement."""
@@ -89,11 +114,12 @@ class StudyAudit:
 def audit(
     study: str | Path | StudyResult = "latest",
     *,
-    questions: int = 100,
+    questions: int | None = None,
     by: str | None = None,
     task: str | Path | Task = TASK_FILE,
 ) -> StudyAudit:
-    """Begin or continue the audit of a finished study, on `questions` of its test questions.
+    """Begin or continue the audit of a finished study, on `questions` of its test questions: by default as many as
+    should settle the choice, and 100 at least.
 
     `by`: who judges, the user of this machine unless named. Raises InputError for a task of kind `classify`, whose
     labels need no judgement, and MissingError without such a study.
