@@ -566,6 +566,7 @@ class HumanAudit:
     """Human judgements of a study's answers. `answers`: their number. `questions`: those judged for every arm.
 
     `by`: how many judgements each person gave. `agreement`: by criterion, where several people judged the same answers.
+    `unused`: imported questions that stand for no others, since nobody says that they were drawn at random.
 
     `why_not`: why the verdict does not use it; None where scores and differences are the corrected ones. `n_effective`:
     the number of equally weighted judged questions with the same precision, if questions are weighted by `data.mix`.
@@ -578,6 +579,7 @@ class HumanAudit:
     n_effective: float | None = None
     by: dict[str, int] = field(default_factory=dict)
     agreement: tuple[Agreement, ...] = ()
+    unused: int = 0
     WITHOUT_NONE: ClassVar = ("n_effective",)
 
 

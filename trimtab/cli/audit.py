@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -35,6 +36,17 @@ def command(
     by: Annotated[
         str | None, typer.Option("--by", metavar="NAME", help="Who judges; the user of this machine.")
     ] = None,
+    imported: Annotated[
+        Path | None,
+        typer.Option("--import", metavar="FILE", help="Take judgements from a file (CSV, JSON lines); ask nothing."),
+    ] = None,
+    scale: Annotated[
+        str | None,
+        typer.Option("--scale", metavar="WORST,BEST", help="Of imported grades that are numbers, such as 1,5."),
+    ] = None,
+    drawn_at_random: Annotated[
+        bool, typer.Option("--drawn-at-random", help="Imported questions were drawn at random; else they count less.")
+    ] = False,
     task: TaskOption = DEFAULT_TASK,
     as_json: JsonOption = False,
 ) -> None:
@@ -52,6 +64,7 @@ def command(
       trimtab audit
       trimtab audit 20261124T101500Z-3f2a9b --n 150
       trimtab audit --by maria --page
+      trimtab audit --import grades.csv --scale 1,5
     """
     with Output(as_json) as output:
         from trimtab.cli.judging import ask_in_terminal, write_stderr
@@ -59,9 +72,18 @@ def command(
         from trimtab.studies.audit import audit
 
         session = audit(study, questions=n, by=by, task=task)
-        for note in session.notes:
+        if imported is not None:
+            from trimtab.studies.audit_import import scale_from_text
+
+            ends = None if scale is None else scale_from_text(scale)
+            notes = session.import_judgements(imported, scale=ends, drawn_at_random=drawn_at_random).notes
+        else:
+            notes = session.notes
+        for note in notes:
             write_stderr(note)
-        if page and session.pending:
+        if imported is not None:
+            pass
+        elif page and session.pending:
             from trimtab.cli.judging_page import AuditPage
 
             AuditPage(session, outlook=session.outlook).serve(write_stderr)

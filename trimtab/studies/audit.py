@@ -16,6 +16,7 @@ from trimtab.measurement.audit import ENOUGH, AuditItem, criterion_shares, draw_
 from trimtab.measurement.evaluate import load_answers
 from trimtab.measurement.raters import agreement_words, agreements, judged_by_key, rater_name, said_by_person
 from trimtab.reports.page import write_report
+from trimtab.studies.audit_import import ImportedJudgements, read_judgements
 from trimtab.studies.decide import AUDIT, decide_again, read_audit
 from trimtab.studies.open_study import OpenedStudy, open_study
 
@@ -86,14 +87,28 @@ class StudyAudit:
         """Save the judgement of an answer: from 0 (wrong) to 1 (right), or None for no judgement."""
         self._keep(asked.item_id, asked.answer, asked.criterion, None if value is None else float(value))
 
-    def _keep(self, item: str, answer: str, criterion: str, value: float | None) -> None:
+    def _keep(self, item: str, answer: str, criterion: str, value: float | None, **more: object) -> None:
         when = datetime.now(UTC).isoformat(timespec="seconds")
         line = {"item": item, "answer": answer, "criterion": criterion, "value": value, "by": self.by, "time": when}
-        append_own(self.folder / AUDIT, line)
+        append_own(self.folder / AUDIT, line | more)
 
     def undo(self, asked: AuditItem) -> None:
         """Remove this person's judgement of an answer."""
         self.judge(asked, None)
+
+    def import_judgements(
+        self, file: str | Path, *, scale: tuple[float, float] | None = None, drawn_at_random: bool = False
+    ) -> ImportedJudgements:
+        """Keep the judgements of a file, CSV or JSON lines, about this study's answers; raises as `read_judgements`.
+
+        `drawn_at_random`: whoever made the file drew its questions at random. Else they do not stand for the others,
+        and a judgement counts only once its question's turn comes in the draw of an audit, or with all questions
+        judged; for people's agreement it counts at once.
+        """
+        found = read_judgements(Path(file), self.answers, self.shares, scale)
+        for one in found.judgements:
+            self._keep(one.item, one.answer, one.criterion, one.value, by=one.by, drawn=drawn_at_random)
+        return found
 
     def finish(self) -> StudyResult:
         """Decide the study from its answers and people's judgements, and write it with its report.

@@ -51,7 +51,7 @@ from trimtab.measurement.clusters import group_count
 from trimtab.measurement.evaluate import load_answers
 from trimtab.measurement.figures import behind_curve, score_estimate
 from trimtab.measurement.over_time import newest_against_earlier, stretches_of_time, with_stretches
-from trimtab.measurement.raters import agreements, audit_looks, judged_by_key, said_by_person
+from trimtab.measurement.raters import agreements, audit_looks, judged_by_key, judgement_sources, said_by_person
 from trimtab.measurement.weak_classes import weak_classes
 from trimtab.studies.record import changed_since
 
@@ -109,7 +109,8 @@ def decide_study(
         results = [scored_again(arm, answers[arm.arm], task) if arm.arm in answers else arm for arm in results]
     rows = read_audit(folder)
     said = said_by_person(rows)
-    judged, looks = judged_by_key(rows, criterion_shares(task)), audit_looks(rows)
+    judged = judged_by_key(rows, criterion_shares(task))
+    looks, sources = audit_looks(rows), judgement_sources(rows)
     groups = group_count(list({row.item_id: row.group for own in answers.values() for row in own}.values()))
 
     def tested(results: Sequence[ArmResult], answers_by_arm: Mapping[str, Sequence[Answer]], task: Task) -> Evidence:
@@ -124,14 +125,14 @@ def decide_study(
                 audited=people,
             )
 
-        people = Audited(answers_by_arm, judged, task, looks) if answers_by_arm else None
+        people = Audited(answers_by_arm, judged, task, looks, sources) if answers_by_arm else None
         if people is None or not (judged or find_metric(task.metric).judged):
             return corrected(None)
         found = corrected(None if people.why_not else people)
         return replace(found, to_judge=cache(lambda: questions_to_judge(people, corrected)))
 
     study = tested(results, answers, task)
-    audited = Audited(answers, judged, task, looks) if judged and answers else None
+    audited = Audited(answers, judged, task, looks, sources) if judged and answers else None
     verdict = replace(drafted(study), robustness=robustness_checks(study, answers, tested))
     beaten = trivial_arms(
         list(answers),
@@ -148,6 +149,7 @@ def decide_study(
             n_effective=audited.effective,
             by=dict(Counter(person for by in said.values() for person in by)),
             agreement=agreements(said),
+            unused=audited.unused,
         )
     changed = changed_since(folder)
     today = take_today(study, next((arm for arm in study.done if arm.arm == verdict.arm), None))
