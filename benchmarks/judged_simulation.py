@@ -8,7 +8,8 @@ the difference of two arms hold the true one, and how often the wrong arm, or on
 that are alike; in one with equal answers, both arms give the same answer to a share of the questions. Beside the draw
 of `trimtab audit` stand others of as many questions, corrected in the same way: `uniform`, `differing` (1½ times as
 often where the judge's grades differ) and `unsure` (twice as often there, 1½ times where equal grades are no end of
-the scale). In cells with looks, people grade on and look again until something is shown. Every share has its Monte Carlo error, sqrt(p (1 − p) / studies).
+the scale). In cells with looks, people grade on and look again until something is shown. Every share has its Monte
+Carlo error, sqrt(p (1 − p) / studies).
 
     python benchmarks/judged_simulation.py [--studies 2000] [--out FILE]
 
@@ -149,7 +150,8 @@ def of_task() -> Task:
 def looked(cell: Mapping[str, Any], studies: int, seed: int) -> dict[str, float]:
     """Return the share of audits of two equal arms in which one is called better at some look: people grade on, and
     look again after so many questions, until it is or all are graded."""
-    draw, found, task = np.random.default_rng(seed), Counter[str](), of_task()
+    draw, task = np.random.default_rng(seed), of_task()
+    found = {"wrongly better at some look": 0, "wrongly better at the first look": 0}
     for _ in range(studies):
         answers, said = studied(*drawn(draw, cell, cell["questions"]), cell)
         plain = difference(answers["a"], answers["b"], task)
@@ -206,9 +208,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=RESULT)
     options = parser.parse_args(arguments)
     cells = [{**size, "judge": judge, "arms": arms} for size in SIZES for arms in QUALITY for judge in JUDGES]
-    cells += [
-        {**LOOKS, "judge": judge, "arms": "equal", "looks after": after} for after in (20, 60) for judge in JUDGES
-    ]
+    looks = {**LOOKS, "arms": "equal"}
+    cells += [{**looks, "judge": judge, "looks after": after} for after in (20, 60) for judge in JUDGES]
     rows = []
     for seed, cell in enumerate(cells):
         rows.append({**cell, **(looked if "looks after" in cell else simulated)(cell, options.studies, seed)})
