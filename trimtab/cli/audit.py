@@ -76,9 +76,9 @@ def command(
             from trimtab.studies.audit_import import scale_from_text
 
             ends = None if scale is None else scale_from_text(scale)
-            notes = session.import_judgements(imported, scale=ends, drawn_at_random=drawn_at_random).notes
+            notes = list(session.import_judgements(imported, scale=ends, drawn_at_random=drawn_at_random).notes)
         else:
-            notes = session.notes
+            notes = list(session.notes)
         for note in notes:
             write_stderr(note)
         if imported is not None:
@@ -86,7 +86,7 @@ def command(
         elif page and session.pending:
             from trimtab.cli.judging_page import AuditPage
 
-            AuditPage(session, outlook=session.outlook).serve(write_stderr)
+            AuditPage(session, outlook=session.outlook, notes=notes).serve(write_stderr)
         else:
             ask_in_terminal(session, outlook=session.outlook)
         result = session.finish()
