@@ -8,7 +8,8 @@ the difference of two arms hold the true one, and how often the wrong arm, or on
 that are alike; in one with equal answers, both arms give the same answer to a share of the questions. Beside the draw
 of `trimtab audit` stand others of as many questions, corrected in the same way: `uniform`, `differing` (1½ times as
 often where the judge's grades differ) and `unsure` (twice as often there, 1½ times where equal grades are no end of
-the scale). Every share has its Monte Carlo error, sqrt(p (1 − p) / studies).
+the scale). In cells with looks, people grade on and look again until something is shown. Every share has its Monte
+Carlo error, sqrt(p (1 − p) / studies).
 
     python benchmarks/judged_simulation.py [--studies 2000] [--out FILE]
 
@@ -31,9 +32,9 @@ from simulated import plain_answer
 from trimtab.base.files import write_json
 from trimtab.base.records import Answer
 from trimtab.base.task import Task
-from trimtab.measurement.audit import Audited, draw_audit
-from trimtab.measurement.figures import difference, score_estimate
-from trimtab.measurement.statistics import LEVEL
+from trimtab.measurement.audit import ENOUGH, Audited, draw_audit
+from trimtab.measurement.figures import difference
+from trimtab.measurement.statistics import LEVEL, Difference
 
 RESULT = Path(__file__).parent / "results" / "judged_simulation.json"
 JUDGES = ("noisy", "favours long answers", "favours arm a", "says nothing")
@@ -46,6 +47,7 @@ SIZES: tuple[dict[str, Any], ...] = (
     {"questions": 300, "graded": 100, "groups": False, "equal answers": 0.4},
     {"questions": 300, "graded": 100, "groups": True, "equal answers": 0.4},
 )
+LOOKS: dict[str, Any] = {"questions": 300, "groups": False, "equal answers": 0.0}
 DRAWN = ("uniform", "differing", "unsure")
 QUALITY = {"equal": (0.0, 0.0), "b is better": (0.0, 0.35)}  # of each arm, in standard deviations of a grade
 GROUP = 10  # questions of a group, in the cells with groups
@@ -119,41 +121,69 @@ def asked_of(drawn_by: str, answers: Mapping[str, Sequence[Answer]], count: int,
 
 
 def gap_by(
-    items: Set[str], answers: Any, said: Mapping[tuple[str, str], float], task: Task, plain: float, error: float
+    items: Set[str],
+    answers: Any,
+    said: Mapping[tuple[str, str], float],
+    task: Task,
+    plain: Difference,
+    looks: int = 1,
 ) -> tuple[float, float]:
     """Return the difference corrected by what people say of some questions, and half of its interval's width."""
-    people = Audited(answers, {key: score for key, score in said.items() if key[0] in items}, task)
-    value, wide, degrees = people.corrected_gap("a", "b", plain, error)
+    people = Audited(answers, {key: score for key, score in said.items() if key[0] in items}, task, looks)
+    error = (plain.high - plain.low) / (2 * float(stats.norm.isf(LEVEL / 2)))
+    value, wide, degrees = people.corrected_gap("a", "b", plain.difference, error)
     return value, float(stats.t.isf(LEVEL / 2, degrees)) * wide
+
+
+def of_task() -> Task:
+    """A task whose answers are judged by two criteria."""
+    return Task.model_validate(
+        {
+            "task": {"name": "t", "kind": "generate", "metric": "judged"},
+            "data": {"examples": ["rows.jsonl"]},
+            "base": {"model": "m"},
+            "judge": {"criteria": {"one": "One.", "two": "Two."}},
+        }
+    )
+
+
+def looked(cell: Mapping[str, Any], studies: int, seed: int) -> dict[str, float]:
+    """Return the share of audits of two equal arms in which one is called better at some look: people grade on, and
+    look again after so many questions, until it is or all are graded."""
+    draw, task = np.random.default_rng(seed), of_task()
+    found = {"wrongly better at some look": 0, "wrongly better at the first look": 0}
+    for _ in range(studies):
+        answers, said = studied(*drawn(draw, cell, cell["questions"]), cell)
+        plain = difference(answers["a"], answers["b"], task)
+        order = list(dict.fromkeys(one.item_id for one in draw_audit(answers, cell["questions"])))
+        for look, graded in enumerate(range(ENOUGH, cell["questions"] + 1, cell["looks after"]), 1):
+            value, reach = gap_by(set(order[:graded]), answers, said, task, plain, look)
+            if abs(value) > reach:
+                found["wrongly better at some look"] += 1
+                found["wrongly better at the first look"] += look == 1
+                break
+    shares = {name: count / studies for name, count in found.items()}
+    return {**shares, **{f"{name}, error": math.sqrt(share * (1 - share) / studies) for name, share in shares.items()}}
 
 
 def simulated(cell: Mapping[str, Any], studies: int, seed: int) -> dict[str, float]:
     """Return shares of studies, with their Monte Carlo errors."""
     draw, found, widths, squares = np.random.default_rng(seed), Counter[str](), Counter[str](), Counter[str]()
-    data = {"examples": ["rows.jsonl"]}
-    task = Task.model_validate(
-        {
-            "task": {"name": "t", "kind": "generate", "metric": "judged"},
-            "data": data,
-            "base": {"model": "m"},
-            "judge": {"criteria": {"one": "One.", "two": "Two."}},
-        }
-    )
+    task = of_task()
     truth = {arm: float(scores.mean()) for arm, scores in drawn(np.random.default_rng(1), cell, DRAWS)[0].items()}
     gap_true = 0.0 if cell["arms"] == "equal" else truth["a"] - truth["b"]
     for _ in range(studies):
         answers, said = studied(*drawn(draw, cell, cell["questions"]), cell)
         asked = draw_audit(answers, cell["graded"])
         people = Audited(answers, {(one.item_id, one.answer): said[one.item_id, one.answer] for one in asked}, task)
-        plain, corrected = score_estimate(answers["a"], task), people.score("a")
-        gaps = {"plain": difference(answers["a"], answers["b"], task), "corrected": people.difference("a", "b")}
-        error = (gaps["plain"].high - gaps["plain"].low) / (2 * float(stats.norm.isf(LEVEL / 2)))
-        whole, _ = gap_by({row.item_id for row in answers["a"]}, answers, said, task, gaps["plain"].difference, error)
+        corrected, gaps = people.score("a"), {"corrected": people.difference("a", "b")}
+        plain, gaps["plain"] = people.plain_score("a"), people.plain_gap("a", "b")
+        whole, _ = gap_by({row.item_id for row in answers["a"]}, answers, said, task, gaps["plain"])
         widths["answers graded"] += len(asked)
         squares["error of the draw"] += (gaps["corrected"].difference - whole) ** 2
         for name in DRAWN:
             items = asked_of(name, answers, cell["graded"], draw)
-            value, reach = gap_by(items, answers, said, task, gaps["plain"].difference, error)
+            value, reach = gap_by(items, answers, said, task, gaps["plain"])
             widths[f"half width of the difference, {name}"] += reach
             squares[f"error of the draw, {name}"] += (value - whole) ** 2
             found[f"difference covered, {name}"] += abs(value - gap_true) <= reach
@@ -178,9 +208,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=RESULT)
     options = parser.parse_args(arguments)
     cells = [{**size, "judge": judge, "arms": arms} for size in SIZES for arms in QUALITY for judge in JUDGES]
+    looks = {**LOOKS, "arms": "equal"}
+    cells += [{**looks, "judge": judge, "looks after": after} for after in (20, 60) for judge in JUDGES]
     rows = []
     for seed, cell in enumerate(cells):
-        rows.append({**cell, **simulated(cell, options.studies, seed)})
+        rows.append({**cell, **(looked if "looks after" in cell else simulated)(cell, options.studies, seed)})
         print(
             {key: round(value, 3) if isinstance(value, float) else value for key, value in rows[-1].items()}, flush=True
         )

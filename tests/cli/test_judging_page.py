@@ -149,3 +149,21 @@ def test_a_right_answer_is_bounded_and_an_empty_one_changes_nothing() -> None:
     thread.join(20)
     assert not thread.is_alive()
     assert session.corrected == [("0", "two\nlines")]
+
+
+def test_the_page_says_how_many_are_needed_and_how_far_people_agree() -> None:
+    session = Session()
+    page = AuditPage(
+        session,  # type: ignore[arg-type]
+        outlook=lambda asked: f"about {9 - int(asked.item_id)} more",
+        notes=["anna & ben agree in 9 of 12 answers"],
+    )
+    thread = threading.Thread(target=page.serve, args=(lambda _: None,), daemon=True)
+    thread.start()
+    assert "1 of 3 (about 9 more)" in ask(page.address)[1]
+    _, html = ask(page.address, "place=0&said=right")
+    assert "2 of 3 (about 8 more)" in html
+    assert "<p>anna &amp; ben agree in 9 of 12 answers</p>" in html
+    ask(page.address, "place=1&said=stop")
+    thread.join(20)
+    assert not thread.is_alive()

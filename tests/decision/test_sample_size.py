@@ -4,6 +4,7 @@ less is seen."""
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,8 @@ from trimtab.base.grammar import arm_from_name
 from trimtab.decision import sample_size
 from trimtab.decision.choice import shown_arm
 from trimtab.decision.evidence import Evidence, evidence_of
-from trimtab.decision.sample_size import DRAWS, questions_needed
+from trimtab.decision.sample_size import DRAWS, questions_needed, questions_to_judge
+from trimtab.measurement.audit import ENOUGH, Audited
 from trimtab.measurement.replicates import Assumed
 
 NAMES = ("prompt", "rag", "lora", "lora+rag")
@@ -97,3 +99,68 @@ def test_the_search_draws_a_bounded_number_of_studies(monkeypatch: pytest.Monkey
     sizes.clear()
     assert questions_needed(a_study(0.8, 0.85)) is None, "at the margin itself"
     assert sum(sizes.values()) < 20 * DRAWS
+
+
+def an_audit(people: dict[str, np.ndarray[Any, Any]], quality: float | None) -> tuple[Any, Any]:
+    """Two arms that people grade so, and a judge that errs evenly: what gives the evidence of an audit of some of the
+    questions, and the audit."""
+    random, task = np.random.default_rng(0), a_task(quality, margin=0.05)
+    task = task.model_copy(update={"task": task.task.model_copy(update={"kind": "generate", "metric": "judged"})})
+    answers = {
+        arm: [
+            made_answer(f"{item:04}", float(np.clip(score + random.choice((-0.5, 0, 0, 0.5)), 0, 1)), answer=arm)
+            for item, score in enumerate(scores)
+        ]
+        for arm, scores in people.items()
+    }
+    results = [costing(name, 2.0**place, task) for place, name in enumerate(answers)]
+    arms = [arm for name in answers if (arm := arm_from_name(name)) is not None]
+
+    plain: tuple[Any, Any] = ({}, {})
+
+    def evidence(audited: Audited) -> Evidence:
+        return evidence_of(results, answers, arms, task, {}, audited=audited, for_choice=True)
+
+    def audited_of(items: Iterable[int]) -> Audited:
+        said = {(f"{item:04}", arm): float(scores[item]) for item in items for arm, scores in people.items()}
+        found = Audited(answers, said, task, looks=0)
+        found._plain_scores, found._plain_gaps = plain  # the judge's figures are the same for all
+        return found
+
+    return evidence, audited_of
+
+
+@pytest.mark.parametrize(("level", "quality"), [(0.62, None), (0.56, 0.5)])
+def test_so_many_judged_questions_show_an_arm_in_four_of_five_audits(level: float, quality: float | None) -> None:
+    """And half as many do so more seldom, where the figures of today are those that all questions give."""
+    random, count = np.random.default_rng(3), 600
+    hard = random.normal(size=count)
+    people = {
+        arm: np.clip(np.round(2 * (mean + 0.25 * hard + 0.25 * random.normal(size=count))) / 2, 0, 1)
+        for arm, mean in (("prompt", 0.5), ("rag", level))
+    }
+    evidence, audited_of = an_audit(people, quality)
+    whole = audited_of(range(count))
+    plan = next(number for number in range(ENOUGH, count, 10) if shown_arm(evidence(whole.planned(number))))
+
+    def share(judged: int) -> float:
+        audits = [audited_of(random.permutation(count)[:judged]) for _ in range(40)]
+        return float(np.mean([shown_arm(evidence(one)) is not None for one in audits]))
+
+    assert 0.65 <= share(plan) <= 0.95
+    assert share(plan // 2) < share(plan)
+    assert questions_to_judge(whole, evidence) == count
+    found = questions_to_judge(audited_of(range(200)), evidence)
+    assert found is None or found >= 200
+
+
+def test_before_anything_is_judged_the_number_is_a_guess_and_none_where_not_even_all_would_do() -> None:
+    random = np.random.default_rng(4)
+    people = {"prompt": np.full(300, 0.5), "rag": np.where(random.random(300) < 0.4, 1.0, 0.5)}
+    evidence, audited_of = an_audit(people, None)
+    guess = questions_to_judge(audited_of(()), evidence)
+    assert guess is not None
+    assert ENOUGH <= guess < 300
+    alike = {arm: random.choice((0.0, 0.5, 1.0), size=100) for arm in people}
+    evidence, audited_of = an_audit(alike, None)
+    assert questions_to_judge(audited_of(range(60)), evidence) is None

@@ -95,14 +95,17 @@ def test_a_second_person_is_asked_what_is_left_and_a_share_of_what_was_judged(
     task, result = study
     (folder_of(task, result) / AUDIT).unlink(missing_ok=True)
     first = audit(by="anna", task=task)
-    assert list(first.notes) == []
+    assert list(first.notes) == ["0 questions are judged; from 60 on they count, 60 more."]
+    last = first.drawn[-1]
+    items = len({one.item_id for one in first.drawn})
+    assert first.outlook(last) == f"from 60 on they count, {60 - items + 1} more"
     half = first.pending[: len(first.pending) // 2]
     for place, asked in enumerate(half):
         first.judge(asked, float(place % 2))
     second = audit(by="maria", task=task)
     assert second.pending == [one for one in first.pending if one not in half or one.item_id in first.shared]
     assert len(second.pending) > len(first.pending) - len(half)
-    assert "anna judged before" in next(iter(second.notes))
+    assert "anna judged before" in list(second.notes)[1]
     for asked in second.pending:
         second.judge(asked, 1.0)
     assert audit(by="maria", task=task).pending == []

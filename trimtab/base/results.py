@@ -566,6 +566,7 @@ class HumanAudit:
     """Human judgements of a study's answers. `answers`: their number. `questions`: those judged for every arm.
 
     `by`: how many judgements each person gave. `agreement`: by criterion, where several people judged the same answers.
+    `unused`: imported questions that stand for no others, since nobody says that they were drawn at random.
 
     `why_not`: why the verdict does not use it; None where scores and differences are the corrected ones. `n_effective`:
     the number of equally weighted judged questions with the same precision, if questions are weighted by `data.mix`.
@@ -578,6 +579,7 @@ class HumanAudit:
     n_effective: float | None = None
     by: dict[str, int] = field(default_factory=dict)
     agreement: tuple[Agreement, ...] = ()
+    unused: int = 0
     WITHOUT_NONE: ClassVar = ("n_effective",)
 
 
@@ -630,7 +632,8 @@ class Volume:
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class StudyResult(Shown):
     """A whole study, as in `study.json`. `level`: the significance level of its tests after correction.
-    `weak_classes`: of the arm that the verdict speaks of.
+    `weak_classes`: of the arm that the verdict speaks of. `to_judge`: how many questions people must have judged in all
+    to settle the choice, by a judged score or an audit; None where no number would.
     """
 
     study: str
@@ -649,7 +652,8 @@ class StudyResult(Shown):
     over_time: OverTime | None = None
     weak_classes: tuple[WeakClass, ...] = ()
     spent: BudgetSpent | None = None
-    WITHOUT_NONE: ClassVar = ("sample", "audit", "over_time", "spent")
+    to_judge: int | None = None
+    WITHOUT_NONE: ClassVar = ("sample", "audit", "over_time", "spent", "to_judge")
 
     @property
     def ran(self) -> bool:

@@ -23,9 +23,15 @@ def command(
         typer.Argument(metavar="[STUDY]", help="The ID or the folder of a finished study; by default the newest."),
     ] = "latest",
     n: Annotated[
-        int,
-        typer.Option("--n", min=1, metavar="N", help="Number of test questions; the answers of all arms are judged."),
-    ] = 100,
+        int | None,
+        typer.Option(
+            "--n",
+            min=1,
+            metavar="N",
+            help="Number of test questions, of which all arms' answers are judged; by default as many as should settle "
+            "the choice, and 100 at least.",
+        ),
+    ] = None,
     page: Annotated[bool, typer.Option("--page", help="Judge on a page in the browser, on this machine only.")] = False,
     by: Annotated[
         str | None, typer.Option("--by", metavar="NAME", help="Who judges; the user of this machine.")
@@ -38,6 +44,17 @@ def command(
             help="Write what people graded as rows that teach a judge, with a task file beside them; nobody is asked.",
         ),
     ] = None,
+    imported: Annotated[
+        Path | None,
+        typer.Option("--import", metavar="FILE", help="Take judgements from a file (CSV, JSON lines); ask nothing."),
+    ] = None,
+    scale: Annotated[
+        str | None,
+        typer.Option("--scale", metavar="WORST,BEST", help="Of imported grades that are numbers, such as 1,5."),
+    ] = None,
+    drawn_at_random: Annotated[
+        bool, typer.Option("--drawn-at-random", help="Imported questions were drawn at random; else they count less.")
+    ] = False,
     task: TaskOption = DEFAULT_TASK,
     as_json: JsonOption = False,
 ) -> None:
@@ -56,6 +73,7 @@ def command(
       trimtab audit 20261124T101500Z-3f2a9b --n 150
       trimtab audit --by maria --page
       trimtab audit --rows judging/graded.jsonl
+      trimtab audit --import grades.csv --scale 1,5
     """
     if rows is not None:
         with Output(as_json) as output:
@@ -70,14 +88,23 @@ def command(
         from trimtab.studies.audit import audit
 
         session = audit(study, questions=n, by=by, task=task)
-        for note in session.notes:
+        if imported is not None:
+            from trimtab.studies.audit_import import scale_from_text
+
+            ends = None if scale is None else scale_from_text(scale)
+            notes = list(session.import_judgements(imported, scale=ends, drawn_at_random=drawn_at_random).notes)
+        else:
+            notes = list(session.notes)
+        for note in notes:
             write_stderr(note)
-        if page and session.pending:
+        if imported is not None:
+            pass
+        elif page and session.pending:
             from trimtab.cli.judging_page import AuditPage
 
-            AuditPage(session).serve(write_stderr)
+            AuditPage(session, outlook=session.outlook, notes=notes).serve(write_stderr)
         else:
-            ask_in_terminal(session)
+            ask_in_terminal(session, outlook=session.outlook)
         result = session.finish()
         output.show(result, lambda console: _draw(result.headline, result.audit, console))
     if result.audit is None or still_needed(result.audit):

@@ -7,17 +7,17 @@ import sys
 import typer
 
 from trimtab.base.sanitize import visible
-from trimtab.measurement.judging_session import Correct, Judgements, Judging
+from trimtab.measurement.judging_session import Correct, Judgements, Judging, Outlook
 
 
-def ask_in_terminal(session: Judgements, correct: Correct | None = None) -> None:
-    """Ask for a judgement of every pending answer, until the end or a stop; `correct` as for `Judging`."""
-    judging = Judging(session, correct)
+def ask_in_terminal(session: Judgements, correct: Correct | None = None, outlook: Outlook | None = None) -> None:
+    """Ask for judgements of all pending answers, until the end or a stop; `correct` and `outlook` as for `Judging`."""
+    judging = Judging(session, correct, outlook)
     value_of = {word: choice.value for choice in judging.choices for word in (choice.key, choice.value)}
     keys = ", ".join(f"{choice.key} {choice.name.lower()}" for choice in judging.choices)
     while judging.asked is not None:
         parts = "\n".join(f"{name + ':':11}{visible(' | '.join(texts))}" for name, texts in judging.asked.parts)
-        write_stderr(f"\n{judging.place + 1} of {judging.count}\n{parts}")
+        write_stderr(f"\n{judging.progress}\n{parts}")
         reply = ""
         while not reply:
             reply = value_of.get(_line(f"{judging.question} [{keys}] ", at_end="stop").casefold(), "")

@@ -9,13 +9,13 @@ from __future__ import annotations
 import base64
 import hashlib
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from html import escape
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from urllib.parse import parse_qs
 
 from trimtab.base.sanitize import visible
-from trimtab.measurement.judging_session import Correct, JudgementChoice, Judgements, Judging
+from trimtab.measurement.judging_session import Correct, JudgementChoice, Judgements, Judging, Outlook
 
 MOST_BODY = 1_000  # bytes of a posted form, without the correction
 MOST_CORRECTION = 100_000  # bytes of a correction, as a form encodes it
@@ -26,6 +26,7 @@ body { font: 1.1rem/1.5 system-ui, sans-serif; max-width: 44rem; margin: 2rem au
 dt { font-size: .85rem; opacity: .7; margin-top: 1rem } dd { margin: 0; white-space: pre-wrap; overflow-wrap: anywhere }
 form { margin-top: 2rem } button { font: inherit; padding: .6rem 1.4rem; margin: 0 .6rem .6rem 0 }
 textarea { font: inherit; display: block; box-sizing: border-box; width: 100%; margin-bottom: 1rem } kbd { opacity: .6 }
+aside { font-size: .85rem; opacity: .7; margin-top: 2rem }
 """
 _SCRIPT = """
 addEventListener("keydown", (event) => {
@@ -57,13 +58,20 @@ _HEADERS = {
 
 
 class AuditPage:
-    """A local web page for judging answers; its `address` holds a secret token.
+    """A local web page for judging answers; its `address` holds a secret token. `notes` stand below the answer.
 
     `serve` returns once all answers are judged or "Stop here" is pressed.
     """
 
-    def __init__(self, session: Judgements, correct: Correct | None = None) -> None:
-        self._judging, self._accepts_corrections = Judging(session, correct), correct is not None
+    def __init__(
+        self,
+        session: Judgements,
+        correct: Correct | None = None,
+        outlook: Outlook | None = None,
+        notes: Sequence[str] = (),
+    ) -> None:
+        self._notes = "".join(f"<p>{escape(visible(note))}</p>" for note in notes)
+        self._judging, self._accepts_corrections = Judging(session, correct, outlook), correct is not None
         self._max_bytes = MOST_BODY + MOST_CORRECTION * self._accepts_corrections
         self._path = f"/{secrets.token_urlsafe(16)}"
         page = self
@@ -126,10 +134,9 @@ class AuditPage:
             )
             buttons = "".join(_button(choice) for choice in judging.choices)
             place = f'<input type="hidden" name="place" value="{judging.place}">'
-            count = f"{judging.place + 1} of {judging.count}"
             field = _FIELD if self._accepts_corrections else ""
             form = f'<form method="post">{place}{field}{buttons}</form>'
-            content = f"<p>{count}: {judging.question}</p><dl>{parts}</dl>{form}"
+            content = f"<p>{judging.progress}</p><p><strong>{judging.question}</strong></p><dl>{parts}</dl>{form}<aside>{self._notes}</aside>"
         head = f'<meta charset="utf-8"><title>Judge an answer</title><style>{_STYLE}</style>'
         return f'<!doctype html><html lang="en">{head}{content}<script type="module">{_SCRIPT}</script></html>'
 

@@ -166,6 +166,11 @@ def audit_sentence(audit: HumanAudit | None, results: Sequence[ArmResult], task:
         marked = f"Not audited: a program marked the answers (metric: {task.metric})"
         return f"{marked}; trimtab audit lets people check its marks.{undecided}"
     agree = "".join(f" {agreement_words(one)}" for one in audit.agreement)
+    if audit.unused:
+        agree += (
+            f" Imported judgements of {audit.unused:,} questions do not count, since nobody says that these were drawn "
+            "at random; they do once an audit has drawn them."
+        )
     if audit.why_not:
         judges = "Uncalibrated: people" if judged else "People"
         said = f"{judges} judged {audit.answers:,} answers, which the verdict does not use: {audit.why_not}."

@@ -53,6 +53,7 @@ class Evidence:
     `study_scores`: gives what studies of other sizes are drawn from. `audited`: people's judgements that the scores and
     differences are corrected by, None without an audit. `slices`: how many test questions each slice has, empty where
     some have none. `reweighted(task)`: the evidence of the same answers under another mix of slices.
+    `to_judge()`: how many questions people must have judged in all to settle the choice; None where no number does.
     """
 
     results: Sequence[ArmResult]
@@ -75,6 +76,7 @@ class Evidence:
     audited: Audited | None = None
     slices: Mapping[str, int] = field(default_factory=dict)
     reweighted: Callable[[Task], Evidence] | None = None
+    to_judge: Callable[[], int | None] = lambda: None
 
     @cached_property
     def picked(self) -> Estimate | None:

@@ -1,12 +1,15 @@
-"""Finds how many test questions would show an arm, by resampling the study at other sizes (power by simulation)."""
+"""Finds how many test questions would show an arm, by resampling the study at other sizes (power by simulation), and
+how many of them people must judge."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import cache
 
 from trimtab.decision.choice import shown_arm
 from trimtab.decision.evidence import Evidence
+from trimtab.measurement.audit import Audited
 from trimtab.measurement.power import POWER
 from trimtab.measurement.replicates import Assumed
 
@@ -45,6 +48,29 @@ def questions_needed(study: Evidence, assumed: Assumed | None = None) -> int | N
         middle = min(max(few + 1, round(math.sqrt(max(few, 1) * more))), more - 1)
         few, more = (few, middle) if enough(middle) else (middle, more)
     return more
+
+
+def questions_to_judge(people: Audited, evidence: Callable[[Audited], Evidence]) -> int | None:
+    """Find how many questions people must have judged in all so that an arm is shown in 80% of audits, if the figures
+    of today are the true ones.
+
+    `evidence(audited)`: that of the study, corrected by these judgements. None where not even all questions are enough.
+    """
+    if people.never is not None or people.questions < people.least:
+        return None
+
+    def enough(count: int) -> bool:
+        return shown_arm(evidence(people.planned(count))) is not None
+
+    few, many = max(people.least, people.count), people.questions
+    if not enough(many):
+        return None
+    if enough(few):
+        return few
+    while many > few + 1:
+        middle = (few + many) // 2
+        few, many = (few, middle) if enough(middle) else (middle, many)
+    return many
 
 
 def is_mostly_shown(study: Evidence, size: int, assumed: Assumed | None = None) -> bool:

@@ -137,6 +137,10 @@ def _nothing_reaches(study: Evidence, target: float) -> tuple[str, str, str, Arm
         why = "even the upper end of that range is below the target"
         other = "Try a stronger model or more training examples, or lower the target."
         return f"{opening} More test questions will not help: {why}. {other}", figures, needs, nearest
+    judging = _judging(study)
+    if judging is not None:
+        chance = _chance("the scores measured here are the true ones")
+        return f"{opening} Needed is {judging}: that is enough {chance}.", figures, judging, nearest
     # The measured score where it is above the target, else one between target and interval's end: a score below it is
     # no proof
     assumed = None if score.value > target else Assumed(nearest.arm, (target + score.high) / 2)
@@ -260,8 +264,20 @@ def _what_first(study: Evidence) -> tuple[str, str]:
     """Return what is needed before anything can be shown: as `needs`, and in a sentence."""
     if study.rarest_class:
         return OF_EACH_CLASS, MORE_OF_EACH_CLASS
-    needs = f"that people grade the answers to {ENOUGH} questions ({study.task.command('audit')})"
-    return needs, f"The judge is uncalibrated; needed is {needs}."
+    found = _judging(study)
+    needs = found or f"that people grade the answers to {ENOUGH} questions ({study.task.command('audit')})"
+    enough = f": that is enough {_chance('the judge is right on average')}" if found else ""
+    return needs, f"The judge is uncalibrated; needed is {needs}{enough}."
+
+
+def _judging(study: Evidence) -> str | None:
+    """Return how many more questions people must judge to settle the choice; None where that would not settle it, or
+    nobody has to."""
+    count, judged = study.to_judge(), 0 if study.audited is None else study.audited.count
+    if count is None or count <= judged:
+        return None
+    more = f"about {_rounded_up(count - judged)}{' more' if judged else ''}"
+    return f"that people judge the answers to {more} questions ({study.task.command('audit')})"
 
 
 def _what_settles(study: Evidence, choice: VerdictChoice, best: ArmResult, candidate: ArmResult) -> tuple[str, str]:
@@ -269,19 +285,26 @@ def _what_settles(study: Evidence, choice: VerdictChoice, best: ArmResult, candi
     in a sentence."""
     if study.shows_nothing:
         return _what_first(study)
+    judging, if_so = _judging(study), "the differences measured here are the true ones"
+    if judging is not None:
+        return judging, f"Needed is {judging}: that is enough {_chance(if_so)}."
     needs = _never_shown(study, choice, best, candidate) or _more_questions(questions_needed(study), study)
-    return needs, _settling(needs, "the differences measured here are the true ones", study)
+    return needs, _settling(needs, if_so, study)
 
 
 def _settling(needs: str, condition: str, study: Evidence) -> str:
     """Say what would settle the question with a chance of 80%, and under which condition."""
-    chance = f"in {IN_FIVE} of 5 such studies, if {condition}"
+    chance = _chance(condition)
     if not needs.startswith("about "):
         other = "a lower target" if study.task.target.quality is not None else "a target, or a wider margin,"
         other = f"questions in new groups, or {other}" if "so few groups" in needs else other
         return f"{needs[0].upper()}{needs[1:]} would be enough {chance}; {other} may settle it."
     what = f" ({GROUPS})" if study.groups is not None else ""
     return f"To settle it, ask {needs}{what}: that is enough {chance}."
+
+
+def _chance(condition: str) -> str:
+    return f"in {IN_FIVE} of 5 such studies, if {condition}"
 
 
 def _never_shown(study: Evidence, choice: VerdictChoice, best: ArmResult, candidate: ArmResult) -> str | None:

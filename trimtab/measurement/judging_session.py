@@ -45,6 +45,7 @@ LABEL = (
 )
 _SAYS: dict[str, float | None] = {"right": 1.0, "wrong": 0.0, "unsure": None, **DEGREES}
 Correct = Callable[[AuditItem, str], None]
+Outlook = Callable[[AuditItem], str]
 
 
 class Judgements(Protocol):
@@ -63,10 +64,10 @@ class Judgements(Protocol):
 
 class Judging:
     """Steps through the pending answers until the last one, or until somebody stops; `correct` stores right answers, if
-    these are taken."""
+    these are taken, and `outlook` says how many judgements are still needed."""
 
-    def __init__(self, session: Judgements, correct: Correct | None = None) -> None:
-        self._session, self._correct = session, correct
+    def __init__(self, session: Judgements, correct: Correct | None = None, outlook: Outlook | None = None) -> None:
+        self._session, self._correct, self._outlook = session, correct, outlook
         graded = any(item.criterion for item in session.pending)
         compared = any(item.against for item in session.pending)
         self.choices = LABEL if correct else COMPARE if compared else GRADE if graded else AUDIT
@@ -79,6 +80,13 @@ class Judging:
     def asked(self) -> AuditItem | None:
         """The answer to be judged now; None at the end."""
         return None if self._stopped or self.place >= self.count else self._session.pending[self.place]
+
+    @property
+    def progress(self) -> str:
+        """Which of the pending answers this is, and how many are still needed."""
+        asked = self.asked
+        outlook = f" ({self._outlook(asked)})" if self._outlook and asked else ""
+        return f"{self.place + 1} of {self.count}{outlook}"
 
     def take(self, said: str, correction: str = "") -> None:
         """Store the judgement of the present answer and go on; an unknown choice, or an empty right answer, changes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,6 +57,26 @@ def judged_by_key(rows: Iterable[Mapping[str, Any]], shares: Mapping[str, float]
         for key in keys
         if all((*key, criterion) in values for criterion in shares)
     }
+
+
+class Sources(NamedTuple):
+    """Questions by how they came to be judged. `asked`: some answer was asked for by an audit, in the order of its
+    draw; `chosen`: all judgements of it were imported, and nobody says that it was drawn at random."""
+
+    asked: frozenset[str] = frozenset()
+    chosen: frozenset[str] = frozenset()
+
+
+ASKED = Sources()  # all were asked for
+
+
+def judgement_sources(rows: Iterable[Mapping[str, Any]]) -> Sources:
+    """Return how the questions of an audit's file came to be judged."""
+    by_item: dict[str, set[object]] = {}
+    for row in rows:
+        by_item.setdefault(str(row["item"]), set()).add(row.get("drawn"))
+    asked = frozenset(item for item, drawn in by_item.items() if None in drawn)
+    return Sources(asked, frozenset(item for item, drawn in by_item.items() if drawn == {False}))
 
 
 def audit_looks(rows: Iterable[Mapping[str, object]]) -> int:

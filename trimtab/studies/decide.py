@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from trimtab.arms.trained_judges import trained_judge
 from trimtab.base.errors import InputError, MissingError, TrimtabError
 from trimtab.base.files import read_own, read_own_lines
 from trimtab.base.grammar import TRIVIAL
+from trimtab.base.metrics import find_metric
 from trimtab.base.records import Answer, Arm
 from trimtab.base.results import (
     ArmResult,
@@ -44,6 +46,7 @@ from trimtab.decision.caveats import (
 from trimtab.decision.evidence import Evidence, best_arm, evidence_of, score_of, scored_again
 from trimtab.decision.first_screen import before_relying, opening, rule_ahead
 from trimtab.decision.robustness import differing, robustness_checks, robustness_sentence
+from trimtab.decision.sample_size import questions_to_judge
 from trimtab.decision.summary import explained, unmarked, with_more
 from trimtab.decision.today import take_today
 from trimtab.decision.verdict import drafted
@@ -53,7 +56,7 @@ from trimtab.measurement.evaluate import load_answers
 from trimtab.measurement.figures import behind_curve, score_estimate
 from trimtab.measurement.judge_bias import OrderEffect, order_effect
 from trimtab.measurement.over_time import newest_against_earlier, stretches_of_time, with_stretches
-from trimtab.measurement.raters import agreements, audit_looks, judged_by_key, said_by_person
+from trimtab.measurement.raters import agreements, audit_looks, judged_by_key, judgement_sources, said_by_person
 from trimtab.measurement.weak_classes import weak_classes
 from trimtab.studies.record import changed_since
 
@@ -77,6 +80,7 @@ class Decision:
     level: float
     over_time: OverTime | None
     weak_classes: tuple[WeakClass, ...]
+    to_judge: int | None
 
     @property
     def fields(self) -> dict[str, Any]:
@@ -110,25 +114,30 @@ def decide_study(
         results = [scored_again(arm, answers[arm.arm], task) if arm.arm in answers else arm for arm in results]
     rows = read_audit(folder)
     said = said_by_person(rows)
-    judged, looks = judged_by_key(rows, criterion_shares(task)), audit_looks(rows)
+    judged = judged_by_key(rows, criterion_shares(task))
+    looks, sources = audit_looks(rows), judgement_sources(rows)
     groups = group_count(list({row.item_id: row.group for own in answers.values() for row in own}.values()))
 
-    def audit_of(answers_by_arm: Mapping[str, Sequence[Answer]], task: Task) -> Audited | None:
-        return Audited(answers_by_arm, judged, task, looks) if judged and answers_by_arm else None
-
     def tested(results: Sequence[ArmResult], answers_by_arm: Mapping[str, Sequence[Answer]], task: Task) -> Evidence:
-        people = audit_of(answers_by_arm, task)
-        return evidence_of(
-            *(results, answers_by_arm, arms, task, usages),
-            groups=groups,
-            cuts=cuts,
-            look=look,
-            trivial=trivial,
-            former=former,
-            audited=None if people is None or people.why_not else people,
-        )
+        def corrected(people: Audited | None) -> Evidence:
+            return evidence_of(
+                *(results, answers_by_arm, arms, task, usages),
+                groups=groups,
+                cuts=cuts,
+                look=look,
+                trivial=trivial,
+                former=former,
+                audited=people,
+            )
 
-    study, audited = tested(results, answers, task), audit_of(answers, task)
+        people = Audited(answers_by_arm, judged, task, looks, sources) if answers_by_arm else None
+        if people is None or not (judged or find_metric(task.metric).judged):
+            return corrected(None)
+        found = corrected(None if people.why_not else people)
+        return replace(found, to_judge=cache(lambda: questions_to_judge(people, corrected)))
+
+    study = tested(results, answers, task)
+    audited = Audited(answers, judged, task, looks, sources) if judged and answers else None
     verdict = replace(drafted(study), robustness=robustness_checks(study, answers, tested))
     beaten = trivial_arms(
         list(answers),
@@ -145,6 +154,7 @@ def decide_study(
             n_effective=audited.effective,
             by=dict(Counter(person for by in said.values() for person in by)),
             agreement=agreements(said),
+            unused=audited.unused,
         )
     changed = changed_since(folder)
     today = take_today(study, next((arm for arm in study.done if arm.arm == verdict.arm), None))
@@ -195,6 +205,7 @@ def decide_study(
         level=study.level,
         over_time=over_time,
         weak_classes=weak_on,
+        to_judge=study.to_judge(),
     )
 
 
