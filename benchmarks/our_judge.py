@@ -9,10 +9,12 @@ reference: the words shared (token F1), MiniLM's similarity, with limits that fi
 
 Accuracy and κ (quadratic weights) have 95% intervals by a bootstrap of whole questions.
 
-    python benchmarks/our_judge.py --data CLONES [--arm linear] [--base 0] [--out FILE]
+    python benchmarks/our_judge.py --data CLONES [--arm linear] [--taught 500 5000] [--base 0] [--out FILE]
+
+What FILE has already is kept, and not measured again.
 
 CLONES holds plain clones of myrosia/semeval-2013-task7 (CC BY-SA) and ashudeep/Student-Response-Analysis in folders
-OWNER+NAME. Nothing of them is committed. What FILE has of other arms and judges is kept.
+OWNER+NAME. Nothing of them is committed.
 """
 
 from __future__ import annotations
@@ -43,7 +45,7 @@ from trimtab.retrieval.embed import Embedder
 
 RESULT = Path(__file__).parent / "results" / "our_judge.json"
 CRITERION = "The student's answer is right: it says what the reference answer says."
-FEW = 500  # graded answers of the smaller training set
+TAUGHT = (500, 5000)  # graded answers to learn from, or all if there are fewer
 DRAWS = 2000  # of the bootstrap
 PARTLY = {"correct": "yes", "partially_correct_incomplete": "partly"}  # any other grade is no
 Numbers = NDArray[np.float64]
@@ -224,36 +226,43 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--arm", default="linear")
+    parser.add_argument("--taught", type=int, nargs="*", default=TAUGHT)
     parser.add_argument("--base", type=int, default=0, help="answers of a part that the bare base model is asked about")
     parser.add_argument("--out", type=Path, default=RESULT)
     options = parser.parse_args(arguments)
     rows: dict[str, Any] = read_json(options.out)["rows"] if options.out.exists() else {}
 
-    def measure(name: str, judge: Judge, parts: Parts, about: Mapping[str, Any], most: int = 10**9) -> None:
-        for part, own in parts.items():
-            if part != "train":
-                some = drawn(own, most)
-                rows[f"{name}, {part}"] = {**about, **agreement(some, judge(some))}
-                print(f"{name}, {part}:", json.dumps(rows[f"{name}, {part}"]), flush=True)
-                write_json(options.out, {"rows": rows})
+    def measure(name: str, make: Callable[[], tuple[Judge, dict[str, Any]]], parts: Parts, most: int = 10**9) -> None:
+        missing = [part for part in parts if part != "train" and f"{name}, {part}" not in rows]
+        judge, about = make() if missing else (contains, {})
+        for part in missing:
+            some = drawn(parts[part], most)
+            rows[f"{name}, {part}"] = {**about, **agreement(some, judge(some))}
+            print(f"{name}, {part}:", json.dumps(rows[f"{name}, {part}"]), flush=True)
+            write_json(options.out, {"rows": rows})
 
     for set_name, read in SETS.items():
         parts = read(options.data)
         train = parts["train"]
+        rules: dict[str, Callable[[], Judge]] = {
+            "contains": lambda: contains,
+            "most frequent": lambda train=train: by_rule(train, lambda own: np.zeros(len(own))),
+            "token F1": lambda train=train: by_rule(train, shared_words),
+            "MiniLM": lambda train=train: by_rule(train, similarity()),
+        }
+        for name, rule in rules.items():
+            measure(f"{set_name}, {name}", lambda rule=rule: (rule(), {}), parts)
         with tempfile.TemporaryDirectory() as home:
             if options.base:
-                measure(f"{set_name}, base", asked(Path(home), "base"), parts, {}, options.base)
-                continue
-            for count in (FEW, len(train)):
-                judge, about = trained(drawn(train, count), options.arm, Path(home) / str(count))
-                measure(f"{set_name}, {options.arm} taught by {count}", judge, parts, about)
-        for name, rule in (
-            ("token F1", by_rule(train, shared_words)),
-            ("MiniLM", by_rule(train, similarity())),
-            ("contains", contains),
-            ("most frequent", by_rule(train, lambda rows: np.zeros(len(rows)))),
-        ):
-            measure(f"{set_name}, {name}", rule, parts, {})
+                folder = Path(home)
+                measure(f"{set_name}, base", lambda folder=folder: (asked(folder, "base"), {}), parts, options.base)
+            for count in sorted({min(count, len(train)) for count in options.taught}):
+                some, folder = drawn(train, count), Path(home) / str(count)
+                measure(
+                    f"{set_name}, {options.arm} taught by {count}",
+                    lambda some=some, folder=folder: trained(some, options.arm, folder),
+                    parts,
+                )
 
 
 if __name__ == "__main__":

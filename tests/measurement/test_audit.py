@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from made_answers import made_answer
+from scipy import stats
 
 from trimtab.base.records import Answer
 from trimtab.base.task import Task
@@ -253,6 +254,22 @@ def test_a_metric_that_favours_an_arm_is_found_and_an_even_one_is_not() -> None:
     assert found[2] > 0.1
     answers, right = made(5)
     assert Audited(answers, right, TASK).uneven(0.02) is None
+
+
+def test_in_groups_whose_questions_are_alike_a_score_is_as_sure_as_the_groups_are_many() -> None:
+    draw = np.random.default_rng(2)
+    groups, each = 30, 10
+    true = np.repeat(draw.random(groups) < 0.5, each)
+    says = np.where(draw.random(groups * each) < 0.7, true, ~true)  # errs from question to question
+    rows = [
+        replace(answer(item, "a says", float(found)), group=f"g{item // each}")
+        for item, found in enumerate(says.tolist())
+    ]
+    said = {(row.item_id, "a says"): float(right) for row, right in zip(rows, true.tolist(), strict=True)}
+    score = Audited({"a": rows}, said, TASK).score("a")
+    assert score.value == pytest.approx(true.mean())
+    of_groups = stats.t.isf(0.025, groups - 1) * true[::each].std(ddof=1) / np.sqrt(groups)
+    assert (score.high - score.low) / 2 == pytest.approx(of_groups, rel=0.05)
 
 
 def test_a_metric_that_says_nothing_leaves_the_whole_uncertainty_of_people_and_groups_widen_it() -> None:

@@ -444,15 +444,20 @@ class Audited:
         """Return value, standard error and degrees of freedom; outside of `part` all values are 0.
 
         The sampling error of the questions is that of people's judgements: of λ times the metric's figure and of the
-        rest. A metric that says little differs less from question to question than people do; the error of its figure
-        is the least that is taken.
+        rest, or of both at once where questions come in groups, by which the two vary together. A metric that says
+        little differs less from question to question than people do; the error of its figure is the least that is
+        taken.
         """
         if self._planned is not None and self.count < PILOT:
             least = GUESSED_ERROR**2 * max(0.0, 1 / self._planned - 1 / (times * self.questions))
             return plain, self._whole_error(error**2, least), max(1.0, float(self._planned))
         share = self._share_of_metric(said, scored)
         rest, variance = self._mean(said - share * scored, part, times)
-        asked = max(error**2, (share * error) ** 2 + self._asking_variance(said - share * scored) / times)
+        if len(set(self._all_groups)) < len(self._all_groups):
+            questions = self._asking_variance(said) / times
+        else:
+            questions = (share * error) ** 2 + self._asking_variance(said - share * scored) / times
+        asked = max(error**2, questions)
         return share * plain + rest, self._whole_error(asked, variance), self._degrees(part)
 
     def _whole_error(self, asked: float, judged: float) -> float:
@@ -464,27 +469,38 @@ class Audited:
         """Return the variance of the mean over all questions, as draws from the questions that could be asked; groups
         are drawn whole.
 
-        The correlation ρ within groups is estimated from judged pairs, and taken as 1 without any; the variance grows
-        by 1 + ρ (Σ m² / N − 1), m the sizes of the groups (Kish 1965).
+        The variance grows by 1 + ρ (Σ m² / N − 1), ρ the correlation within groups and m their sizes (Kish 1965), and
+        its error is that of a t on as many degrees of freedom as groups but one.
         """
         weights, count = self._weights / self._weights.sum(), len(values)
         rest = values - float(weights @ values)
         spread = float(weights @ rest**2) * count / max(1, count - 1)
+        each = spread / (len(self._all_groups) * (self._efficiency or 1.0))
         sizes = np.array(list(Counter(self._all_groups).values()), dtype=float)
         more = float((sizes**2).sum() / sizes.sum()) - 1
-        alike = self._correlation(rest, spread) if more > 0 and spread > 0 else 0.0
-        return spread * (1 + alike * more) / (len(self._all_groups) * (self._efficiency or 1.0))
+        if more == 0:
+            return each
+        wider = float(stats.t.isf(LEVEL / 2, max(1, len(sizes) - 1)) / stats.norm.isf(LEVEL / 2))
+        return wider**2 * each * (1 + self._correlation(rest) * more)
 
-    def _correlation(self, rest: Numbers, spread: float) -> float:
-        """Return the correlation of the rest within groups, 0 to 1, from all pairs of judged questions of one group."""
-        sums: dict[str, list[float]] = {}
-        for group, value in zip(self._groups, rest.tolist(), strict=True):
-            sums.setdefault(group, []).append(value)
-        pairs = sum(len(values) * (len(values) - 1) for values in sums.values())
-        if not pairs:
+    def _correlation(self, values: Numbers) -> float:
+        """Return the correlation of values within groups, 0 to 1, by an analysis of variance of the judged questions
+        (Donner 1986); 1 where none knows of it: no two of one group, or all of one.
+        """
+        by_group: dict[str, list[float]] = {}
+        for group, value in zip(self._groups, values.tolist(), strict=True):
+            by_group.setdefault(group, []).append(value)
+        count, groups = len(values), len(by_group)
+        if groups in (1, count):
             return 1.0
-        products = math.fsum(math.fsum(own) ** 2 - math.fsum(value**2 for value in own) for own in sums.values())
-        return float(np.clip(products / pairs / spread, 0.0, 1.0))
+        sizes = np.array([len(own) for own in by_group.values()], dtype=float)
+        gaps = np.array([np.mean(own) for own in by_group.values()]) - values.mean()
+        between = float(sizes @ gaps**2)
+        within = (count * float(values.var()) - between) / (count - groups)
+        between /= groups - 1
+        usual = (count - float(sizes @ sizes) / count) / (groups - 1)  # size of a group
+        whole = between + (usual - 1) * within
+        return float(np.clip((between - within) / whole, 0.0, 1.0)) if whole > 0 else 0.0
 
     def _share_of_metric(self, said: Numbers, scored: Numbers) -> float:
         """Return λ: the slope of the judgements on the metric's scores, clipped to 0..1; 1 if the metric gives all the
