@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
 from trimtab.base.grammar import TRIVIAL, imitates_teacher, joined, method_of
@@ -60,6 +60,14 @@ def trivial_sentence(trivial: Sequence[TrivialArm], scores: Mapping[str, float])
                 named.append(f"{joined(map(way, those))} {one_does if len(those) == 1 else several_do} {rule}.")
                 rule = f"that rule ({rule_arm.arm})"
     return " ".join(named)
+
+
+def unscored_rules_sentence(trivial: Collection[str], task: Task) -> str:
+    """Say that the trivial arms have no score, as where the program or judge that gives it failed; empty if they do."""
+    if trivial or find_metric(task.metric).score is not None:
+        return ""
+    resume = task.command("study --resume")
+    return f"The fixed rules without a model were not scored, so nothing says what beats them; {resume} scores them."
 
 
 def with_uneven_metric(verdict: Verdict, audited: Audited, task: Task) -> Verdict:
