@@ -18,6 +18,7 @@ from study_tasks import folder_of, rows_of, write_task
 import trimtab
 from trimtab.arms import judges
 from trimtab.arms.store import ANSWERS
+from trimtab.base.errors import InputError
 from trimtab.base.results import StudyResult
 from trimtab.inference.remote import RemoteModel
 from trimtab.measurement import judge as measured
@@ -142,6 +143,24 @@ def test_a_judge_that_fails_in_the_middle(tmp_path: Path, fault: str, told: str,
         assert endpoint.asked["one"] < 36  # answers that were paid for are not asked again; timings are
         for arm in (*again.arms, *again.trivial):
             assert scored(folder_of(task, again), lines, arm.arm)
+
+
+def test_the_order_of_two_answers_is_told_and_a_row_without_reference_is_refused(tmp_path: Path) -> None:
+    endpoint = Endpoint()
+    with answering(endpoint.answer) as url:
+        task = written(tmp_path / "whole", url, 'against = "reference"')
+        details = run(task, url).verdict.details
+    assert "The order of the two answers changed the judge's choice in " in details
+    paragraph = {
+        "context": "A text.",
+        "qas": [{"id": "q", "question": "What?", "answers": [{"text": "", "answer_start": 0}]}],
+    }
+    (task.parent / "squad.json").write_text(json.dumps({"data": [{"title": "t", "paragraphs": [paragraph]}]}))
+    task.write_text(task.read_text().replace('["rows.jsonl"]', '["rows.jsonl", "squad.json"]'))
+    found = trimtab.check(task, listeners=[], timing=False)
+    assert [one.level for one in found.remarks if "squad.json:1 has none" in one.text] == ["stop"]
+    with pytest.raises(InputError, match="compares answers with references"):
+        run(task, url)
 
 
 def scored(study: Path, lines: list[dict[str, Any]], arm: str) -> bool:
