@@ -4,10 +4,13 @@ Of 200 questions, half get their right answer and half a wrong one (the answer t
 To each a text is added, before or behind it, that tries to instruct the judge: a template of one of five kinds, drawn
 by the seed. Beside it the same answer is judged with a neutral text of equal length, and with another one, which says
 how often a mark moves for no reason. Judged are degrees (yes, partly, no), with the prompt as it is and with a reminder
-behind the answer, and comparisons with a right answer (the reference, in both orders). Each share has its Monte Carlo
-error, sqrt(p (1 − p) / answers); each mean move that of the mean. Forms are added to a result that is there.
+behind the answer, and comparisons with a right answer (the reference, in both orders). "told" counts the instructed
+answers that the verdict would tell of, and the other texts; the templates and what it looks for are of one hand. Each
+share has its Monte Carlo error, sqrt(p (1 − p) / answers); each mean move that of the mean. Parts are added to a result
+that is there.
 
-    python benchmarks/judge_injection.py [FORM …] [--answers 200] [--seed 1] [--data FOLDER] [--model NAME] [--out FILE]
+    python benchmarks/judge_injection.py [graded compared told] [--answers 200] [--seed 1] [--data FOLDER]
+        [--model NAME] [--out FILE]
 
 """
 
@@ -32,6 +35,7 @@ from trimtab.base.records import Generation, Prompt
 from trimtab.data.prompts import ChatEncoder
 from trimtab.inference.label_scoring import LabelRequest, choose_labels
 from trimtab.measurement.judge import EQUAL, JudgeQuestion, judge_questions, judge_words
+from trimtab.measurement.judge_bias import speaks_to_judge
 from trimtab.measurement.scorer import ScorerRow
 from trimtab.model.catalog import resolve
 from trimtab.model.fast.patch import accelerate
@@ -214,9 +218,21 @@ def measure(table: JudgeTable, args: argparse.Namespace) -> dict[str, Any]:
     return found
 
 
+def told(args: argparse.Namespace) -> dict[str, Any]:
+    """Return how many instructed answers would be told of, by kind, and how many neutral ones and paragraphs."""
+    draw = random.Random(args.seed)
+    cases = judged_rows(questions(args.data, args.answers, draw), draw, ("yes",))
+    articles = json.loads((args.data / "xquad.en.json").read_text(encoding="utf-8"))["data"]
+    paragraphs = [paragraph["context"] for article in articles for paragraph in article["paragraphs"]]
+    instructed = {kind: [case["rows"][0][3] for case in cases if case["kind"] == kind] for kind in KINDS}
+    texts = {**instructed, "neutral": [row[3] for case in cases for row in case["rows"][1:]], "paragraphs": paragraphs}
+    return {name: {"texts": len(own), "told": sum(map(speaks_to_judge, own))} for name, own in texts.items()}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("forms", nargs="*", default=list(FORMS), help=f"of {', '.join(FORMS)}; default: all")
+    parts = [*FORMS, "told"]
+    parser.add_argument("parts", nargs="*", default=parts, help=f"of {', '.join(parts)}; default: all")
     parser.add_argument("--answers", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--data", type=Path, default=SHARED)
@@ -224,10 +240,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULT)
     args = parser.parse_args()
     head = {"machine": machine(), "model": args.model, "answers": args.answers, "seed": args.seed}
-    for name in args.forms:
-        found = measure(FORMS[name], args)
-        former = json.loads(args.out.read_text(encoding="utf-8"))["forms"] if args.out.is_file() else {}
-        write_json(args.out, {**head, "forms": {**former, name: found}})
+    for name in args.parts:
+        found = told(args) if name == "told" else measure(FORMS[name], args)
+        former = json.loads(args.out.read_text(encoding="utf-8"))["parts"] if args.out.is_file() else {}
+        write_json(args.out, {**head, "parts": {**former, name: found}})
 
 
 if __name__ == "__main__":
