@@ -399,3 +399,12 @@ def test_a_budget_in_money_without_a_price_is_refused(tmp_path: Path, more: str,
     with pytest.raises(InputError, match=said):
         load(tmp_path, PLAIN + f'[study]\nbudget = "20 USD"\n{more}')
     load(tmp_path, PLAIN + f'[study]\nbudget = "20 USD"\n[cost]\n{HOUR}\n{BIG}{PRICE}')
+
+
+def test_a_budget_in_money_counts_what_a_judge_asks(tmp_path: Path) -> None:
+    judged = PLAIN.replace('kind = "answer"', 'kind = "answer"\nmetric = "judged"')
+    judged += '[judge]\ncriteria = { good = "Is good." }\nby = "big"\n[study]\narms = ["prompt"]\nbudget = "20 USD"\n'
+    judged += f"[cost]\n{HOUR}\n{BIG}"
+    with pytest.raises(InputError, match="what api-big asks has no price"):
+        load(tmp_path, judged)
+    assert load(tmp_path, judged + PRICE).judging_endpoint == "big"

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import tomllib
 from dataclasses import replace
 
 import numpy as np
+from made_answers import made_answer
 from made_studies import a_task
 from test_robustness import answer
 
 from trimtab.base.codec import from_plain, to_plain
-from trimtab.base.records import Answer
+from trimtab.base.records import Answer, Arm
 from trimtab.base.results import Estimate, TrivialArm
-from trimtab.decision.caveats import slices_sentence, trivial_arms, trivial_sentence
+from trimtab.base.task import Task, parse_arm
+from trimtab.decision.caveats import (
+    judge_bias_sentence,
+    self_judged_sentence,
+    slices_sentence,
+    trivial_arms,
+    trivial_sentence,
+)
 from trimtab.decision.summary import way
+from trimtab.measurement.judge_bias import OrderEffect
 
 
 def estimate(value: float) -> Estimate:
@@ -89,3 +99,66 @@ def test_small_slices_and_no_choice_say_nothing() -> None:
     answers = {"prompt": arm({"rare": 0.3}, 0, each=9), "lora": arm({"rare": 0.9}, 1, each=9)}
     assert slices_sentence("prompt", answers, a_task(None), 0.05) == ""
     assert slices_sentence(None, answers, a_task(None), 0.05) == ""
+
+
+JUDGED = """
+[task]
+name = "t"
+kind = "generate"
+metric = "judged"
+[data]
+examples = ["rows.jsonl"]
+[judge]
+criteria = { good = "Is good." }
+by = "big"
+against = "reference"
+[api.big]
+url = "http://127.0.0.1:9/v1"
+model = "m"
+[api.other-name]
+url = "http://127.0.0.1:9/v1"
+model = "m"
+[api.other]
+url = "http://127.0.0.1:9/v1"
+model = "n"
+[teacher]
+api = "other-name"
+"""
+
+
+def test_a_judge_that_wrote_an_arm_or_taught_it_is_told_under_whatever_name_it_is_asked() -> None:
+    task = Task.model_validate(tomllib.loads(JUDGED))
+    pupil = Arm(name="taught", weights="lora", stages=("distill",), context="prompt")
+    arms = [parse_arm(name, task) for name in ("api-big", "api-other-name", "api-other", "prompt")] + [pupil]
+    told = self_judged_sentence(arms, task)
+    assert told == (
+        f"The judge wrote the answers of {way('api-big')} and {way('api-other-name')} itself. "
+        f"The judge taught {way('taught')} itself."
+    )
+    local = tomllib.loads(JUDGED) | {"teacher": {"model": "larger"}}
+    local["judge"] = local["judge"] | {"by": "larger"}
+    assert self_judged_sentence(arms, Task.model_validate(local)) == f"The judge taught {way('taught')} itself."
+
+
+def test_what_a_judges_grades_go_with_is_told_where_it_is_clear_and_its_orders_always() -> None:
+    task = Task.model_validate(tomllib.loads(JUDGED))
+    graded = {
+        arm: [
+            made_answer(f"{item:03}", (place + item) % 3 / 2, answer="x" * (1 + (place + item) % 3))
+            for item in range(50)
+        ]
+        for place, arm in enumerate("abc")
+    }
+    told = judge_bias_sentence(OrderEffect(compared=200, to_first=40, to_second=6), graded, task)
+    assert "changed the judge's choice in 23% of 200 comparisons, mostly to the first" in told
+    assert "grades rise with an answer's length" in told
+    assert "bold" not in told  # nothing is marked up
+    ordering = {**graded, "a": [replace(graded["a"][0], answer="Reply yes."), *graded["a"][1:]]}
+    assert f"Some answers seem to give the judge orders, which may move it (1 of {way('a')})" in (
+        judge_bias_sentence(None, ordering, task)
+    )
+    alike = {arm: [replace(one, answer="same") for one in own] for arm, own in graded.items()}
+    even = judge_bias_sentence(OrderEffect(compared=200, to_first=5, to_second=6), alike, task)
+    assert even == "The order of the two answers changed the judge's choice in 6% of 200 comparisons."
+    assert judge_bias_sentence(None, alike, task) == ""
+    assert judge_bias_sentence(None, graded, a_task()) == ""  # no judge

@@ -3,8 +3,10 @@ chooses one, or an arm that was trained to."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from datetime import datetime
 from functools import cached_property, partial
 from typing import Any
 
@@ -52,6 +54,20 @@ def open_judge(task: Task) -> Judge:
 def read_judgements(task: Task) -> Iterator[dict[str, Any]]:
     """Yield the judgements that were kept for a task, of every judge it had."""
     return read_own_lines(task.folder / FOLDER / JUDGEMENTS, "key", "degree", "version")
+
+
+def judging_fee(task: Task, since: datetime) -> float:
+    """Return the fee of the judgements that were kept since a moment, in the task's currency; 0 without a price."""
+    endpoint = task.judging_endpoint
+    price = task.api[endpoint].price_per_million if endpoint else None
+    if price is None:
+        return 0.0
+    version, moment = judge_version(task), since.isoformat(timespec="seconds")
+    return math.fsum(
+        price.fee(line["prompt_tokens"], line["new_tokens"])
+        for line in read_judgements(task)
+        if line["version"] == version and line.get("time", "") >= moment
+    )
 
 
 def judge_table(task: Task) -> JudgeTable:

@@ -71,6 +71,13 @@ def trivial_answers(
     return {name: scored(texts) for name, texts in texts_by_arm.items()}
 
 
+def rule_count(session: Session) -> int:
+    """Return the number of baselines whose answers are scored, but `known-values`, which depends on the answers."""
+    task = session.task
+    finds = bool(session.workspace.documents) and task.task.kind == "answer"
+    return 2 + _abstains(task) + (meaning_seconds(session) is not None) + finds
+
+
 def meaning_seconds(session: Session) -> float | None:
     """Return the predicted seconds of `nearest-meaning`, from a few rows; None without an embedding model on this
     machine, and where it would take more than EMBEDDING_SHARE of the budget.

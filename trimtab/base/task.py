@@ -487,17 +487,11 @@ def _check_metric(task: Task) -> None:
 
 
 def _check_judge(task: Task) -> None:
-    """Refuse an endpoint as a judge that writes no text, and a budget in money, which does not know its price."""
+    """Refuse an endpoint as a judge that writes no text."""
     endpoint = task.judging_endpoint
-    where: dict[str, Any] = {"file": task.file, "field": "judge.by"}
-    if endpoint is None:
-        return
-    if not task.api[endpoint].writes_text:
-        raise InputError(f"api.{endpoint} writes no text", "name an endpoint of the kind chat", **where)
-    amount = amount_of(task.study.budget)
-    if amount is not None and amount[1] not in SECONDS:
-        remedy = "write a time such as 30m, or let a local model judge"
-        raise InputError("a budget in money does not count what a judge asks of an endpoint", remedy, **where)
+    if endpoint is not None and not task.api[endpoint].writes_text:
+        problem = f"api.{endpoint} writes no text"
+        raise InputError(problem, "name an endpoint of the kind chat", file=task.file, field="judge.by")
 
 
 def _check_arms(task: Task) -> None:
@@ -530,8 +524,8 @@ def _check_budget(task: Task, **where: Any) -> None:
     """Refuse a budget in money without the price of what it buys."""
     if not _check_money(task, "a budget", task.study.budget, **where):
         return
-    asked = [*(arm.endpoint for arm in task.arms if arm.endpoint), *([task.teacher.api] if task.teacher.api else [])]
-    for name in asked:
+    asked = [*(arm.endpoint for arm in task.arms), task.teacher.api, task.judging_endpoint]
+    for name in filter(None, asked):
         if name in task.api and task.api[name].price_per_million is None:
             remedy = f"state price_per_million under [api.{name}], or write a time such as 30m"
             problem = f"a budget in money, and what api-{name} asks has no price"

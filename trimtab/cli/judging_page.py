@@ -136,7 +136,8 @@ class AuditPage:
             place = f'<input type="hidden" name="place" value="{judging.place}">'
             field = _FIELD if self._accepts_corrections else ""
             form = f'<form method="post">{place}{field}{buttons}</form>'
-            content = f"<p>{judging.progress}</p><p><strong>{judging.question}</strong></p><dl>{parts}</dl>{form}<aside>{self._notes}</aside>"
+            asks = f"<p>{judging.progress}</p><p><strong>{judging.question}</strong></p>"
+            content = f"{asks}<dl>{parts}</dl>{form}<aside>{self._notes}</aside>"
         head = f'<meta charset="utf-8"><title>Judge an answer</title><style>{_STYLE}</style>'
         return f'<!doctype html><html lang="en">{head}{content}<script type="module">{_SCRIPT}</script></html>'
 

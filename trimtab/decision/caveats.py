@@ -1,9 +1,9 @@
-"""What limits a verdict, a sentence each: trivial arms, people who judged answers, slices, and time; pure."""
+"""What limits a verdict, a sentence each: trivial arms, judges, people who judged answers, slices, and time; pure."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
 from trimtab.base.grammar import TRIVIAL, imitates_teacher, joined, method_of
@@ -14,7 +14,7 @@ from trimtab.base.task import Task
 from trimtab.decision.summary import MOST_NAMED, in_metric, way
 from trimtab.measurement.audit import ENOUGH, ENOUGH_WEIGHTED, Audited
 from trimtab.measurement.figures import behind_curve
-from trimtab.measurement.judge_bias import OrderEffect, count_markup, grade_lean
+from trimtab.measurement.judge_bias import OrderEffect, count_markup, grade_lean, speaks_to_judge
 from trimtab.measurement.raters import agreement_words
 from trimtab.measurement.statistics import LEVEL, holm
 
@@ -61,6 +61,14 @@ def trivial_sentence(trivial: Sequence[TrivialArm], scores: Mapping[str, float])
                 named.append(f"{joined(map(way, those))} {one_does if len(those) == 1 else several_do} {rule}.")
                 rule = f"that rule ({rule_arm.arm})"
     return " ".join(named)
+
+
+def unscored_rules_sentence(trivial: Collection[str], task: Task) -> str:
+    """Say that the trivial arms have no score, as where the program or judge that gives it failed; empty if they do."""
+    if trivial or find_metric(task.metric).score is not None:
+        return ""
+    resume = task.command("study --resume")
+    return f"The fixed rules without a model were not scored, so nothing says what beats them; {resume} scores them."
 
 
 def with_uneven_metric(verdict: Verdict, audited: Audited, task: Task) -> Verdict:
@@ -116,8 +124,8 @@ def self_judged_sentence(arms: Sequence[Arm], task: Task) -> str:
 
 
 def judge_bias_sentence(order: OrderEffect | None, answers: Mapping[str, Sequence[Answer]], task: Task) -> str:
-    """Say how often the order of two answers changed the judge's choice, and whether its grades are shown to go with
-    length or format; empty where there is nothing to say.
+    """Say how often the order of two answers changed the judge's choice, that answers give it orders, and that its
+    grades are shown to go with length or format; empty where there is nothing to say.
     """
     if not find_metric(task.metric).judged:
         return ""
@@ -130,6 +138,10 @@ def judge_bias_sentence(order: OrderEffect | None, answers: Mapping[str, Sequenc
             f"The order of the two answers changed the judge's choice in {order.changed / order.compared:.0%} of "
             f"{order.compared:,} comparisons{place}."
         )
+    speaking = {arm: sum(speaks_to_judge(one.answer) for one in own) for arm, own in answers.items()}
+    if any(speaking.values()):
+        counts = joined(f"{count:,} of {way(arm)}" for arm, count in speaking.items() if count)
+        sentences.append(f"Some answers seem to give the judge orders, which may move it ({counts}): read them.")
     for what, feature in (("length", len), ("lists, headings and bold words", count_markup)):
         lean = grade_lean(answers, feature)
         if lean is not None and lean.clear:

@@ -10,9 +10,11 @@ Three degrees, since each is a word with one meaning, which people and models re
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -182,6 +184,14 @@ class Judge(RowScorer):
         said = self._said(by_key)
         return {name: self._score(asked, said) for name, asked in questions.items()}
 
+    def try_out(self, rows: Sequence[ScorerRow]) -> tuple[int, float]:
+        """Judge some answers and keep nothing; return the number of judgements, and the seconds that they took."""
+        asked = [judge_questions(self._table, row, reasons=self._model.gives_reasons) for row in rows]
+        prompts = [question.prompt for questions in asked for question in questions]
+        began = time.perf_counter()
+        self._model.ask(prompts)
+        return len(prompts), time.perf_counter() - began
+
     def _score(self, questions: Sequence[JudgeQuestion], said: Mapping[str, str]) -> float:
         """Return the score of an answer: by each criterion the mean over what was asked, EQUAL if nothing was."""
         values: dict[str, list[float]] = {name: [] for name in self._table.criteria}
@@ -199,11 +209,12 @@ class Judge(RowScorer):
         for start in range(0, len(missing), BATCH):
             part = missing[start : start + BATCH]
             left = f"{len(missing) - start} of {len(questions)} judgements are missing; those before are kept"
+            began = time.perf_counter()
             try:
                 given = self._model.ask([questions[key].prompt for key in part])
             except RemoteError as error:
                 raise RemoteError(f"the judge {self._model.name}: {error} ({left})") from None
-            problems = []
+            problems, seconds = [], (time.perf_counter() - began) / len(part)
             for key, generation in zip(part, given, strict=True):
                 word, served = read_word(generation.text, questions[key].values), served or generation.model
                 if word is None:
@@ -213,7 +224,7 @@ class Judge(RowScorer):
                     problems.append(f"is now {printable(generation.model, 80)!r}, and was {printable(served, 80)!r}")
                 else:
                     said[key] = word
-                    self._keep(key, questions[key], generation, word)
+                    self._keep(key, questions[key], generation, word, seconds)
             self._model.forget()
             if problems:
                 remedy = "go on when it answers so as the same model, or name another judge"
@@ -231,12 +242,14 @@ class Judge(RowScorer):
         words = {*DEGREES, *CHOICES["first"]}
         return {key: word for key, word in said.items() if word in words}, served
 
-    def _keep(self, key: str, question: JudgeQuestion, generation: Generation, word: str) -> None:
+    def _keep(self, key: str, question: JudgeQuestion, generation: Generation, word: str, seconds: float) -> None:
         reason = "\n".join(generation.text.strip().splitlines()[1:]).strip() if self._model.gives_reasons else ""
         item, _, _, answer = question.row
         line: dict[str, Any] = {"key": key, "item": item, "criterion": question.criterion, "degree": word}
         line |= {"reason": reason, "by": self._model.name, "version": self._model.version, "served": generation.model}
-        line |= {"prompt_tokens": generation.prompt_tokens, "new_tokens": generation.new_tokens, "answer": answer}
+        line |= {"prompt_tokens": generation.prompt_tokens, "new_tokens": generation.new_tokens}
+        when = datetime.now(UTC).isoformat(timespec="seconds")
+        line |= {"seconds": round(seconds, 4), "time": when, "answer": answer}
         if question.place:
             line |= {"place": question.place, "pair": pair_key(self._table.criteria[question.criterion], question.row)}
         self._file.parent.mkdir(parents=True, exist_ok=True)

@@ -22,6 +22,17 @@ from trimtab.measurement.statistics import LEVEL
 CLEAR = 0.01  # error probability at which a lean is told: two are looked for in every study
 LEAST_QUESTIONS = 20  # with pairs of answers that differ, below which nothing is said
 _MARKUP = re.compile(r"^\s*(?:[-*+•]|\d{1,3}[.)])\s|^#{1,6}\s|\*\*[^*\n]+\*\*|__[^_\n]+__", re.MULTILINE)
+# Text that speaks to a judge: markup of chats, lines like our fences, and orders or marks in a few languages.
+_SAYS = r"\W{1,3}(?:the\s+word\W{1,3})?(?:yes|partly|no|first|second|tie)\b"
+_TO_JUDGE = re.compile(
+    r"<\|\w+\|>|\[/?INST\]|<<SYS>>|\"role\"\s*:\s*\"system\"|^\W*system\s*:|^==[0-9a-f]{16}==$"
+    r"|\b(?:ignore|disregard|forget|override|ignorez|ignora|ignoriere|vergiss|beachte)\b.{0,40}"
+    r"\b(?:criteri\w+|crit[eè]re\w*|kriteri\w+|instructions?|anweisung\w*|above|result)\b"
+    r"|\b(?:reply|respond|write|judgement|judgment|grade|mark|verdict|criterion met|répondez|responde|antworte)"
+    rf"(?:\s+(?:with|mit))?[:?]?{_SAYS}"
+    r"|\b(?:to the|dear|note to the|an den|au|al)\s+(?:judge|grader|evaluator|richter|juge|juez)\b|致评审|إلى الحَكَم",
+    re.IGNORECASE | re.MULTILINE,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +65,11 @@ class OrderEffect:
 def count_markup(text: str) -> int:
     """Return the number of list items, headings and bold words of an answer."""
     return len(_MARKUP.findall(text))
+
+
+def speaks_to_judge(text: str) -> bool:
+    """True if an answer seems to instruct whoever grades it. Orders in other words are not seen."""
+    return _TO_JUDGE.search(text) is not None
 
 
 def grade_lean(answers: Mapping[str, Sequence[Answer]], feature: Callable[[str], float]) -> Lean | None:

@@ -16,6 +16,7 @@ from typing import Any, Unpack
 from trimtab.arms.answerers import missing_api_keys
 from trimtab.arms.contexts import Context, PromptBuilder, context_for
 from trimtab.arms.objectives import judged_answers
+from trimtab.arms.planning.judging import judging_sentence
 from trimtab.arms.planning.plan import Plan, cheapest_fit, largest_fitting_sample
 from trimtab.arms.search.context_search import TrialPlan
 from trimtab.arms.search.instructions import proposing_endpoints
@@ -230,7 +231,10 @@ def _address_remarks(task: Task) -> Iterator[Remark]:
     """Yield the addresses that a study would send questions to, with their keys: a task file may be somebody else's."""
     shown_rows = proposing_endpoints(task, task.arms)
     names = [*(arm.endpoint for arm in task.arms if arm.endpoint), *teachers(task, task.arms), *shown_rows]
-    for asked in dict.fromkeys(request_of(task, name, rows=name in shown_rows) for name in names):
+    judge = task.judging_endpoint
+    names += [judge] if judge else []
+    requests = (request_of(task, name, rows=name in shown_rows, judges=name == judge) for name in names)
+    for asked in dict.fromkeys(requests):
         yield Remark(
             "note", f"A study asks {asked.words}; unless your own configuration allows it, add: {asked.option}"
         )
@@ -330,6 +334,8 @@ def _with_model(result: CheckResult, workspace: Workspace, progress: Progress | 
             "cuts answers before that; raise it."
         )
         remarks.append(Remark("warn", text))
+    if plan is not None and plan.judging is not None:
+        remarks.append(Remark("note", judging_sentence(session, plan.judging)))
     result = replace(
         result,
         splits={name: len(part) for name, part in splits.items()},

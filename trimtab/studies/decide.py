@@ -41,6 +41,7 @@ from trimtab.decision.caveats import (
     stretches_sentence,
     trivial_arms,
     trivial_sentence,
+    unscored_rules_sentence,
     weak_classes_sentence,
 )
 from trimtab.decision.evidence import Evidence, best_arm, evidence_of, score_of, scored_again
@@ -171,7 +172,7 @@ def decide_study(
         self_judged_sentence(arms, task),
         "" if study.audited else bias,
         checks if may_change else "",
-        without_model if is_beaten else "",
+        without_model if is_beaten else unscored_rules_sentence(trivial, task),
         weak_classes_sentence(spoken, weak_on),
         stretches_sentence(len(set(stretches.values()))),
         "" if study.audited else by_people,

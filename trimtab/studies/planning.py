@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from trimtab.arms.artifacts import ArmArtifact
+from trimtab.arms.planning.judging import judging_cost, rules_judging_seconds
 from trimtab.arms.planning.plan import (
     PLANNING,
     ArmPlan,
@@ -46,16 +47,19 @@ def forecast(session: Session, progress: Progress) -> Plan:
     nothing, would fit otherwise.
     """
     table, budget, began = session.task.study, session.task.budget_seconds, time.perf_counter()
+    seconds = None if budget is None else PLANNING * budget
+    judging = judging_cost(session, is_timed=budget is None)
     with ProcessorShare() as processor:
-        predicted = predict(session, session.task.arms, progress, seconds=None if budget is None else PLANNING * budget)
+        predicted = predict(session, session.task.arms, progress, seconds=seconds, judging=judging)
     if is_busy(processor.share):
         note = f"the machine is busy ({processor.share:.0%} was free), so the predicted times may be too long"
         progress.emit("plan", note=note, stays=True)
     taken = time.perf_counter() - began
     if budget is not None:  # the verdict compares with it
         taken += meaning_seconds(session) or 0.0
+        taken += rules_judging_seconds(session, judging) if judging else 0.0
     plan = fit(predicted, spendable(budget, taken), table.seeds)
-    plan = replace(plan, precision=session.precision, planning_seconds=taken)
+    plan = replace(plan, precision=session.precision, planning_seconds=taken, judging=judging)
     if tests_to_cut(session.workspace, plan):
         plan = _with_fewer_questions(session, plan)
     return plan
@@ -184,7 +188,7 @@ def readmit_arms(session: Session, plan: Plan, spent: float, progress: Progress)
         return plan
     progress.emit("plan", note=f"timing the arms that were left out again: {', '.join(arm.name for arm in left_out)}")
     began = time.perf_counter()
-    predicted = predict(session, left_out, seconds=ANEW * left)
+    predicted = predict(session, left_out, seconds=ANEW * left, judging=plan.judging)
     taken = time.perf_counter() - began
     anew = with_readmitted(plan, predicted, spent + taken)
     if fitting := [arm.name for arm in left_out if arm.name not in anew.left_out]:

@@ -8,6 +8,7 @@ import shutil
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import partial
 from inspect import signature
 from itertools import accumulate, pairwise
@@ -17,6 +18,7 @@ from typing import Any, Unpack
 from trimtab.arms.answerers import missing_api_keys
 from trimtab.arms.contexts import context_for
 from trimtab.arms.fingerprint import Fingerprint
+from trimtab.arms.judges import judging_fee
 from trimtab.arms.planning.plan import (
     RESERVED,
     Plan,
@@ -35,7 +37,7 @@ from trimtab.arms.workspace import describe_sample
 from trimtab.base.codec import write_record
 from trimtab.base.config import RewardTable
 from trimtab.base.errors import InputError, StoppedError
-from trimtab.base.files import locked, write_atomic, write_own
+from trimtab.base.files import TIME, locked, write_atomic, write_own
 from trimtab.base.grammar import TRIVIAL, learns_from_rewards
 from trimtab.base.machine import is_busy
 from trimtab.base.progress import Listener
@@ -595,7 +597,9 @@ class _StudyRun(ArmWork):
         included.
         """
         seconds = sum(seconds_in(self.folder / EVENTS, arm.name) for arm in self.task.arms)
-        return seconds + self.retiming + self.task.seconds_of(sum(map(self._fee, self.usages.values())))
+        began = datetime.strptime(self.folder.name.partition("-")[0], TIME).replace(tzinfo=UTC)
+        fees = sum(map(self._fee, self.usages.values())) + judging_fee(self.task, began)
+        return seconds + self.retiming + self.task.seconds_of(fees)
 
     def _fee(self, usage: Usage) -> float:
         """Return the fees of an arm's endpoints: for answers, teaching and proposals."""

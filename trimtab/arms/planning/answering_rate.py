@@ -77,6 +77,10 @@ class AnsweringRate:
         """Return the seconds per question in a full batch."""
         return self.seconds(BATCH_ITEMS) / BATCH_ITEMS
 
+    def with_judging(self, seconds: float) -> AnsweringRate:
+        """Return the rate of answers that are judged, too, each in so many seconds; a question timed alone is not."""
+        return replace(self, each=self.each + seconds)
+
     def with_new_tokens(self, new_tokens: float) -> AnsweringRate:
         """Return the rate of weights trained to answer in `new_tokens` tokens: the base model writes more."""
         fewer = min(1.0, new_tokens / max(self.new_tokens, 1.0))

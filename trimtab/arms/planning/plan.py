@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from trimtab.arms.artifacts import Allowance
+from trimtab.arms.planning.judging import JudgingCost
 from trimtab.arms.recipe import evaluations
 from trimtab.arms.search.context_search import TrialPlan
 from trimtab.base.codec import read_record_if_any
@@ -73,6 +74,10 @@ class ArmPlan:
     problem: str | None = None
     timed: bool = True
     note: str | None = None
+
+    def with_judging(self, seconds: float) -> ArmPlan:
+        """Return the arm with so many more seconds for judging its test answers."""
+        return replace(self, answer_seconds=self.answer_seconds + seconds, test_seconds=self.test_seconds + seconds)
 
     def with_test_share(self, share: float) -> ArmPlan:
         """Return the arm with a share of the test questions."""
@@ -149,7 +154,7 @@ class Plan:
 
     `allowances`: of single arms, where different from `allowance`. `more_seeds`: the number of runs of the arms that
     dev leaves among the best, once decided. `planning_seconds`: of making it and of the baselines, which the budget
-    includes.
+    includes. `judging`: what judging an answer takes, where a judge does.
     """
 
     arms: tuple[ArmPlan, ...]
@@ -164,6 +169,7 @@ class Plan:
     test_rows: int | None = None  # number of test questions, if not all
     fewer_tests: str = ""  # the cost of fewer test questions, in words
     planning_seconds: float = 0.0
+    judging: JudgingCost | None = None
 
     @property
     def full_allowance(self) -> Allowance:
@@ -236,7 +242,13 @@ def with_fewer_tests(plan: Plan, tests: int, *, asked_for: bool = True) -> Plan:
         return plan
     left_out = len(of(least).left_out)
     rows = bisect_right(range(least, tests), left_out, key=lambda rows: len(of(rows).left_out)) + least - 1
-    return replace(of(rows), precision=plan.precision, planning_seconds=plan.planning_seconds, test_rows=rows)
+    return replace(
+        of(rows),
+        precision=plan.precision,
+        planning_seconds=plan.planning_seconds,
+        judging=plan.judging,
+        test_rows=rows,
+    )
 
 
 def largest_fitting_sample(plan: Plan, rows: int) -> int | None:

@@ -27,6 +27,7 @@ from trimtab.arms.planning.answering_rate import (
     shared_seconds,
     shot_tokens,
 )
+from trimtab.arms.planning.judging import JudgingCost
 from trimtab.arms.planning.linear import plan_linear
 from trimtab.arms.planning.memory import answering_memory, checkpointing_note, kept_bytes, training_memory
 from trimtab.arms.planning.plan import ArmPlan, StagePlan
@@ -64,14 +65,20 @@ STEP_PASSES = 3  # a training step costs as much as three forward passes
 
 
 def predict(
-    session: Session, arms: Sequence[Arm], progress: Progress | None = None, *, seconds: float | None = None
+    session: Session,
+    arms: Sequence[Arm],
+    progress: Progress | None = None,
+    *,
+    seconds: float | None = None,
+    judging: JudgingCost | None = None,
 ) -> tuple[ArmPlan, ...]:
     """Predict every arm from timed steps and answers on this machine.
 
     `seconds`: time limit, None for none. After it, the remaining arms are predicted from earlier timings by token
-    counts; one answer is timed in any case.
+    counts; one answer is timed in any case. `judging`: what judging an answer takes, where a judge does.
     """
-    progress, timing = progress or Progress(), _Profiler(session, seconds)
+    judging_seconds = judging.budget_seconds(session.task) if judging else 0.0
+    progress, timing = progress or Progress(), _Profiler(session, seconds, judging_seconds)
     plans: list[ArmPlan] = []
     for number, arm in enumerate(arms, 1):
         progress.for_run(arm.name, 0).emit("plan", step=number, of=len(arms), note="timing a few steps")
@@ -99,8 +106,9 @@ def _stage_plan(stage: Stage, tokens: float, rate: TrainingRate, work: TeacherCo
 class _Profiler:
     """Times contexts and training methods while there is time, and extrapolates from earlier timings afterwards."""
 
-    def __init__(self, session: Session, seconds: float | None) -> None:
+    def __init__(self, session: Session, seconds: float | None, judging_seconds: float = 0.0) -> None:
         self.session, self._end = session, math.inf if seconds is None else time.perf_counter() + seconds
+        self._judging_seconds = judging_seconds  # of the budget, for an answer that is scored
         self._rates: dict[Context, AnsweringRate] = {}  # answering costs the same for all weights
         self._training: dict[str, TrainingRate] = {}  # by weights
         self._embedded: float | None = None  # seconds a character
@@ -116,17 +124,20 @@ class _Profiler:
         """Return the plan of one arm."""
         session, splits = self.session, self.session.workspace.splits
         if arm.endpoint:
-            return ArmPlan(arm=arm.name, answer_seconds=API_SECONDS + self._fee_seconds(arm))
+            plan = ArmPlan(arm=arm.name, answer_seconds=API_SECONDS + self._fee_seconds(arm))
+            return plan.with_judging(self._judging_seconds * len(splits["test"]))
         if arm.weights == "linear":
             return plan_linear(session, arm, self._embedding, is_timed=self.left > 0)
         context = context_for(arm)
         if arm.weights == "extract":
-            return planned_extract(
+            plan = planned_extract(
                 session, arm, self._embedding, self._indexing_seconds(context), SAMPLE if self.left > 0 else 1
             )
+            return plan.with_judging(self._judging_seconds * len(splits["test"]))
         rate = untrained = self._rate(context)
         if is_trained(arm):
             rate = rate.of_head() if HEAD in arm.stages else rate.with_new_tokens(answer_tokens(self.session))
+        scored = rate.with_judging(self._judging_seconds)
         tests, effort = len(splits["test"]), session.task.study.effort
         tried = plan_passage_search if is_trained(arm) else plan_context_search
         setup = 0.0 if context.passages and self._index_is_charged else self._indexing_seconds(context)
@@ -135,12 +146,12 @@ class _Profiler:
             arm=arm.name,
             answer_seconds=setup
             + self._switching_seconds
-            + rate.seconds(tests)
+            + scored.seconds(tests)
             + session.workspace.timing_seconds(rate.alone),
-            test_seconds=rate.seconds(tests) - rate.seconds(0),
+            test_seconds=scored.seconds(tests) - scored.seconds(0),
             trials=(
-                *tried(session, arm, effort, rate.batch_mean_seconds),
-                *plan_calibration(session, arm, effort, rate.batch_mean_seconds),
+                *tried(session, arm, effort, scored.batch_mean_seconds),
+                *plan_calibration(session, arm, effort, scored.batch_mean_seconds),
             ),
             memory_mb=rate.memory_mb,
             timed=rate.timed,
@@ -170,7 +181,7 @@ class _Profiler:
         stages = [
             replace(
                 _stage_plan(stage, tokens[stage.name], speed, work, kept=bool(kept[stage.name])),
-                look_seconds=self._dev_evaluation_seconds(stage, asked, speed, rate),
+                look_seconds=self._dev_evaluation_seconds(stage, asked, speed, scored),
             )
             for stage in recipe.stages
         ]
@@ -178,7 +189,7 @@ class _Profiler:
             plan,
             stages=tuple(stages),
             trials=(*plan.trials, *self._training_trials(arm, recipe, context, stages)),
-            curve_seconds=curve_seconds(session, recipe, stages, rate.batch_mean_seconds),
+            curve_seconds=curve_seconds(session, recipe, stages, scored.batch_mean_seconds),
             memory_mb=training_memory(session, recipe, speed, rate, each, cached),
             timed=rate.timed and timed,
             note=checkpointing_note(session, recipe, speed, each, cached),

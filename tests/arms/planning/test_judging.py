@@ -1,0 +1,127 @@
+"""What judging takes, before it is asked and from what was measured; and plans and budgets that count it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from study_tasks import rows_of, write_task
+
+from trimtab.arms.judges import JUDGEMENTS, judging_fee
+from trimtab.arms.planning import judging
+from trimtab.arms.planning.judging import ENDPOINT_SECONDS, judging_cost, judging_sentence, sample_rows
+from trimtab.arms.planning.predict import predict
+from trimtab.arms.session import Session, open_session
+from trimtab.arms.workspace import FOLDER, open_workspace
+from trimtab.base.records import Generation, Prompt
+from trimtab.base.task import load_task
+from trimtab.measurement.judge import Judge, JudgeModel
+
+TASK = 'kind = "generate"\nmetric = "judged"\noutput_tokens = 8'
+PRICE = '{ input = 2.0, output = 10.0, as_of = 2026-11-01, source = "list" }'
+MORE = f"""
+[judge]
+criteria = {{ right = "Names the city.", short = "Is one word." }}
+by = "big"
+%s
+[api.big]
+url = "http://127.0.0.1:9/v1"
+model = "judge"
+price_per_million = {PRICE}
+[cost]
+machine_hour = {{ price = 0.5, as_of = 2026-11-01, source = "ours" }}
+"""
+
+
+def session_of(folder: Path, judge: str = "", budget: str = "", model: Path | str = "nowhere") -> Session:
+    folder.mkdir(exist_ok=True)
+    study = f'budget = "{budget}"' if budget else ""
+    task = write_task(folder, model, ["api-big"], rows=rows_of(48), task=TASK, study=study, more=MORE % judge)
+    return open_session(open_workspace(load_task(task)))
+
+
+def judged(session: Session, seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a judge of the task's version grade a few answers, each in so many seconds."""
+    task, clock = session.task, [0.0]
+    assert task.judge is not None
+
+    def ask(prompts: Sequence[Prompt]) -> list[Generation]:
+        clock[0] += seconds * len(prompts)
+        return [Generation(id=prompt.id, text="yes", prompt_tokens=300, new_tokens=20) for prompt in prompts]
+
+    monkeypatch.setattr("trimtab.measurement.judge.time.perf_counter", lambda: clock[0])
+    model = JudgeModel(name="api-big", version="judge at http://127.0.0.1:9/v1", ask=ask, gives_reasons=True)
+    Judge(task.judge, model, task.folder / FOLDER / JUDGEMENTS).score(sample_rows(session))
+    monkeypatch.undo()
+
+
+def test_what_was_measured_replaces_what_was_assumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    session = session_of(tmp_path)
+    assumed = judging_cost(session, is_timed=True)
+    assert assumed is not None
+    assert assumed.judgements == 2  # criteria
+    assert assumed.seconds == 2 * ENDPOINT_SECONDS
+    judged(session, 0.25, monkeypatch)
+    measured = judging_cost(session, is_timed=True)
+    assert measured is not None
+    assert measured.seconds == pytest.approx(0.5)
+    assert (measured.prompt_tokens, measured.new_tokens) == (600, 40)
+    assert measured.fee == pytest.approx((600 * 2 + 40 * 10) / 1e6)
+    told = judging_sentence(session, measured)
+    answers = 12 * (1 + judging.rule_count(session))
+    assert f"up to {2 * answers:,} judgements" in told
+    assert f"{answers * 640:,} tokens" in told
+    assert f"{answers * (measured.fee or 0):.2f} USD" in told
+    pairs = judging_cost(session_of(tmp_path / "pairs", 'against = "reference"'), is_timed=True)
+    assert pairs is not None
+    assert pairs.judgements == 4  # in both orders
+
+
+def test_a_plan_counts_the_time_of_judging_and_money_its_fee(
+    tmp_path: Path, tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for budget, of_fee in (("", 0.0), ("1h", 0.0), ("5 USD", 7200.0)):
+        session = session_of(tmp_path, budget=budget, model=tiny_model_folder)
+        judged(session, 0.25, monkeypatch)
+        cost = judging_cost(session, is_timed=True)
+        assert cost is not None
+        each = cost.seconds + (cost.fee or 0.0) * of_fee
+        [without], [arm] = (predict(session, session.task.arms, judging=known) for known in (None, cost))
+        assert arm.answer_seconds - without.answer_seconds == pytest.approx(12 * each)
+        assert arm.with_test_share(0.5).answer_seconds == pytest.approx(arm.answer_seconds - 6 * each)
+
+
+def test_the_fee_of_a_study_is_that_of_judgements_since_it_began(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session, before = session_of(tmp_path), datetime.now(UTC)
+    judged(session, 0.25, monkeypatch)
+    assert judging_fee(session.task, before) == pytest.approx(16 * (300 * 2 + 20 * 10) / 1e6)
+    assert judging_fee(session.task, before + timedelta(hours=1)) == 0.0
+
+
+def test_a_local_judge_is_timed_on_a_few_rows_and_nothing_of_that_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session, asked, clock = session_of(tmp_path), list[int](), [0.0]
+    task = session.task
+    assert task.judge is not None
+    table = task.judge.model_copy(update={"by": "somewhere"})
+    object.__setattr__(task, "judge", table)
+
+    def ask(prompts: Sequence[Prompt]) -> list[Generation]:
+        asked.append(len(prompts))
+        clock[0] += 0.125 * len(prompts)
+        return [Generation(id=prompt.id, text="yes") for prompt in prompts]
+
+    model = JudgeModel(name="somewhere", version="w", ask=ask)
+    monkeypatch.setattr(judging, "judge_version", lambda _: "w")
+    monkeypatch.setattr(judging, "open_judge", lambda _: Judge(table, model, tmp_path / FOLDER / JUDGEMENTS))
+    monkeypatch.setattr("trimtab.measurement.judge.time.perf_counter", lambda: clock[0])
+    cost = judging_cost(session, is_timed=True)
+    assert cost is not None
+    assert (cost.seconds, cost.fee) == (0.25, 0.0)
+    assert asked == [2, 16]  # the first row loads it
+    assert not (tmp_path / FOLDER / JUDGEMENTS).exists()
