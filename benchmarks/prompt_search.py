@@ -1,7 +1,7 @@
 """Measures what a search over worked examples brings a small model, beside more draws at the same price in questions.
 
     python benchmarks/prompt_search.py run [banking77 xquad gsm8k] [--seeds 0 1]  # → results/prompt_search.json
-    python benchmarks/prompt_search.py run banking77 --dspy PYTHON                # with DSPy's search beside it
+    python benchmarks/prompt_search.py run banking77 --dspy PYTHON  # with DSPy's search (`peers/dspy_shots.py`) beside
 
 Three public tasks with the bundled smollm2-135m-q4: messages of ten intents of Banking77, XQuAD with one retrieved
 passage, and GSM8K. Each seed is another split. `usual`: four shots as they are drawn; `draws`: numbers and draws of
@@ -25,6 +25,7 @@ from typing import Any
 from unittest import mock
 
 import numpy as np
+from clients import serving
 from shared import SHARED, TASK, banking77
 
 from trimtab.arms.answerers import ready_arm, score_on_dev
@@ -33,6 +34,7 @@ from trimtab.arms.contexts import Context, context_for
 from trimtab.arms.run import ArmRunner
 from trimtab.arms.search import context_search
 from trimtab.arms.search.context_search import SEARCH_SPACES, SearchSpace, choose_context
+from trimtab.arms.search.shot_search import with_shots
 from trimtab.arms.search.trials import ContextScores
 from trimtab.arms.session import Session, open_session
 from trimtab.arms.workspace import open_workspace
@@ -131,27 +133,38 @@ def measure(name: str, seed: int, source: Path, dspy: str | None) -> dict[str, A
         sets, price = bench.search(SPACES["sets"], 1e9)
         draws, paid = bench.search(SPACES["draws"], price)
         contexts = {"usual": context_for(bench.arm), "draws": draws, "sets": sets}
-        scores = {way: bench.test(context) for way, context in contexts.items()}
         row: dict[str, Any] = {"task": name, "seed": seed, "tests": len(bench.tests), "dev": DEV_ROWS[name]}
-        row |= {"questions": {"usual": 0, "draws": paid, "sets": price}}
+        asked = {"usual": 0.0, "draws": paid, "sets": price}
+        if dspy is not None and bench.session.task.task.kind == "classify":  # it compares answers with labels
+            contexts["dspy"], row["dspy"] = found_by_dspy(bench, dspy, price)
+            asked["dspy"] = row["dspy"]["questions"]
+        scores = {way: bench.test(context) for way, context in contexts.items()}
+        row |= {"questions": asked}
         row |= {"scores": {way: float(np.mean(list(found.values()))) for way, found in scores.items()}}
-        row |= {"sets less draws": compared(scores["sets"], scores["draws"])}
+        row |= {f"sets less {way}": compared(scores["sets"], scores[way]) for way in contexts if way != "sets"}
         row |= {"chosen": {way: context.chosen() for way, context in contexts.items()}}
         row |= {"seconds": time.perf_counter() - began, "machine": describe_machine(), "versions": versions()}
-        return row | ({"dspy": beside(bench, dspy, price)} if dspy else {})
+        return row
 
 
-def beside(bench: Bench, python: str, price: float) -> dict[str, Any]:
-    """Return the score of the shots that DSPy's random search finds on the same rows for the same price."""
-    splits, subset = bench.session.workspace.splits, bench.session.workspace.subset
-    rows = {"train": splits["train"], "dev": subset("dev", DEV_ROWS[bench.name]), "test": bench.tests}
+def found_by_dspy(bench: Bench, python: str, price: float) -> tuple[Context, dict[str, Any]]:
+    """Return the context with the shots that DSPy's random search finds on the same rows for the same price, and what
+    it says; it asks `trimtab serve prompt` on loopback."""
+    workspace, file = bench.session.workspace, bench.folder / "given.json"
+    rows = {"train": workspace.splits["train"], "dev": workspace.subset("dev", DEV_ROWS[bench.name])}
     plain = {part: [{"input": row.input, "answer": row.references[0]} for row in own] for part, own in rows.items()}
-    given = {"rows": plain, "price": price, "task": bench.name, "instruction": bench.session.task.task.instruction}
-    given |= {"labels": list(bench.session.workspace.labels), "model": str(bench.session.base_folder)}
-    (bench.folder / "given.json").write_text(json.dumps(given), encoding="utf-8")
-    done = subprocess.run([python, PEER, bench.folder / "given.json"], capture_output=True, text=True, check=True)
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    with serving(bench.folder / "trimtab.toml") as (url, key):
+        given = {"url": url, "key": key, "model": "prompt", "rows": plain, "price": price}
+        given |= {"instruction": bench.session.task.task.instruction}
+        file.write_text(json.dumps(given), encoding="utf-8")
+        done = subprocess.run([python, PEER, file], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    said: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    by_input = {row.input: row.id for row in rows["train"]}
+    ids = [by_input[shot["input"]] for shot in said.pop("shots")]
+    usual = context_for(bench.arm)
+    return with_shots(usual, ids) if ids else replace(usual, shots=0), said
 
 
 def main() -> None:

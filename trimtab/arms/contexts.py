@@ -121,7 +121,10 @@ def require_chosen(chosen: Mapping[str, object]) -> None:
 
 def read_shot_ids(value: object) -> tuple[str, ...]:
     """Return the ids of worked examples from the JSON of `Context.chosen`. Raises ValueError for anything else."""
-    ids = json.loads(value) if isinstance(value, str) else value
+    try:
+        ids = json.loads(value) if isinstance(value, str) else None
+    except (ValueError, RecursionError):
+        ids = None
     if not (isinstance(ids, list) and 0 < len(ids) <= MOST_SHOTS and all(isinstance(one, str) for one in ids)):
         raise ValueError(f"{SHOT_IDS!r} cannot be {str(value)[:80]!r}")
     return tuple(ids)
