@@ -46,8 +46,8 @@ from trimtab.base.task import load_task, parse_arm
 
 HERE = Path(__file__).resolve().parent
 RESULT, PEER = HERE / "results" / "prompt_search.json", HERE / "peers" / "dspy_shots.py"
-DEV_ROWS = {"banking77": 100, "xquad": 60, "gsm8k": 60}
-TESTS = {"banking77": 200, "xquad": 150, "gsm8k": 100}
+DEV_ROWS = {"banking77": 100, "xquad": 40, "gsm8k": 30}
+TESTS = {"banking77": 200, "xquad": 100, "gsm8k": 60}
 MOST_DRAWS = 60  # of each number of shots: more than any price here allows
 SPACES = {
     "draws": SearchSpace(draws=MOST_DRAWS, rows=0, rates=1),
@@ -70,7 +70,7 @@ def write_rows(name: str, source: Path, folder: Path, seed: int) -> Path:
             "metric": "number",
             "instruction": "Solve the problem. End with #### and the number.",
         }
-        more = "output_tokens = 110"
+        more = "output_tokens = 80"
     else:
         (folder / "xquad.en.json").write_bytes((source / "xquad.en.json").read_bytes())
         more, arms, rows = "output_tokens = 16", '"rag+few-shot"', []
