@@ -4,10 +4,10 @@
     python benchmarks/prompt_search.py run banking77 --dspy PYTHON  # with DSPy's search (`peers/dspy_shots.py`) beside
 
 Three public tasks with the bundled smollm2-135m-q4: messages of ten intents of Banking77, XQuAD with one retrieved
-passage, and GSM8K. Each seed is another split. `usual`: four shots as they are drawn; `draws`: numbers and draws of
-shots by halving, as many as the price allows; `sets`: two draws, then sets, the rows valued, and orders
-(`arms/search/shot_search.py`). Instructions are not varied. Other work may stand beside it: the price is counted in
-questions, not in seconds.
+passage, and GSM8K. Each seed is another split. `usual`: four shots as they are drawn; `draws`: other draws of four by
+halving, as many as the price allows; `sets`: two draws, then sets, the rows valued, and orders
+(`arms/search/shot_search.py`). Neither instructions nor the number of shots are varied. Other work may stand beside
+it: the price is counted in questions, not in seconds.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ from trimtab.arms.search.trials import ContextScores
 from trimtab.arms.session import Session, open_session
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.files import read_json, write_json
+from trimtab.base.grammar import PARTS
 from trimtab.base.machine import describe_machine, versions
 from trimtab.base.progress import Progress
 from trimtab.base.records import Arm, Example
@@ -46,9 +47,10 @@ from trimtab.base.task import load_task, parse_arm
 
 HERE = Path(__file__).resolve().parent
 RESULT, PEER = HERE / "results" / "prompt_search.json", HERE / "peers" / "dspy_shots.py"
-DEV_ROWS = {"banking77": 100, "xquad": 40, "gsm8k": 30}
-TESTS = {"banking77": 200, "xquad": 100, "gsm8k": 60}
-MOST_DRAWS = 60  # of each number of shots: more than any price here allows
+DEV_ROWS = {"banking77": 60, "xquad": 40, "gsm8k": 30}
+TESTS = {"banking77": 150, "xquad": 100, "gsm8k": 50}
+MOST_DRAWS = 60  # more than any price here allows
+SHOTS = 4
 SPACES = {
     "draws": SearchSpace(draws=MOST_DRAWS, rows=0, rates=1),
     "sets": SearchSpace(draws=2, rows=0, rates=1, sets=8, orders=4),
@@ -79,7 +81,7 @@ def write_rows(name: str, source: Path, folder: Path, seed: int) -> Path:
     text = text.replace("seed = 0", f"seed = {seed}").replace('"lora"', arms)
     if name == "xquad":
         text = text.replace('["rows.jsonl"]', '["xquad.en.json"]\ndocuments = ["xquad.en.json"]')
-        text += '[arm."rag+few-shot"]\ncontext = "rag+few-shot"\npassages = 1\n'
+        text += '[arm."rag+few-shot"]\npassages = 1\n'
     (folder / "trimtab.toml").write_text(text, encoding="utf-8")
     return folder / "trimtab.toml"
 
@@ -106,7 +108,8 @@ class Bench:
         sized = replace(space, rows=DEV_ROWS[self.name])
         with (
             mock.patch.dict(SEARCH_SPACES, {"standard": sized}),  # type: ignore[arg-type]
-            mock.patch.object(context_search, "instruction_variants", lambda *_, **__: ()),
+            mock.patch.object(context_search, "instruction_variants", return_value=()),
+            mock.patch.dict(PARTS, {"few-shot": replace(PARTS["few-shot"], tried=(SHOTS,))}),
         ):
             context, effort = choose_context(self.session, self.arm, ContextScores(None, ask), "standard", price)
         return context, effort.seconds if effort else 0.0

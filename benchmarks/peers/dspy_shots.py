@@ -21,7 +21,7 @@ os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # otherwise it is fetched
 import dspy  # type: ignore[import-not-found]
 from dspy.teleprompt import BootstrapFewShotWithRandomSearch  # type: ignore[import-not-found]
 
-MOST_SHOTS = 8
+SHOTS = 4
 OWN_PROGRAMS = 3  # that it tries besides the random ones: no examples, labelled ones, and bootstrapped ones
 
 
@@ -40,6 +40,7 @@ class PlainTurns(dspy.Adapter):  # type: ignore[misc]
 
     def parse(self, signature: Any, completion: str) -> dict[str, str]:
         """Return the answer: all that the model wrote."""
+        del signature  # there is one field
         return {"answer": completion.strip()}
 
 
@@ -61,8 +62,8 @@ def main() -> None:
     program = dspy.Predict(dspy.Signature("input -> answer", given["instruction"]))
     search = BootstrapFewShotWithRandomSearch(
         metric=lambda row, answer, _=None: row.answer.casefold() == answer.answer.casefold(),
-        max_bootstrapped_demos=MOST_SHOTS // 2,
-        max_labeled_demos=MOST_SHOTS,
+        max_bootstrapped_demos=SHOTS // 2,
+        max_labeled_demos=SHOTS,
         num_candidate_programs=max(1, int(given["price"] // len(dev)) - OWN_PROGRAMS),
         num_threads=1,
     )
