@@ -48,7 +48,7 @@ from trimtab.base.task import load_task, parse_arm
 HERE = Path(__file__).resolve().parent
 RESULT, PEER = HERE / "results" / "prompt_search.json", HERE / "peers" / "dspy_shots.py"
 DEV_ROWS = {"banking77": 60, "xquad": 40, "gsm8k": 30}
-TESTS = {"banking77": 150, "xquad": 100, "gsm8k": 50}
+TESTS = {"banking77": 150, "xquad": 100, "gsm8k": 40}
 MOST_DRAWS = 60  # more than any price here allows
 SHOTS = 4
 SPACES = {
@@ -72,7 +72,7 @@ def write_rows(name: str, source: Path, folder: Path, seed: int) -> Path:
             "metric": "number",
             "instruction": "Solve the problem. End with #### and the number.",
         }
-        more = "output_tokens = 80"
+        more = "output_tokens = 64"
     else:
         (folder / "xquad.en.json").write_bytes((source / "xquad.en.json").read_bytes())
         more, arms, rows = "output_tokens = 16", '"rag+few-shot"', []

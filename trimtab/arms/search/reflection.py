@@ -19,7 +19,7 @@ from pathlib import Path
 from trimtab.arms.contexts import Context, saved_context
 from trimtab.arms.search.trials import ContextTrials, successive_halving
 from trimtab.arms.session import Session
-from trimtab.arms.teacher import teacher_session
+from trimtab.arms.teacher import teacher_folder, teacher_session
 from trimtab.base.config import TokenPrice
 from trimtab.base.errors import InputError, RemoteError
 from trimtab.base.files import append_own, read_own_lines, sha256_text
@@ -122,7 +122,9 @@ def open_reflector(session: Session, progress: Progress, folder: Path | None = N
 
 
 def _local_reflector(session: Session, kept: Path | None) -> Reflector:
-    """Return the model of `[teacher]`, loaded beside the base model while an arm reflects."""
+    """Return the model of `[teacher]`, loaded beside the base model while an arm reflects. Raises MissingError for an
+    absent one."""
+    teacher_folder(session.task)
     loaded: list[Session] = []
 
     def generate(prompt: Prompt) -> Generation:

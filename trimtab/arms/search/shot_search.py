@@ -34,8 +34,8 @@ def valued_sets(train: Sequence[Example], now: Context, count: int, known: Known
     first = replace(now, shot_ids=())
     tried = {option: known(option) for option in shot_sets(train, first, count) if option.shot_ids}
     common = set.intersection(*(set(scores) for scores in tried.values())) if tried else set()
-    if not common:  # a search without time, or a plan
-        return (now,)
+    if not common:  # a plan: some set stands for it
+        return (now, *tried)[:2]
     means = {option: fmean(scores[name] for name in common) for option, scores in tried.items()}
     having: dict[str, list[float]] = {}
     for option, value in means.items():
