@@ -82,6 +82,14 @@ def test_prompts_are_the_same_without_the_task(
     assert (tmp_path / "out" / "documents.json").is_file() is ("rag" in name)
 
 
+def test_worked_examples_that_a_search_chose_keep_their_order(session: Session, tmp_path: Path) -> None:
+    ids = [row.id for row in session.workspace.splits["train"][:3]][::-1]
+    builder = bundled(session, "few-shot", tmp_path / "out", {"shots": 3, "shot_ids": json.dumps(ids)})
+    assert [shot.id for shot in builder.fixed] == ids
+    opened = open_bundle(tmp_path / "out", base=session.fresh_base())
+    assert rebuilt(opened).prompts([ASKED])[0].messages == builder.prompts([ASKED])[0].messages
+
+
 def test_the_index_is_not_made_anew(session: Session, tmp_path: Path) -> None:
     bundled(session, "rag", tmp_path / "out", {"passages": 2})
     opened = open_bundle(tmp_path / "out", base=session.fresh_base())

@@ -24,8 +24,9 @@ from trimtab.arms.contexts import (
 from trimtab.arms.fingerprint import fingerprint_rows
 from trimtab.arms.objectives import StageSetup, build_supervised
 from trimtab.arms.recipe import recipe_for
-from trimtab.arms.search.context_search import SEARCH_SPACES, ContextScores, rounds
+from trimtab.arms.search.context_search import SEARCH_SPACES, rounds
 from trimtab.arms.search.passage_search import choose_passages, gold_retrieved
+from trimtab.arms.search.trials import ContextScores
 from trimtab.arms.session import Session, open_session
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.records import Example, Hit, Message

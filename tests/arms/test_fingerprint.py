@@ -66,3 +66,14 @@ def test_labels_that_are_not_merged_leave_what_was_made_before_as_it_is() -> Non
     assert not [key for key in task_settings(Task.model_validate(tables)) if key.startswith("labels.")]
     merged = Task.model_validate({**tables, "labels": {"merge": {"A": "a"}}})
     assert task_settings(merged)["labels.merge.A"] == '"a"'
+
+
+def test_a_teacher_counts_where_it_rewrites_instructions(task: Path, tiny_model_folder: Path) -> None:
+    plain = depends(task)
+    assert not [name for name in plain if "teacher" in name]
+    named = f'[teacher]\nmodel = "{tiny_model_folder}"\n'
+    text = task.read_text()
+    task.write_text(f"{text}\n{named}")
+    assert WEIGHTS["teacher"] not in depends(task)
+    task.write_text(f"{text}\n{named}proposes = true\n")
+    assert depends(task)[WEIGHTS["teacher"]] == plain[WEIGHTS["base"]]

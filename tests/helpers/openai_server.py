@@ -26,6 +26,7 @@ class Server:
 
     url: str = ""
     says: str = ""  # in place of what the model would
+    script: list[str] = field(default_factory=list)  # what it says next, before `says`
     faults: list[str] = field(default_factory=list)
     bodies: list[dict[str, Any]] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
@@ -53,6 +54,7 @@ def build(server: Server) -> FastAPI:
             server.bodies.append(body)
             server.times.append(time.monotonic())
             fault = server.faults.pop(0) if server.faults else ""
+            says = server.script.pop(0) if server.script and not fault else server.says
         if fault == "slow":
             time.sleep(1.5)
         with lock:
@@ -68,8 +70,8 @@ def build(server: Server) -> FastAPI:
                 return PlainTextResponse('{"choices": [')
             if fault == "other":
                 return JSONResponse({"choices": []})
-            if server.says:
-                asked, said = len(encode(body["messages"])), server.says
+            if says:
+                asked, said = len(encode(body["messages"])), says
                 usage = {"prompt_tokens": asked, "completion_tokens": len(said.split())}
                 message = {"role": "assistant", "content": said}
                 return JSONResponse(

@@ -180,11 +180,17 @@ def _entry(name: str, index: int, scores: list[float]) -> dict[str, Any]:
         "latency_p95_high_ms": latency * 1.2,
         "seconds_per_question": latency / 2000,
         "cost": {"total": total, "up_front": 3.1 if stages else 0.4, "monthly": total / 12, "currency": "USD"},
-        "chosen": {"shots": 4} if context == "few-shot" else {"passages": 3} if context == "rag" else {},
+        "chosen": CHOSEN.get(context, {}),
         "effort": _effort(name),
         "learning": _learning() if stages else None,
         **({"exposure": EXPOSURE} if stages else {}),
     }
+
+
+REWRITTEN = "Name the queue.\nOne word, no more."
+
+
+CHOSEN = {"few-shot": {"shots": 4, "instruction": REWRITTEN}, "rag": {"passages": 3}}
 
 
 def _effort(name: str) -> dict[str, Any]:
@@ -210,7 +216,11 @@ def _effort(name: str) -> dict[str, Any]:
             for count, found in ((1, 0.81), (3, 0.95), (5, 0.96))
         ]
     stopped = "budget" if name == "lora" else "no trial was better"
-    return {"seconds": 60.0, "trials": trials, "stopped": stopped, "improving": name == "lora"}
+    found = {"seconds": 60.0, "trials": trials, "stopped": stopped, "improving": name == "lora"}
+    if name != "few-shot":
+        return found
+    rewritten = {"by": "api.big", "calls": 5, "refused": 2, "compared": 1, "kept": True, "questions": 48}
+    return {**found, "reflection": {**rewritten, "seconds": 30.0, "fee": 0.25}}
 
 
 EXPOSURE = {"canaries": 16, "controls": 255, "mean": 3.456, "highest": 8.0, "possible": 8.0}

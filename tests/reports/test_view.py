@@ -81,6 +81,7 @@ def test_the_page_says_nothing_else(view: StudyView) -> None:
     known = {" ".join(text.split()) for text in words(view)}
     said = {" ".join(unescape(text).split()) for text in re.split(r"<[^>]*>", page)} - {""}
     own = {"Task", f"study {view.header.study}", "Question", "Reference", "Arm", "Outcome", "Slice", "Words", "all"}
+    own |= {"The chosen instruction:"}
     left = {text for text in said - known - own if text.removeprefix(": ").removeprefix("passages: ") not in known}
     brackets = {text for text in left if text.startswith("[") or text.endswith("]")}
     assert {text.split("[")[-1].removesuffix("]") for text in brackets} <= known
@@ -139,6 +140,16 @@ def test_a_chart_is_drawn_twice_from_its_record(view: StudyView) -> None:
     for chart in charts:
         assert isinstance(chart, Curves)
         assert chart_svg(chart).count("<svg") == 2
+
+
+def test_a_rewritten_instruction_is_shown_in_full_with_what_it_took(view: StudyView) -> None:
+    assert view.effort is not None
+    arms = {one.arm.name: one for one in view.effort.arms}
+    told = arms["few-shot"].reflection
+    for part in ("api.big", "48 training questions", "5 rewritings", "0.25 USD", "2 refused", "1 compared", "kept"):
+        assert part in told
+    assert arms["few-shot"].instruction == "Name the queue.\nOne word, no more."
+    assert not arms["prompt"].reflection
 
 
 def test_what_was_tried_is_told_arm_by_arm(view: StudyView) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, islice
+from typing import Any
 
 import numpy as np
 
 from trimtab.arms.retriever import MOST_PASSAGES
 from trimtab.arms.session import Session
+from trimtab.base.errors import InputError
 from trimtab.base.files import sha256_text
 from trimtab.base.grammar import PARTS, SENTENCE, shots_of
 from trimtab.base.records import Arm, Example, Generation, Hit, Prompt
@@ -23,12 +26,13 @@ from trimtab.measurement.contains import sentences
 from trimtab.measurement.ranking import holds, may_hold
 from trimtab.retrieval.chunk import WORDS
 
+SHOT_IDS, MOST_SHOTS = "shot_ids", 64  # a list of ids as JSON; most worked examples
 # Smallest and largest value of each number of a context.
 _BOUNDS = {
     "passages": (0, MOST_PASSAGES),
-    "shots": (0, 64),
+    "shots": (0, MOST_SHOTS),
     "draw": (0, 1_000),
-    "shot_passages": (0, 64),
+    "shot_passages": (0, MOST_SHOTS),
     "chunk_words": (0, 10_000),
     "vector_weight": (0, 1),
     "rerank": (0, 1),
@@ -56,10 +60,11 @@ USUAL_MIX = PassageMix()
 class Context:
     """The content of a prompt: number of passages and shots, kind of shots, and instruction.
 
-    `draw`: the seed of the fixed shots. `shot_passages`: each shot has its own right passage. `instruction`: None
-    for the task's own. `chunk_words`: words of a passage, 0 for the default. `vector_weight`: the weight of the
-    vector search, None for the task's own. `rerank`: use the task's reranker, if it names one. `threshold`: the
-    smallest probability at which the arm `extract` answers with a sentence; None for all other arms. `quote`: the
+    `draw`: the seed of the fixed shots. `shot_ids`: the training rows that are the fixed shots, in order, instead of a
+    draw. `shot_passages`: each shot has its own right passage. `instruction`: None for the task's own. `chunk_words`:
+    words of a passage, 0 for the default. `vector_weight`: the weight of the vector search, None for the task's own.
+    `rerank`: use the task's reranker, if it names one. `threshold`: the smallest probability at which the arm
+    `extract` answers with a sentence; None for all other arms. `quote`: the
     answer may only contain words of the passages.
     """
 
@@ -67,6 +72,7 @@ class Context:
     shots: int = 0
     shot_kind: str | None = None
     draw: int = 0
+    shot_ids: tuple[str, ...] = ()
     shot_passages: int = 0
     instruction: str | None = None
     chunk_words: int = 0
@@ -78,6 +84,8 @@ class Context:
     def chosen(self) -> dict[str, float | int | str]:
         """Return its settings by their names in the task file; empty for the instruction alone."""
         found: dict[str, float | int | str] = {name: getattr(self, name) for name in NUMBERS if getattr(self, name)}
+        if self.shot_ids:
+            found[SHOT_IDS] = json.dumps(self.shot_ids, ensure_ascii=False)
         if self.vector_weight is not None:
             found["vector_weight"] = self.vector_weight
         if not self.rerank:
@@ -102,10 +110,29 @@ def require_chosen(chosen: Mapping[str, object]) -> None:
     for name, value in chosen.items():
         if name == "instruction" and isinstance(value, str):
             continue
+        if name == SHOT_IDS:
+            read_shot_ids(value)
+            continue
         low, high = _BOUNDS.get(name, (1.0, 0.0))
         is_number = isinstance(value, int | float if name in FRACTIONS else int) and not isinstance(value, bool)
         if not (is_number and low <= float(str(value)) <= high):
             raise ValueError(f"{name[:80]!r} cannot be {str(value)[:80]!r}")
+
+
+def read_shot_ids(value: object) -> tuple[str, ...]:
+    """Return the ids of worked examples from the JSON of `Context.chosen`. Raises ValueError for anything else."""
+    try:
+        ids = json.loads(value) if isinstance(value, str) else None
+    except (ValueError, RecursionError):
+        ids = None
+    if not (isinstance(ids, list) and 0 < len(ids) <= MOST_SHOTS and all(isinstance(one, str) for one in ids)):
+        raise ValueError(f"{SHOT_IDS!r} cannot be {str(value)[:80]!r}")
+    return tuple(ids)
+
+
+def saved_context(plain: Mapping[str, Any]) -> Context:
+    """Return a context from its fields as JSON keeps them."""
+    return Context(**{**plain, SHOT_IDS: tuple(plain.get(SHOT_IDS, ()))})
 
 
 def context_for(arm: Arm, chosen: Mapping[str, object] | None = None) -> Context:
@@ -129,6 +156,7 @@ def context_for(arm: Arm, chosen: Mapping[str, object] | None = None) -> Context
         instruction=instruction if isinstance(instruction, str) else None,
         vector_weight=_fraction(known.get("vector_weight")),
         rerank=0 if known.get("rerank") == 0 else 1,
+        shot_ids=read_shot_ids(known[SHOT_IDS]) if SHOT_IDS in known else (),
     )
 
 
@@ -154,11 +182,24 @@ class PromptBuilder:
         own = session.task.task.instruction
         self.instruction = own if context.instruction is None else context.instruction
         pool = session.workspace.splits["train"]
-        drawn = draw_fixed_shots(pool, context.shots, context.draw) if session.shots is None else session.shots
-        self.fixed = tuple(drawn) if has_fixed_shots(context) else ()
+        self.fixed = tuple(self._fixed_shots(pool)) if has_fixed_shots(context) else ()
         chooser: ShotChooserClass | None = resolve(PARTS[context.shot_kind].chooser) if context.shot_kind else None
         self._chosen = chooser(session, pool) if chooser else None
         self._shown: dict[str, Shot] = {}
+
+    def _fixed_shots(self, pool: Sequence[Example]) -> Sequence[Example]:
+        """Return the worked examples before every question. Raises InputError if one is no training row any more."""
+        context = self.context
+        if self.session.shots is not None:
+            return self.session.shots
+        if not context.shot_ids:
+            return draw_fixed_shots(pool, context.shots, context.draw)
+        by_id = {row.id: row for row in pool if row.id in context.shot_ids}
+        missing = next((name for name in context.shot_ids if name not in by_id), None)
+        if missing is not None:
+            problem = f"the worked example {missing[:80]!r} that a search chose is not among the training rows"
+            raise InputError(problem, "bring the row back, or run the study again", field="data.examples")
+        return [by_id[name] for name in context.shot_ids]
 
     def prompts(self, examples: Sequence[Example]) -> list[Prompt]:
         """Return the prompts for questions. Passages that do not fit are dropped, the least similar first.

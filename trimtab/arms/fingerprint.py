@@ -19,7 +19,7 @@ from trimtab.arms.workspace import Workspace
 from trimtab.base.config import RewardTable, TeacherTable
 from trimtab.base.errors import InputError
 from trimtab.base.files import TextHash, sha256_cached, sha256_text
-from trimtab.base.grammar import PARTS, imitates_teacher, learns_from_rewards, method_of
+from trimtab.base.grammar import PARTS, imitates_teacher, is_trained, learns_from_rewards, method_of
 from trimtab.base.machine import versions
 from trimtab.base.plugins import plugins
 from trimtab.base.records import Arm
@@ -45,6 +45,7 @@ _AS_IF_NOT_SET = {
     "study.test_rows": '"all"',
     **{f"reward.{name}": "null" for name in RewardTable.model_fields},
     **{f"teacher.{name}": "null" for name in TeacherTable.model_fields},
+    "teacher.proposes": "false",
 }
 _ASPECTS = {
     "rows": ("messages", "references"),
@@ -74,7 +75,9 @@ def fingerprint_of(session: Session, arms: Sequence[Arm], tables: Sequence[str] 
     Models that none of the arms uses are not read.
     """
     workspace = session.workspace
-    rewarded, taught = any(map(learns_from_rewards, arms)), any(map(imitates_teacher, arms))
+    rewarded = any(map(learns_from_rewards, arms))
+    prompted = any(method_of(arm).uses_base and not is_trained(arm) for arm in arms)
+    taught = any(map(imitates_teacher, arms)) or (workspace.task.teacher.proposes and prompted)
     judged = workspace.task.judge is not None
     used = (("reward", rewarded), ("teacher", taught), ("judge", judged))
     more = [name for name, is_used in used if is_used]

@@ -26,8 +26,10 @@ from trimtab.arms.dev_eval import DEV_QUESTIONS
 from trimtab.arms.extract import choose_threshold
 from trimtab.arms.learning_curve import learning_curve
 from trimtab.arms.recipe import Recipe
-from trimtab.arms.search.context_search import SEARCH_SPACES, ContextScores, choose_context
+from trimtab.arms.search.context_search import SEARCH_SPACES, choose_context
 from trimtab.arms.search.passage_search import LOOKUPS, choose_passages, gold_retrieved
+from trimtab.arms.search.reflection import PRACTICE, Practice
+from trimtab.arms.search.trials import ContextScores
 from trimtab.arms.session import BATCH_ITEMS, Session
 from trimtab.arms.store import SavedArm
 from trimtab.arms.trainer import TrainingSearch, train_trial, train_weights
@@ -145,6 +147,7 @@ class ArmRunner:
         self._sums: dict[Context, dict[str, np.ndarray[Any, Any]]] = {}  # label scores by question
         lookups = searches.with_name(LOOKUPS) if searches else None
         self.found = ContextScores(lookups, self._score_retrieval)
+        self.practice = Practice(searches.with_name(PRACTICE) if searches else None, self._practise)
 
     def run(
         self, arm: Arm, split: Split, folder: Path, allowance: Allowance, *, saved: SavedArm | None = None
@@ -182,14 +185,14 @@ class ArmRunner:
             first = self._train(arm, context, folder / "run-0", 0, allowance.epochs, search=search)
             weighing = self._calibrate(arm, context, folder / "run-0", allowance)
             effort = combine_efforts(context_effort, first.effort)
-            tries_instructions = context_effort and method_of(arm).uses_base and not is_trained(arm)
+            reflection = context_effort.reflection if context_effort else None
             artifact = ArmArtifact(
                 context=context,
                 trained=(first,),
                 folders=(folder / "run-0",),
                 effort=effort,
                 choose_seconds=search_overhead(context_effort, first.effort) + weighing,
-                choose_fee=first.fee + (self.session.proposals.fee if tries_instructions else 0.0),
+                choose_fee=first.fee + (reflection.fee if reflection else 0.0),
                 index_seconds=self._index_seconds(context),
                 dev_scores=self._dev_scores(arm, context, first, folder / "run-0"),
             )
@@ -203,8 +206,24 @@ class ArmRunner:
             return choose_threshold(self.session, context, self.scorer)
         if seconds <= 0:
             return context, None
-        choose, scores = (choose_passages, self.found) if is_trained(arm) else (choose_context, self.scores)
-        return choose(self.session, arm, scores, self.task.study.effort, seconds)
+        effort = self.task.study.effort
+        if is_trained(arm):
+            return choose_passages(self.session, arm, self.found, effort, seconds)
+        return choose_context(
+            *(self.session, arm, self.scores, effort, seconds),
+            practice=self.practice,
+            tell=lambda note: self.progress.emit("choose", note=note, stays=True),
+        )
+
+    def _practise(self, context: Context, rows: Sequence[Example]) -> Sequence[Answer]:
+        """Answer training rows in a context with the base model, for the model that rewrites instructions."""
+        self.session.fresh_base()
+        self.progress.emit("choose", note=f"{_context_summary(context)} on {len(rows)} training rows")
+        builder = PromptBuilder(self.session, context)
+        with packed(self.session.base):
+            return evaluate_prompts(
+                rows, builder.prompts(rows), builder.answer, self.task, split="train", seed=0, scorer=self.scorer
+            )
 
     def choose_passages(self, arm: Arm, allowance: Allowance) -> None:
         """Choose the passages in a trained arm's prompts, which `train_trial` and `make_first` read from the file."""

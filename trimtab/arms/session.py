@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from trimtab.arms.device_check import ensure_checked
 from trimtab.arms.retriever import Retriever
-from trimtab.arms.search.instructions import Proposals
 from trimtab.arms.workspace import Workspace, write_refusals
 from trimtab.base.errors import InputError
 from trimtab.base.grammar import method_of
@@ -48,6 +47,9 @@ from trimtab.model.share_weights import share_weights
 from trimtab.retrieval.index import Index
 from trimtab.training.features import mean_hidden
 
+if TYPE_CHECKING:
+    from trimtab.arms.search.reflection import Reflector
+
 BATCH_ITEMS = 64  # questions answered, and saved, in one batch
 FREE_SHARE = 0.8  # of the free memory that a base model may take; answering needs the rest
 ANSWER_MARGIN = 8  # margin in tokens beyond the longest reference
@@ -61,7 +63,7 @@ class Session:
         self._requested_precision = precision or workspace.task.base.precision
         self.eight_bit = False  # True: arms answer with int8 weights
         self.teacher_folder: Path | None = None  # folder of a teacher's answers for all arms; None: in each run
-        self.proposals = Proposals()  # instructions that an endpoint proposed, tried besides the variants
+        self.reflector: Reflector | None = None  # the model that rewrites the instructions of arms
         self.shots: Sequence[Example] | None = None  # fixed shots that were drawn earlier, as in a bundle
         self._base = base  # a base model that is already loaded, or None
 

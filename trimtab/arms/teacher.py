@@ -42,6 +42,20 @@ def teachers(task: Task, arms: Sequence[Arm]) -> list[str]:
     return [task.teacher.api] if task.teacher.api is not None and any(map(imitates_teacher, arms)) else []
 
 
+def teacher_folder(task: Task) -> Path:
+    """Return the folder of the local model of `[teacher]`. Raises MissingError for an absent one."""
+    return resolve(task.teacher.model or "", task.teacher.revision, near=task.folder)
+
+
+def teacher_session(session: Session) -> Session:
+    """Return a session with the local model of `[teacher]` as its base model, which it loads when first needed."""
+    task = session.workspace.task
+    base = task.base.model_copy(update={"model": str(teacher_folder(session.task)), "revision": None})
+    table = task.task.model_copy(update={"output_tokens": session.output_tokens})
+    own = task.model_copy(update={"base": base, "task": table})
+    return Session(replace(session.workspace, task=own), session.base.precision)
+
+
 class Teacher:
     """The teacher of `[teacher]`: an endpoint, or a model loaded beside the base model while it is needed.
 
@@ -64,17 +78,13 @@ class Teacher:
         if self._endpoint is not None:
             self._remote = remote_model(self._endpoint, self._kept)
         else:
-            self._folder = resolve(task.teacher.model or "", task.teacher.revision, near=task.folder)
+            teacher_folder(task)  # absent, it is reported now
 
     @property
     def model_session(self) -> Session | None:
         """Return the teacher model as a session of its own, loaded at first use; None for an endpoint."""
         if self._model_session is None and self._endpoint is None:
-            session = self._session
-            base = session.task.base.model_copy(update={"model": str(self._folder), "revision": None})
-            table = session.workspace.task.task.model_copy(update={"output_tokens": session.output_tokens})
-            task = session.workspace.task.model_copy(update={"base": base, "task": table})
-            self._model_session = Session(replace(session.workspace, task=task), session.base.precision)
+            self._model_session = teacher_session(self._session)
         return self._model_session
 
     def release(self) -> None:
@@ -162,8 +172,7 @@ def predict_teacher_cost(session: Session, questions: int, each: float, new_toke
 
     `new_tokens`: of an answer. Raises MissingError for an absent model.
     """
-    table = session.task.teacher
-    folder = resolve(table.model or "", table.revision, near=session.task.folder)
+    folder = teacher_folder(session.task)
     numbers, size = count_parameters(folder), session.base.model.dtype.itemsize
     larger = numbers / sum(parameter.numel() for parameter in session.base.model.parameters())
     states = questions * new_tokens * read_config(folder).hidden_size

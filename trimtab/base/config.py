@@ -308,10 +308,12 @@ class JudgeTable(Settings):
     )
 
     @model_validator(mode="after")
-    def _check_weights(self) -> Self:
+    def _check_together(self) -> Self:
         if self.weights and set(self.weights) != set(self.criteria):
             lacking = sorted(set(self.weights) ^ set(self.criteria))[0]
             raise ValueError(f"weights and criteria differ in {lacking!r}; give every criterion a weight, or none")
+        if self.trained and self.against:
+            raise ValueError("an arm that was trained to judge grades answers alone; leave out `against`")
         return self
 
     @property
@@ -335,6 +337,9 @@ class TeacherTable(Settings):
     model: Text | None = Field(None, description="A catalogue name, a folder or a Hugging Face id.")
     revision: str | None = Field(None, description="Branch, tag or commit of a Hugging Face id.")
     api: Text | None = Field(None, description="The NAME of an [api.NAME] table, whose answers are asked once.")
+    proposes: bool = Field(
+        False, description="true: it also rewrites instructions by reflection, which prompted arms try on dev."
+    )
 
     @model_validator(mode="after")
     def _check_one_teacher(self) -> Self:
@@ -342,6 +347,8 @@ class TeacherTable(Settings):
             raise ValueError("names a model and an endpoint; take one of them out")
         if self.revision is not None and self.model is None:
             raise ValueError("revision is that of a model, and none is named; set model, or take it out")
+        if self.proposes and self.model is None and self.api is None:
+            raise ValueError("proposes needs a teacher; set model or api, or take it out")
         return self
 
 
@@ -565,7 +572,9 @@ class ApiTable(Settings):
     url: str = Field(pattern=r"^https?://\S+$", description="Address of the API, up to /v1.")
     model: str = Field(description="Name of the model at the endpoint.")
     key_env: str | None = Field(None, description="Environment variable that holds the key.")
-    proposes: bool = Field(False, description="true: it also proposes instructions, which prompted arms try on dev.")
+    proposes: bool = Field(
+        False, description="true: it also rewrites instructions by reflection, which prompted arms try on dev."
+    )
     price_per_million: TokenPrice | None = Field(
         None, description="Prices of tokens; without them the arm has no cost."
     )

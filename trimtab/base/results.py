@@ -214,16 +214,38 @@ Stopped = Literal["no trial was better", "budget", "edge of the ladder"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Reflection:
+    """Instructions that another model rewrote for an arm. `by`: that model. `calls`: its replies.
+
+    `refused`: replies that repeat rows, are empty or too long. `compared`: those that did better on the training rows
+    they were written for, and were compared on dev. `kept`: True if dev favoured one of them. `questions`: training
+    rows answered on the way. `seconds`: of these and of the replies; `fee`: in the task's currency.
+    """
+
+    by: str
+    calls: int = 0
+    refused: int = 0
+    compared: int = 0
+    kept: bool = False
+    questions: int = 0
+    seconds: float = 0.0
+    fee: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ArmEffort:
     """The search effort of an arm: its trials on train and dev, their seconds, and why it stopped.
 
-    `improving`: True if it was still improving when it stopped, so more time might have given more.
+    `improving`: True if it was still improving when it stopped, so more time might have given more. `reflection`: of
+    its instruction by another model; None without one.
     """
 
     seconds: float
     trials: tuple[Trial, ...]
     stopped: Stopped
     improving: bool = False
+    reflection: Reflection | None = None
+    WITHOUT_NONE: ClassVar = ("reflection",)
 
     def and_then(self, later: ArmEffort) -> ArmEffort:
         """Return two consecutive searches as one."""
@@ -233,6 +255,7 @@ class ArmEffort:
             trials=(*self.trials, *later.trials),
             stopped=next((stop for stop in stops if stop != "no trial was better"), stops[0]),
             improving=self.improving or later.improving,
+            reflection=self.reflection or later.reflection,
         )
 
 

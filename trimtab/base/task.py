@@ -137,6 +137,18 @@ class Task(Settings, defer_build=True):  # built once the tables of plugins are 
         """True if answers are compared with their references, by a model and by people."""
         return self.judge is not None and self.judge.against is not None
 
+    @property
+    def reflecting_endpoint(self) -> str | None:
+        """Return the name of the endpoint that rewrites instructions by reflection; None if a local model does, or
+        none."""
+        named = next((name for name, table in self.api.items() if table.proposes), None)
+        return named or (self.teacher.api if self.teacher.proposes else None)
+
+    @property
+    def reflects(self) -> bool:
+        """True if a model is named that rewrites instructions by reflection."""
+        return self.teacher.proposes or self.reflecting_endpoint is not None
+
     def scored_by(self, metric: str) -> Task:
         """Return the task with another metric."""
         return self.model_copy(update={"task": self.task.model_copy(update={"metric": metric})})
@@ -524,7 +536,7 @@ def _check_budget(task: Task, **where: Any) -> None:
     """Refuse a budget in money without the price of what it buys."""
     if not _check_money(task, "a budget", task.study.budget, **where):
         return
-    asked = [*(arm.endpoint for arm in task.arms), task.teacher.api, task.judging_endpoint]
+    asked = [*(arm.endpoint for arm in task.arms), task.teacher.api, task.judging_endpoint, task.reflecting_endpoint]
     for name in filter(None, asked):
         if name in task.api and task.api[name].price_per_million is None:
             remedy = f"state price_per_million under [api.{name}], or write a time such as 30m"
@@ -556,6 +568,12 @@ def _check_teacher(task: Task) -> None:
     if table.model is not None and (table.model, table.revision) == (task.base.model, task.base.revision):
         problem = "the teacher is the base model itself, from which nothing can be learnt"
         remedy = "name a better model, or an endpoint"
+    reflecting = [f"api.{name}" for name, own in task.api.items() if own.proposes] + ["teacher"] * table.proposes
+    if len(reflecting) > 1:
+        problem, remedy = f"{' and '.join(reflecting)} propose instructions", "set proposes in one of them"
+    endpoint = task.reflecting_endpoint
+    if endpoint is not None and endpoint in task.api and not task.api[endpoint].writes_text:
+        problem, remedy = f"api.{endpoint} writes no text, so it proposes no instruction", "take proposes out"
     if problem:
         raise InputError(problem, remedy, file=task.file, field="teacher")
 

@@ -15,6 +15,7 @@ from trimtab.studies.schedule import LONG_STUDY_SECONDS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from trimtab.arms.search.context_search import TrialPlan
     from trimtab.base.records import Refusal
     from trimtab.data.checks import Remark
     from trimtab.studies.check import CheckResult, MaskRun
@@ -185,12 +186,20 @@ def _draw_search(result: CheckResult, console: Console) -> None:
     console.print(Text(f"Effort {result.effort}: each arm may search its settings on train and dev for up to {most}"))
     for row in searching:
         tried = ", ".join(
-            f"{f'{trial.count} ' * (trial.count > 1)}{trial.what} ({_seconds(trial.seconds)})" for trial in row.trials
+            f"{f'{trial.count} ' * (trial.count > 1)}{trial.what} ({_price(trial, result.currency)})"
+            for trial in row.trials
         )
         console.print(Text(f"  {row.arm}: {tried}"))
     if any(trial.what == RATES for row in searching for trial in row.trials):
         more = "Trained arms that dev leaves among the best are trained up to three times, as far as time allows."
         console.print(Text(more))
+
+
+def _price(trial: TrialPlan, currency: str | None) -> str:
+    """Return what the trials of one kind take at most: seconds, and calls of an endpoint with their fee."""
+    calls = f", {trial.calls} calls" if trial.calls else ""
+    fee = f", at most {trial.fee:.2g} {currency or ''}".rstrip() if trial.fee else ""
+    return f"{_seconds(trial.seconds)}{calls}{fee}"
 
 
 def _seconds(seconds: float) -> str:

@@ -176,21 +176,20 @@ class Judge(RowScorer):
         Raises RemoteError where the judge gives no answer, and InputError where it answers something else than one of
         the words, or another model answers than before; what was judged until then is kept.
         """
-        model = self._model
-        questions = {
-            row[0]: judge_questions(self._table, row, model.compose, reasons=model.gives_reasons) for row in rows
-        }
+        questions = {row[0]: self._questions(row) for row in rows}
         by_key = {self._key(question): question for asked in questions.values() for question in asked}
         said = self._said(by_key)
         return {name: self._score(asked, said) for name, asked in questions.items()}
 
     def try_out(self, rows: Sequence[ScorerRow]) -> tuple[int, float]:
         """Judge some answers and keep nothing; return the number of judgements, and the seconds that they took."""
-        asked = [judge_questions(self._table, row, reasons=self._model.gives_reasons) for row in rows]
-        prompts = [question.prompt for questions in asked for question in questions]
+        prompts = [question.prompt for row in rows for question in self._questions(row)]
         began = time.perf_counter()
         self._model.ask(prompts)
         return len(prompts), time.perf_counter() - began
+
+    def _questions(self, row: ScorerRow) -> list[JudgeQuestion]:
+        return judge_questions(self._table, row, self._model.compose, reasons=self._model.gives_reasons)
 
     def _score(self, questions: Sequence[JudgeQuestion], said: Mapping[str, str]) -> float:
         """Return the score of an answer: by each criterion the mean over what was asked, EQUAL if nothing was."""

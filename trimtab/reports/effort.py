@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from trimtab.base.metrics import mean_metric
-from trimtab.base.results import ArmEffort, Trial
+from trimtab.base.results import ArmEffort, Cost, Reflection, Trial
 from trimtab.measurement.learning_curve import RUN_SD
 from trimtab.reports.components import (
     ArmLabel,
@@ -41,11 +41,16 @@ MOST_STEPS = 5  # improvements listed in a cell
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EffortTrials:
-    """Every trial of one arm."""
+    """Every trial of one arm, what another model's rewriting of its instruction came to, and the instruction in full.
+
+    `reflection`: empty without one; `instruction`: empty if it is that of the task file.
+    """
 
     arm: ArmLabel
     title: str
     grid: Grid
+    reflection: str = ""
+    instruction: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +133,20 @@ def _trials(entry: ArmEntry, effort: ArmEffort, study: StudyFolder) -> EffortTri
         arm=arm_label(entry.arm),
         title=plural(len(rows), "trial"),
         grid=Grid(label=f"Trials of {entry.name}", columns=columns, rows=tuple(rows)),
+        reflection=_reflection(effort.reflection, entry.result.cost) if effort.reflection else "",
+        instruction=str(entry.result.chosen.get("instruction", "")),
+    )
+
+
+def _reflection(found: Reflection, cost: Cost | None) -> str:
+    """Return what another model's rewriting of the instruction came to, in words."""
+    calls = plural(found.calls, "rewriting")
+    fee = f", for {found.fee:.2g} {cost.currency}" if found.fee and cost else ""
+    refused = f"{format_number(found.refused)} refused for repeating rows, being empty or too long"
+    kept = "one of them is kept" if found.kept else "none was clearly better across folds of dev, so none is kept"
+    return (
+        f"{found.by} read answers to {plural(found.questions, 'training question')} and wrote {calls} in "
+        f"{format_seconds(found.seconds)}{fee}: {refused}, {format_number(found.compared)} compared on dev; {kept}."
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Literal
 
@@ -140,6 +141,8 @@ def settings_text(what: Mapping[str, object]) -> str:
             phrases.append("each shot under its passage")
         elif name == "rerank":
             phrases.append("passages in order again" if value else "passages as found")
+        elif name == "shot_ids":
+            phrases.append("worked examples " + ", ".join(f"{row[:12]}" for row in json.loads(str(value))))
         elif name == "instruction":
             phrases.append(str(value) if value == OWN_INSTRUCTION else f"“{value}”")
         else:

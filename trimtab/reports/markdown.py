@@ -85,6 +85,9 @@ def _details(view: StudyView) -> list[str]:
     for section in (view.learning, view.memorisation, view.effort):
         if section:
             lines += _led_table(section.heading, section.grid)
+    rewritten = [one for one in view.effort.arms if one.reflection] if view.effort else []
+    for one in rewritten:
+        lines += [f"**{escape_markdown(one.arm.name)}**: {escape_markdown(one.reflection)}", ""]
     if view.data:
         remarks = [f"{one.word}: {one.text}" for one in view.data.remarks]
         facts = [view.data.facts.removesuffix(".")] if view.data.facts else []

@@ -11,6 +11,7 @@ from typing import Any
 from trimtab.arms.fingerprint import uses_embedding
 from trimtab.arms.planning.plan import load_plan
 from trimtab.arms.search.context_search import SEARCHES
+from trimtab.arms.search.reflection import may_reflect, open_reflector
 from trimtab.arms.teacher import teachers
 from trimtab.base.errors import InputError, TrimtabError
 from trimtab.base.files import locked
@@ -87,7 +88,7 @@ def _missing_model(task: Task) -> str | None:
     wanted += [(task.base.embedding, None)] * any(map(uses_embedding, task.arms))
     if task.base.reranker and any(arm.retrieves for arm in task.arms):
         wanted.append((task.base.reranker, None))
-    if task.teacher.model and any(map(imitates_teacher, task.arms)):
+    if task.teacher.model and (any(map(imitates_teacher, task.arms)) or may_reflect(task, task.arms)):
         wanted.append((task.teacher.model, task.teacher.revision))
     for name, revision in wanted:
         try:
@@ -148,7 +149,7 @@ def _run_arms(ctx: RunContext, context: JobContext, job: Job, worker: str) -> Ma
         raise InputError("is missing", "go on with --resume where the study was started", file=context.folder / PLAN)
     session = ctx.session(plan.precision)
     depends = require_same_dependencies(session, context.folder)
-    session.proposals, session.retriever.patience = context.proposals, INDEX_SECONDS
+    session.retriever.patience = INDEX_SECONDS
     if plan.test_rows is not None:
         session.workspace = with_test_questions(session.workspace, plan.test_rows)
     arms = [arm for arm in context.task.arms if arm.name in job.arms]
@@ -158,6 +159,8 @@ def _run_arms(ctx: RunContext, context: JobContext, job: Job, worker: str) -> Ma
     # passages of a trained arm is common to the jobs of its search
     own = workers / first_run_job(job.arms[0]) if any(map(is_trained, arms)) else context.folder
     own.mkdir(parents=True, exist_ok=True)
+    if context.task.reflecting_endpoint is None:  # an endpoint's key stays where the study began, and so do its arms
+        session.reflector = open_reflector(session, progress, own)
     work = ArmWork(ctx, session, context.folder, depends, progress, own / SEARCHES)
     for arm in arms:
         if job.stage == "choose":

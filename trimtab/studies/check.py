@@ -19,7 +19,7 @@ from trimtab.arms.objectives import judged_answers
 from trimtab.arms.planning.judging import judging_sentence
 from trimtab.arms.planning.plan import Plan, cheapest_fit, largest_fitting_sample
 from trimtab.arms.search.context_search import TrialPlan
-from trimtab.arms.search.instructions import proposing_endpoints
+from trimtab.arms.search.reflection import open_reflector, reflecting_endpoint
 from trimtab.arms.session import Session, open_session
 from trimtab.arms.teacher import teachers
 from trimtab.arms.workspace import Workspace, open_workspace, sampled_splits
@@ -229,11 +229,10 @@ def _remarks(workspace: Workspace, sizes: Iterable[Remark]) -> list[Remark]:
 
 def _address_remarks(task: Task) -> Iterator[Remark]:
     """Yield the addresses that a study would send questions to, with their keys: a task file may be somebody else's."""
-    shown_rows = proposing_endpoints(task, task.arms)
-    names = [*(arm.endpoint for arm in task.arms if arm.endpoint), *teachers(task, task.arms), *shown_rows]
-    judge = task.judging_endpoint
-    names += [judge] if judge else []
-    requests = (request_of(task, name, rows=name in shown_rows, judges=name == judge) for name in names)
+    reflector, judge = reflecting_endpoint(task, task.arms), task.judging_endpoint
+    names = [*(arm.endpoint for arm in task.arms if arm.endpoint), *teachers(task, task.arms)]
+    names += filter(None, (reflector, judge))
+    requests = (request_of(task, name, rows=name == reflector, judges=name == judge) for name in names)
     for asked in dict.fromkeys(requests):
         yield Remark(
             "note", f"A study asks {asked.words}; unless your own configuration allows it, add: {asked.option}"
@@ -312,6 +311,7 @@ def _with_model(result: CheckResult, workspace: Workspace, progress: Progress | 
         session = open_session(workspace)
         arm, runs = _example(session)
         tokens = _token_statistics(session, workspace.splits["train"])
+        session.reflector = open_reflector(session, progress) if progress else None
         plan = forecast(session, progress) if progress else None
     except MissingError as error:
         unknown = isinstance(error, UnknownModelError) and any(method_of(arm).uses_base for arm in workspace.task.arms)

@@ -78,7 +78,7 @@ def require_consent(
     task: Task,
     endpoints: Sequence[str],
     *,
-    proposes: Sequence[str] = (),
+    reflector: str | None = None,
     judge: str | None = None,
     allow: Sequence[str] = (),
     allow_commands: bool = False,
@@ -87,9 +87,9 @@ def require_consent(
 ) -> None:
     """Raise ConsentError, with everything that lacks consent and the options that allow it, before any of it is used.
 
-    `endpoints`: the names of those that will be asked. `proposes`: those that are shown training rows. `judge`: the one
-    that judges answers. `scores`: True if the task's scorer program would run. `rewards`: the components of its reward
-    that would be used.
+    `endpoints`: the names of those that will be asked. `reflector`: the one that is shown training rows. `judge`: the
+    one that judges answers. `scores`: True if the task's scorer program would run. `rewards`: the components of its
+    reward that would be used.
     """
     own = configuration()
     allowed = (*allow, *own.allow)
@@ -100,8 +100,8 @@ def require_consent(
             else _commands(task, scores, rewards)
         ),
         *(
-            request_of(task, name, rows=name in proposes, judges=name == judge)
-            for name in dict.fromkeys((*endpoints, *proposes, *([judge] if judge else [])))
+            request_of(task, name, rows=name == reflector, judges=name == judge)
+            for name in dict.fromkeys((*endpoints, *(name for name in (reflector, judge) if name)))
             if not _may_send(task.api[name], allowed)
         ),
         *_outside_files(task, allowed),
@@ -111,7 +111,7 @@ def require_consent(
 
 
 def request_of(task: Task, name: str, *, rows: bool, judges: bool = False) -> ConsentRequest:
-    """Return the consent request of an endpoint. `rows`: True if it proposes instructions and is shown training
+    """Return the consent request of an endpoint. `rows`: True if it rewrites instructions and is shown training
     rows. `judges`: True if it judges answers.
     """
     table = task.api[name]

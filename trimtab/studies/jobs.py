@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -11,8 +11,8 @@ from typing import Any, Literal, Protocol
 from trimtab.arms.artifacts import Allowance
 from trimtab.arms.planning.plan import ArmPlan, Plan
 from trimtab.arms.search.context_search import RATES, WORDS
-from trimtab.arms.search.instructions import Proposals
 from trimtab.arms.search.lr_search import first_steps
+from trimtab.arms.search.reflection import reflecting_endpoint
 from trimtab.base.config import CostTable
 from trimtab.base.grammar import HEAD, imitates_teacher, is_trained, method_of
 from trimtab.base.progress import Progress
@@ -53,13 +53,12 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class JobContext:
-    """The inputs that all jobs of a study share: the task, the study's folder, what the user allowed, and proposals."""
+    """The inputs that all jobs of a study share: the task, the study's folder, and what the user allowed."""
 
     task: Task
     folder: Path
     allow: tuple[str, ...] = ()
     allow_commands: bool = False
-    proposals: Proposals = field(default_factory=Proposals)
 
 
 class Machines(Protocol):
@@ -112,8 +111,11 @@ class RemoteExecution:
 
 
 def runs_locally(task: Task, arm: Arm) -> bool:
-    """True if an arm, or its teacher, is an endpoint: its key must not leave the machine that started the study."""
-    return arm.endpoint is not None or (imitates_teacher(arm) and task.teacher.api is not None)
+    """True if an arm, its teacher, or the model that rewrites its instruction is an endpoint, whose key must not leave
+    the machine that started the study."""
+    if imitates_teacher(arm):
+        return task.teacher.api is not None
+    return arm.endpoint is not None or reflecting_endpoint(task, [arm]) is not None
 
 
 def making_jobs(task: Task, arms: Sequence[Arm], plan: Plan) -> list[Job]:

@@ -132,7 +132,7 @@ def run_context(
     reward: ScorerFunction | None = None,
     scores: bool = True,
     rewards: bool = False,
-    proposes: Sequence[str] = (),
+    reflector: str | None = None,
     teachers: Sequence[str] = (),
     track: str | None = None,
 ) -> Iterator[RunContext]:
@@ -140,7 +140,7 @@ def run_context(
     standard error.
 
     `arms`: those that will answer. `scores`: True if their answers are scored. `rewards`: True if a stage learns
-    from `[reward]`. `proposes`: endpoints that are asked for instructions. `teachers`: endpoints whose answers are
+    from `[reward]`. `reflector`: the endpoint that rewrites instructions. `teachers`: endpoints whose answers are
     imitated. `track`: the experiment tracker for training figures. `reward` replaces the reward's program. Raises
     ConsentError before anything is opened if the task requests what was not allowed, PackageError for a tracker that
     is not installed, InputError for an unknown tracker and for links in the task's `.trimtab/`, and StoppedError,
@@ -149,7 +149,7 @@ def run_context(
     require_consent(
         task,
         [*(arm.endpoint for arm in arms if arm.endpoint), *teachers],
-        proposes=proposes,
+        reflector=reflector,
         judge=task.judging_endpoint if scores and scorer is None else None,
         allow=allow,
         allow_commands=allow_commands,

@@ -29,7 +29,7 @@ from trimtab.arms.planning.plan import (
     replan,
 )
 from trimtab.arms.retriever import load_embedder
-from trimtab.arms.search.instructions import propose, proposing_endpoints
+from trimtab.arms.search.reflection import open_reflector, reflecting_endpoint
 from trimtab.arms.store import ANSWERS, STUDY_FILE, find_saved, read_arm, read_built, write_arm
 from trimtab.arms.teacher import teachers
 from trimtab.arms.trivial import meaning_seconds, trivial_answers
@@ -83,7 +83,6 @@ from trimtab.studies.run_context import RunContext, resolve_task, run_context
 from trimtab.studies.settings import TaskKeywords, refuse_unknown
 from trimtab.studies.sources import DataSource
 
-PROPOSALS = "proposals.jsonl"
 FORMER = "former"  # folder of the earlier arm while it is retrained
 LOCK_SECONDS = 120.0  # to wait for the lock of a lost process, which may still run
 MANY_PASSAGES = 512  # from which several processes embed in less time than one, although each first loads the model
@@ -147,7 +146,7 @@ def study(
         scorer=scorer,
         reward=reward,
         rewards=any(map(learns_from_rewards, own.arms)),
-        proposes=proposing_endpoints(own, own.arms),
+        reflector=reflecting_endpoint(own, own.arms),
         teachers=teachers(own, own.arms),
         track=track,
     ) as ctx:
@@ -234,7 +233,7 @@ class _StudyRun(ArmWork):
         for name, problem in missing_api_keys(self.task).items():
             self.progress.emit("plan", note=f"arm {name} cannot run: {problem}", stays=True)
         arms = self.task.arms
-        self.session.proposals = propose(self.workspace, arms, self.folder / PROPOSALS, self.progress)
+        self.session.reflector = open_reflector(self.session, self.progress, self.folder)
         plan = self._plan()
         if plan.test_rows is not None:
             self.workspace = self.session.workspace = with_test_questions(self.workspace, plan.test_rows)
@@ -367,7 +366,6 @@ class _StudyRun(ArmWork):
             folder=self.folder,
             allow=self.remote.allow,
             allow_commands=self.remote.allow_commands,
-            proposals=self.session.proposals,
         )
         failed = machines.run(context, jobs, self.progress)
         if not optional:
@@ -602,7 +600,7 @@ class _StudyRun(ArmWork):
         return seconds + self.retiming + self.task.seconds_of(fees)
 
     def _fee(self, usage: Usage) -> float:
-        """Return the fees of an arm's endpoints: for answers, teaching and proposals."""
+        """Return the fees of an arm's endpoints: for answers, teaching and rewriting instructions."""
         tests, price = len(self.workspace.splits["test"]), usage.token_fee
         answers = tests + len(self.session.workspace.timed_questions("test")) + 2
         each = (usage.prompt_tokens * price.input + usage.new_tokens * price.output) / 1e6 if price else 0.0

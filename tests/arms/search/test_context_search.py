@@ -10,14 +10,13 @@ from study_tasks import CLASSIFY, LABELLED, write_task
 
 from trimtab.arms.contexts import Context, context_for
 from trimtab.arms.search.context_search import (
-    FIRST_ROWS,
     SEARCH_SPACES,
-    ContextScores,
     choose_context,
     plan_context_search,
     rounds,
 )
 from trimtab.arms.search.instructions import instruction_variants
+from trimtab.arms.search.trials import FIRST_ROWS, ContextScores
 from trimtab.arms.session import Session, open_session
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.records import Example, Message

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
 from trimtab.arms.fingerprint import judge_version
 from trimtab.arms.judges import judge_table, open_judge, read_judgements
+from trimtab.arms.planning.plan import JudgingCost
 from trimtab.arms.session import Session
 from trimtab.arms.trivial import rule_count
 from trimtab.base.records import Example
-from trimtab.base.task import Task
 from trimtab.measurement.judge import judge_questions
 from trimtab.measurement.scorer import ScorerRow
 
@@ -20,23 +19,6 @@ ROWS = 8  # whose answers are measured or counted
 MEASURED = 200  # newest judgements of the judge that its speed and tokens are taken from
 ENDPOINT_SECONDS, REPLY_TOKENS = 0.5, 30.0  # of a judgement of an endpoint that has judged nothing yet
 TOKEN_CHARACTERS = 4.0  # of a token that nobody has counted yet
-
-
-@dataclass(frozen=True, kw_only=True)
-class JudgingCost:
-    """What judging one answer takes: its judgements, the tokens sent and received, seconds of this machine, and the fee
-    in the task's currency, None for an endpoint without a price.
-    """
-
-    judgements: int
-    prompt_tokens: float
-    new_tokens: float
-    seconds: float
-    fee: float | None
-
-    def budget_seconds(self, task: Task) -> float:
-        """Return the seconds of the task's budget that it uses up, those that the fee buys included."""
-        return self.seconds + task.seconds_of(self.fee or 0.0)
 
 
 def judging_cost(session: Session, *, is_timed: bool) -> JudgingCost | None:

@@ -10,10 +10,10 @@ from functools import partial
 from pathlib import Path
 
 from trimtab.arms.artifacts import Allowance
-from trimtab.arms.planning.judging import JudgingCost
 from trimtab.arms.recipe import evaluations
 from trimtab.arms.search.context_search import TrialPlan
 from trimtab.base.codec import read_record_if_any
+from trimtab.base.task import Task
 
 PLANNING = 0.1  # largest share of the budget for planning
 RESERVED = 0.05  # share of the budget reserved for the verdict, the report, and wrong predictions
@@ -25,6 +25,23 @@ LEAST_PREDICTED = 5.0  # smallest predicted seconds from which a pace is compute
 SAMPLE_SHARES = (0.9, 0.75, 0.5, 0.35, 0.25, 0.15, 0.1, 0.05, 0.02, 0.01)  # of the rows, tried for a budget
 LEAST_TESTS = 100  # smallest number of test questions
 LEAST_COMPARED = 300  # smallest number for the sake of a second arm, where one alone fits with all questions
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgingCost:
+    """What judging one answer takes: its judgements, the tokens sent and received, seconds of this machine, and the fee
+    in the task's currency, None for an endpoint without a price.
+    """
+
+    judgements: int
+    prompt_tokens: float
+    new_tokens: float
+    seconds: float
+    fee: float | None
+
+    def budget_seconds(self, task: Task) -> float:
+        """Return the seconds of the task's budget that it uses up, those that the fee buys included."""
+        return self.seconds + task.seconds_of(self.fee or 0.0)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -27,10 +27,9 @@ from trimtab.arms.planning.answering_rate import (
     shared_seconds,
     shot_tokens,
 )
-from trimtab.arms.planning.judging import JudgingCost
 from trimtab.arms.planning.linear import plan_linear
 from trimtab.arms.planning.memory import answering_memory, checkpointing_note, kept_bytes, training_memory
-from trimtab.arms.planning.plan import ArmPlan, StagePlan
+from trimtab.arms.planning.plan import ArmPlan, JudgingCost, StagePlan
 from trimtab.arms.recipe import Recipe, Stage, recipe_for
 from trimtab.arms.search.context_search import SEARCH_SPACES, TrialPlan, plan_context_search
 from trimtab.arms.search.lr_search import open_settings, planned_training

@@ -11,16 +11,14 @@ from typing import Any
 
 from trimtab.arms.contexts import Context, PromptBuilder, context_for, is_unknown
 from trimtab.arms.search.context_search import (
-    FIRST_ROWS,
     SEARCH_SPACES,
     WORDS,
-    ContextScores,
-    ContextTrials,
     Options,
     TrialPlan,
     number_options,
     retrieval_variants,
 )
+from trimtab.arms.search.trials import FIRST_ROWS, ContextScores, ContextTrials
 from trimtab.arms.session import Session
 from trimtab.base.config import Effort
 from trimtab.base.grammar import PARTS
