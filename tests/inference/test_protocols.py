@@ -53,7 +53,7 @@ def prompt(*turns: str, system: str = "Which topic?") -> Prompt:
 
 
 def model(url: str, api: str, **options: Any) -> RemoteModel:
-    return RemoteModel(url, "tiny", "TINY_KEY", api=api, attempts=2, **options)
+    return RemoteModel(url, "tiny", "TINY_KEY", api=api, **{"attempts": 2, **options})
 
 
 @pytest.mark.parametrize("faults", [[], ["busy"], ["overloaded", "garbage"]])
@@ -63,7 +63,7 @@ def test_answers_are_the_servers_with_the_probability_of_every_label(
 ) -> None:
     server.faults += faults
     asked = [prompt("a refund please"), prompt("my Card-arrival"), prompt("my card arrival"), prompt("nothing")]
-    answers = model(server.url, api).generate(asked, 5, LABELS)
+    answers = model(server.url, api, attempts=3).generate(asked, 5, LABELS)  # both faults may meet one question
     assert [answer.text for answer in answers] == ["refund", "Card-arrival", "card arrival", "card arrival"]
     for one, answer in zip(asked, answers, strict=True):
         assert answer.id == one.id

@@ -11,6 +11,7 @@ from postgres_server import execute, server
 from registered import DRAFT, Add
 
 from trimtab.base.task import Task, load_task
+from trimtab.upkeep import gate
 from trimtab.upkeep.registry import Registry, registry
 from trimtab.upkeep.versions import Version
 
@@ -25,6 +26,12 @@ def task(tmp_path: Path) -> Task:
         'model = "smollm2-135m-q4"\n'
     )
     return load_task(tmp_path)
+
+
+@pytest.fixture
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No gate finds a candidate slower: what else runs on this machine decides the latency of tiny models."""
+    monkeypatch.setattr(gate, "BARELY", 60_000.0)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

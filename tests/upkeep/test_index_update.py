@@ -18,7 +18,7 @@ from trimtab.upkeep import refresh as module
 
 __all__ = ["no_patience", "timed_once"]
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("unhurried")]
 
 NAMES = [f"{thing} of {city}" for city in CITIES for thing in THINGS]
 CHANGED = NAMES[::4]  # whose price changes
@@ -135,7 +135,8 @@ def test_what_was_outdated_stays_left_out_until_it_is_answered_anew(task: Path) 
 
 def test_with_if_not_worse_it_is_promoted(task: Path) -> None:
     task.write_text(task.read_text().replace("[upkeep]", '[upkeep]\ndocuments = "if-not-worse"'))
-    assert refresh(task, by="cron", listeners=[]).outcome == "promoted"
+    done = refresh(task, by="cron", listeners=[])
+    assert done.outcome == "promoted", done.sentence
     with registry(task) as own:
         assert own.current().number == 2
         assert own.history("production")[0].who == "cron"
@@ -168,7 +169,7 @@ def test_what_is_not_shown_is_a_version_for_people_to_decide(task: Path) -> None
 @pytest.mark.parametrize("step", ["_kept_answers", "_gate", "_registered_update", "_promote"])
 def test_stopped_after_any_step_it_goes_on_where_it_was(task: Path, step: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with interrupted_after(module._Refresh, step, monkeypatch):
-        refresh(task, listeners=[])
+        assert not refresh(task, listeners=[]).sentence, "it was not stopped"
     assert refresh(task, resume=True, listeners=[]).outcome == "candidate"
     with registry(task) as own:
         assert [one.version for one in own.list()] == [2, 1]

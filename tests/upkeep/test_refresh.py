@@ -35,7 +35,7 @@ from trimtab.upkeep.data_changes import LabelledRows, compare_data
 
 __all__ = ["no_patience", "timed_once"]
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("unhurried")]
 
 OLD, NEW = CITIES[:4], "Jena"
 

@@ -143,8 +143,8 @@ def latency_held(
 ) -> GateLatency | None:
     """Hold a candidate's latency to the task file's limit at the 95th percentile, by its upper bound; without one hold
     its median to production's: at most SLOWER times as long, or BARELY more. `ours` and `theirs`: seconds of questions
-    alone, a list for each of several turns; of each the turn that other load disturbed least counts. None where
-    nothing was timed.
+    alone, a list for each of several turns, of which the one counts in which the candidate is least behind: other load
+    disturbs some, and a slower candidate is behind in all. None where nothing was timed.
     """
     limit = task.target.latency_p95_ms
     if limit is not None:
@@ -157,10 +157,10 @@ def latency_held(
             limit=limit,
             fits=None if high is None else high <= limit,
         )
-    medians = [[1000 * median(turn) for turn in turns if turn] for turns in (ours, theirs)]
-    if not all(medians):
+    turns = [[1000 * median(side) for side in turn] for turn in zip(ours, theirs, strict=True) if all(turn)]
+    if not turns:
         return None
-    our_median, their_median = map(min, medians)
+    our_median, their_median = min(turns, key=lambda turn: turn[0] - max(SLOWER * turn[1], turn[1] + BARELY))
     limit = max(SLOWER * their_median, their_median + BARELY)
     return GateLatency(
         percentile=50,
