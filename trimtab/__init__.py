@@ -39,6 +39,8 @@ if TYPE_CHECKING:  # public names; plugins add theirs (`base/plugins.py`)
     from trimtab.studies.study import study as study
     from trimtab.studies.train import train as train
 
+# From 5.25 on, transformers replaces layers by kernels of the hub: code and roundings that nobody here has measured.
+os.environ.setdefault("USE_HUB_KERNELS", "NO")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # read once, when huggingface_hub is first imported
 # read once, when torch is first imported: a thread that spins long at a barrier takes the core from the awaited one
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
