@@ -41,6 +41,12 @@ def test_telemetry_of_the_hub_client_is_off():
     assert done.stdout.strip() == "True"
 
 
+def test_no_layer_is_replaced_by_a_kernel_of_the_hub(tiny_model_folder: Path) -> None:
+    from trimtab.model.load import load_base
+
+    assert not getattr(load_base(tiny_model_folder, "fp32").model, "use_kernels", False)
+
+
 # Within a network namespace of its own a process reaches nothing, and the kernel counts every try, whichever language
 # makes it.
 COUNTS = """
