@@ -113,7 +113,10 @@ def test_a_label_decides_where_there_is_one(session: AssistantSession) -> None:
     right = SurfaceQuestion(text=text, source="q", references=("30 days",))
     wrong = SurfaceQuestion(text=text, source="q", references=("31 days",))
     answers = session.assistant.ask([text, text])
-    one, other = (session.covered(each, answer, "") for each, answer in zip((right, wrong), answers, strict=True))
+    one, other = (
+        session.covered(each, answer, session.judge.each(text, answer.hits), "")
+        for each, answer in zip((right, wrong), answers, strict=True)
+    )
     assert (one.status, one.labelled) == ("answered", True)
     assert one.rank is not None
     assert (other.status, other.rank) == ("partly", None)
@@ -379,6 +382,23 @@ def test_an_answer_that_another_page_contradicts_names_both_pages_and_is_work(
     for text in (render_coverage(covered), plan_markdown(plan), render_plan(plan)):
         assert ("Our shop in Brannock opens at 10:15" in text) == contradicts
     assert [one.gap for one in plan.briefs] == ([0.5] if contradicts else [])
+
+
+def test_questions_that_ask_the_same_are_one_brief_with_the_demand_of_all(own, tmp_path) -> None:
+    asked = [
+        SurfaceQuestion(text="Which trumpet valves squeak?", source="q", demand=20.0),
+        SurfaceQuestion(text="Which trumpet valves squeak loud?", source="q", demand=50.0),
+        SurfaceQuestion(text="Which trumpet valves squeak in 1900?", source="q", demand=7.0),
+        SurfaceQuestion(text="Which trumpet valves squeak in 1950?", source="q", demand=5.0),
+    ]
+    contents = [content_of(own)]
+    with assistant_over(contents, cache=tmp_path / "cache", encoder=HashedWords(), k=3) as session:
+        plan = plan_from(session.coverage(asked), session, contents[0], (), tmp_path / "cache")
+    assert sum(brief.demand or 0 for brief in plan.briefs) == 82.0
+    first = plan.briefs[0]
+    assert first.group == "Which trumpet valves squeak loud?"
+    assert {*first.questions} >= {asked[0].text, asked[1].text}
+    assert not {asked[2].text, asked[3].text} <= {*first.questions}
 
 
 # ---- trial

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
+from string import ascii_letters
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trimtab.base.errors import InputError
-from trimtab.base.records import Message
+from trimtab.base.records import Hit, Message, Passage
 from trimtab.publishing.questions import (
     count,
     decimal,
@@ -151,18 +152,56 @@ def _around(*centres: int, each: int = 6, spread: float = 0.05) -> np.ndarray:
 
 def test_groups_are_those_of_the_vectors_and_stable_where_they_lie_apart() -> None:
     vectors = _around(0, 1, 2)
-    groups = group_questions([f"q{n}" for n in range(18)], vectors)
+    texts = list(ascii_letters[:18])
+    groups = group_questions(texts, vectors)
     assert sorted(sorted(one.members) for one in groups) == [list(range(start, start + 6)) for start in (0, 6, 12)]
     assert all(one.stability == pytest.approx(1.0) for one in groups)
-    assert all(one.name in {f"q{place}" for place in one.members} for one in groups)
+    assert all(one.name in {texts[place] for place in one.members} for one in groups)
 
 
 def test_groups_that_hang_together_by_chance_are_not_stable() -> None:
     random = np.random.default_rng(1).normal(size=(60, 3))
     vectors = (random / np.linalg.norm(random, axis=1, keepdims=True)).astype(np.float32)
-    groups = group_questions([str(n) for n in range(60)], vectors)
+    groups = group_questions([chr(0x4E00 + n) for n in range(60)], vectors)
     loose = [group.stability for group in groups if group.stability is not None]
     assert np.mean(loose) < 0.85
+
+
+def test_a_group_has_the_name_of_its_most_asked_question() -> None:
+    texts = list(ascii_letters[:6])
+    (group,) = group_questions(texts, _around(0), demands=[3, None, 90, 0, 1, None])
+    assert group.name == texts[2]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "together"),
+    [
+        ("When does support of 3.8 end?", "Until when is 3.8 supported?", True),
+        ("When does support of 3.8 end?", "When does support of 3.9 end?", False),
+        ("When does support end?", "When does support of 3.9 end?", True),
+        ("Do you send lamps to Norway?", "Do you send lamps to Sweden?", False),
+        ("Do you send lamps to Norway?", "Do you send lamps abroad?", True),
+    ],
+)
+def test_questions_with_other_figures_or_names_are_apart_however_alike(one: str, other: str, together: bool) -> None:
+    groups = group_questions([one, other], _around(0, each=2, spread=0.01))
+    assert (len(groups) == 1) == together
+
+
+def _sentence(name: str, probability: float) -> Hit:
+    passage = Passage(id=name, document=name, title="", path=(), text=name, source=name)
+    return Hit(passage=passage, rank=1, score=probability)
+
+
+def test_one_answer_brings_questions_together_and_two_sure_ones_set_them_apart() -> None:
+    vectors = np.array([[1, 0], [0.5, 0.75**0.5]], dtype=np.float32)  # at a distance of .5
+    texts = ["How much is it?", "What is the price?"]
+    same, other = _sentence("costs 40 euros", 0.6), _sentence("opens at noon", 0.6)
+    assert len(group_questions(texts, vectors)) == 2
+    assert len(group_questions(texts, vectors, answers=[same, same])) == 1
+    alike = _around(0, each=2, spread=0.01)
+    assert len(group_questions(texts, alike, answers=[same, other])) == 2
+    assert len(group_questions(texts, alike, answers=[same, _sentence("opens at noon", 0.4)])) == 1
 
 
 def test_every_question_is_in_one_group() -> None:

@@ -72,12 +72,12 @@ from trimtab.publishing.records import (
     SurfaceQuestion,
 )
 from trimtab.retrieval.embed import Embedder, Encoder
+from trimtab.retrieval.extract import SURE
 from trimtab.retrieval.rerank import Reranker
 
 EMBEDDING = "minilm-l6"
 EXTRACT = "extract"
 UNPUBLISHED = "documents"  # the owner of files that are not published
-SURE = 0.5  # least probability of a cited own sentence that answers; below it the question is partly answered
 PLANTED = 20  # questions whose passages get a planted instruction
 LEAST_OBSERVED = 5  # questions that a rank correlation is computed from, at least
 NO_DEMAND = "no source gives a demand, so every question counts once"
@@ -195,18 +195,25 @@ class AssistantSession:
     date: str
 
     def coverage(self, questions: Sequence[SurfaceQuestion], *, progress: Progress | None = None) -> SurfaceCoverage:
-        """Ask all questions, group them, and sum up."""
+        """Ask all questions, group those that ask the same, and sum up."""
         texts = [question.text for question in questions]
-        groups = group_questions(texts, self.encoder.encode(texts))
-        group_of = {member: group.name for group in groups for member in group.members}
-        covered: list[CoveredQuestion] = []
+        judged: list[tuple[SurfaceQuestion, CitedAnswer, dict[int, Hit]]] = []
         for start in range(0, len(questions), 16):
-            part = questions[start : start + 16]
             answers = self.assistant.ask(texts[start : start + 16])
-            for number, (question, answer) in enumerate(zip(part, answers, strict=True), start):
-                covered.append(self.covered(question, answer, group_of[number]))
+            judged += [
+                (question, answer, self.judge.each(question.text, answer.hits))
+                for question, answer in zip(questions[start : start + 16], answers, strict=True)
+            ]
             if progress is not None:
-                progress.emit("answer", step=start + len(part), of=len(questions))
+                progress.emit("answer", step=len(judged), of=len(questions))
+        groups = group_questions(
+            texts,
+            self.encoder.encode(texts),
+            answers=[max(best.values(), key=lambda hit: hit.score, default=None) for *_, best in judged],
+            demands=[question.demand for question in questions],
+        )
+        group_of = {member: group.name for group in groups for member in group.members}
+        covered = [self.covered(*answer, group_of[number]) for number, answer in enumerate(judged)]
         stability = {group.name: group.stability for group in groups}
         figures = [
             figures_of(name, [question for question in covered if question.group == name], stable)
@@ -236,10 +243,12 @@ class AssistantSession:
         spread = np.linspace(0, len(texts) - 1, min(PLANTED, len(texts))).astype(int)
         return estimate([float(obeyed) for obeyed in self.assistant.obeys([texts[n] for n in dict.fromkeys(spread)])])
 
-    def covered(self, question: SurfaceQuestion, answer: CitedAnswer, group: str) -> CoveredQuestion:
-        """Judge an answer: what it cites of the publisher, and its status."""
+    def covered(
+        self, question: SurfaceQuestion, answer: CitedAnswer, best: Mapping[int, Hit], group: str
+    ) -> CoveredQuestion:
+        """Judge an answer: what it cites of the publisher, and its status. `best`: the most likely sentence of each
+        hit, by rank."""
         own = {hit.rank: hit for hit in answer.hits if _is_own(hit)}
-        best = self.judge.each(question.text, answer.hits)
         right = [rank for rank, hit in own.items() if self._answers(question, hit, best.get(rank))]
         cited = [(sentence, rank) for sentence in answer.sentences for rank in sentence.sources if rank in own]
         status = self._status(question, answer, own, [rank for _, rank in cited], best)
@@ -270,7 +279,7 @@ class AssistantSession:
     @cached_property
     def contradictions(self) -> Contradictions:
         """Find the contradictions between own pages."""
-        return Contradictions(self.contents[0].documents)
+        return Contradictions(self.contents[0].documents if self.contents else ())  # a trial has none
 
     def _contradicted(
         self, cited: Sequence[tuple[CitedSentence, int]], own: Mapping[int, Hit]

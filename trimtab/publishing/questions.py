@@ -15,16 +15,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trimtab.base.errors import InputError
+from trimtab.base.records import Hit
 from trimtab.data import readers
 from trimtab.data.raw_rows import RawRow
 from trimtab.data.sources import read_bytes, read_text, utf16_or_32
+from trimtab.measurement.facts import read
 from trimtab.measurement.numerals import words
 from trimtab.publishing.records import SurfaceQuestion
+from trimtab.retrieval.extract import SURE, names_in
 from trimtab.serving.traffic_store import ServedAnswer
 
 MOST = 1_000  # questions that are asked: the most asked first, then a seeded draw
 # cosine distance up to which groups are joined, on average over their questions (`benchmarks/surface_coverage.py`)
 DISTANCE = 0.4
+SAME_ANSWER = 0.6  # factor of the distance of two questions that one sentence answers
+LIKELY = 0.15  # least probability of a sentence that brings questions together; from SURE on it sets others apart
+APART = 1e6  # distance of questions that ask for different facts: no average with it is near
 RESAMPLES, LEFT_OUT = 20, 0.2  # of the stability of groups
 UNSTABLE = 0.6  # mean Jaccard index below which a group is none (Hennig 2007)
 MOST_ABOVE = 10  # lines that are looked at for the header of a table
@@ -65,8 +71,8 @@ _SPACES = re.compile(r"[\s'’]")  # thousands are parted by spaces of any kind,
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuestionGroup:
-    """A group of questions of similar meaning. `name`: the one nearest to their middle. `members`: places in the list
-    that was grouped.
+    """A group of questions that ask the same. `name`: the most asked one. `members`: places in the list that was
+    grouped.
 
     `stability`: the mean Jaccard index with the most similar group over resamples (Hennig 2007); None for one
     question alone.
@@ -153,49 +159,97 @@ def drawn_questions(
 
 
 def group_questions(
-    texts: Sequence[str], vectors_ND: NDArray[np.float32], *, distance: float = DISTANCE, seed: int = 0
+    texts: Sequence[str],
+    vectors_ND: NDArray[np.float32],
+    *,
+    answers: Sequence[Hit | None] = (),
+    demands: Sequence[float | None] = (),
+    distance: float = DISTANCE,
+    seed: int = 0,
 ) -> tuple[QuestionGroup, ...]:
-    """Group questions by average linkage of cosine distances (Sokal and Michener 1958), joined up to `distance`; the
-    largest first.
+    """Group questions that ask the same by average linkage of their distances (Sokal and Michener 1958), joined up to
+    `distance`; the largest first. A group has the name of its most asked question, of equals the one nearest to the
+    middle.
 
-    `vectors_ND`: of length 1. Stability: in each of 20 resamples a fifth of the questions is left out and the rest
-    grouped anew.
+    `vectors_ND`: of length 1. `answers`: the sentence that most likely answers each question, its score a probability.
+    Stability: in each of 20 resamples a fifth of the questions is left out and the rest grouped anew.
     """
     if not texts:
         return ()
-    codes = _linked(vectors_ND, distance)
+    distances_NN = question_distances(texts, vectors_ND, answers)
+    codes = linked_codes(distances_NN, distance)
     members = [np.flatnonzero(codes == code) for code in np.unique(codes)]
-    stability = _stabilities(members, vectors_ND, distance, seed)
+    stability = _stabilities(members, distances_NN, distance, seed)
     groups = []
     for places, stable in zip(members, stability, strict=True):
-        middle = vectors_ND[places].mean(axis=0)
-        name = texts[int(places[int(np.argmax(vectors_ND[places] @ middle))])]
-        groups.append(QuestionGroup(name=name, members=tuple(map(int, places)), stability=stable))
+        nearness = vectors_ND[places] @ vectors_ND[places].mean(axis=0)
+        asked = [(demands[int(place)] or 0.0) if demands else 0.0 for place in places]
+        named = max(range(len(places)), key=lambda number: (asked[number], nearness[number]))
+        groups.append(QuestionGroup(name=texts[int(places[named])], members=tuple(map(int, places)), stability=stable))
     return tuple(sorted(groups, key=lambda group: (-len(group.members), group.members)))
 
 
-def _linked(vectors_ND: NDArray[np.float32], distance: float) -> NDArray[np.intp]:
+def question_distances(
+    texts: Sequence[str], vectors_ND: NDArray[np.float32], answers: Sequence[Hit | None] = ()
+) -> NDArray[np.float64]:
+    """Compute how far questions are from asking the same, [N, N]: the cosine distance, shorter where one sentence
+    answers both.
+
+    They are APART where each has a figure or a name that the other lacks, and where different sentences surely answer.
+    """
+    distances_NN = np.clip(1.0 - vectors_ND.astype(np.float64) @ vectors_ND.T, 0.0, 2.0)
+    if answers:
+        likely_N, sure_N = (_answer_codes(answers, least) for least in (LIKELY, SURE))
+        distances_NN[(likely_N[:, None] == likely_N) & (likely_N >= 0)] *= SAME_ANSWER
+        distances_NN[(sure_N[:, None] != sure_N) & (sure_N[:, None] >= 0) & (sure_N >= 0)] = APART
+    for facts in ([_figures(text) for text in texts], [names_in(text) for text in texts]):
+        holding = [place for place, present in enumerate(facts) if present]
+        for one in holding:
+            others = [other for other in holding if facts[one] - facts[other] and facts[other] - facts[one]]
+            distances_NN[one, others] = APART
+    np.fill_diagonal(distances_NN, 0.0)
+    return distances_NN
+
+
+def _answer_codes(answers: Sequence[Hit | None], least: float) -> NDArray[np.intp]:
+    """Number the sentences that answer with probability `least` or more; -1 for a question without one."""
+    numbers: dict[str, int] = {}
+    codes = [
+        numbers.setdefault(answer.passage.id, len(numbers)) if answer is not None and answer.score >= least else -1
+        for answer in answers
+    ]
+    return np.array(codes, dtype=np.intp)
+
+
+def _figures(text: str) -> frozenset[str]:
+    """Return the numbers, dates, times and codes of a question that are written in digits."""
+    tokens = read(text) if any(map(str.isdigit, text)) else ()
+    return frozenset(token.value for token in tokens if any(map(str.isdigit, token.value)))
+
+
+def linked_codes(distances_NN: NDArray[np.float64], distance: float) -> NDArray[np.intp]:
     """Return the group of each question as a number."""
     from scipy.cluster.hierarchy import fcluster, linkage
-    from scipy.spatial.distance import pdist
+    from scipy.spatial.distance import squareform
 
-    if len(vectors_ND) == 1:
+    if len(distances_NN) == 1:
         return np.ones(1, dtype=np.intp)
-    apart = np.clip(pdist(vectors_ND.astype(np.float64), "cosine"), 0.0, 2.0)
-    return np.asarray(fcluster(linkage(apart, "average"), distance, "distance"), dtype=np.intp)
+    return np.asarray(
+        fcluster(linkage(squareform(distances_NN, checks=False), "average"), distance, "distance"), dtype=np.intp
+    )
 
 
 def _stabilities(
-    members: Sequence[NDArray[np.intp]], vectors_ND: NDArray[np.float32], distance: float, seed: int
+    members: Sequence[NDArray[np.intp]], distances_NN: NDArray[np.float64], distance: float, seed: int
 ) -> list[float | None]:
     """Compute for each group the mean over resamples of the largest Jaccard index with a group there, among the
     questions that were drawn."""
-    n, random = len(vectors_ND), np.random.default_rng(seed)
+    n, random = len(distances_NN), np.random.default_rng(seed)
     sums, counts = np.zeros(len(members)), np.zeros(len(members))
     for _ in range(RESAMPLES if n > 2 else 0):
         drawn_places = np.sort(random.permutation(n)[: max(2, round(n * (1 - LEFT_OUT)))])
         code_of = np.full(n, -1, dtype=np.intp)
-        code_of[drawn_places] = _linked(vectors_ND[drawn_places], distance)
+        code_of[drawn_places] = linked_codes(distances_NN[np.ix_(drawn_places, drawn_places)], distance)
         sizes = np.bincount(code_of[drawn_places])
         for number, places in enumerate(members):
             inside = code_of[places]

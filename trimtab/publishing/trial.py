@@ -332,7 +332,8 @@ class _Bench:
             texts = [question.text for question in self.questions]
             answers = assistant.ask(texts, shuffle=settings.shuffle if engine.reads_in_order else None)
         covered = [
-            session.covered(question, answer, "") for question, answer in zip(self.questions, answers, strict=True)
+            session.covered(question, answer, judge.each(question.text, answer.hits), "")
+            for question, answer in zip(self.questions, answers, strict=True)
         ]
         rows = [
             (
