@@ -212,11 +212,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     cells += [{**looks, "judge": judge, "looks after": after} for after in (20, 60) for judge in JUDGES]
     rows = []
     for seed, cell in enumerate(cells):
-        rows.append({**cell, **(looked if "looks after" in cell else simulated)(cell, options.studies, seed)})
+        found = (looked if "looks after" in cell else simulated)(cell, options.studies, seed)
+        rows.append({"studies": options.studies, **cell, **found})
         print(
             {key: round(value, 3) if isinstance(value, float) else value for key, value in rows[-1].items()}, flush=True
         )
-    write_json(options.out, {"studies": options.studies, "rows": rows})
+    write_json(options.out, {"rows": rows})
 
 
 if __name__ == "__main__":
