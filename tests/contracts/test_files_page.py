@@ -62,6 +62,7 @@ def test_the_keys_of_the_result_are_those_of_the_tables(folder: Path) -> None:
         "n_effective",
         "over_time",
         "spent",
+        "to_judge",
     }  # only if measured, or used
     assert listed - written - sometimes == asked_for
 

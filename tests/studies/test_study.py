@@ -196,7 +196,7 @@ def test_planning_may_take_a_tenth_of_the_budget_and_time_that_comes_back_goes_t
     asked: list[float | None] = []
 
     def predicted(
-        session: object, arms: object, progress: object = None, *, seconds: float | None
+        session: object, arms: object, progress: object = None, *, seconds: float | None, **_: object
     ) -> tuple[ArmPlan, ...]:
         """`prompt` takes a moment, not nine minutes, so that there is time to search after all."""
         asked.append(seconds)
@@ -236,7 +236,7 @@ weights = "freeze"
 def test_what_was_cut_of_training_is_made_up_for_before_the_test_questions_are_asked(
     tmp_path: Path, tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(planning, "predict", lambda session, arms, progress=None, *, seconds: slow(arms, 400.0))
+    monkeypatch.setattr(planning, "predict", lambda session, arms, progress=None, *, seconds, **_: slow(arms, 400.0))
     task = write_task(tmp_path, tiny_model_folder, ["one", "two", "prompt"], more=TWICE)
     result = study(task, budget="10m", listeners=[])
     found, folder = events(folder_of(task, result)), folder_of(task, result)
@@ -259,7 +259,7 @@ def test_what_is_reported_of_training_is_what_was_made(
     """Two epochs were asked for and half of one was made, as all of them would have taken longer than the budget."""
 
     def predicted(
-        session: object, arms: Sequence[Arm], progress: object = None, *, seconds: float
+        session: object, arms: Sequence[Arm], progress: object = None, *, seconds: float, **_: object
     ) -> tuple[ArmPlan, ...]:
         return tuple(replace(one, answer_seconds=540.0) for one in slow(arms, 40.0))
 
@@ -280,7 +280,7 @@ def test_what_is_reported_of_training_is_what_was_made(
 def test_an_arm_that_cannot_be_made_again_stays_as_it_was(
     tmp_path: Path, tiny_model_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(planning, "predict", lambda session, arms, progress=None, *, seconds: slow(arms, 400.0))
+    monkeypatch.setattr(planning, "predict", lambda session, arms, progress=None, *, seconds, **_: slow(arms, 400.0))
     make, times = ArmRunner.make, []
 
     def once(self: ArmRunner, arm: Arm, folder: Path, allowance: Allowance) -> ArmArtifact:
@@ -381,7 +381,7 @@ def test_what_was_left_out_is_made_after_all_where_the_others_leave_time_for_it(
     asked: list[list[str]] = []
 
     def predicted(
-        session: object, arms: Sequence[Arm], progress: object = None, *, seconds: float
+        session: object, arms: Sequence[Arm], progress: object = None, *, seconds: float, **_: object
     ) -> tuple[ArmPlan, ...]:
         """Long at first, as on a machine that was busy; then `few-shot` fits, `lora` does not and `full` cannot be
         timed."""

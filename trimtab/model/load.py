@@ -6,8 +6,10 @@ import copy
 import logging
 import re
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -38,8 +40,29 @@ from trimtab.model.prompt_tuning import virtual_tokens_of
 from trimtab.model.threads import limit_threads_to_quota
 
 transformers_logging.disable_progress_bar()
-# transformers imports bitsandbytes where it is installed, which then recommends kernels from the hub; none are used.
-logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
+
+
+def _import_bitsandbytes() -> None:
+    """Import bitsandbytes, which transformers imports where it is installed, without the kernels that it fetches from
+    the hub where the package `kernels` is."""
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)  # it recommends them
+    if not (find_spec("bitsandbytes") and find_spec("kernels")):
+        return
+    kernels: Any = import_module("kernels")
+    fetching = kernels.get_kernel
+
+    def refuse(*_: object, **__: object) -> None:
+        raise ImportError("no kernels of the hub are used")
+
+    kernels.get_kernel = refuse
+    try:
+        with suppress(ImportError, OSError):  # whoever needs it is told later
+            import_module("bitsandbytes")
+    finally:
+        kernels.get_kernel = fetching
+
+
+_import_bitsandbytes()
 
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 _TOKENIZER_FILES = (
