@@ -6,8 +6,9 @@ import copy
 import logging
 import re
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import wraps
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -42,27 +43,25 @@ from trimtab.model.threads import limit_threads_to_quota
 transformers_logging.disable_progress_bar()
 
 
-def _import_bitsandbytes() -> None:
-    """Import bitsandbytes, which transformers imports where it is installed, without the kernels that it fetches from
-    the hub where the package `kernels` is."""
-    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)  # it recommends them
+def _keep_to_own_kernels() -> None:
+    """Let bitsandbytes fetch no kernel from the hub when it is imported, as it does where the package `kernels` is, nor
+    recommend to install that."""
+    logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
     if not (find_spec("bitsandbytes") and find_spec("kernels")):
         return
     kernels: Any = import_module("kernels")
-    fetching = kernels.get_kernel
+    fetch = kernels.get_kernel
 
-    def refuse(*_: object, **__: object) -> None:
-        raise ImportError("no kernels of the hub are used")
+    @wraps(fetch)
+    def get_kernel(repo_id: str, *options: Any, **named: Any) -> Any:
+        if "bitsandbytes" in repo_id:
+            raise ImportError("no kernels of the hub are used")
+        return fetch(repo_id, *options, **named)
 
-    kernels.get_kernel = refuse
-    try:
-        with suppress(ImportError, OSError):  # whoever needs it is told later
-            import_module("bitsandbytes")
-    finally:
-        kernels.get_kernel = fetching
+    kernels.get_kernel = get_kernel
 
 
-_import_bitsandbytes()
+_keep_to_own_kernels()
 
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 _TOKENIZER_FILES = (
