@@ -52,8 +52,8 @@ def prompt(*turns: str, system: str = "Which topic?") -> Prompt:
     return Prompt(id=turns[-1], messages=(*([Message(role="system", content=system)] if system else []), *said))
 
 
-def model(url: str, api: str, **options: Any) -> RemoteModel:
-    return RemoteModel(url, "tiny", "TINY_KEY", api=api, **{"attempts": 2, **options})
+def model(url: str, api: str, attempts: int = 2, **options: Any) -> RemoteModel:
+    return RemoteModel(url, "tiny", "TINY_KEY", api=api, attempts=attempts, **options)
 
 
 @pytest.mark.parametrize("faults", [[], ["busy"], ["overloaded", "garbage"]])

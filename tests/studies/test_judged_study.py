@@ -12,7 +12,7 @@ import pytest
 from study_tasks import folder_of, rows_of, write_task
 
 import trimtab
-from trimtab.arms.judges import _DegreeChooser
+from trimtab.arms.judges import _DegreeChooser, open_judge
 from trimtab.base.errors import ConsentError, InputError
 from trimtab.base.records import Generation, Prompt
 from trimtab.base.task import load_task
@@ -32,6 +32,12 @@ def longer_model(tmp_path: Path, tiny_model_folder: Path) -> Path:
     settings = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(settings | {"max_position_embeddings": 2048}))
     return folder
+
+
+def test_an_answer_that_a_local_judge_cannot_read_whole_is_named(tmp_path: Path, tiny_model_folder: Path) -> None:
+    task = write_task(tmp_path, tiny_model_folder, ["prompt"], rows=rows_of(48), task=JUDGED, more=TABLE)
+    with pytest.raises(InputError, match=r"the judge cannot read an answer whole: row7: .*with a longer context"):
+        open_judge(load_task(task)).score([("row7", "Where?", ("Bonn",), "Bonn")])
 
 
 def test_a_judged_score_decides_nothing_until_people_have_graded_answers(

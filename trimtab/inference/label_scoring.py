@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from trimtab.base.errors import InputError
+from trimtab.base.errors import ContextLengthError, InputError
 from trimtab.base.records import Calibration, Generation
 from trimtab.inference.attention_layouts import TriePrompts, read_prefix
 from trimtab.inference.kv_cache import Prefix, shared_length, small_tensor, with_virtual_ids
@@ -181,7 +181,7 @@ def _checked_trie(base: Base, requests: Sequence[LabelRequest], labels_ids: Sequ
     context = int(base.model.config.max_position_embeddings)
     for request in requests:
         if not request.ids or len(request.ids) + trie.deepest > context:
-            raise InputError(
+            raise ContextLengthError(
                 f"{request.id}: {len(request.ids)} prompt tokens and a label do not fit the model's context of "
                 f"{context}",
                 "shorten the prompt (fewer shots or passages), or choose another base.model",

@@ -104,20 +104,20 @@ def judge_questions(
 
 def judge_prompt(criterion: str, row: ScorerRow, *, reasons: bool) -> Prompt:
     """Return the prompt that asks for one degree."""
-    _, question, references, answer = row
+    name, question, references, answer = row
     parts = [("Question", question), *(("Reference", text) for text in references if text), ("Answer", answer)]
-    return _prompt(_FORMAT, criterion, parts, f"Does the answer meet the criterion: {criterion}", reasons=reasons)
+    return _prompt(name, _FORMAT, criterion, parts, f"Does the answer meet the criterion: {criterion}", reasons=reasons)
 
 
 def pair_prompt(criterion: str, row: ScorerRow, place: str, *, reasons: bool) -> Prompt:
     """Return the prompt that asks which of two answers is better: the row's answer, which stands at `place`, or its
     first reference. Nothing in it tells which is which.
     """
-    _, question, references, answer = row
+    name, question, references, answer = row
     first, second = (answer, references[0]) if place == "first" else (references[0], answer)
     parts = [("Question", question), ("First answer", first), ("Second answer", second)]
     asked = f"Which answer, the first or the second, better meets the criterion: {criterion}"
-    return _prompt(_PAIR_FORMAT, criterion, parts, asked, reasons=reasons)
+    return _prompt(name, _PAIR_FORMAT, criterion, parts, asked, reasons=reasons)
 
 
 def pair_key(criterion: str, row: ScorerRow) -> str:
@@ -126,13 +126,15 @@ def pair_key(criterion: str, row: ScorerRow) -> str:
     return sha256_text(criterion, question, references[0], answer)
 
 
-def _prompt(form: str, criterion: str, parts: Sequence[tuple[str, str]], asked: str, *, reasons: bool) -> Prompt:
+def _prompt(
+    name: str, form: str, criterion: str, parts: Sequence[tuple[str, str]], asked: str, *, reasons: bool
+) -> Prompt:
     """Return a prompt with each part between fences that none of them contains."""
     fence = _fence(*(text for _, text in parts))
     shown = "\n\n".join(f"{name}:\n{fence}\n{text}\n{fence}" for name, text in parts)
     system = form.format(fence=fence) + (_REASON if reasons else "")
     user = f"Criterion: {criterion}\n\n{shown}\n\n{asked}"
-    return Prompt(id="", messages=(Message(role="system", content=system), Message(role="user", content=user)))
+    return Prompt(id=name, messages=(Message(role="system", content=system), Message(role="user", content=user)))
 
 
 def graded_columns(criterion: str, row: ScorerRow) -> dict[str, str]:
