@@ -123,6 +123,15 @@ def test_grades_off_the_scale_and_scales_that_are_none_are_refused(tmp_path: Pat
             scale_from_text(text)
 
 
+@pytest.mark.parametrize("option", [["--scale", "1,5"], ["--drawn-at-random"]])
+def test_what_says_how_a_file_is_read_needs_the_file(option: list[str]) -> None:
+    ran = CliRunner().invoke(app, ["audit", *option])
+    assert ran.exit_code != 0
+    assert f"{option[0]}: says how judgements of a file are read; name the file: --import FILE" in (
+        ran.stderr + str(ran.exception)
+    )
+
+
 TASK = Task.model_validate(
     {"task": {"name": "t", "kind": "answer"}, "data": {"examples": ["rows.jsonl"]}, "base": {"model": "m"}}
 )

@@ -18,7 +18,7 @@ from trimtab.arms.judges import judging_prompt, open_judge
 from trimtab.arms.store import ANSWERS
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.errors import InputError
-from trimtab.base.task import load_task
+from trimtab.base.task import Task, load_task
 from trimtab.cli.main import app
 from trimtab.measurement.evaluate import load_answers, save_answers
 from trimtab.measurement.judge import DEGREES, nearest_degree
@@ -140,6 +140,15 @@ def test_labels_of_the_data_that_are_no_degrees_are_refused_before_anything_is_j
     task = write_task(tmp_path, tiny_model_folder, ["prompt"], task=JUDGED, more=TABLE)
     with pytest.raises(InputError, match="label 'good' is no degree"):
         open_judge(load_task(task))
+
+
+def test_comparisons_with_references_teach_no_judge(
+    taught: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Task, "judges_pairs", True)
+    with pytest.raises(InputError, match=r"compared its answers with references.*without judge\.against"):
+        write_graded_rows("latest", tmp_path / "graded.jsonl", task=taught)
+    assert not (tmp_path / "graded.jsonl").exists()
 
 
 def test_a_file_of_other_rows_is_not_overwritten(taught: Path) -> None:

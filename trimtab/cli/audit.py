@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from trimtab.base.errors import EXIT_NO
+from trimtab.base.errors import EXIT_NO, InputError
 from trimtab.cli.options import DEFAULT_TASK, JsonOption, TaskOption
 from trimtab.cli.output import Output
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from trimtab.base.results import Estimate, HumanAudit
+    from trimtab.studies.audit import StudyAudit
 
 
 def command(
@@ -60,12 +61,13 @@ def command(
 ) -> None:
     """Let people judge which answers of a study are right, and decide the study again by their judgements.
 
-    Answers are shown one by one, without the name of their arm; equal ones once. Type r for right, w for wrong, s to
-    skip, u to undo, q to stop: judgements are kept, and the next call goes on from there. From 60 questions on, scores
-    and differences are corrected for the errors of the metric. Exits 1 while fewer are judged.
+    Answers are shown one by one, without the name of their arm; equal ones once. Type the key of a choice: r for right,
+    w for wrong (y, p, n for the degrees of a judge), s to skip, u to undo, q to stop. Judgements are kept, and the next
+    call goes on from there. From 60 questions on, scores and differences are corrected for the errors of the metric.
+    Exits 1 while fewer are judged.
 
-    A second person gives --by NAME, and is asked what is left and one in five of the questions before; it is told how
-    far both agree.
+    A second person gives --by NAME, and is asked what is left, and one in five of the questions before. How far both
+    agree is told.
 
     \b
     Example:
@@ -75,40 +77,57 @@ def command(
       trimtab audit --rows judging/graded.jsonl
       trimtab audit --import grades.csv --scale 1,5
     """
-    if rows is not None:
-        with Output(as_json) as output:
+    with Output(as_json) as output:
+        _require_file(imported, scale, drawn_at_random)
+        if rows is not None:
             from trimtab.studies.graded_rows import write_graded_rows
 
             written = write_graded_rows(study, rows, task=task)
             output.show(written, lambda console: console.print(written.headline))
-        return
-    with Output(as_json) as output:
-        from trimtab.cli.judging import ask_in_terminal, write_stderr
+            return
         from trimtab.decision.caveats import still_needed
         from trimtab.studies.audit import audit
 
         session = audit(study, questions=n, by=by, task=task)
         if imported is not None:
-            from trimtab.studies.audit_import import scale_from_text
-
-            ends = None if scale is None else scale_from_text(scale)
-            notes = list(session.import_judgements(imported, scale=ends, drawn_at_random=drawn_at_random).notes)
+            _import(session, imported, scale, drawn_at_random)
         else:
-            notes = list(session.notes)
-        for note in notes:
-            write_stderr(note)
-        if imported is not None:
-            pass
-        elif page and session.pending:
-            from trimtab.cli.judging_page import AuditPage
-
-            AuditPage(session, outlook=session.outlook, notes=notes).serve(write_stderr)
-        else:
-            ask_in_terminal(session, outlook=session.outlook)
+            _ask(session, page)
         result = session.finish()
         output.show(result, lambda console: _draw(result.headline, result.audit, console))
     if result.audit is None or still_needed(result.audit):
         raise typer.Exit(EXIT_NO)
+
+
+def _require_file(imported: Path | None, scale: str | None, drawn_at_random: bool) -> None:
+    """Refuse options that are about imported judgements, where none are imported."""
+    given = "--scale" if scale is not None else "--drawn-at-random" if drawn_at_random else None
+    if given and imported is None:
+        raise InputError("says how judgements of a file are read", "name the file: --import FILE", field=given)
+
+
+def _import(session: StudyAudit, file: Path, scale: str | None, drawn_at_random: bool) -> None:
+    """Take judgements from a file, and say on standard error what was read."""
+    from trimtab.cli.judging import write_stderr
+    from trimtab.studies.audit_import import scale_from_text
+
+    ends = None if scale is None else scale_from_text(scale)
+    for note in session.import_judgements(file, scale=ends, drawn_at_random=drawn_at_random).notes:
+        write_stderr(note)
+
+
+def _ask(session: StudyAudit, page: bool) -> None:
+    """Ask for judgements in the terminal or on a page, and say before how many are needed."""
+    from trimtab.cli.judging import ask_in_terminal, write_stderr
+    from trimtab.cli.judging_page import AuditPage
+
+    notes = list(session.notes)
+    for note in notes:
+        write_stderr(note)
+    if page and session.pending:
+        AuditPage(session, outlook=session.outlook, notes=notes).serve(write_stderr)
+    else:
+        ask_in_terminal(session, outlook=session.outlook)
 
 
 def _draw(headline: str, found: HumanAudit | None, console: Console) -> None:

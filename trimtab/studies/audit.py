@@ -67,7 +67,7 @@ class StudyAudit:
     def notes(self) -> Iterator[str]:
         """What somebody should know before judging: how many questions are needed, who else judged, and how far they
         agree."""
-        yield f"{self._done:,} questions are judged; {self._needed(self._done) or 'they are as many as needed'}."
+        yield f"{self._done:,} questions are judged; {self._needed(self._done)}."
         others = sorted({person for by in self._said.values() for person in by} - {self.by, ""})
         if others:
             yield (
@@ -81,13 +81,15 @@ class StudyAudit:
 
         It does not look at what is said meanwhile: who stops once it looks good enough would find something by chance.
         """
-        return self._needed(self._done + self._place.get(asked.item_id, 0)) or "as many as needed are judged"
+        return self._needed(self._done + self._place.get(asked.item_id, 0))
 
     def _needed(self, judged: int) -> str:
-        if judged < ENOUGH and self._planned is None:
-            return f"from {ENOUGH} on they count, {ENOUGH - judged:,} more"
-        left = (self._planned or 0) - judged
-        return f"about {left:,} more should settle the choice" if left > 0 else ""
+        if self._planned is None:
+            if judged < ENOUGH:
+                return f"from {ENOUGH} on they count, {ENOUGH - judged:,} more"
+            return "more of them alone are not expected to settle the choice"
+        left = self._planned - judged
+        return f"about {left:,} more should settle the choice" if left > 0 else "as many as needed"
 
     def judge(self, asked: AuditItem, value: float | None) -> None:
         """Save the judgement of an answer: from 0 (wrong) to 1 (right), or None for no judgement."""

@@ -38,7 +38,7 @@ WORDS = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judgement:
+class ImportedJudgement:
     """One judgement of a file, of an answer of the study; `value` from 0 to 1."""
 
     item: str
@@ -52,7 +52,7 @@ class Judgement:
 class ImportedJudgements:
     """What a file holds. `columns`: the column of each role. `unmatched`: rows about no answer of the study."""
 
-    judgements: tuple[Judgement, ...]
+    judgements: tuple[ImportedJudgement, ...]
     columns: Mapping[str, str]
     scale: tuple[float, float] | None
     unmatched: tuple[RawRow, ...]
@@ -101,7 +101,9 @@ def read_judgements(
             if value is None:
                 continue
             of = criterion if criterion is not None else _criterion(row, columns, names)
-            found += [Judgement(item=item, answer=text, criterion=of, value=value, by=by) for item, text in matched]
+            found += [
+                ImportedJudgement(item=item, answer=text, criterion=of, value=value, by=by) for item, text in matched
+            ]
     if not found:
         remedy = "give the questions and answers as the study has them, word for word"
         raise InputError(f"none of the {len(rows):,} rows is about an answer of this study", remedy, file=file)

@@ -56,9 +56,13 @@ def write_graded_rows(
 ) -> GradedRows:
     """Write what people graded in a study as JSON lines, anew each time, and a task file beside them if there is none.
 
-    Raises InputError where nothing was graded, and for a file that holds anything else than such rows.
+    Raises InputError where nothing was graded, where answers were compared with references, and for a file that holds
+    anything else than such rows.
     """
     opened = audit(study, task=task)
+    if opened.task.judges_pairs:
+        problem = "people compared its answers with references, and a judge that is taught grades answers alone"
+        raise InputError(problem, "audit a study without judge.against", file=opened.folder)
     rows = graded_rows(opened)
     if not rows:
         raise InputError("people have graded none of its answers", "run: trimtab audit", file=opened.folder)
