@@ -130,7 +130,7 @@ def test_equal_answers_are_judged_once_and_nothing_says_whose_an_answer_is() -> 
 def test_a_comparison_shows_two_answers_in_a_drawn_order_and_counts_for_the_right_one() -> None:
     """Whoever always prefers the arm's answer gives it 1, and the reference 0, in whichever place they stand."""
     answers = {"a": [replace(answer(item, f"a says {item}", 1.0), reference=("theirs",)) for item in range(40)]}
-    drawn = draw_audit(answers, 40, ("clear, of two answers: Is clear.",), pairs=True)
+    drawn = draw_audit(answers, 40, ("clear (of two answers): Is clear.",), pairs=True)
     places = [one.place for one in drawn]
     assert 10 < places.count("first") < 30
     for preferred, value in (("a says", 1.0), ("theirs", 0.0)):

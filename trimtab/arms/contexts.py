@@ -63,9 +63,8 @@ class Context:
     `draw`: the seed of the fixed shots. `shot_ids`: the training rows that are the fixed shots, in order, instead of a
     draw. `shot_passages`: each shot has its own right passage. `instruction`: None for the task's own. `chunk_words`:
     words of a passage, 0 for the default. `vector_weight`: the weight of the vector search, None for the task's own.
-    `rerank`: use the task's reranker, if it names one. `threshold`: the smallest probability at which the arm
-    `extract` answers with a sentence; None for all other arms. `quote`: the
-    answer may only contain words of the passages.
+    `rerank`: use the task's reranker, if it names one. `threshold`: the smallest probability at which the arm `extract`
+    answers with a sentence; None for all other arms. `quote`: the answer may only contain words of the passages.
     """
 
     passages: int = 0

@@ -97,7 +97,7 @@ def criterion_shares(task: Task) -> dict[str, float]:
     """
     if task.judge is None:
         return {"": 1.0}
-    of_pairs = ", of two answers" * task.judges_pairs
+    of_pairs = " (of two answers)" * task.judges_pairs
     return {f"{name}{of_pairs}: {task.judge.criteria[name]}": share for name, share in task.judge.shares.items()}
 
 

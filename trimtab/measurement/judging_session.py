@@ -70,10 +70,14 @@ class Judging:
         self._session, self._correct, self._outlook = session, correct, outlook
         graded = any(item.criterion for item in session.pending)
         compared = any(item.against for item in session.pending)
-        self.choices = LABEL if correct else COMPARE if compared else GRADE if graded else AUDIT
-        self.question = "does it meet the criterion?" if graded else "right or wrong?"
-        if compared:
-            self.question = "which one meets the criterion better?"
+        self.choices: tuple[JudgementChoice, ...] = AUDIT
+        self.question = "right or wrong?"
+        if correct:
+            self.choices = LABEL
+        elif compared:
+            self.choices, self.question = COMPARE, "which one meets the criterion better?"
+        elif graded:
+            self.choices, self.question = GRADE, "does it meet the criterion?"
         self.place, self.count, self._stopped = 0, len(session.pending), False
 
     @property

@@ -241,7 +241,7 @@ _Measure = tuple[str, str, str, str]  # kind, unit, what is counted, bound
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Statement:
+class StatedValue:
     """A statement that a thing has a value: the words apart from the value, the value, the sentence, and its page."""
 
     subject: frozenset[str]
@@ -260,7 +260,7 @@ def contradictions(pages: CrawledPages) -> Iterator[Fact]:
 
 def disagreements(
     pages: Iterable[tuple[str, Sequence[Sentence]]],
-) -> Iterator[tuple[Statement, Sequence[Statement]]]:
+) -> Iterator[tuple[StatedValue, Sequence[StatedValue]]]:
     """Find the statements of pages whose value is another than the usual one of the same thing: the same words around
     one number, date or time. Each comes with the statements of the usual value.
 
@@ -268,7 +268,7 @@ def disagreements(
     (two, where one is a name). A statement of which a page has several values, or of which there are three values or
     more on as many pages (a property that each page has its own of), is left out.
     """
-    by_subject: dict[tuple[frozenset[str], _Measure], dict[str, dict[str, Statement]]] = defaultdict(dict)
+    by_subject: dict[tuple[frozenset[str], _Measure], dict[str, dict[str, StatedValue]]] = defaultdict(dict)
     for page, sentences in pages:
         for sentence in sentences:
             for statement in _statements(sentence, page):
@@ -289,7 +289,7 @@ class Contradictions:
     """The contradictions between documents, whose sources are the names of their pages, by what is cited."""
 
     def __init__(self, documents: Iterable[Document]) -> None:
-        self._by_page: dict[str, list[tuple[str, Statement, Statement]]] = defaultdict(list)
+        self._by_page: dict[str, list[tuple[str, StatedValue, StatedValue]]] = defaultdict(list)
         for odd, usual in disagreements((document.source, sentences_in(document)) for document in documents):
             for statement, other in ((odd, usual[0]), *((statement, odd) for statement in usual)):
                 written = _plain_words(statement.sentence.written)
@@ -312,7 +312,7 @@ _FIRST_CLAUSE = re.compile(r",\s+(?:and|but|so|while|though|although|which|where
 _MOST_VALUES = 3  # of a sentence
 
 
-def _statements(sentence: Sentence, page: str) -> Iterator[Statement]:
+def _statements(sentence: Sentence, page: str) -> Iterator[StatedValue]:
     """Read the statements of a sentence's first clause: each value by the words and other values around it."""
     text = _FIRST_CLAUSE.sub("", sentence.text)
     if len(text) > 400 or _NOT_EXACT.search(text) or _CODE.search(text) or text.endswith("?"):
@@ -332,7 +332,7 @@ def _statements(sentence: Sentence, page: str) -> Iterator[Statement]:
         subject = frozenset(content | ({_stem(token.counted)} if token.counted else set()))
         if not content or len(subject | other_values) < (2 if named else 3) or _stem(before) in _NUMBERED:
             continue
-        yield Statement(
+        yield StatedValue(
             subject=subject | other_values,
             measure=(token.kind, token.unit, token.counted, token.bound),
             value=token.value,

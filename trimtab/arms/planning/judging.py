@@ -42,8 +42,10 @@ def judging_cost(session: Session, *, is_timed: bool) -> JudgingCost | None:
         received = REPLY_TOKENS if task.judging_endpoint else 1.0
         each = ENDPOINT_SECONDS if task.judging_endpoint else _measured_seconds(session, is_timed=is_timed)
     sent, received, seconds = sent * judgements, received * judgements, each * judgements
-    price = task.api[task.judging_endpoint].price_per_million if task.judging_endpoint else None
-    fee = price.fee(sent, received) if price else None if task.judging_endpoint else 0.0
+    fee: float | None = 0.0
+    if task.judging_endpoint:
+        price = task.api[task.judging_endpoint].price_per_million
+        fee = price.fee(sent, received) if price else None
     return JudgingCost(judgements=judgements, prompt_tokens=sent, new_tokens=received, seconds=seconds, fee=fee)
 
 
