@@ -77,7 +77,7 @@ def test_the_sentence_counts_and_names_what_differs() -> None:
     other = RobustnessCheck(what="without run 1", arm=None)
     verdict = Verdict(status="shown", arm="a", sentence="", robustness=(*kept, other))
     task = a_task(None)
-    told = "In 1 of 4 checks the choice does not hold: without run 1, no choice could be made."
+    told = "In 1 of 4 checks what is shown changes: without run 1, nothing is shown."
     assert robustness_sentence(verdict, 2, task) == told
     all_same = "With a margin of 0 of 100, and in 2 more checks, the choice stays the same."
     assert robustness_sentence(replace(verdict, robustness=kept), 2, task) == all_same
@@ -90,8 +90,8 @@ def test_what_would_overturn_a_choice_is_told_in_the_units_of_the_verdict() -> N
     checks = tuple(RobustnessCheck(what=what, arm=arm) for what, arm in turned)
     told = robustness_sentence(Verdict(status="shown", arm="a", sentence="", robustness=checks), 2, a_task(None))
     assert told == (
-        "In 3 of 3 checks the choice does not hold: with a margin of 2.5 or 3.75 of 100, no choice could be made; "
-        f"with a margin of 10 of 100, it would be {way('lora')}."
+        "In 3 of 3 checks what is shown changes: with a margin of 2.5 or 3.75 of 100, nothing is shown; "
+        f"with a margin of 10 of 100, {way('lora')} is shown."
     )
 
 

@@ -58,11 +58,10 @@ def robustness_sentence(verdict: Verdict, arms: int, task: Task) -> str:
     for check in other[:MOST_TOLD]:
         by_arm.setdefault(check.arm, []).append(check.what)
     outcomes = "; ".join(
-        f"{_conditions(whats, task)}, {f'it would be {way(arm)}' if arm else 'no choice could be made'}"
+        f"{_conditions(whats, task)}, {way(arm) if arm else 'nothing'} is shown"
         for arm, whats in by_arm.items()
     )
-    differs = "the choice does not hold" if verdict.arm else "a choice could be made"
-    return f"In {len(other)} of {count} checks {differs}: {outcomes}."
+    return f"In {len(other)} of {count} checks what is shown changes: {outcomes}."
 
 
 def differing(verdict: Verdict) -> list[RobustnessCheck]:
