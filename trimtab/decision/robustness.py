@@ -58,8 +58,7 @@ def robustness_sentence(verdict: Verdict, arms: int, task: Task) -> str:
     for check in other[:MOST_TOLD]:
         by_arm.setdefault(check.arm, []).append(check.what)
     outcomes = "; ".join(
-        f"{_conditions(whats, task)}, {way(arm) if arm else 'nothing'} is shown"
-        for arm, whats in by_arm.items()
+        f"{_conditions(whats, task)}, {way(arm) if arm else 'nothing'} is shown" for arm, whats in by_arm.items()
     )
     return f"In {len(other)} of {count} checks what is shown changes: {outcomes}."
 
