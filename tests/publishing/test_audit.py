@@ -16,10 +16,10 @@ from trimtab.base.codec import write_record
 from trimtab.base.errors import InputError
 from trimtab.base.files import write_own
 from trimtab.cli.main import app
-from trimtab.publishing.audit import changes, read_audit, surface_audit
+from trimtab.publishing.audit import changes, surface_audit
 from trimtab.publishing.check_table import CHECKS
 from trimtab.publishing.checks import language_of, missing_share
-from trimtab.publishing.records import SurfaceAudit
+from trimtab.publishing.records import SurfaceAudit, read_result
 from trimtab.publishing.structured_data import disagreeing
 
 EXAMPLE = Path(trimtab.publishing.__file__).parent / "example"
@@ -58,7 +58,7 @@ def test_every_finding_has_evidence_and_says_what_to_do(audit: SurfaceAudit) -> 
 def test_an_audit_is_read_back_from_its_json_and_nothing_has_changed(audit: SurfaceAudit, tmp_path: Path) -> None:
     file = tmp_path / "audit.json"
     write_record(file, audit)
-    found = changes(read_audit(file), audit)
+    found = changes(read_result(SurfaceAudit, file), audit)
     assert (found.new, found.gone, found.agents) == ((), (), ())
 
 
@@ -72,8 +72,8 @@ def test_what_was_mended_is_gone_and_what_came_is_new(audit: SurfaceAudit) -> No
 def test_what_is_no_audit_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "other.json"
     write_own(file, {"pages": 3})
-    with pytest.raises(InputError, match="is no audit of a site"):
-        read_audit(file)
+    with pytest.raises(InputError, match="is no result of `trimtab surface audit --json`"):
+        read_result(SurfaceAudit, file)
 
 
 def test_the_command_exits_1_where_something_blocks_and_0_elsewhere(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trimtab.base.codec import from_plain, to_plain
+from trimtab.base.codec import from_plain, to_plain, write_record
 from trimtab.base.errors import InputError
 from trimtab.base.files import write_own
 from trimtab.base.records import Hit, Passage
@@ -37,8 +37,8 @@ from trimtab.publishing.coverage_page import (
     render_trial,
     trial_markdown,
 )
-from trimtab.publishing.plan import plan_from
-from trimtab.publishing.records import SurfaceCoverage, SurfaceQuestion
+from trimtab.publishing.plan import follow_up, plan_from
+from trimtab.publishing.records import SurfaceCoverage, SurfacePlan, SurfaceQuestion, read_result
 from trimtab.publishing.trial import StateFigures, added_text, outcomes_of, run_trial, with_edits
 
 OWN = {
@@ -382,6 +382,38 @@ def test_an_answer_that_another_page_contradicts_names_both_pages_and_is_work(
     for text in (render_coverage(covered), plan_markdown(plan), render_plan(plan)):
         assert ("Our shop in Brannock opens at 10:15" in text) == contradicts
     assert [one.gap for one in plan.briefs] == ([0.5] if contradicts else [])
+
+
+def test_the_next_plan_tells_what_became_of_the_last_one(own, tmp_path) -> None:
+    asked = [ASKED[3], ASKED[4], SurfaceQuestion(text="Who tunes pianos on the moon?", source="q")]
+    reads = [
+        {},
+        {"norway.md": "# Norway\n\nDelivery of a chandelier to Norway takes 9 days.\n"},
+    ]
+    plans = []
+    for number, pages in enumerate(reads):
+        contents = [content_of(write(own, pages))]
+        with assistant_over(contents, cache=tmp_path / f"cache{number}", encoder=HashedWords(), k=3) as session:
+            covered = session.coverage(asked if number == 0 else asked[:2])
+            plans.append(plan_from(covered, session, contents[0], (), tmp_path / f"cache{number}"))
+    file = tmp_path / "plan.json"
+    write_record(file, plans[0])
+    found = follow_up(plans[1], read_result(SurfacePlan, file), covered)
+    outcomes = {one.group: one for one in found.outcomes}
+    assert {group: one.status for group, one in outcomes.items()} == {
+        asked[0].text: "done",
+        asked[1].text: "open",
+        asked[2].text: "not asked",
+    }
+    assert outcomes[asked[0].text].cited == ("norway.md",)
+    assert "Of 3 briefs of the plan of" in found.headline
+    assert found.headline.endswith("1 done, 1 open, 1 not asked")
+    assert from_plain(SurfacePlan, json.loads(json.dumps(to_plain(found)))) == found
+    for text in (render_plan(found), plan_markdown(found)):
+        assert "What has been done" in text
+        assert "norway.md" in text
+    with pytest.raises(InputError, match="is no result of `trimtab surface coverage --json`"):
+        read_result(SurfaceCoverage, file)
 
 
 def test_questions_that_ask_the_same_are_one_brief_with_the_demand_of_all(own, tmp_path) -> None:

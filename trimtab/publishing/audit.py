@@ -9,12 +9,19 @@ from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trimtab.base.codec import from_plain
-from trimtab.base.errors import InputError, PackageError
-from trimtab.base.files import read_own, write_atomic
+from trimtab.base.errors import PackageError
+from trimtab.base.files import write_atomic
 from trimtab.base.progress import Progress
 from trimtab.publishing import CACHE
-from trimtab.publishing.records import SEVERITIES, AgentAccess, LogSummary, SurfaceAudit, SurfaceChanges, SurfaceFinding
+from trimtab.publishing.records import (
+    SEVERITIES,
+    AgentAccess,
+    LogSummary,
+    SurfaceAudit,
+    SurfaceChanges,
+    SurfaceFinding,
+    read_result,
+)
 
 if TYPE_CHECKING:
     from trimtab.publishing.site_pages import CrawledPages
@@ -50,7 +57,9 @@ def surface_audit(
     Raises InputError or MissingError for a source, a log or an earlier audit that cannot be used, RemoteError where
     the site's first page cannot be fetched, and PackageError where a package of the extra `publish` is missing.
     """
-    before = against if against is None or isinstance(against, SurfaceAudit) else read_audit(Path(against))
+    before = (
+        against if against is None or isinstance(against, SurfaceAudit) else read_result(SurfaceAudit, Path(against))
+    )
     try:
         from trimtab.publishing.access import access_of
         from trimtab.publishing.agent_answers import answers_to_agents
@@ -111,16 +120,6 @@ def surface_audit(
 def in_order(findings: Sequence[SurfaceFinding]) -> tuple[SurfaceFinding, ...]:
     """Sort findings by severity, each once, those of one severity as they were found."""
     return tuple(sorted(dict.fromkeys(findings), key=lambda finding: SEVERITIES.index(finding.severity)))
-
-
-def read_audit(file: Path) -> SurfaceAudit:
-    """Read an audit from the file of its JSON; raises InputError where it is none."""
-    plain = read_own(file)
-    try:
-        return from_plain(SurfaceAudit, plain)
-    except ValueError as error:
-        remedy = "give what `trimtab surface audit --json` printed"
-        raise InputError(f"is no audit of a site ({error})", remedy, file=file) from None
 
 
 def changes(before: SurfaceAudit, now: SurfaceAudit) -> SurfaceChanges:

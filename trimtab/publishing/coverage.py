@@ -14,9 +14,8 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from trimtab.base.codec import from_plain
 from trimtab.base.errors import InputError
-from trimtab.base.files import read_own, write_atomic
+from trimtab.base.files import write_atomic
 from trimtab.base.progress import Progress
 from trimtab.base.records import Hit
 from trimtab.base.results import Estimate
@@ -70,6 +69,7 @@ from trimtab.publishing.records import (
     SurfaceCoverage,
     SurfaceFinding,
     SurfaceQuestion,
+    read_result,
 )
 from trimtab.retrieval.embed import Embedder, Encoder
 from trimtab.retrieval.extract import SURE
@@ -540,11 +540,7 @@ def _observed(file: Path) -> dict[str, float]:
 
 def _since(result: SurfaceCoverage, file: Path) -> SurfaceCoverage:
     """Add to a result the questions whose status has changed since an earlier one."""
-    plain = read_own(file)
-    try:
-        earlier = from_plain(SurfaceCoverage, plain)
-    except ValueError as error:
-        raise InputError(f"is no result of coverage ({error})", "give what --json printed", file=file) from None
+    earlier = read_result(SurfaceCoverage, file)
     before = {question_key(question.question): question for question in earlier.questions}
     now = {question_key(question.question): question for question in result.questions}
     changes = [

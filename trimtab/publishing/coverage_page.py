@@ -12,6 +12,7 @@ from trimtab.base.results import Estimate
 from trimtab.measurement.numerals import words
 from trimtab.publishing.audit_page import grid
 from trimtab.publishing.records import (
+    BriefOutcome,
     ContentBrief,
     CoveredQuestion,
     GroupCoverage,
@@ -167,6 +168,11 @@ def render_plan(plan: SurfacePlan) -> str:
         "evidence at hand, facts have to be found out first."
     )
     sections = [PageSection(id="order", title="What to do first", lead=lead, tables=(overview,))]
+    if plan.since is not None:
+        head = ("Brief", "Status", "Answered", "In part", "Of", "Page that should answer", "Cited now")
+        table = grid("Outcomes", head, map(_brief_outcome, plan.outcomes), figures=head[2:5])
+        tables = (table,) if plan.outcomes else ()
+        sections.append(PageSection(id="since", title="What has been done", lead=f"{plan.followed_up}.", tables=tables))
     for number, brief in enumerate(plan.briefs, 1):
         lines = tuple(f"{title}: {line}" for title, part in _parts(brief) for line in part)
         sections.append(PageSection(id=f"brief-{number}", title=f"{number}. {brief.group}", entries=lines))
@@ -178,6 +184,11 @@ def plan_markdown(plan: SurfacePlan) -> str:
     """Return a plan as Markdown."""
     lines = [f"# Content plan for {escape_markdown(plan.source)}", "", f"{escape_markdown(plan.headline)}.", ""]
     lines += [f"> {escape_markdown(limit)}" for limit in plan.limits]
+    if plan.since is not None:
+        lines += ["", "## What has been done", ""]
+        for outcome in plan.outcomes:
+            group, status, answered, _, of, _, cited = map(escape_markdown, _brief_outcome(outcome))
+            lines.append(f"- {group}: {status}; {answered} of {of} answered now, from {cited}")
     for number, brief in enumerate(plan.briefs, 1):
         demand, gap, evidence, priority = _figures(brief)
         lines += ["", f"## {number}. {escape_markdown(brief.group)}", ""]
@@ -216,6 +227,11 @@ def plan_csv(plan: SurfacePlan) -> str:
         cells = (brief.group, *figures, brief.page or "", *map("\n".join, parts))
         writer.writerow(map(_cell, cells))
     return out.getvalue()
+
+
+def _brief_outcome(outcome: BriefOutcome) -> tuple[str, ...]:
+    counts = map(str, (outcome.answered, outcome.partly, outcome.questions))
+    return outcome.group, outcome.status, *counts, outcome.page or "a new page", ", ".join(outcome.cited) or DASH
 
 
 def _location(fact: QuotedFact) -> str:

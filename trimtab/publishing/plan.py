@@ -28,14 +28,16 @@ from trimtab.publishing.coverage import (
     read_input,
 )
 from trimtab.publishing.coverage_page import plan_csv, plan_markdown, render_plan
-from trimtab.publishing.questions import MOST
+from trimtab.publishing.questions import MOST, question_key
 from trimtab.publishing.records import (
+    BriefOutcome,
     ContentBrief,
     CoveredQuestion,
     GroupCoverage,
     QuotedFact,
     SurfaceCoverage,
     SurfacePlan,
+    read_result,
 )
 from trimtab.retrieval.extract import answer_type, matches_answer_type
 from trimtab.retrieval.search import hybrid_search
@@ -69,6 +71,7 @@ def surface_plan(
     most: int = MOST,
     csv: Path | None = None,
     markdown: Path | None = None,
+    against: Path | None = None,
     page: Path | None = None,
     cache: Path = CACHE,
     embedding: str = EMBEDDING,
@@ -78,7 +81,8 @@ def surface_plan(
     in the order of demand × gap, of equals the one with more evidence at hand first.
 
     `documents`: folders of files that are not published and may be quoted as evidence. `csv`, `markdown`, `page`:
-    where the plan is written as such. The other arguments are those of `surface_coverage`, and so are the errors.
+    where the plan is written as such. `against`: an earlier plan (JSON), whose briefs are followed up. The other
+    arguments are those of `surface_coverage`, and so are the errors.
     """
     given = read_input(source, questions, competitors, unpublished=documents, most=most, cache=cache, progress=progress)
     with assistant_over(
@@ -87,6 +91,8 @@ def surface_plan(
         covered = session.coverage(given.questions, progress=progress)
         covered = replace(covered, notes=(*covered.notes, *given.notes))
         result = plan_from(covered, session, given.contents[0], given.unpublished, cache)
+    if against is not None:
+        result = follow_up(result, read_result(SurfacePlan, against), covered)
     for file, text in ((csv, plan_csv), (markdown, plan_markdown)):
         if file is not None:
             write_atomic(file, text(result))
@@ -145,6 +151,27 @@ def plan_from(
         limits=covered.limits,
         notes=tuple(notes),
     )
+
+
+def follow_up(plan: SurfacePlan, earlier: SurfacePlan, covered: SurfaceCoverage) -> SurfacePlan:
+    """Add to a plan what has become of the briefs of an earlier one, by the status that their questions have now."""
+    now = {question_key(question.question): question for question in covered.questions}
+    outcomes = []
+    for brief in earlier.briefs:
+        asked = [now[key] for key in map(question_key, brief.questions) if key in now]
+        answered = sum(map(_is_settled, asked))
+        outcomes.append(
+            BriefOutcome(
+                group=brief.group,
+                page=brief.page,
+                questions=len(brief.questions),
+                answered=answered,
+                partly=sum(question.status in ("answered", "partly") for question in asked) - answered,
+                unasked=len(brief.questions) - len(asked),
+                cited=tuple(dict.fromkeys(one.page for one in asked if one.page and one.cited and one.owner == OWN)),
+            )
+        )
+    return replace(plan, since=earlier.date, outcomes=tuple(outcomes))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,11 +4,16 @@ line.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, TypeVar
 
+from trimtab.base.codec import from_plain
+from trimtab.base.errors import InputError
+from trimtab.base.files import read_own
 from trimtab.base.results import Estimate
 from trimtab.base.show import Shown, ShownRow
 
@@ -18,6 +23,7 @@ CoverageStatus = Literal["answered", "partly", "retrieved", "absent", "competito
 COVERAGE_STATUSES: tuple[CoverageStatus, ...] = ("answered", "partly", "retrieved", "absent", "competitor")
 TrialVerdict = Literal["better", "not worse", "not shown", "worse"]
 SEVERITIES: tuple[Severity, ...] = ("blocks", "hinders", "note")
+R = TypeVar("R", "SurfaceAudit", "SurfaceCoverage", "SurfacePlan")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -579,10 +585,38 @@ class ContentBrief:
         return self.page or ("none: off-topic" if self.off_topic else "a new page")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BriefOutcome:
+    """What has become of a brief of an earlier plan.
+
+    `questions`: the number that it named, of which `answered` and `partly` have that status now, `unasked` were not
+    asked this time, and the others are open. `page`: the page that should answer. `cited`: the own pages that are cited
+    now.
+    """
+
+    group: str
+    page: str | None
+    questions: int
+    answered: int
+    partly: int
+    unasked: int
+    cited: tuple[str, ...]
+
+    @property
+    def status(self) -> str:
+        """Return "done" if every question that was asked again is answered; else "in part", "open" or "not asked"."""
+        asked = self.questions - self.unasked
+        if not asked:
+            return "not asked"
+        return "done" if self.answered == asked else "in part" if self.answered or self.partly else "open"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class SurfacePlan(Shown):
     """A plan of which questions to answer next: a brief for each group that is not answered, the highest priority
     first.
+
+    `since`: the date of the earlier plan whose briefs `outcomes` follows up, in its order.
     """
 
     source: str
@@ -593,13 +627,23 @@ class SurfacePlan(Shown):
     limits: tuple[str, ...]
     notes: tuple[str, ...] = ()
     page: str | None = None
+    since: str | None = None
+    outcomes: tuple[BriefOutcome, ...] = ()
 
     @property
     def headline(self) -> str:
         """Return how many groups want work, and for how many the facts are at hand."""
         ready = sum(brief.evidence > 0 for brief in self.briefs)
         groups = f"{len(self.briefs):,} groups of questions want work"
-        return f"{self.source}: {groups}; for {ready:,} of them facts are at hand"
+        said = f"{self.source}: {groups}; for {ready:,} of them facts are at hand"
+        return f"{said}\n{self.followed_up}" if self.since else said
+
+    @property
+    def followed_up(self) -> str:
+        """Return how many briefs of the earlier plan are done, in part, open, and not asked about again."""
+        count = Counter(outcome.status for outcome in self.outcomes)
+        told = [f"{count[status]:,} {status}" for status in ("done", "in part", "open", "not asked") if count[status]]
+        return f"Of {len(self.outcomes):,} briefs of the plan of {self.since}: {', '.join(told) or 'none'}"
 
     def screen(self) -> Sequence[ShownRow]:
         """Return one row for each brief."""
@@ -686,3 +730,13 @@ class SurfaceTrial(Shown):
             }
             for outcome in self.outcomes
         ]
+
+
+def read_result(kind: type[R], file: Path) -> R:
+    """Read an audit, a coverage or a plan from the file of its JSON; raises InputError where it is none."""
+    plain = read_own(file)
+    try:
+        return from_plain(kind, plain)
+    except ValueError as error:
+        command = f"trimtab surface {kind.__name__.removeprefix('Surface').lower()} --json"
+        raise InputError(f"is no result of `{command}` ({error})", "give what it printed", file=file) from None

@@ -68,6 +68,9 @@ CacheOption = Annotated[
 PageOption = Annotated[
     Path | None, typer.Option("--page", metavar="FILE", help="Also write an HTML page to this file.")
 ]
+AgainstOption = Annotated[
+    Path | None, typer.Option("--against", metavar="FILE", help="An earlier result of --json, to tell what changed.")
+]
 MarkdownOption = Annotated[
     Path | None, typer.Option("--markdown", metavar="FILE", help="Also write Markdown to this file.")
 ]
@@ -88,9 +91,7 @@ def coverage(
             help="Real answers that you collected: a table with `question` and `cited`, `share` or `rank`.",
         ),
     ] = None,
-    against: Annotated[
-        Path | None, typer.Option("--against", metavar="FILE", help="An earlier result (JSON), to list changes.")
-    ] = None,
+    against: AgainstOption = None,
     task: TaskFileOption = None,
     cache: CacheOption = CACHE,
     page: PageOption = None,
@@ -144,6 +145,7 @@ def plan(
     most: MaxQuestionsOption = 1_000,
     csv: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Also write a table to this file.")] = None,
     markdown: MarkdownOption = None,
+    against: AgainstOption = None,
     task: TaskFileOption = None,
     cache: CacheOption = CACHE,
     page: PageOption = None,
@@ -158,6 +160,7 @@ def plan(
     Example:
       trimtab surface plan docs/ --questions Queries.csv --markdown plan.md --csv plan.csv
       trimtab surface plan https://example.com --questions faq.txt --documents notes/ --page plan.html
+      trimtab surface plan docs/ --questions Queries.csv --against plan.json --json > next.json
     """
     with Output(as_json) as output:
         settings = task_from_options(task) if task else None
@@ -175,6 +178,7 @@ def plan(
                 most=most,
                 csv=csv,
                 markdown=markdown,
+                against=against,
                 page=page,
                 cache=cache,
                 progress=progress,
