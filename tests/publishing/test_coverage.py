@@ -384,6 +384,33 @@ def test_an_answer_that_another_page_contradicts_names_both_pages_and_is_work(
     assert [one.gap for one in plan.briefs] == ([0.5] if contradicts else [])
 
 
+def test_sentences_that_are_only_near_are_no_evidence_at_hand(
+    session: AssistantSession, covered: SurfaceCoverage, own, tmp_path
+) -> None:
+    notes = write(tmp_path / "notes", {"norway.md": "# Norway\n\nDelivery of a chandelier to Norway takes 9 days.\n"})
+    documents = [content_of(notes, "documents")]
+    plan = plan_from(covered, session, content_of(own), documents, tmp_path / "cache")
+    brief = next(one for one in plan.briefs if one.group == ASKED[3].text)
+    assert brief.evidence == pytest.approx(max(fact.probability for fact in brief.facts))
+    ready = sum(any(fact.probability >= 0.5 for fact in one.facts) for one in plan.briefs)
+    assert f"for {ready:,} of them an answer is at hand" in plan.headline
+    for is_likely, title in ((True, "At hand"), (False, "Near it, may not answer")):
+        one = replace(brief, facts=(replace(brief.facts[0], is_likely=is_likely),))
+        text = plan_markdown(replace(plan, briefs=(one,)))
+        assert f"**{title}**\n\n- “{brief.facts[0].quote}”" in text
+        assert text.count("9 days") == 1
+
+
+def test_where_no_page_has_the_words_of_a_question_the_nearest_one_is_named(own, tmp_path) -> None:
+    contents = [content_of(own)]
+    asked = SurfaceQuestion(text="Can novices return borrowed marimbas late, in Brannock?", source="q")
+    with assistant_over(contents, cache=tmp_path / "cache", encoder=HashedWords(), k=3) as session:
+        plan = plan_from(session.coverage([asked]), session, contents[0], (), tmp_path / "cache")
+    (brief,) = plan.briefs
+    assert brief.page is None
+    assert "no own page is about it in these words; the nearest is shops.md" in brief.lacks[0]
+
+
 def test_the_next_plan_tells_what_became_of_the_last_one(own, tmp_path) -> None:
     asked = [ASKED[3], ASKED[4], SurfaceQuestion(text="Who tunes pianos on the moon?", source="q")]
     reads = [

@@ -164,8 +164,8 @@ def render_plan(plan: SurfacePlan) -> str:
     rows = ((brief.group, *_figures(brief), brief.place) for brief in plan.briefs)
     overview = grid("Briefs", ("Group", *figures, "Page that should answer"), rows, figures=figures)
     lead = (
-        "Priority = demand × gap, each a share; of equals the one with more evidence at hand comes first. Without "
-        "evidence at hand, facts have to be found out first."
+        "Priority = demand × gap, each a share; of equals the one with more evidence comes first. Evidence: the chance "
+        "that a sentence at hand answers. Where it is low, facts have to be found out first."
     )
     sections = [PageSection(id="order", title="What to do first", lead=lead, tables=(overview,))]
     if plan.since is not None:
@@ -251,7 +251,10 @@ def _figures(brief: ContentBrief) -> tuple[str, str, str, str]:
 def _parts(brief: ContentBrief) -> Iterator[tuple[str, Sequence[str]]]:
     """Yield the non-empty parts of a brief with their titles."""
     facts = [
-        f"“{fact.quote}” ({_location(fact)}; answers “{fact.question}” with probability {fact.probability:.2f})"
+        (
+            fact.is_likely,
+            f"“{fact.quote}” ({_location(fact)}; answers “{fact.question}” with probability {fact.probability:.2f})",
+        )
         for fact in brief.facts
     ]
     asked = [
@@ -263,7 +266,8 @@ def _parts(brief: ContentBrief) -> Iterator[tuple[str, Sequence[str]]]:
         ("Asked", asked),
         ("Contradiction", contradictions),
         ("Lacks", brief.lacks),
-        ("At hand", facts),
+        ("At hand", [line for is_likely, line in facts if is_likely]),
+        ("Near it, may not answer", [line for is_likely, line in facts if not is_likely]),
         ("Structure", brief.structure),
         ("Take out", brief.remove),
         ("Cited instead", brief.cited_instead),

@@ -39,7 +39,7 @@ from trimtab.publishing.records import (
     SurfacePlan,
     read_result,
 )
-from trimtab.retrieval.extract import answer_type, matches_answer_type
+from trimtab.retrieval.extract import SURE, answer_type, matches_answer_type
 from trimtab.retrieval.search import hybrid_search
 
 DEPTH = 20  # passages that are looked through for facts
@@ -197,6 +197,7 @@ class UnansweredQuestion:
                 document=page_label(sentence.passage.document.rpartition("#")[0]),  # cut from the passage PAGE#N
                 path=tuple(part for part in sentence.passage.path if part != sentence.passage.title),
                 probability=sentence.score,
+                is_likely=sentence.score >= SURE,
             )
             for _, sentence in self.judge.best(self.question.question, self.hits, k=FACTS + 1)
             if sentence.score >= THRESHOLD and _one_line(sentence.passage.text) != shown
@@ -209,20 +210,18 @@ class UnansweredQuestion:
             seen.add(self.question.page)
             yield self.question.page, 1.0
         for hit in self.hits[:SOURCES]:
-            owner, page = owner_and_page(hit.passage.document)
+            owner, page = _owner_and_page(hit)
             if owner == OWN and page not in seen and self.judge.is_about(self.question.question, hit.passage):
                 seen.add(page)
                 yield page, 1 / hit.rank
 
     def repeats(self) -> Iterator[str]:
         """Find passages of two own pages that say the same."""
-        own = [hit for hit in self.hits[:SOURCES] if owner_and_page(hit.passage.document)[0] == OWN]
+        own = [hit for hit in self.hits[:SOURCES] if _owner_and_page(hit)[0] == OWN]
         vectors = self.judge.encoder.encode([hit.passage.text for hit in own])
         for n, hit in enumerate(own):
             for m, earlier in enumerate(own[:n]):
-                pages = sorted(
-                    {owner_and_page(document)[1] for document in (hit.passage.document, earlier.passage.document)}
-                )
+                pages = sorted({_owner_and_page(one)[1] for one in (hit, earlier)})
                 if len(pages) == 2 and float(vectors[n] @ vectors[m]) >= ALIKE:
                     quote = ellipsize(hit.passage.text, 80)
                     yield f"{' and '.join(pages)} say the same (“{quote}”): keep it in one place"
@@ -243,7 +242,8 @@ def _brief(
     order = sorted(near, key=lambda name: (-near[name], name))
     page = order[0] if order else None
     facts = [question.facts() for question in unanswered]
-    gap, evidence = _gap(covered, group.group), sum(map(bool, facts)) / len(unanswered)
+    gap = _gap(covered, group.group)
+    evidence = sum(max((fact.probability for fact in one), default=0.0) for one in facts) / len(unanswered)
     share = (group.demand or 0.0) / total if total else group.questions / len(covered.questions)
     repeats = (line for question in unanswered for line in question.repeats())
     instead = (question.question for question in unanswered if question.question.status == "competitor")
@@ -259,7 +259,7 @@ def _brief(
         page=page,
         lacks=tuple(dict.fromkeys(line for question in unanswered for line in _lacks(question, page, texts))),
         facts=tuple(dict.fromkeys(chain.from_iterable(facts))),
-        structure=tuple(_structure(group, unanswered, page, any(facts))),
+        structure=tuple(_structure(group, unanswered, page, facts)),
         remove=tuple(dict.fromkeys((*instructions.get(page or "", ()), *repeats))),
         cited_instead=tuple(
             dict.fromkeys(f"{question.owner}: {question.page}, “{question.span}”" for question in instead)
@@ -294,7 +294,8 @@ def _lacks(unanswered: UnansweredQuestion, page: str | None, texts: Mapping[str,
     """Name what a question asks for and its page does not say: words, and the kind of fact."""
     asked, judge = unanswered.question.question, unanswered.judge
     if page is None:
-        yield f"“{asked}”: no own page is about it"
+        nearest = next((name for owner, name in map(_owner_and_page, unanswered.hits) if owner == OWN), None)
+        yield f"“{asked}”: no own page is about it in these words{f'; the nearest is {nearest}' if nearest else ''}"
         return
     missing = judge.scorer.missing_terms(asked, texts.get(page, ""))
     named = (word for word in missing if word.casefold() not in _GENERAL and (len(word) > 2 or word.isdigit()))
@@ -315,11 +316,14 @@ def _lacks(unanswered: UnansweredQuestion, page: str | None, texts: Mapping[str,
 
 
 def _structure(
-    group: GroupCoverage, unanswered: Sequence[UnansweredQuestion], page: str | None, facts: bool
+    group: GroupCoverage,
+    unanswered: Sequence[UnansweredQuestion],
+    page: str | None,
+    facts: Sequence[Sequence[QuotedFact]],
 ) -> Iterator[str]:
     """Say how the answer should stand on its page, from what is there."""
     scorer = unanswered[0].judge.scorer
-    if _is_off_topic(unanswered, page, facts):
+    if _is_off_topic(unanswered, page, any(facts)):
         yield "nothing here is near it: write of it only if the site should be about that"
         return
     if page is None:
@@ -338,8 +342,8 @@ def _structure(
             "the answer in the first sentences below that heading: its passage is found, and holds no sentence that "
             "answers"
         )
-    if not facts:
-        yield "find the facts out first: nothing at hand answers"
+    if not any(fact.is_likely for fact in chain.from_iterable(facts)):
+        yield "find the facts out first: nothing at hand is likely to answer"
 
 
 def _texts(documents: Sequence[Document]) -> dict[str, str]:
@@ -350,6 +354,10 @@ def _texts(documents: Sequence[Document]) -> dict[str, str]:
         )
         for document in documents
     }
+
+
+def _owner_and_page(hit: Hit) -> tuple[str, str]:
+    return owner_and_page(hit.passage.document)
 
 
 def _one_line(text: str) -> str:

@@ -540,7 +540,7 @@ def _with_interval(share: Estimate) -> str:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuotedFact:
     """A sentence word for word, its document and the headings above it, and the probability that it answers the
-    question.
+    question; `is_likely` where that is enough to say so.
     """
 
     question: str
@@ -548,6 +548,7 @@ class QuotedFact:
     document: str
     path: tuple[str, ...]
     probability: float
+    is_likely: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -556,9 +557,9 @@ class ContentBrief:
     publication.
 
     `asked`: the demand of each question. `priority` = demand × gap. Each is a share: of all demand (of all questions if
-    no demand is known); of the group's questions, those not answered (partly counts half). `evidence`: the share of
-    these that a document at hand answers. `page`: the own page that should answer, None if no own page is near.
-    `off_topic`: nothing at hand is near it. `competing`: other own pages retrieved for the same questions.
+    no demand is known); of the group's questions, those not answered (partly counts half). `evidence`: the chance that
+    a sentence at hand answers one of these, on average. `page`: the own page that should answer, None if no own page is
+    near. `off_topic`: nothing at hand is near it. `competing`: other own pages retrieved for the same questions.
     `contradictions`: what is cited for these questions, and another own page says otherwise.
     """
 
@@ -633,9 +634,9 @@ class SurfacePlan(Shown):
     @property
     def headline(self) -> str:
         """Return how many groups want work, and for how many the facts are at hand."""
-        ready = sum(brief.evidence > 0 for brief in self.briefs)
+        ready = sum(any(fact.is_likely for fact in brief.facts) for brief in self.briefs)
         groups = f"{len(self.briefs):,} groups of questions want work"
-        said = f"{self.source}: {groups}; for {ready:,} of them facts are at hand"
+        said = f"{self.source}: {groups}; for {ready:,} of them an answer is at hand"
         return f"{said}\n{self.followed_up}" if self.since else said
 
     @property
