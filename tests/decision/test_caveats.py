@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 from made_answers import made_answer
-from made_studies import a_task
+from made_studies import a_task, an_arm
 from test_robustness import answer
 
 from trimtab.base.codec import from_plain, to_plain
@@ -15,6 +15,7 @@ from trimtab.base.records import Answer, Arm
 from trimtab.base.results import Estimate, TrivialArm
 from trimtab.base.task import Task, parse_arm
 from trimtab.decision.caveats import (
+    groundedness_sentence,
     judge_bias_sentence,
     self_judged_sentence,
     slices_sentence,
@@ -162,3 +163,15 @@ def test_what_a_judges_grades_go_with_is_told_where_it_is_clear_and_its_orders_a
     assert even == "The order of the two answers changed the judge's choice in 6% of 200 comparisons."
     assert judge_bias_sentence(None, alike, task) == ""
     assert judge_bias_sentence(None, graded, a_task()) == ""  # no judge
+
+
+def test_what_the_passages_of_an_arm_do_not_say_is_told_from_a_tenth_of_its_sentences_on() -> None:
+    task = a_task(None)
+    shares = {"sentences_supported": 0.85, "sentences_contradicted": 0.03, "sentences_not_there": 0.12}
+    told = groundedness_sentence(an_arm("rag", 0.8, task, extras=shares))
+    assert told.startswith(f"Of 100 sentences in {way('rag')}'s answers, 12 say what no passage says")
+    assert "and 3 give other numbers or dates" in told
+    few = {"sentences_supported": 0.91, "sentences_contradicted": 0.03, "sentences_not_there": 0.06}
+    assert groundedness_sentence(an_arm("rag", 0.8, task, extras=few)) == ""
+    assert groundedness_sentence(an_arm("prompt", 0.8, task)) == ""
+    assert groundedness_sentence(None) == ""

@@ -538,6 +538,9 @@ def test_the_sentence_with_the_facts_is_found() -> None:
     assert not facts_stand_in(text, "Idris Valcourt knows about rooms")
     assert not facts_stand_in(text, "The door code is 4471")
     assert facts_stand_in(text, "On 3 May it is 112 euros", "What is it on 3 May?")
+    assert facts_stand_in("It was released in November 2011.", "It was released in 2011")
+    assert not facts_stand_in("It was released in November 2011.", "It was released in 2012")
+    assert not facts_stand_in("It was released in 2011.", "It was released in November 2011")
 
 
 @pytest.mark.parametrize(

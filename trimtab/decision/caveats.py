@@ -19,6 +19,7 @@ from trimtab.measurement.raters import agreement_words
 from trimtab.measurement.statistics import LEVEL, holm
 
 TOLD_UNSURE = 0.02  # share of an arm's answers that the metric cannot decide, from which on the sentence tells it
+TOLD_UNGROUNDED = 0.1  # share of an arm's sentences that its passages do not support, from which on it is told
 LEAST_OF_SLICE = 10  # questions of a slice, below which it is not tested
 
 
@@ -191,6 +192,22 @@ def audit_sentence(audit: HumanAudit | None, results: Sequence[ArmResult], task:
     return (
         f"People judged the answers to {audit.questions:,} questions{sure}; all scores and differences are corrected "
         f"by that.{agree}"
+    )
+
+
+def groundedness_sentence(arm: ArmResult | None) -> str:
+    """Say how much of what an arm's answers state its passages do not say; empty below TOLD_UNGROUNDED, and for answers
+    without passages.
+    """
+    contradicted, missing = (
+        arm.extras.get(f"sentences_{kind}", 0.0) if arm else 0.0 for kind in ("contradicted", "not_there")
+    )
+    if arm is None or contradicted + missing < TOLD_UNGROUNDED:
+        return ""
+    return (
+        f"Of 100 sentences in {way(arm.arm)}'s answers, {100 * missing:.0f} say what no passage says in nearly these "
+        f"words, and {100 * contradicted:.0f} give other numbers or dates than a passage near them: checked by facts "
+        "and words, not by a model."
     )
 
 

@@ -157,7 +157,7 @@ def _as_asked(tokens: TextTokens, asked: TextTokens) -> TextTokens:
 
 
 def _years_as_dates(wanted: TextTokens, said: TextTokens) -> TextTokens:
-    """Return the reference with a bare number that is the year of a date in the answer as that year."""
+    """Return a text with a bare number that is the year of a date in the other text as that year."""
     years = {token.value[:4] for token in said if token.kind == "date"}
     return tuple(
         replace(token, kind="date", value=f"{token.value}-??-??")
@@ -793,7 +793,7 @@ def facts_stand_in(text: str, statement: str, question: str = "") -> bool:
     given, asked = read(text), read(question)
     known = {token.value for token in asked}
     words = {token.value for token in (*given, *asked)}
-    wanted = read(statement)
+    wanted = _years_as_dates(read(statement), given)
     named = _named(wanted)
     for token in wanted:
         if token.kind in MEASURED:

@@ -33,6 +33,7 @@ from trimtab.base.results import (
 from trimtab.base.task import Task
 from trimtab.decision.caveats import (
     audit_sentence,
+    groundedness_sentence,
     judge_bias_sentence,
     latency_sentence,
     over_time_sentence,
@@ -174,6 +175,7 @@ def decide_study(
         checks if may_change else "",
         without_model if is_beaten else unscored_rules_sentence(trivial, task),
         weak_classes_sentence(spoken, weak_on),
+        groundedness_sentence(next((arm for arm in study.done if arm.arm == spoken), None)),
         stretches_sentence(len(set(stretches.values()))),
         "" if study.audited else by_people,
         f"Changed since the first study of these questions: {'; '.join(changed)}." if changed else "",
