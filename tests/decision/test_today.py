@@ -148,3 +148,12 @@ def test_answers_that_the_metric_cannot_decide_may_be_right() -> None:
     for one, told in ((study, False), (vague, True)):
         lines = before_relying(one, replace(decide(one), today=today_of(one)), [])
         assert any("up to 94 of 100 may be right" in line for line in lines) is told
+
+
+@pytest.mark.parametrize(("look", "told"), [(1, False), (2, True)])
+def test_a_later_study_of_the_same_questions_says_that_it_needs_more_proof(look: int, told: bool) -> None:
+    study = replace(study_of(a_task(0.8), 150, ("light", 0.82, 1.0)), look=look)
+    verdict = replace(decide(study), today=today_of(study))
+    line = before_relying(study, verdict, ())[0]
+    assert line.startswith("Not shown by a test yet")
+    assert ("a later study of the same questions needs more proof" in line) is told

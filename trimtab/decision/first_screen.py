@@ -174,7 +174,8 @@ def _claim(study: Evidence, verdict: Verdict) -> str:
         return f"Shown by a test is {way(verdict.arm)} alone{costs}: take that where you must promise it."
     needs = verdict.needs or ""
     if needs.startswith("about "):
-        return f"Not shown by a test yet: {needs} would show it in 4 of 5 such studies."
+        again = "; a later study of the same questions needs more proof" if (study.look or 1) > 1 else ""
+        return f"Not shown by a test yet: {needs} would show it in 4 of 5 such studies{again}."
     if needs.startswith(MORE_IS_NO_HELP):
         return f"Not shown by a test, and more test questions will not help: {needs.removeprefix(MORE_IS_NO_HELP)}."
     return f"Not shown by a test; needed is {needs}." if needs else "Not shown by a test."
