@@ -56,7 +56,10 @@ def test_a_judged_score_decides_nothing_until_people_have_graded_answers(
     task = write_task(tmp_path, longer_model, ["prompt", "few-shot"], rows=rows_of(48), task=JUDGED, more=TABLE)
     result = trimtab.study(task, listeners=[])
     assert result.verdict.status == "not_shown"
-    assert "uncalibrated" in result.verdict.sentence
+    assert result.verdict.sentence.startswith("First let people grade the answers to 60 questions (trimtab audit")
+    assert "the judge is uncalibrated, so nothing shows which arm is best" in result.verdict.sentence
+    assert "Main risk" not in result.verdict.sentence
+    assert not any("If a point" in line or line.startswith("Not shown") for line in result.verdict.before_relying)
     assert "people grade the answers to 60 questions" in (result.verdict.needs or "")
     assert "The judge wrote the answers" in result.verdict.details
     for arm in result.arms:

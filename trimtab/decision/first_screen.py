@@ -32,11 +32,30 @@ def opening(study: Evidence, verdict: Verdict, trivial: Iterable[TrivialArm], we
     main risk. The verdict's own first line where no arm can be used."""
     today = verdict.today
     if today is None:
-        return _unbeaten(study, trivial) or verdict.sentence.splitlines()[0]
+        if unbeaten := _unbeaten(study, trivial):
+            return _grade_first(verdict, unbeaten) if study.uncalibrated else unbeaten
+        return verdict.sentence.splitlines()[0]
     chosen = next(arm for arm in study.done if arm.arm == today.arm)
+    if study.uncalibrated:
+        return _grade_first(verdict, _by_grades(study, chosen))
     risk = "" if rule_ahead(study, today.arm) else _risk(study, today, weak)
     parts = (_use(study, today), _quality(study, chosen), _cost(study, chosen), risk)
     return " ".join(filter(None, parts))
+
+
+def _grade_first(verdict: Verdict, by_grades: str) -> str:
+    """Say that people must grade answers before anything is shown, and then what the judge's grades say."""
+    needs = (verdict.needs or "").removeprefix("that ")
+    first = f"First let {needs}: the" if needs else "The"
+    return f"{first} judge is uncalibrated, so nothing shows which arm is best, or good enough. {by_grades}"
+
+
+def _by_grades(study: Evidence, chosen: ArmResult) -> str:
+    """Return today's choice by the grades of an uncalibrated judge."""
+    score = score_of(chosen)
+    scored = f"{score.value:.2f} of 1 ({score.n:,} asked)"
+    favoured = f"By its grades {way(chosen.arm)} would be today's choice, with {scored}."
+    return f"{_ahead(study, chosen.arm)}{favoured} {_cost(study, chosen)}"
 
 
 def _quality(study: Evidence, chosen: ArmResult) -> str:
@@ -45,8 +64,6 @@ def _quality(study: Evidence, chosen: ArmResult) -> str:
     value = right or score_of(chosen)
     low, high = ends(value)
     asked = f"{value.n:,} asked" + (f", in {study.groups:,} groups" if study.groups else "")
-    if study.uncalibrated:
-        return f"An uncalibrated judge gives it {value.value:.2f} of 1 ({asked})."
     if right is None:
         return f"It scores {value.value:.2f} of 1 (very likely {low / 100:.2f} to {high / 100:.2f}; {asked})."
     return f"About {100 * value.value:.0f} of 100 right (very likely {low} to {high}; {asked})."
@@ -70,9 +87,7 @@ def _use(study: Evidence, today: Today) -> str:
     else:
         good = f"the target of {in_metric(study.task, target)}"
         shown, lightest = f"It is shown to reach {good}", f"the lightest that reaches {good}"
-    if study.uncalibrated:
-        sure = "Nothing shows that it is good enough, or best: the judge is uncalibrated"
-    elif today.certainty == "only one":
+    if today.certainty == "only one":
         alone = len(study.done) == 1
         sure = "It is the only way that was measured" if alone else "No other way that was measured can be used"
     elif today.certainty == "shown":
@@ -119,7 +134,7 @@ def _unbeaten(study: Evidence, trivial: Iterable[TrivialArm]) -> str:
     scored = in_metric(study.task, round(best.score.value, 2))
     rule = f"Nothing measured beats a fixed rule, {TRIVIAL[best.arm]} ({scored})."
     if study.uncalibrated:
-        rule = f"{rule} The judge that says so is uncalibrated."
+        return f"By its grades n{rule[1:]}"
     left_out = [arm for arm in study.results if arm.status == "not_run"]
     if left_out:
         return f"{rule} Give more time: {ways(left_out)} did not fit the budget."
@@ -156,10 +171,10 @@ def before_relying(study: Evidence, verdict: Verdict, others: Iterable[str]) -> 
         lines += [
             _undecided(study, chosen),
             _rule(study, chosen),
-            _price(study, verdict.today),
+            "" if study.uncalibrated else _price(study, verdict.today),
             beside_next_best(study, chosen),
+            "" if study.uncalibrated else _labels(study.task, verdict.today.more),
         ]
-        lines += [] if study.uncalibrated else [_labels(study.task, verdict.today.more)]
     return tuple(line for line in (*lines, *others) if line)[:MOST_LINES]
 
 
@@ -173,6 +188,8 @@ def _claim(study: Evidence, verdict: Verdict) -> str:
         costs = f", at {amount(shown.cost)}" if shown.cost else ""
         return f"Shown by a test is {way(verdict.arm)} alone{costs}: take that where you must promise it."
     needs = verdict.needs or ""
+    if study.uncalibrated:
+        return ""  # the first line says it
     if needs.startswith("about "):
         again = "; a later study of the same questions needs more proof" if (study.look or 1) > 1 else ""
         return f"Not shown by a test yet: {needs} would show it in 4 of 5 such studies{again}."
