@@ -35,6 +35,7 @@ if TYPE_CHECKING:  # public names; plugins add theirs (`base/plugins.py`)
     from trimtab.studies.export import export as export
     from trimtab.studies.init import init as init
     from trimtab.studies.open_study import open_study as open_study
+    from trimtab.studies.questions import questions as questions
     from trimtab.studies.runs import runs as runs
     from trimtab.studies.study import study as study
     from trimtab.studies.train import train as train

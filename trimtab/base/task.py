@@ -34,7 +34,7 @@ from trimtab.base.config import (
     amount_of,
 )
 from trimtab.base.errors import InputError, MissingError
-from trimtab.base.files import is_dataset_id, matching, split_sheet
+from trimtab.base.files import is_dataset_id, matching, read_own_lines, split_sheet
 from trimtab.base.grammar import (
     HEAD,
     JUDGED,
@@ -60,6 +60,8 @@ LONGEST_NAME = 64
 LEAST_ROWS = 10  # rows of a sample
 TASK_FILE = "trimtab.toml"
 SECONDS = {"s": 1, "m": 60, "h": 3600}
+DRAFTED_QUESTIONS = "drafted-questions.jsonl"  # beside the task file; written by `trimtab questions`
+APPROVED = ("approved", "mended")  # states of a drafted question that make it a row
 
 
 PluginTable = TypeVar("PluginTable", bound=Settings)
@@ -339,12 +341,23 @@ def load_task(path: Path | str = TASK_FILE, *, copy_of: Path | None = None, need
     if failed is not None:
         raise InputError(failed.problem, "install it, or take the table out", file=file, field=failed.name)
     _check_names(raw, file)
+    _take_drafts(raw, (copy_of or file).parent)
     try:
         task = Task(**{**raw, "file": copy_of or file})
     except ValidationError as error:
         raise as_input_error(error, Task, file) from None
     check_task(task, needs_data=needs_data)
     return task
+
+
+def _take_drafts(raw: dict[str, Any], folder: Path) -> None:
+    """Name the drafted questions as examples where somebody approved some, and the task names no others."""
+    data = raw.get("data")
+    if not isinstance(data, dict) or data.get("examples") or data.get("test"):
+        return
+    drafts = folder / DRAFTED_QUESTIONS
+    if drafts.is_file() and any(line["state"] in APPROVED for line in read_own_lines(drafts, "state")):
+        raw["data"] = {**data, "examples": [DRAFTED_QUESTIONS]}
 
 
 def as_task(task: Task | Path | str) -> Task:

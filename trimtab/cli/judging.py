@@ -7,12 +7,17 @@ import sys
 import typer
 
 from trimtab.base.sanitize import visible
-from trimtab.measurement.judging_session import Correct, Judgements, Judging, Outlook
+from trimtab.measurement.judging_session import Correct, Judgements, Judging, JudgingForm, Outlook
 
 
-def ask_in_terminal(session: Judgements, correct: Correct | None = None, outlook: Outlook | None = None) -> None:
-    """Ask for judgements of all pending answers, until the end or a stop; `correct` and `outlook` as for `Judging`."""
-    judging = Judging(session, correct, outlook)
+def ask_in_terminal(
+    session: Judgements,
+    correct: Correct | None = None,
+    outlook: Outlook | None = None,
+    form: JudgingForm | None = None,
+) -> None:
+    """Ask for judgements of all pending answers, until the end or a stop; parameters as for `Judging`."""
+    judging = Judging(session, correct, outlook, form)
     value_of = {word: choice.value for choice in judging.choices for word in (choice.key, choice.value)}
     keys = ", ".join(f"{choice.key} {choice.name.lower()}" for choice in judging.choices)
     while judging.asked is not None:
@@ -21,7 +26,7 @@ def ask_in_terminal(session: Judgements, correct: Correct | None = None, outlook
         reply = ""
         while not reply:
             reply = value_of.get(_line(f"{judging.question} [{keys}] ", at_end="stop").casefold(), "")
-        judging.take(reply, _line("the right answer: ", at_end="") if reply == "answer" else "")
+        judging.take(reply, _line(f"{judging.form.text}: ", at_end="") if reply == "answer" else "")
 
 
 def _line(question: str, *, at_end: str) -> str:

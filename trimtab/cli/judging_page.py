@@ -1,5 +1,5 @@
-"""The web page of `trimtab audit --page` and `trimtab label --page`: shows one answer at a time, to be marked right or
-wrong.
+"""The web page of `trimtab audit --page`, `trimtab label --page` and `trimtab questions --page`: shows one answer at a
+time, to be judged.
 
 It listens on this machine only, and needs nothing but the standard library.
 """
@@ -15,7 +15,14 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from urllib.parse import parse_qs
 
 from trimtab.base.sanitize import visible
-from trimtab.measurement.judging_session import Correct, JudgementChoice, Judgements, Judging, Outlook
+from trimtab.measurement.judging_session import (
+    Correct,
+    JudgementChoice,
+    Judgements,
+    Judging,
+    JudgingForm,
+    Outlook,
+)
 
 MOST_BODY = 1_000  # bytes of a posted form, without the correction
 MOST_CORRECTION = 100_000  # bytes of a correction, as a form encodes it
@@ -44,7 +51,7 @@ addEventListener("keydown", (event) => {
   else found.click();
 });
 """
-_FIELD = """<label>The right answer, where it is wrong (Esc leaves the field, Ctrl+Enter sends it)
+_FIELD = """<label>{text}, where it is wrong (Esc leaves the field, Ctrl+Enter sends it)
 <textarea name="correction" rows="3"></textarea></label>"""
 _SCRIPT_HASH = base64.b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode()
 _HEADERS = {
@@ -69,9 +76,10 @@ class AuditPage:
         correct: Correct | None = None,
         outlook: Outlook | None = None,
         notes: Sequence[str] = (),
+        form: JudgingForm | None = None,
     ) -> None:
         self._notes = "".join(f"<p>{escape(visible(note))}</p>" for note in notes)
-        self._judging, self._accepts_corrections = Judging(session, correct, outlook), correct is not None
+        self._judging, self._accepts_corrections = Judging(session, correct, outlook, form), correct is not None
         self._max_bytes = MOST_BODY + MOST_CORRECTION * self._accepts_corrections
         self._path = f"/{secrets.token_urlsafe(16)}"
         page = self
@@ -134,7 +142,8 @@ class AuditPage:
             )
             buttons = "".join(_button(choice) for choice in judging.choices)
             place = f'<input type="hidden" name="place" value="{judging.place}">'
-            field = _FIELD if self._accepts_corrections else ""
+            what = judging.form.text
+            field = _FIELD.format(text=what[0].upper() + what[1:]) if self._accepts_corrections else ""
             form = f'<form method="post">{place}{field}{buttons}</form>'
             asks = f"<p>{judging.progress}</p><p><strong>{judging.question}</strong></p>"
             content = f"{asks}<dl>{parts}</dl>{form}<aside>{self._notes}</aside>"

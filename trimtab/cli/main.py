@@ -31,7 +31,23 @@ from trimtab.base.plugins import failed_plugins, plugins, refuse_plugin
 from trimtab.base.progress import STOP_SIGNALS, stop_asked
 from trimtab.base.sanitize import visible
 from trimtab.base.version import __version__
-from trimtab.cli import ask, audit, check, compare, demo, doctor, eval, export, init, pull, runs, study, test, train
+from trimtab.cli import (
+    ask,
+    audit,
+    check,
+    compare,
+    demo,
+    doctor,
+    eval,
+    export,
+    init,
+    pull,
+    questions,
+    runs,
+    study,
+    test,
+    train,
+)
 
 EPILOG = (
     "Exit codes: 0 done, 1 ran and the answer is no, 2 bad input or setting, 3 interrupted and resumable. "
@@ -176,7 +192,7 @@ def _with_resume_value(arguments: list[str]) -> list[str]:
     ]
 
 
-for _verb in (init, pull, check, study, audit, test, train, eval, ask, export, runs, compare, demo, doctor):
+for _verb in (init, pull, questions, check, study, audit, test, train, eval, ask, export, runs, compare, demo, doctor):
     app.command(_verb.__name__.rpartition(".")[2])(_guarded(_verb.command))
 for _name, _plugin in plugins("commands").items():
     if _name in {_command.name for _command in app.registered_commands}:

@@ -26,6 +26,7 @@ from trimtab.base.times import is_number
 from trimtab.data.chat import SkipRow
 from trimtab.data.column_names import ANSWERS, LABELS, is_metadata, match_name
 from trimtab.data.columns import LAYOUTS, ColumnRequest, Columns, RequestedColumns, find_columns
+from trimtab.data.drafted_questions import DRAFTED, is_synthetic, without_waiting
 from trimtab.data.nested import split_of
 from trimtab.data.notes import columns_note, parts_note, rivals_note, squad_note
 from trimtab.data.raw_rows import RawRow, RawRows
@@ -317,6 +318,9 @@ def _files(task: Task, patterns: Sequence[str]) -> Iterator[tuple[str, Path | No
 def _read_file(rows: RawRows, name: str, request: ColumnRequest, collector: _RowCollector) -> None:
     first_rows = list(itertools.islice(rows, SAMPLE))
     sample = [row for row in first_rows if isinstance(row, RawRow)]
+    if sample and is_synthetic(sample[0]):  # its columns are its own, whatever the task file says of the others
+        request = replace(request, columns={}, layout="")
+        first_rows, rows = [], without_waiting(first_rows, rows, collector.notes)
     if not sample:
         collector.refusals += [row for row in first_rows if isinstance(row, Refusal)]
         raise InputError("no row that can be read", "put rows in it, or leave it out", file=name, line=1)
@@ -331,7 +335,7 @@ def _read_file(rows: RawRows, name: str, request: ColumnRequest, collector: _Row
         if row.part and split_of(row.part) not in request.splits:
             left_out.append(row.part)
             continue
-        unused.update(row.fields.keys() - columns.used)
+        unused.update(() if is_synthetic(row) else row.fields.keys() - columns.used)
         try:
             content = reader.content(row)
         except SkipRow as skip:
@@ -362,7 +366,7 @@ def _example(row: RawRow, content: RowContent, reader: RowReader, own_id: str | 
         messages=content.messages,
         references=content.references,
         group=reader.text_of(row, "group"),
-        slice=reader.text_of(row, "slice"),
+        slice=DRAFTED if is_synthetic(row) else reader.text_of(row, "slice"),
         weight=reader.weight(row),
         source=reader.text_of(row, "source"),
         licence=reader.text_of(row, "licence"),

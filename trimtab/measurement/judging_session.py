@@ -43,7 +43,33 @@ LABEL = (
     _UNDO,
     _STOP,
 )
-_SAYS: dict[str, float | None] = {"right": 1.0, "wrong": 0.0, "unsure": None, **DEGREES}
+REVIEW = (
+    JudgementChoice(value="approve", name="Approve", key="a"),
+    JudgementChoice(value="refuse", name="Refuse", key="r"),
+    JudgementChoice(value="answer", name="Mend", key="m"),
+    *(_SKIP, _UNDO, _STOP),
+)
+_SAYS: dict[str, float | None] = {
+    **{"right": 1.0, "wrong": 0.0, "unsure": None, "approve": 1.0, "refuse": 0.0},
+    **DEGREES,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgingForm:
+    """What is asked of each answer: the question, the choices, and what a text that is written beside them is."""
+
+    question: str
+    choices: tuple[JudgementChoice, ...]
+    text: str = "the right answer"
+
+
+LABEL_FORM = JudgingForm(question="right or wrong?", choices=LABEL)
+REVIEW_FORM = JudgingForm(
+    question="could somebody ask this, and is this the answer?",
+    choices=REVIEW,
+    text="the right answer, or a better question with its question mark",
+)
 Correct = Callable[[AuditItem, str], None]
 Outlook = Callable[[AuditItem], str]
 
@@ -63,21 +89,19 @@ class Judgements(Protocol):
 
 
 class Judging:
-    """Steps through the pending answers until the last one, or until somebody stops; `correct` stores right answers, if
-    these are taken, and `outlook` says how many judgements are still needed."""
+    """Steps through the pending answers until the last one, or until somebody stops; `correct` stores the texts of
+    `form`, if these are taken, and `outlook` says how many judgements are still needed."""
 
-    def __init__(self, session: Judgements, correct: Correct | None = None, outlook: Outlook | None = None) -> None:
+    def __init__(
+        self,
+        session: Judgements,
+        correct: Correct | None = None,
+        outlook: Outlook | None = None,
+        form: JudgingForm | None = None,
+    ) -> None:
         self._session, self._correct, self._outlook = session, correct, outlook
-        graded = any(item.criterion for item in session.pending)
-        compared = any(item.against for item in session.pending)
-        self.choices: tuple[JudgementChoice, ...] = AUDIT
-        self.question = "right or wrong?"
-        if correct:
-            self.choices = LABEL
-        elif compared:
-            self.choices, self.question = COMPARE, "which one meets the criterion better?"
-        elif graded:
-            self.choices, self.question = GRADE, "does it meet the criterion?"
+        self.form = form or _form_for(session.pending)
+        self.choices, self.question = self.form.choices, self.form.question
         self.place, self.count, self._stopped = 0, len(session.pending), False
 
     @property
@@ -112,3 +136,13 @@ class Judging:
         elif self._correct and correction.strip():
             self._correct(asked, correction)
             self.place += 1
+
+
+def _form_for(pending: Sequence[AuditItem]) -> JudgingForm:
+    """Return what the answers of an audit are asked: how they compare, how far they meet a criterion, or right or
+    wrong."""
+    if any(item.against for item in pending):
+        return JudgingForm(question="which one meets the criterion better?", choices=COMPARE)
+    if any(item.criterion for item in pending):
+        return JudgingForm(question="does it meet the criterion?", choices=GRADE)
+    return JudgingForm(question="right or wrong?", choices=AUDIT)

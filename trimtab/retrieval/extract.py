@@ -124,7 +124,9 @@ class SentenceScorer:
         passages = self.passages
         with_changes = bool(_ASKS_FOR_CHANGES.search(question))
         names = [name for name in cosines if can_answer(passages[name].text)]
-        names = [name for name in names if with_changes or not _is_of_changes(passages[name])] or names
+        names = [
+            name for name in names if with_changes or not is_of_changes(passages[name].title, passages[name].document)
+        ] or names
         question_terms = self._question_terms(question)
         question_tokens, kind = read(question), answer_type(question)
         question_values = {token.value for token in question_tokens}
@@ -187,8 +189,9 @@ def _share(question_terms: Mapping[str, float], present: frozenset[str]) -> floa
     )
 
 
-def _is_of_changes(passage: Passage) -> bool:
-    return bool(_CHANGES.search(passage.title) or _CHANGES.search(passage.document))
+def is_of_changes(title: str, document: str) -> bool:
+    """True for a log of changes, by its title or its name."""
+    return bool(_CHANGES.search(title) or _CHANGES.search(document))
 
 
 class Extractor:

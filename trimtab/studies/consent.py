@@ -80,6 +80,7 @@ def require_consent(
     *,
     reflector: str | None = None,
     judge: str | None = None,
+    drafter: str | None = None,
     allow: Sequence[str] = (),
     allow_commands: bool = False,
     scores: bool = True,
@@ -88,8 +89,8 @@ def require_consent(
     """Raise ConsentError, with everything that lacks consent and the options that allow it, before any of it is used.
 
     `endpoints`: the names of those that will be asked. `reflector`: the one that is shown training rows. `judge`: the
-    one that judges answers. `scores`: True if the task's scorer program would run. `rewards`: the components of its
-    reward that would be used.
+    one that judges answers. `drafter`: the one that drafts questions from passages. `scores`: True if the task's
+    scorer program would run. `rewards`: the components of its reward that would be used.
     """
     own = configuration()
     allowed = (*allow, *own.allow)
@@ -100,8 +101,8 @@ def require_consent(
             else _commands(task, scores, rewards)
         ),
         *(
-            request_of(task, name, rows=name == reflector, judges=name == judge)
-            for name in dict.fromkeys((*endpoints, *(name for name in (reflector, judge) if name)))
+            request_of(task, name, rows=name == reflector, judges=name == judge, drafts=name == drafter)
+            for name in dict.fromkeys((*endpoints, *(name for name in (reflector, judge, drafter) if name)))
             if not _may_send(task.api[name], allowed)
         ),
         *_outside_files(task, allowed),
@@ -110,13 +111,13 @@ def require_consent(
     _require_all_allowed(task, requests)
 
 
-def request_of(task: Task, name: str, *, rows: bool, judges: bool = False) -> ConsentRequest:
+def request_of(task: Task, name: str, *, rows: bool, judges: bool = False, drafts: bool = False) -> ConsentRequest:
     """Return the consent request of an endpoint. `rows`: True if it rewrites instructions and is shown training
-    rows. `judges`: True if it judges answers.
+    rows. `judges`: True if it judges answers. `drafts`: True if it drafts questions from passages.
     """
     table = task.api[name]
     key, prefix = (f" with the key in {table.key_env}", f"{table.key_env}@") if table.key_env else ("", "")
-    what = "questions and training rows" if rows else "questions"
+    what = "questions and training rows" if rows else "passages of the documents" if drafts else "questions"
     what += ", with references and answers to judge" if judges else ""
     return ConsentRequest(f"to send {what} to {table.url}{key}", f"--allow {shlex.quote(prefix + table.url)}")
 
