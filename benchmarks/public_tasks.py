@@ -170,7 +170,7 @@ TASKS: Mapping[str, Callable[[Read], Written]] = {
 def write(clones: Path, to: Path, names: Iterable[str]) -> None:
     """Write the files of each task to a folder of its own, and its fresh rows beside it."""
     for name in names:
-        files, fresh = TASKS[name](_reader(clones / SOURCES[name].replace("/", "+")))
+        files, fresh = TASKS[name](reader(clones / SOURCES[name].replace("/", "+")))
         (to / name).mkdir(parents=True, exist_ok=True)
         for file, text in files.items():
             (to / name / file).write_text(text, encoding="utf-8")
@@ -300,7 +300,7 @@ def _fresh_score(opened: OpenedStudy, arm: str, fresh: Rows) -> float | None:
     return round(aggregate(opened.task.metric, given, [example.references for example in examples], scores), 3)
 
 
-def _reader(clone: Path) -> Read:
+def reader(clone: Path) -> Read:
     folder = clone / "repo" if (clone / "repo").exists() else clone
 
     def read(path: str) -> str:
