@@ -47,7 +47,7 @@ def judged(session: Session, seconds: float, monkeypatch: pytest.MonkeyPatch) ->
     task, clock = session.task, [0.0]
     assert task.judge is not None
 
-    def ask(prompts: Sequence[Prompt]) -> list[Generation]:
+    def ask(prompts: Sequence[Prompt], _words: Sequence[str]) -> list[Generation]:
         clock[0] += seconds * len(prompts)
         return [Generation(id=prompt.id, text="yes", prompt_tokens=300, new_tokens=20) for prompt in prompts]
 
@@ -111,7 +111,7 @@ def test_a_local_judge_is_timed_on_a_few_rows_and_nothing_of_that_is_kept(
     table = task.judge.model_copy(update={"by": "somewhere"})
     object.__setattr__(task, "judge", table)
 
-    def ask(prompts: Sequence[Prompt]) -> list[Generation]:
+    def ask(prompts: Sequence[Prompt], _words: Sequence[str]) -> list[Generation]:
         asked.append(len(prompts))
         clock[0] += 0.125 * len(prompts)
         return [Generation(id=prompt.id, text="yes") for prompt in prompts]
