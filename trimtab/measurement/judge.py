@@ -69,8 +69,8 @@ class JudgeModel:
     """The model that judges. `name`: for messages. `version`: pins it; another version judges anew.
 
     `ask` answers prompts, each by one of the words, and may raise RemoteError; `forget` drops what it keeps of replies
-    whose judgements are stored. `gives_reasons`: True if it writes text, False if it chooses a degree. `compose` makes the prompt of a
-    criterion and a row; None for the usual one (`judge_prompt`).
+    whose judgements are stored. `gives_reasons`: True if it writes text, False if it chooses a word. `compose` makes
+    the prompt of a criterion and a row; None for the usual one (`judge_prompt`).
     """
 
     name: str
