@@ -141,6 +141,9 @@ def test_figures_and_verdict_name_the_judge(
         again = run(task, url)
         assert [arm.extras.get("sentences_not_there") for arm in again.arms] == [None, 0.5]
         assert checked(task) == lines  # nothing is asked twice
+        by_function = run(task, url, scorer=lambda *_: 1.0).arms[1]  # in the judge's place
+        assert "sentences_supported" in by_function.extras
+        assert JUDGED_SENTENCES not in by_function.extras
         told = [remark.text for remark in trimtab.check(task, listeners=[]).remarks]
         assert any("judgements of test answers and about 24 of their sentences" in text for text in told)
         task.write_text(task.read_text().replace(', "api-one+rag"', ""))

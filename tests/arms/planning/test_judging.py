@@ -150,7 +150,7 @@ def test_sentences_are_counted_where_an_arm_reads_passages_apart_from_scores(
         none = judging_cost(session_of(tmp_path / folder, judge, arms=arms), is_timed=True)
         assert none is not None
         assert none.sentences is None
-    session = session_of(tmp_path / "on", SENTENCES, arms=READING)
+    session, before = session_of(tmp_path / "on", SENTENCES, arms=READING), datetime.now(UTC)
     assumed = judging_cost(session, is_timed=True)
     assert assumed is not None
     assert assumed.sentences is not None
@@ -171,6 +171,8 @@ def test_sentences_are_counted_where_an_arm_reads_passages_apart_from_scores(
     assert checking.judgements == 2  # four of two answers
     assert (checking.prompt_tokens, checking.seconds) == (1800, pytest.approx(1.5))
     assert checking.fee == pytest.approx((1800 * 2 + 40 * 10) / 1e6)
+    paid = 16 * (300 * 2 + 20 * 10) + 4 * (900 * 2 + 20 * 10)
+    assert judging_fee(session.task, before) == pytest.approx(paid / 1e6)
     rules = judging.rule_count(session)
     told = judging_sentence(session, cost)
     assert f"up to {2 * 12 * (2 + rules):,} judgements of test answers and about 24 of their sentences" in told
