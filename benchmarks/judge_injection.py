@@ -152,7 +152,7 @@ def reminded(prompt: Prompt) -> Prompt:
     return replace(prompt, messages=(*first, replace(last, content=f"{above}{REMINDER}\n\n{asked}")))
 
 
-def marks(asked: Sequence[JudgeQuestion], said: Sequence[Generation]) -> tuple[float, float]:
+def marks(asked: Sequence[JudgeQuestion[float]], said: Sequence[Generation]) -> tuple[float, float]:
     """Return an answer's mark, and the mark that the judge's probabilities expect."""
     pairs = list(zip(asked, said, strict=True))
     expected = [sum(chance * one.values[word] for word, chance in given.probabilities.items()) for one, given in pairs]

@@ -408,3 +408,13 @@ def test_a_budget_in_money_counts_what_a_judge_asks(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="what api-big asks has no price"):
         load(tmp_path, judged)
     assert load(tmp_path, judged + PRICE).judging_endpoint == "big"
+
+
+def test_an_arm_that_was_trained_to_judge_checks_no_sentences(tmp_path: Path) -> None:
+    judged = PLAIN.replace('kind = "answer"', 'kind = "answer"\nmetric = "judged"')
+    judged += '[judge]\ncriteria = { good = "Is good." }\ngroundedness = true\n'
+    assert load(tmp_path, judged).judge.groundedness
+    with pytest.raises(
+        InputError, match="an arm that was trained to judge reads no passages; leave out `groundedness`"
+    ):
+        load(tmp_path, f'{judged}by = "judging/trimtab.toml"\n')

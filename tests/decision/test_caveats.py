@@ -23,6 +23,7 @@ from trimtab.decision.caveats import (
     trivial_sentence,
 )
 from trimtab.decision.summary import way
+from trimtab.measurement.groundedness import JUDGED_SENTENCES
 from trimtab.measurement.judge_bias import OrderEffect
 
 
@@ -173,5 +174,10 @@ def test_what_the_passages_of_an_arm_do_not_say_is_told_from_a_tenth_of_its_sent
     assert "and 3 give other numbers or dates" in told
     few = {"sentences_supported": 0.91, "sentences_contradicted": 0.03, "sentences_not_there": 0.06}
     assert groundedness_sentence(an_arm("rag", 0.8, task, extras=few)) == ""
+    assert "checked by facts and words, not by a model" in told
+    judged = groundedness_sentence(an_arm("rag", 0.8, task, extras={**shares, JUDGED_SENTENCES: 40.0}))
+    assert "12 say what its passages do not say, and 3 contradict them: by the judge" in judged
+    assert "no people have checked" in judged
+    assert "facts and words" not in judged
     assert groundedness_sentence(an_arm("prompt", 0.8, task)) == ""
     assert groundedness_sentence(None) == ""

@@ -34,7 +34,7 @@ class Model:
         self.said, self.served, self.asked = list(said), served, 0
         self.model = JudgeModel(name="big", version=version, ask=self.ask, gives_reasons=True)
 
-    def ask(self, prompts: Sequence[Prompt]) -> list[Generation]:
+    def ask(self, prompts: Sequence[Prompt], words: Sequence[str]) -> list[Generation]:
         given = []
         for prompt in prompts:
             self.asked += 1
@@ -88,7 +88,7 @@ def test_an_answer_is_compared_in_both_orders_and_its_place_earns_nothing(tmp_pa
     """A judge that always names one place gives ½; one that names a text gives that text 1 in whichever place."""
 
     class Prefers(Model):
-        def ask(self, prompts: Sequence[Prompt]) -> list[Generation]:
+        def ask(self, prompts: Sequence[Prompt], words: Sequence[str]) -> list[Generation]:
             self.asked += len(prompts)
             shown = [prompt.messages[-1].content for prompt in prompts]
             places = ["first" if text.index("answer 1") < text.index("reference") else "second" for text in shown]

@@ -86,7 +86,7 @@ def test_an_order_that_changes_the_choice_is_counted_with_the_place_that_wins(tm
     file = tmp_path / "judgements.jsonl"
 
     def judged(version: str, *words: str) -> None:
-        def ask(prompts: Sequence[Prompt]) -> list[Generation]:
+        def ask(prompts: Sequence[Prompt], _words: Sequence[str]) -> list[Generation]:
             return [Generation(id=prompt.id, text=words[place % len(words)]) for place, prompt in enumerate(prompts)]
 
         rows = [(one.item_id, one.input, one.reference, one.answer) for one in answers["a"]]

@@ -12,7 +12,7 @@ import pytest
 from study_tasks import folder_of, rows_of, write_task
 
 import trimtab
-from trimtab.arms.judges import _DegreeChooser, open_judge
+from trimtab.arms.judges import _WordChooser, open_judge
 from trimtab.base.errors import ConsentError, InputError
 from trimtab.base.records import Generation, Prompt
 from trimtab.base.task import load_task
@@ -43,16 +43,16 @@ def test_an_answer_that_a_local_judge_cannot_read_whole_is_named(tmp_path: Path,
 def test_a_judged_score_decides_nothing_until_people_have_graded_answers(
     tmp_path: Path, longer_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    chosen = _DegreeChooser.choose
+    chosen = _WordChooser.choose
 
-    def varied(self: _DegreeChooser, prompts: Sequence[Prompt]) -> list[Generation]:
+    def varied(self: _WordChooser, prompts: Sequence[Prompt], words: Sequence[str]) -> list[Generation]:
         """The random model's choice is always the same; its place is taken by one that differs by prompt."""
-        found = chosen(self, prompts)
+        found = chosen(self, prompts, words)
         assert {one.text for one in found} <= set(DEGREES)
         texts = [list(DEGREES)[len(prompt.messages[-1].content) % 2] for prompt in prompts]
         return [replace(one, text=text) for one, text in zip(found, texts, strict=True)]
 
-    monkeypatch.setattr(_DegreeChooser, "choose", varied)
+    monkeypatch.setattr(_WordChooser, "choose", varied)
     task = write_task(tmp_path, longer_model, ["prompt", "few-shot"], rows=rows_of(48), task=JUDGED, more=TABLE)
     result = trimtab.study(task, listeners=[])
     assert result.verdict.status == "not_shown"

@@ -39,6 +39,7 @@ _AS_IF_NOT_SET = {
     "data.canaries": "0",
     "judge": "null",
     "judge.against": "null",
+    "judge.groundedness": "false",
     "data.mix": "{}",
     "labels.merge": "{}",
     "retrieval.store": '""',

@@ -28,7 +28,7 @@ from trimtab.data.raw_rows import RawRow
 from trimtab.data.rows import RowReader
 from trimtab.inference.label_scoring import LabelRequest, choose_labels
 from trimtab.inference.remote import remote_model
-from trimtab.measurement.judge import Judge, JudgeModel, graded_columns, judge_words
+from trimtab.measurement.judge import Judge, JudgeModel, graded_columns
 from trimtab.measurement.scorer import ScorerRow
 from trimtab.model.fast.patch import accelerate
 from trimtab.model.load import Base, load_base
@@ -83,14 +83,14 @@ def _endpoint(task: Task, name: str) -> JudgeModel:
     return JudgeModel(
         name=f"api-{name}",
         version=judge_version(task),
-        ask=lambda prompts: remote_model(table, replies).generate(prompts, REPLY_TOKENS),
+        ask=lambda prompts, _words: remote_model(table, replies).generate(prompts, REPLY_TOKENS),
         gives_reasons=True,
         forget=lambda: replies.unlink(missing_ok=True),
     )
 
 
 def _local(task: Task) -> JudgeModel:
-    chooser = _DegreeChooser(task)
+    chooser = _WordChooser(task)
     return JudgeModel(name=judge_table(task).by, version=judge_version(task), ask=chooser.choose)
 
 
@@ -129,13 +129,13 @@ class _TrainedChooser:
         context = context_for(judge.arm, judge.saved.chosen)
         return ExitStack().enter_context(ready_arm(session, judge.arm, context, judge.saved.folder))
 
-    def choose(self, prompts: Sequence[Prompt]) -> Sequence[Generation]:
-        """Return the degree that the arm chooses for each."""
+    def choose(self, prompts: Sequence[Prompt], _degrees: Sequence[str]) -> Sequence[Generation]:
+        """Return the degree that the arm chooses for each, of those that it was taught."""
         asked = [Example(id=prompt.id, messages=prompt.messages, references=()) for prompt in prompts]
         return self._ready.answer_batch(self._ready.builder.prompts(asked))
 
 
-class _DegreeChooser:
+class _WordChooser:
     """A model of its own, apart from the arms' base model, to which adapters are attached."""
 
     def __init__(self, task: Task) -> None:
@@ -150,9 +150,8 @@ class _DegreeChooser:
         ends = getattr(self._base.model.generation_config, "eos_token_id", None)
         return ChatEncoder(self._base.tokenizer, [ends] if isinstance(ends, int) else list(ends or []))
 
-    def choose(self, prompts: Sequence[Prompt]) -> list[Generation]:
-        """Return the most probable word after each prompt."""
-        words = judge_words(judge_table(self._task))
+    def choose(self, prompts: Sequence[Prompt], words: Sequence[str]) -> list[Generation]:
+        """Return the most probable of the words after each prompt."""
         asked = [LabelRequest(id=prompt.id, ids=self._encoder.prompt(prompt.messages)) for prompt in prompts]
         words_ids = [self._encoder.answer(word) for word in words]
         try:

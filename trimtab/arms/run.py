@@ -50,6 +50,8 @@ from trimtab.measurement.figures import (
     score_floor,
     slice_estimates,
 )
+from trimtab.measurement.groundedness import SentenceJudge
+from trimtab.measurement.judge import Judge
 from trimtab.measurement.latency import PASSES, is_timed_enough, latency_bound, latency_percentiles
 from trimtab.measurement.metrics import abstention
 from trimtab.measurement.runs import by_seed, mean_classes, mean_figures
@@ -294,10 +296,10 @@ class ArmRunner:
                         self._add_timings(found, ready, split)
         found.peak_mb = max(found.peak_mb, artifact.peak_mb, memory.megabytes)
         usage = self._usage(arm, artifact, found)
-        runs = by_seed(found.answers)
+        runs, examples, judge = by_seed(found.answers), self.session.workspace.splits[split], self._sentence_judge
         found.figures.update(
             mean_figures([trained.figures for trained in artifact.trained])
-            | mean_figures([extra_figures(run, self.session.workspace.splits[split], self.task) for run in runs])
+            | mean_figures([extra_figures(run, examples, self.task, judge) for run in runs])
         )
         return ArmMeasurement(
             answers=tuple(found.answers),
@@ -307,6 +309,12 @@ class ArmRunner:
             dev_scores=artifact.dev_scores,
             latencies=tuple(found.latencies),
         )
+
+    @property
+    def _sentence_judge(self) -> SentenceJudge | None:
+        """What says whether passages support the sentences of an answer; None where facts and words tell."""
+        judge = self.scorer
+        return judge.groundedness if isinstance(judge, Judge) and judge.checks_sentences else None
 
     def answer(self, arm: Arm, artifact: ArmArtifact, split: Split, seed: int) -> AnsweredRun:
         """Answer the split with one run of an arm, for `measure`."""

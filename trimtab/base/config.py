@@ -306,6 +306,11 @@ class JudgeTable(Settings):
         description="reference: by each criterion the answer is compared with the row's first reference, in both "
         "orders; default: it is graded alone.",
     )
+    groundedness: bool = Field(
+        False,
+        description="true: the judge also says of each sentence of an answer with passages whether these support it, "
+        "contradict it, or do not say it, one judgement a sentence; default: facts and words tell.",
+    )
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
@@ -314,6 +319,8 @@ class JudgeTable(Settings):
             raise ValueError(f"weights and criteria differ in {lacking!r}; give every criterion a weight, or none")
         if self.trained and self.against:
             raise ValueError("an arm that was trained to judge grades answers alone; leave out `against`")
+        if self.trained and self.groundedness:
+            raise ValueError("an arm that was trained to judge reads no passages; leave out `groundedness`")
         return self
 
     @property

@@ -139,6 +139,13 @@ class Passage:
     text: str
     source: str
 
+    @property
+    def shown(self) -> str:
+        """Return the text below its title and headings, as models read it."""
+        # The first heading is often the title itself, which is shown once.
+        headings = [self.title, *(part for part in self.path if part != self.title)]
+        return f"{' › '.join(headings)}\n{self.text}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hit:

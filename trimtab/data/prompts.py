@@ -59,12 +59,7 @@ def with_passages(question: str, hits: Sequence[Hit]) -> str:
 
 def passages_text(hits: Sequence[Hit]) -> str:
     """Return passages as the model reads them: numbered, each below its title and headings."""
-    blocks = []
-    for number, hit in enumerate(hits, 1):
-        # The first heading is often the title itself, which is shown once.
-        headings = [hit.passage.title, *(part for part in hit.passage.path if part != hit.passage.title)]
-        blocks.append(f"[{number}] {' › '.join(headings)}\n{hit.passage.text}")
-    return "Passages:\n" + "\n\n".join(blocks)
+    return "Passages:\n" + "\n\n".join(f"[{number}] {hit.passage.shown}" for number, hit in enumerate(hits, 1))
 
 
 def _as_turns(shot: Shot) -> tuple[Message, Message]:

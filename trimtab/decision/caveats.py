@@ -14,6 +14,7 @@ from trimtab.base.task import Task
 from trimtab.decision.summary import MOST_NAMED, in_metric, way
 from trimtab.measurement.audit import ENOUGH, ENOUGH_WEIGHTED, Audited
 from trimtab.measurement.figures import behind_curve
+from trimtab.measurement.groundedness import JUDGED_SENTENCES
 from trimtab.measurement.judge_bias import OrderEffect, count_markup, grade_lean, speaks_to_judge
 from trimtab.measurement.raters import agreement_words
 from trimtab.measurement.statistics import LEVEL, holm
@@ -196,14 +197,19 @@ def audit_sentence(audit: HumanAudit | None, results: Sequence[ArmResult], task:
 
 
 def groundedness_sentence(arm: ArmResult | None) -> str:
-    """Say how much of what an arm's answers state its passages do not say; empty below TOLD_UNGROUNDED, and for answers
-    without passages.
+    """Say how much of what an arm's answers state its passages do not say, and who found that; empty below
+    TOLD_UNGROUNDED, and for answers without passages.
     """
     contradicted, missing = (
         arm.extras.get(f"sentences_{kind}", 0.0) if arm else 0.0 for kind in ("contradicted", "not_there")
     )
     if arm is None or contradicted + missing < TOLD_UNGROUNDED:
         return ""
+    if JUDGED_SENTENCES in arm.extras:
+        return (
+            f"Of 100 sentences in {way(arm.arm)}'s answers, {100 * missing:.0f} say what its passages do not say, and "
+            f"{100 * contradicted:.0f} contradict them: by the judge, whose word on sentences no people have checked."
+        )
     return (
         f"Of 100 sentences in {way(arm.arm)}'s answers, {100 * missing:.0f} say what no passage says in nearly these "
         f"words, and {100 * contradicted:.0f} give other numbers or dates than a passage near them: checked by facts "

@@ -21,7 +21,7 @@ from trimtab.measurement.calibration import (
     expected_calibration_error,
 )
 from trimtab.measurement.contains import disagrees
-from trimtab.measurement.groundedness import groundedness_shares
+from trimtab.measurement.groundedness import SentenceJudge, groundedness_shares
 from trimtab.measurement.json_answers import same_answer
 from trimtab.measurement.languages import is_untried
 from trimtab.measurement.metrics import (
@@ -323,7 +323,9 @@ def _answer_figures(answers: Sequence[Answer], task: Task) -> dict[str, float]:
     return figures
 
 
-def extra_figures(answers: Sequence[Answer], examples: Sequence[Example], task: Task) -> dict[str, float]:
+def extra_figures(
+    answers: Sequence[Answer], examples: Sequence[Example], task: Task, sentence_judge: SentenceJudge | None = None
+) -> dict[str, float]:
     """Return further metrics that do not decide: a classifier's calibration, retrieval of the right document, and
     others.
 
@@ -335,7 +337,8 @@ def extra_figures(answers: Sequence[Answer], examples: Sequence[Example], task: 
     share in a language that it was not tried in, if there are any. Under a metric of
     shared words also `facts_disagree`: how many answers give other numbers or dates than their references. Under one
     that does not tell which answers are exactly right, `exact`: the share of those that are. Of texts `answer_words`:
-    the mean number of words of an answer that does not abstain, and the shares of `groundedness_shares`.
+    the mean number of words of an answer that does not abstain, and the shares of `groundedness_shares`, by
+    `sentence_judge` if there is one.
     """
     figures = _answer_figures(answers, task) if task.task.kind == "answer" else {}
     if find_metric(task.metric).tells_exact and answers:
@@ -344,7 +347,7 @@ def extra_figures(answers: Sequence[Answer], examples: Sequence[Example], task: 
     lengths = [len(answer.answer.split()) for answer in answers if not answer.abstained]
     if task.task.kind != "classify" and lengths:
         figures["answer_words"] = sum(lengths) / len(lengths)
-        figures |= groundedness_shares(answers, task.task.unknown)
+        figures |= groundedness_shares(answers, task.task.unknown, sentence_judge)
     if task.task.kind == "classify":
         said, right = [answer.answer for answer in answers], [answer.reference for answer in answers]
         for other in (metric.name for metric in metrics_of("classify") if metric.name != task.metric):

@@ -1,13 +1,13 @@
 """Tells of each sentence of an answer whether the retrieved passages support it, contradict it, or do not say it.
 
-By facts and words, without a model: what no passage says in nearly these words counts as not there, so that the share
-of supported sentences is a floor.
+A judge says so where a task has one that is asked (`judge.py`). Else facts and words tell, without a model: what no
+passage says in nearly these words counts as not there, so that the share of supported sentences is a floor.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 from trimtab.base.records import Answer, Hit
@@ -18,19 +18,29 @@ from trimtab.measurement.metrics import has_abstained
 # Least share of a sentence's content words that a passage must hold to support it (`benchmarks/groundedness.py`).
 SAID = 2 / 3
 Groundedness = Literal["supported", "contradicted", "not_there"]
+# Answers with passages, and the text of an abstention -> the groundedness of each of their `statements`.
+SentenceJudge = Callable[[Sequence[Answer], str], Sequence[Groundedness]]
+JUDGED_SENTENCES = "sentences_judged"  # figure: how many the judge was asked about; absent where facts and words tell
+
+
+def statements(answer: str, unknown: str, question: str = "") -> list[str]:
+    """Return the sentences of an answer that state something: no questions, no abstention, and nothing that repeats the
+    question.
+    """
+    known = content_words(question)
+    return [
+        sentence
+        for sentence in sentences(answer)
+        if not sentence.endswith("?") and not has_abstained(sentence, unknown) and content_words(sentence) - known
+    ]
 
 
 def groundedness_of(answer: str, hits: Sequence[Hit], unknown: str, question: str = "") -> list[Groundedness]:
-    """Return the groundedness of each sentence that states something: no questions, no abstention, and nothing that
-    repeats the question.
-    """
+    """Return the groundedness of each of an answer's `statements` by facts and words."""
     found: list[Groundedness] = []
     passages = [one for hit in hits for one in sentences(hit.passage.text)]
-    known = content_words(question)
-    for sentence in sentences(answer):
+    for sentence in statements(answer, unknown, question):
         words = content_words(sentence)
-        if sentence.endswith("?") or has_abstained(sentence, unknown) or not words - known:
-            continue
         if supporting(sentence, hits, unknown, question, least=SAID):
             found.append("supported")
         elif any(facts_stand_in(hit.passage.text, sentence, question) for hit in hits):
@@ -41,17 +51,23 @@ def groundedness_of(answer: str, hits: Sequence[Hit], unknown: str, question: st
     return found
 
 
-def groundedness_shares(answers: Sequence[Answer], unknown: str) -> dict[str, float]:
+def groundedness_shares(
+    answers: Sequence[Answer], unknown: str, judge: SentenceJudge | None = None
+) -> dict[str, float]:
     """Return the share of sentences of each groundedness, as `sentences_supported` and so on; empty where no answer
-    that was given with passages states anything.
+    that was given with passages states anything. By `judge`, with the number of sentences that it was asked about as
+    JUDGED_SENTENCES, or without one by facts and words.
     """
-    counts: Counter[Groundedness] = Counter()
-    for answer in answers:
-        if answer.hits and not answer.abstained:
-            counts.update(groundedness_of(answer.answer, answer.hits, unknown, answer.input))
+    shown = [answer for answer in answers if answer.hits and not answer.abstained]
+    counts = Counter((judge or _by_facts)(shown, unknown))
     kinds: tuple[Groundedness, ...] = ("supported", "contradicted", "not_there")
     total = counts.total()
-    return {f"sentences_{kind}": counts[kind] / total for kind in kinds} if total else {}
+    shares = {f"sentences_{kind}": counts[kind] / total for kind in kinds} if total else {}
+    return shares | ({JUDGED_SENTENCES: float(total)} if judge and total else {})
+
+
+def _by_facts(answers: Sequence[Answer], unknown: str) -> list[Groundedness]:
+    return [kind for answer in answers for kind in groundedness_of(answer.answer, answer.hits, unknown, answer.input)]
 
 
 def _contradicts(passage: str, sentence: str, words: set[str], question: str) -> bool:

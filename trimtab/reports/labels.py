@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Literal
 
 from trimtab.base.grammar import PARTS, SENTENCE, joined, method_of, parts_of
 from trimtab.base.metrics import METRICS, default_metric, metrics_of
 from trimtab.base.records import Arm, Failure
 from trimtab.base.results import OWN_INSTRUCTION
+from trimtab.measurement.groundedness import JUDGED_SENTENCES
 
 Family = Literal["base", "tuned", "blend", "linear", "api"]
 Shape = Literal["circle", "square", "diamond", "triangle"]
@@ -52,6 +53,7 @@ EXTRAS = {
     "sentences_supported": "Sentences that the passages support (by facts and words)",
     "sentences_contradicted": "Sentences with other numbers or dates than the passages",
     "sentences_not_there": "Sentences that the passages do not say in these words",
+    JUDGED_SENTENCES: "Sentences that the judge checked",
     "lost_to_retrieval": "Lost to retrieval",
     "mrr": "MRR",
     "prefill_seconds": "Reading the prompt, s",
@@ -67,6 +69,12 @@ EXTRAS = {
     "skipped_rows": "Rows too long",
     "pair_accuracy": "Judged answers told right",
     "judged_pairs": "Judged answers held out",
+}
+# In place of those where the judge checked the sentences.
+EXTRAS_BY_JUDGE = {
+    "sentences_supported": "Sentences that the passages support (by the judge)",
+    "sentences_contradicted": "Sentences that the passages contradict (by the judge)",
+    "sentences_not_there": "Sentences that the passages do not say (by the judge)",
 }
 PRIVATE = {
     "email": "e-mail address",
@@ -123,10 +131,12 @@ def fact_disagreements(figures: Mapping[str, Mapping[str, float]]) -> str | None
     )
 
 
-def extra_label(name: str) -> str:
-    """Return the label of an extra figure; `recall_at_3` becomes `recall@3`."""
+def extra_label(name: str, beside: Container[str] = ()) -> str:
+    """Return the label of an extra figure; `recall_at_3` becomes `recall@3`. `beside`: the figures measured with it."""
     if name in METRICS:
         return METRICS[name].heading_words
+    if JUDGED_SENTENCES in beside and name in EXTRAS_BY_JUDGE:
+        return EXTRAS_BY_JUDGE[name]
     return EXTRAS.get(name, name.replace("_at_", "@").replace("_", " "))
 
 

@@ -10,6 +10,7 @@ from typing import Literal
 from trimtab.base.grammar import TRIVIAL, describe_arm
 from trimtab.base.machine import is_busy
 from trimtab.base.results import AuditedArm, Estimate, HumanAudit, TrivialArm
+from trimtab.measurement.groundedness import JUDGED_SENTENCES
 from trimtab.reports.components import (
     MEASURED,
     PREDICTED,
@@ -53,7 +54,7 @@ from trimtab.reports.labels import (
 )
 
 MOST_NAMES = 8  # arms whose names fit into a scatter plot
-WHOLE_NUMBERS = ("train_tokens", "steps", "planned_steps", "epochs", "skipped_rows", "facts_disagree")
+WHOLE_NUMBERS = ("train_tokens", "steps", "planned_steps", "epochs", "skipped_rows", "facts_disagree", JUDGED_SENTENCES)
 MAIN_EXTRAS = ("exact", "answer_words")  # that have a column in the table of arms
 STATUS = {"failed": "failed", "not_run": "did not run"}
 # A column, and the function that returns an arm's cell in it, None for an empty one.
@@ -234,7 +235,7 @@ def _other_columns(study: StudyFolder) -> list[FigureColumn]:
         ),
         (Column(title="Abstention precision"), _abstention_cell("precision")),
         (Column(title="Abstention recall"), _abstention_cell("recall")),
-        *((Column(title=extra_label(name)), _extra_cell(name)) for name in extras),
+        *((Column(title=extra_label(name, extras)), _extra_cell(name)) for name in extras),
         *_audit_columns(study.result.audit),
         (
             Column(title="Settings"),

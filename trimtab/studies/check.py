@@ -223,6 +223,9 @@ def _remarks(workspace: Workspace, sizes: Iterable[Remark]) -> list[Remark]:
     if not task.data.examples:
         remarks.insert(0, Remark("stop", _without_labels(task)))
     remarks += [*_group_remark(workspace), *_mix_remark(workspace)]
+    if task.judge is not None and task.judge.groundedness and not any(arm.retrieves for arm in task.arms):
+        text = "judge.groundedness changes nothing: no arm reads passages; add rag to study.arms, or take it out."
+        remarks.append(Remark("note", text))
     remarks += [Remark("note", text) for text in (longest_period_sentence(task),) if text]
     return [*remarks, *_problem_remarks(missing_api_keys(task), task), *_address_remarks(task)]
 

@@ -113,12 +113,15 @@ def require_consent(
 
 def request_of(task: Task, name: str, *, rows: bool, judges: bool = False, drafts: bool = False) -> ConsentRequest:
     """Return the consent request of an endpoint. `rows`: True if it rewrites instructions and is shown training
-    rows. `judges`: True if it judges answers. `drafts`: True if it drafts questions from passages.
+    rows. `judges`: True if it judges answers, and what passages say of their sentences if the task says so.
+    `drafts`: True if it drafts questions from passages.
     """
     table = task.api[name]
     key, prefix = (f" with the key in {table.key_env}", f"{table.key_env}@") if table.key_env else ("", "")
     what = "questions and training rows" if rows else "passages of the documents" if drafts else "questions"
-    what += ", with references and answers to judge" if judges else ""
+    if judges:
+        passages = "passages, " if task.judge is not None and task.judge.groundedness else ""
+        what += f", with {passages}references and answers to judge"
     return ConsentRequest(f"to send {what} to {table.url}{key}", f"--allow {shlex.quote(prefix + table.url)}")
 
 

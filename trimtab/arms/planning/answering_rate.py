@@ -39,12 +39,16 @@ def answer_tokens(session: Session) -> float:
 
 def passage_tokens(session: Session, words: int) -> float:
     """Return the mean tokens that a passage of about `words` words adds to a prompt."""
+    texts = [passages_text([hit]) for hit in some_passages(session, words)]
+    return sum(len(session.encoder.answer(text)) for text in texts) / max(1, len(texts))
+
+
+def some_passages(session: Session, words: int) -> list[Hit]:
+    """Return passages of about `words` words from all over the documents, each as the first hit."""
     documents = session.workspace.documents
     some = documents[:: max(1, len(documents) // PASSAGES)]
     cut = [passage for document in some for passage in chunk_document(document, words=words)]
-    sample = cut[:: max(1, len(cut) // PASSAGES)]
-    texts = [passages_text([Hit(passage=passage, rank=1, score=0.0)]) for passage in sample]
-    return sum(len(session.encoder.answer(text)) for text in texts) / max(1, len(texts))
+    return [Hit(passage=passage, rank=1, score=0.0) for passage in cut[:: max(1, len(cut) // PASSAGES)]]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -30,14 +30,16 @@ LEAST_COMPARED = 300  # smallest number for the sake of a second arm, where one 
 @dataclass(frozen=True, kw_only=True)
 class JudgingCost:
     """What judging one answer takes: its judgements, the tokens sent and received, seconds of this machine, and the fee
-    in the task's currency, None for an endpoint without a price.
+    in the task's currency, None for an endpoint without a price. `sentences`: what checking the sentences of an answer
+    with passages takes beside it, where the judge does.
     """
 
-    judgements: int
+    judgements: float  # an expected number where sentences are checked
     prompt_tokens: float
     new_tokens: float
     seconds: float
     fee: float | None
+    sentences: JudgingCost | None = None
 
     def budget_seconds(self, task: Task) -> float:
         """Return the seconds of the task's budget that it uses up, those that the fee buys included."""

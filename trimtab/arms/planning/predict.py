@@ -77,12 +77,15 @@ def predict(
     counts; one answer is timed in any case. `judging`: what judging an answer takes, where a judge does.
     """
     judging_seconds = judging.budget_seconds(session.task) if judging else 0.0
+    checking = judging.sentences.budget_seconds(session.task) if judging and judging.sentences else 0.0
+    checking_seconds = checking * len(session.workspace.splits["test"])
     progress, timing = progress or Progress(), _Profiler(session, seconds, judging_seconds)
     plans: list[ArmPlan] = []
     for number, arm in enumerate(arms, 1):
         progress.for_run(arm.name, 0).emit("plan", step=number, of=len(arms), note="timing a few steps")
         try:
-            plans.append(timing.arm(arm))
+            plan = timing.arm(arm)
+            plans.append(plan.with_judging(checking_seconds) if arm.retrieves else plan)
         except MissingError:
             raise
         except (TrimtabError, RuntimeError, ValueError, MemoryError) as error:
