@@ -874,6 +874,35 @@ def right_answers() -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows))
 
 
+def drafted_questions() -> str:
+    """How far settings of retrieval stand in the same order by drafted questions as by real ones."""
+    found = load("drafted_questions")
+    if not found:
+        return "Not measured yet."
+    head = [
+        "documents",
+        "drafted",
+        "real",
+        "left out",
+        "order alike (Kendall's τ)",
+        "lost by the choice",
+        "by the default",
+    ]
+    rows = [
+        [
+            name,
+            f"{row['questions']['drafted']:,}",
+            f"{row['questions']['real']:,}",
+            f"{sum(row['left out'].values()):,}",
+            f"{row['order']:.2f}",
+            f"{100 * row['lost by the choice']:.1f}",
+            f"{100 * row['lost by the default']:.1f}",
+        ]
+        for name, row in found["retrieval"].items()
+    ]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows))
+
+
 def audits() -> str:
     """What an audit's corrected figures come to in simulated studies."""
     found = load("audit_simulation")
@@ -1614,6 +1643,7 @@ PAGES = {
     "docs/how-to/surface-coverage.md": {"coverage-judging": coverage_judging, "surface-tactics": surface_tactics},
     "docs/how-to/surface-audit.md": {"surface-checks": surface_checks, "planted-faults": planted_faults},
     "docs/how-to/surface-access.md": {"agents": agents, "crawl": crawls},
+    "docs/how-to/questions.md": {"drafted-questions": drafted_questions},
     "docs/concepts/right-answers.md": {"right-answers": right_answers, "audits": audits},
     "docs/how-to/traffic-and-labels.md": {"production": production},
     "docs/how-to/canary.md": {

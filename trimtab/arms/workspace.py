@@ -322,7 +322,9 @@ def _without_labels(workspace: Workspace) -> InputError:
         file=task.file,
         field="data.examples",
     )
+    drafts = {task.command("questions"): "drafts questions from them, for you to approve"} if counted else {}
     works = {
+        **drafts,
         ask: "answers a question and names its source",
         task.command("serve"): "the same behind an API, with a page where readers judge and correct answers",
         task.command("feedback export"): "writes what readers corrected as labelled rows",

@@ -61,6 +61,7 @@ LEAST_ROWS = 10  # rows of a sample
 TASK_FILE = "trimtab.toml"
 SECONDS = {"s": 1, "m": 60, "h": 3600}
 DRAFTED_QUESTIONS = "drafted-questions.jsonl"  # beside the task file; written by `trimtab questions`
+DRAFTED = "drafted"  # the slice of questions that nobody asked
 APPROVED = ("approved", "mended")  # states of a drafted question that make it a row
 
 

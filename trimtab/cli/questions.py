@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from trimtab.base.errors import EXIT_NO
-from trimtab.cli.options import AllowOption, JsonOption, SourceArgument, say_loading
+from trimtab.cli.options import (
+    DEFAULT_TASK,
+    AllowOption,
+    JsonOption,
+    SourceArgument,
+    TaskOption,
+    say_loading,
+    task_from_options,
+)
 from trimtab.cli.output import Output
 
 if TYPE_CHECKING:
@@ -40,6 +48,7 @@ def command(
     who: Annotated[
         str | None, typer.Option("--who", metavar="NAME", help="Who reads; the user of this machine.")
     ] = None,
+    task_file: TaskOption = DEFAULT_TASK,
     allow: AllowOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -57,10 +66,11 @@ def command(
       trimtab questions --asked searches.txt
     """
     with Output(as_json) as output:
+        task = task_from_options(task_file, source)
         say_loading()
         from trimtab.studies.questions import questions
 
-        review = questions(source or ".", count=n, by=by, asked=asked, who=who, allow=allow or ())
+        review = questions(task, count=n, by=by, asked=asked, who=who, allow=allow or ())
         read_drafts(review, page=page)
         result = review.finish()
         output.show(result, lambda console: console.print(result.headline, markup=False, highlight=False))

@@ -21,12 +21,12 @@ from trimtab.base.errors import InputError
 from trimtab.base.files import is_dataset_id, sha256_text
 from trimtab.base.records import AnswerForm, Example, Kind, Message, Refusal, Split
 from trimtab.base.sanitize import printable
-from trimtab.base.task import Task
+from trimtab.base.task import DRAFTED, Task
 from trimtab.base.times import is_number
 from trimtab.data.chat import SkipRow
 from trimtab.data.column_names import ANSWERS, LABELS, is_metadata, match_name
 from trimtab.data.columns import LAYOUTS, ColumnRequest, Columns, RequestedColumns, find_columns
-from trimtab.data.drafted_questions import DRAFTED, is_synthetic, without_waiting
+from trimtab.data.drafted_questions import is_synthetic, without_waiting
 from trimtab.data.nested import split_of
 from trimtab.data.notes import columns_note, parts_note, rivals_note, squad_note
 from trimtab.data.raw_rows import RawRow, RawRows

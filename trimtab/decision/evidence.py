@@ -13,7 +13,7 @@ from trimtab.base.grammar import CONSTANT
 from trimtab.base.metrics import find_metric, mean_metric
 from trimtab.base.records import Answer, Arm
 from trimtab.base.results import ArmResult, Comparison, Estimate, Usage
-from trimtab.base.task import Task
+from trimtab.base.task import DRAFTED, Task
 from trimtab.decision.cost import by_weight, cost_of, costed_retrainings, floor_of, planned_retrainings
 from trimtab.decision.pairs import planned_pairs
 from trimtab.measurement.audit import Audited
@@ -52,7 +52,7 @@ class Evidence:
     `former`: how many arms of former studies of these questions it takes into account.
     `study_scores`: gives what studies of other sizes are drawn from. `audited`: people's judgements that the scores and
     differences are corrected by, None without an audit. `slices`: how many test questions each slice has, empty where
-    some have none. `reweighted(task)`: the evidence of the same answers under another mix of slices.
+    some have none. `drafted`: how many were drafted from documents. `reweighted(task)`: the evidence of the same answers under another mix of slices.
     `to_judge()`: how many questions people must have judged in all to settle the choice; None where no number does.
     """
 
@@ -75,6 +75,7 @@ class Evidence:
     study_scores: Callable[[], StudyScores]
     audited: Audited | None = None
     slices: Mapping[str, int] = field(default_factory=dict)
+    drafted: int = 0
     reweighted: Callable[[Task], Evidence] | None = None
     to_judge: Callable[[], int | None] = lambda: None
 
@@ -326,6 +327,7 @@ def evidence_of(
         study_scores=cache(lambda: StudyScores(known, task, audited)),
         audited=audited,
         slices=_slices(answers),
+        drafted=_drafted(answers),
         reweighted=reweighted,
     )
 
@@ -369,6 +371,10 @@ def _valued_again(arm: ArmResult, answers: Sequence[Answer], task: Task) -> ArmR
     above the target."""
     floor = score_floor(answers, task) if task.cost.change else None
     return replace(arm, score=_valued(answers, task), score_floor=floor)
+
+
+def _drafted(answers: Mapping[str, Sequence[Answer]]) -> int:
+    return len({row.item_id for row in next(iter(answers.values()), ()) if row.slice == DRAFTED})
 
 
 def _slices(answers: Mapping[str, Sequence[Answer]]) -> dict[str, int]:

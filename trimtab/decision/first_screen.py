@@ -163,7 +163,7 @@ def before_relying(study: Evidence, verdict: Verdict, others: Iterable[str]) -> 
     `others`: what comes after what the evidence tells.
     """
     is_told = "did not fit the budget" in verdict.sentence
-    lines = [_claim(study, verdict), "" if is_told else _cut(study)]
+    lines = [_drafted(study), _claim(study, verdict), "" if is_told else _cut(study)]
     named = verdict.use or (max(study.done, key=lambda arm: score_of(arm).value).arm if study.done else None)
     lines += [staleness_sentence(study, arm) for arm in study.done if arm.arm == named]
     if verdict.today is not None:
@@ -176,6 +176,18 @@ def before_relying(study: Evidence, verdict: Verdict, others: Iterable[str]) -> 
             "" if study.uncalibrated else _labels(study.task, verdict.today.more),
         ]
     return tuple(line for line in (*lines, *others) if line)[:MOST_LINES]
+
+
+def _drafted(study: Evidence) -> str:
+    """Say how many of the test questions nobody asked."""
+    if not study.drafted:
+        return ""
+    asked = max((score_of(arm).n for arm in study.done), default=study.drafted)
+    which = "All" if study.drafted >= asked else f"{study.drafted:,} of the {asked:,}"
+    return (
+        f"{which} test questions are drafted from the documents: such questions put settings and arms in another order "
+        "than those that people ask, so collect real ones before you rely on it."
+    )
 
 
 def _claim(study: Evidence, verdict: Verdict) -> str:

@@ -490,9 +490,10 @@ def _without_labels(task: Task) -> str:
     finer = items_for_difference(shown / 2, GUESSED_DISCORDANCE, 1)
     ask = task.command('ask "…"')
     works = f"Until then {ask} answers from the documents. " if task.data.documents else ""
+    drafts = f", or let {task.command('questions')} draft some to approve" if task.data.documents else ""
     return (
         f"There are no labelled examples, so arms cannot be compared. {works}"
         f"About {FIRST_QUESTIONS} test questions with their right answers show a difference of {100 * shown:.0f} "
         f"points between two arms, {finer} one of {50 * shown:.0f}; "
-        "write them one a line (question and answer) and name the file in data.examples."
+        f"write them one a line (question and answer) and name the file in data.examples{drafts}."
     )
