@@ -2,9 +2,9 @@
 
 120 notes of customers of an invented lamp shop, with the reply that the shop's rules ask for, are made here
 (Apache-2.0, as this repository). A note has a customer, an order, an article and a trouble, and each trouble has one
-remedy, so that what a reply has to say is known. `trimtab study` compares three arms by the metric `judged`; the base model is the
-judge. Then the answers that `trimtab audit` draws for 60 questions are graded twice and imported, and the study is
-decided again.
+remedy, so that what a reply has to say is known. `trimtab study` compares three arms by the metric `judged`; the base
+model is the judge. Then the answers that `trimtab audit` draws for 60 questions are graded twice and imported, and the
+study is decided again.
 
 No people took part: two rules stand in for them, which read in different ways. The strict one looks for the four facts
 as they are written, and for remedies that are not the right one. The lenient one counts how many of the words that

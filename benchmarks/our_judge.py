@@ -204,25 +204,25 @@ def contains(rows: Sequence[Graded]) -> Numbers:
 
 def agreement(rows: Sequence[Graded], given: Numbers, beside: Numbers) -> dict[str, Any]:
     """Return accuracy and quadratic κ with their intervals by question, and how far the accuracy is above that of
-    other scores, `beside`."""
+    other scores, `beside`. A judge that says the same of all has a κ of 0, without an interval."""
     said = np.array([DEGREES[row.degree] for row in rows])
     questions = [row.question for row in rows]
-    accuracy = estimate(said == given, questions)
-    gap = compare_paired(said == given, said == beside, questions)
     units = sampling_units(len(rows), group_codes(questions))
 
     def kappa(places: Indices) -> float:
         return quadratic_kappa(said[places], given[places])
 
-    value = kappa(np.arange(len(rows)))
-    low, high = bca(value, statistic_draws(kappa, units, seed=0), jackknife(kappa, units))
-    return {
-        "answers": len(rows),
-        "questions": len(units),
-        "accuracy": interval(accuracy),
-        "above token F1": {"value": gap.difference, "low": gap.low, "high": gap.high},
-        "kappa": {"value": value, "low": low, "high": high} if len(set(given.tolist())) > 1 else {"value": value},
-    }
+    found: dict[str, Any] = {"answers": len(rows), "questions": len(units)}
+    found["accuracy"] = interval(estimate(said == given, questions))
+    if not np.array_equal(given, beside):
+        gap = compare_paired(said == given, said == beside, questions)
+        found["above token F1"] = {"value": gap.difference, "low": gap.low, "high": gap.high}
+    found["kappa"] = {"value": 0.0}
+    if len(set(given.tolist())) > 1:
+        value = kappa(np.arange(len(rows)))
+        low, high = bca(value, statistic_draws(kappa, units, seed=0), jackknife(kappa, units))
+        found["kappa"] = {"value": value, "low": low, "high": high}
+    return found
 
 
 def interval(found: Estimate) -> dict[str, float]:

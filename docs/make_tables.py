@@ -1382,22 +1382,26 @@ def judgements() -> str:
 
 
 def our_judge() -> str:
-    """Judges that learnt from graded answers, beside rules and a bare model."""
+    """Judges that learnt from graded answers, beside rules and a bare model: the best on the largest part first."""
     found = load("our_judge")
     if not found:
         return "Not measured yet (`benchmarks/our_judge.py`)."
 
-    def figure(one: dict[str, float], share: bool) -> str:
-        values = [f"{100 * one[key]:.0f}" if share else f"{one[key]:.2f}" for key in ("value", "low", "high")]
-        return f"{values[0]}{'%' * share} ({values[1]} to {values[2]})"
+    def figure(one: dict[str, float], factor: int, digits: int) -> str:
+        value, *ends = (f"{factor * end:.{digits}f}".replace("-0.00", "0.00") for end in one.values())
+        return f"{value}{'%' * (factor == 100)}{f' ({ends[0]} to {ends[1]})' if ends else ''}"
 
-    rows = []
-    for name, one in found["rows"].items():
+    cells: dict[str, dict[str, str]] = {}
+    parts: dict[str, str] = {}
+    for name, row in sorted(
+        found["rows"].items(), key=lambda named: -named[1]["answers"] - named[1]["accuracy"]["value"]
+    ):
         data, judge, part = name.split(", ")
-        about = f"{one['answers']:,} answers, {one['questions']} {part}"
-        rows.append([data, judge, about, figure(one["accuracy"], True), figure(one["kappa"], False)])
-    rows.sort(key=lambda row: (row[0], row[2].split()[-1]))
-    return _table_of(["answers of", "judge", "asked about", "gives people's grade", "κ"], rows)
+        parts[f"{data}, {part}"] = f"{data}: {row['answers']:,} answers, {row['questions']} {part}"
+        figures = (figure(row["accuracy"], 100, 0), figure(row["kappa"], 1, 2))
+        cells.setdefault(judge, {})[f"{data}, {part}"] = " · ".join(figures)
+    rows = [[judge, *(own.get(part, "not run") for part in parts)] for judge, own in cells.items()]
+    return _table_of(["judge", *parts.values()], rows)
 
 
 def coverage_judging() -> str:
