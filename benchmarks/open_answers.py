@@ -26,6 +26,7 @@ import re
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import chdir
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ import trimtab
 from trimtab.base.files import write_json
 from trimtab.base.machine import describe_machine
 from trimtab.base.results import Estimate, StudyResult
+from trimtab.base.task import TASK_FILE
 from trimtab.measurement.audit import ENOUGH, audited_answers
 from trimtab.measurement.judge import DEGREES
 from trimtab.measurement.statistics import estimate
@@ -220,19 +222,19 @@ def all_graded(session: StudyAudit, notes: Mapping[str, Note]) -> dict[str, Any]
     return found
 
 
-def whole_story(work: Path) -> dict[str, Any]:
-    """Run the study, grade, decide again, and return the result."""
+def whole_story() -> dict[str, Any]:
+    """Run the study in the present folder, grade, decide again, and return the result."""
     made = made_notes()
     notes = {note.text: note for note in made}
     lines = [json.dumps({"input": note.text, "output": note.reply}) for note in made]
-    (work / "notes.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    task = work / "trimtab.toml"
-    task.write_text(TASK, encoding="utf-8")
+    Path("notes.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    Path(TASK_FILE).write_text(TASK, encoding="utf-8")
     began = time.perf_counter()
-    before = trimtab.study(task)
-    session = trimtab.audit(before, questions=ENOUGH, by="rules", task=task)
-    grades = graded(session, notes, work / "grades.csv")
-    session.import_judgements(work / "grades.csv", drawn_at_random=True)
+    before = trimtab.study()
+    session = trimtab.audit(questions=ENOUGH, by="rules")
+    file = Path("grades.csv")
+    grades = graded(session, notes, file)
+    session.import_judgements(file, drawn_at_random=True)
     after = session.finish()
     audit = after.audit
     if audit is None:
@@ -264,13 +266,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--work", type=Path)
     parser.add_argument("--out", type=Path, default=RESULT)
     options = parser.parse_args(arguments)
+    out = options.out.resolve()
     with tempfile.TemporaryDirectory() as temporary:
         work = options.work or Path(temporary)
         work.mkdir(parents=True, exist_ok=True)
         if any(work.iterdir()):
             parser.error(f"{work} is not empty")
-        result = whole_story(work)
-    write_json(options.out, result)
+        with chdir(work):
+            result = whole_story()
+    write_json(out, result)
     print(json.dumps({name: part for name, part in result.items() if name != "read"}, indent=2, ensure_ascii=False))
 
 

@@ -1393,15 +1393,54 @@ def our_judge() -> str:
 
     cells: dict[str, dict[str, str]] = {}
     parts: dict[str, str] = {}
-    for name, row in sorted(
-        found["rows"].items(), key=lambda named: -named[1]["answers"] - named[1]["accuracy"]["value"]
-    ):
+    ordered = sorted(found["rows"].items(), key=lambda named: -named[1]["answers"] - named[1]["accuracy"]["value"])
+    for name, row in ordered:
         data, judge, part = name.split(", ")
         parts[f"{data}, {part}"] = f"{data}: {row['answers']:,} answers, {row['questions']} {part}"
         figures = (figure(row["accuracy"], 100, 0), figure(row["kappa"], 1, 2))
         cells.setdefault(judge, {})[f"{data}, {part}"] = " · ".join(figures)
     rows = [[judge, *(own.get(part, "not run") for part in parts)] for judge, own in cells.items()]
     return _table_of(["judge", *parts.values()], rows)
+
+
+def open_answers() -> str:
+    """What a study of open answers says before and after its answers were graded."""
+    found = load("open_answers")
+    if not found:
+        return "Not measured yet (`benchmarks/open_answers.py`)."
+
+    def figure(score: dict[str, float]) -> str:
+        return f"{score['value']:.2f} ({score['low']:.2f} to {score['high']:.2f})"
+
+    before, after = found["before"], found["after"]
+    columns = (before["scores"], after["scores"], found["both passes on all answers"])
+    rows = [[f"`{arm}`", *(figure(scores[arm]) for scores in columns)] for arm in before["scores"]]
+    head = [
+        "arm",
+        "the judge alone",
+        f"corrected by {found['graded questions']} questions",
+        "both rules, all questions",
+    ]
+    (alpha,) = (agreement["alpha"] for agreement in found["agreement of the passes"])
+    yes = {
+        by: ", ".join(f"{sum(row[by] == 'yes' for row in own)} ({arm})" for arm, own in found["read"].items())
+        for by in ("judge", "strict", "lenient")
+    }
+    marks = (
+        f"Of the ten answers of each arm that the result lists, the judge says yes to {yes['judge']}, the strict rule to "
+        f"{yes['strict']} and the lenient rule to {yes['lenient']}."
+    )
+    return "\n".join(
+        [
+            f"**Before:** {before['says']}",
+            "",
+            f"**After {found['grades']} grades:** {after['says'].partition(' It costs')[0]}",
+            "",
+            _table_of(head, rows),
+            "",
+            f"The two rules agree with a Krippendorff's α of {figure(alpha)}, on {alpha['n']} answers. {marks}",
+        ]
+    )
 
 
 def coverage_judging() -> str:
@@ -1611,6 +1650,7 @@ def votes() -> str:
 
 PAGES = {
     "docs/trust/votes.md": {"votes": votes},
+    "docs/trust/when-not-to-believe.md": {"open-answers": open_answers},
     "docs/how-to/serving.md": {"clients": clients},
     "docs/how-to/judge.md": {"judgements": judgements, "our-judge": our_judge},
     "docs/how-to/export.md": {"gguf": gguf},
