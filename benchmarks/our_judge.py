@@ -3,13 +3,15 @@
 Two sets of graded student answers of SemEval-2013 task 7. SciEntsBank: right or wrong; the judge is asked about other
 questions of the domains that it knows, and about questions of other domains. Beetle: right, partly right or wrong; a
 quarter of the questions is left out of training. The judge is `linear` (or the arm that --arm names), trained by
-`trimtab study` on 500 graded answers and on all, and asked as the metric `judged` asks it. The rules compare with the
-reference: the words shared (token F1), MiniLM's similarity, with limits that fit the training rows best; and
-`contains`. The bare base model is asked as `[judge] by = "base"` asks it, about some of the answers (--base).
+`trimtab study` on 500 graded answers and on 5,000, or all where there are fewer, and asked as the metric `judged` asks
+it; its own study keeps some of them for dev and test. The rules compare with the reference: the words shared (token
+F1), MiniLM's similarity, with limits that fit all training rows best; and `contains`. The bare base model is asked as
+`[judge] by = "base"` asks it. All are asked about the same answers.
 
-Accuracy and κ (quadratic weights) have 95% intervals by a bootstrap of whole questions.
+Accuracy, its difference from token F1's and κ (quadratic weights: of two degrees, Cohen's) have 95% intervals by
+question, made by the functions that make a study's.
 
-    python benchmarks/our_judge.py --data CLONES [--arm linear] [--taught 500 5000] [--base 0] [--out FILE]
+    python benchmarks/our_judge.py --data CLONES [--arm linear] [--taught 500 5000] [--sets SciEntsBank] [--out FILE]
 
 What FILE has already is kept, and not measured again.
 
@@ -25,6 +27,7 @@ import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations_with_replacement
 from pathlib import Path
 from typing import Any
@@ -36,17 +39,20 @@ from numpy.typing import NDArray
 import trimtab
 from trimtab.arms.judges import open_judge
 from trimtab.base.files import read_json, write_json
+from trimtab.base.results import Estimate
 from trimtab.base.task import load_task
+from trimtab.measurement.clusters import group_codes
 from trimtab.measurement.contains import match
 from trimtab.measurement.judge import DEGREES, GRADED, graded_columns
 from trimtab.measurement.metrics import token_f1
+from trimtab.measurement.resampling import Indices, bca, jackknife, sampling_units, statistic_draws
+from trimtab.measurement.statistics import compare_paired, estimate
 from trimtab.model.catalog import resolve
 from trimtab.retrieval.embed import Embedder
 
 RESULT = Path(__file__).parent / "results" / "our_judge.json"
 CRITERION = "The student's answer is right: it says what the reference answer says."
 TAUGHT = (500, 5000)  # graded answers to learn from, or all if there are fewer
-DRAWS = 2000  # of the bootstrap
 PARTLY = {"correct": "yes", "partially_correct_incomplete": "partly"}  # any other grade is no
 Numbers = NDArray[np.float64]
 
@@ -113,6 +119,8 @@ def beetle(data: Path) -> Parts:
 SETS: Mapping[str, Callable[[Path], Parts]] = {"SciEntsBank": scientsbank, "Beetle": beetle}
 Judge = Callable[[Sequence[Graded]], Numbers]
 """Graded answers to scores: the degrees that a judge gives."""
+Maker = Callable[[], tuple[Judge, dict[str, Any]]]
+"""Makes a judge, with what is told of it beside its figures."""
 
 
 def drawn(rows: Sequence[Graded], count: int) -> list[Graded]:
@@ -138,7 +146,7 @@ def trained(train: Sequence[Graded], arm: str, folder: Path) -> tuple[Judge, dic
     )
     result = trimtab.study(judging / "trimtab.toml", listeners=[])
     score = result.arms[0].score
-    own = {} if score is None else {"value": score.value, "low": score.low, "high": score.high, "n": score.n}
+    own = {} if score is None else {**interval(score), "n": score.n}
     return asked(folder, f"judging/trimtab.toml#{arm}"), {"accuracy in its own study": own}
 
 
@@ -163,7 +171,7 @@ def by_rule(train: Sequence[Graded], score: Judge) -> Judge:
     """Return a judge that gives degrees by limits of a score, those that give most training rows their degree."""
     degrees = sorted({DEGREES[row.degree] for row in train})
     scored, right = score(train), np.array([DEGREES[row.degree] for row in train])
-    steps = np.unique(np.quantile(scored, np.linspace(0, 1, 101)))
+    steps = np.unique([*np.quantile(scored, np.linspace(0, 1, 101)), np.inf])  # above the last one no row gets a degree
     pairs = list(combinations_with_replacement(steps.tolist(), len(degrees) - 1))
     shares = [np.mean(np.array(degrees)[np.searchsorted(limits, scored, side="right")] == right) for limits in pairs]
     best = pairs[int(np.argmax(shares))]
@@ -194,25 +202,32 @@ def contains(rows: Sequence[Graded]) -> Numbers:
     )
 
 
-def agreement(rows: Sequence[Graded], given: Numbers) -> dict[str, Any]:
-    """Return accuracy and quadratic κ with their intervals by a bootstrap of whole questions."""
+def agreement(rows: Sequence[Graded], given: Numbers, beside: Numbers) -> dict[str, Any]:
+    """Return accuracy and quadratic κ with their intervals by question, and how far the accuracy is above that of
+    other scores, `beside`. A judge that says the same of all has a κ of 0, without an interval."""
     said = np.array([DEGREES[row.degree] for row in rows])
-    _, codes = np.unique([row.question for row in rows], return_inverse=True)
-    places = [np.flatnonzero(codes == code) for code in range(codes.max() + 1)]
-    random = np.random.default_rng(0)
-    draws = [
-        np.concatenate([places[place] for place in random.integers(len(places), size=len(places))])
-        for _ in range(DRAWS)
-    ]
-    figures: dict[str, Callable[[Numbers, Numbers], float]] = {
-        "accuracy": lambda people, judge: float(np.mean(people == judge)),
-        "kappa": quadratic_kappa,
-    }
-    found: dict[str, Any] = {"answers": len(rows), "questions": len(places)}
-    for name, figure in figures.items():
-        low, high = np.quantile([figure(said[draw], given[draw]) for draw in draws], [0.025, 0.975])
-        found[name] = {"value": figure(said, given), "low": float(low), "high": float(high)}
+    questions = [row.question for row in rows]
+    units = sampling_units(len(rows), group_codes(questions))
+
+    def kappa(places: Indices) -> float:
+        return quadratic_kappa(said[places], given[places])
+
+    found: dict[str, Any] = {"answers": len(rows), "questions": len(units)}
+    found["accuracy"] = interval(estimate(said == given, questions))
+    if not np.array_equal(given, beside):
+        gap = compare_paired(said == given, said == beside, questions)
+        found["above token F1"] = {"value": gap.difference, "low": gap.low, "high": gap.high}
+    found["kappa"] = {"value": 0.0}
+    if len(set(given.tolist())) > 1:
+        value = kappa(np.arange(len(rows)))
+        low, high = bca(value, statistic_draws(kappa, units, seed=0), jackknife(kappa, units))
+        found["kappa"] = {"value": value, "low": low, "high": high}
     return found
+
+
+def interval(found: Estimate) -> dict[str, float]:
+    """Return an estimate as it stands in the result."""
+    return {"value": found.value, "low": found.low, "high": found.high}
 
 
 def quadratic_kappa(people: Numbers, judge: Numbers) -> float:
@@ -227,42 +242,44 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--arm", default="linear")
     parser.add_argument("--taught", type=int, nargs="*", default=TAUGHT)
-    parser.add_argument("--base", type=int, default=0, help="answers of a part that the bare base model is asked about")
+    parser.add_argument("--sets", nargs="*", choices=SETS, default=list(SETS))
     parser.add_argument("--out", type=Path, default=RESULT)
     options = parser.parse_args(arguments)
     rows: dict[str, Any] = read_json(options.out)["rows"] if options.out.exists() else {}
 
-    def measure(name: str, make: Callable[[], tuple[Judge, dict[str, Any]]], parts: Parts, most: int = 10**9) -> None:
-        missing = [part for part in parts if part != "train" and f"{name}, {part}" not in rows]
-        judge, about = make() if missing else (contains, {})
-        for part in missing:
-            some = drawn(parts[part], most)
-            rows[f"{name}, {part}"] = {**about, **agreement(some, judge(some))}
-            print(f"{name}, {part}:", json.dumps(rows[f"{name}, {part}"]), flush=True)
-            write_json(options.out, {"rows": rows})
-
-    for set_name, read in SETS.items():
-        parts = read(options.data)
+    for set_name in options.sets:
+        parts = SETS[set_name](options.data)
         train = parts["train"]
-        rules: dict[str, Callable[[], Judge]] = {
-            "contains": lambda: contains,
-            "most frequent": lambda train=train: by_rule(train, lambda own: np.zeros(len(own))),
-            "token F1": lambda train=train: by_rule(train, shared_words),
-            "MiniLM": lambda train=train: by_rule(train, similarity()),
-        }
-        for name, rule in rules.items():
-            measure(f"{set_name}, {name}", lambda rule=rule: (rule(), {}), parts)
+        by_words = by_rule(train, shared_words)
+        rules: dict[str, Maker] = {"token F1": partial(ready, by_words)}
         with tempfile.TemporaryDirectory() as home:
-            if options.base:
-                folder = Path(home)
-                measure(f"{set_name}, base", lambda folder=folder: (asked(folder, "base"), {}), parts, options.base)
-            for count in sorted({min(count, len(train)) for count in options.taught}):
-                some, folder = drawn(train, count), Path(home) / str(count)
-                measure(
-                    f"{set_name}, {options.arm} taught by {count}",
-                    lambda some=some, folder=folder: trained(some, options.arm, folder),
-                    parts,
-                )
+            judges = judges_of(train, Path(home), options.arm, options.taught)
+            for name, make in (rules | judges).items():
+                missing = [part for part in parts if part != "train" and f"{set_name}, {name}, {part}" not in rows]
+                judge, about = make() if missing else (contains, {})
+                for part in missing:
+                    asked_about = parts[part]
+                    found = {**about, **agreement(asked_about, judge(asked_about), by_words(asked_about))}
+                    rows[f"{set_name}, {name}, {part}"] = found
+                    print(f"{set_name}, {name}, {part}:", json.dumps(found), flush=True)
+                    write_json(options.out, {"rows": rows})
+
+
+def judges_of(train: Sequence[Graded], home: Path, arm: str, taught: Sequence[int]) -> dict[str, Maker]:
+    """Return the makers of all judges but token F1, by name."""
+    judges: dict[str, Maker] = {
+        "most frequent": lambda: ready(by_rule(train, lambda rows: np.zeros(len(rows)))),
+        "contains": partial(ready, contains),
+        "MiniLM": lambda: ready(by_rule(train, similarity())),
+    }
+    for count in sorted({min(count, len(train)) for count in taught}):
+        judges[f"{arm} taught by {count}"] = partial(trained, drawn(train, count), arm, home / str(count))
+    return judges | {"bare SmolLM2-135M": lambda: ready(asked(home / "base", "base"))}
+
+
+def ready(judge: Judge) -> tuple[Judge, dict[str, Any]]:
+    """Return a judge of which nothing is told but its figures."""
+    return judge, {}
 
 
 if __name__ == "__main__":

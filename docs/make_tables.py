@@ -1411,22 +1411,65 @@ def judgements() -> str:
 
 
 def our_judge() -> str:
-    """Judges that learnt from graded answers, beside rules and a bare model."""
+    """Judges that learnt from graded answers, beside rules and a bare model: the best on the largest part first."""
     found = load("our_judge")
     if not found:
         return "Not measured yet (`benchmarks/our_judge.py`)."
 
-    def figure(one: dict[str, float], share: bool) -> str:
-        values = [f"{100 * one[key]:.0f}" if share else f"{one[key]:.2f}" for key in ("value", "low", "high")]
-        return f"{values[0]}{'%' * share} ({values[1]} to {values[2]})"
+    def figure(one: dict[str, float], factor: int, digits: int) -> str:
+        value, *ends = (f"{factor * end:.{digits}f}".replace("-0.00", "0.00") for end in one.values())
+        return f"{value}{'%' * (factor == 100)}{f' ({ends[0]} to {ends[1]})' if ends else ''}"
 
-    rows = []
-    for name, one in found["rows"].items():
+    cells: dict[str, dict[str, str]] = {}
+    parts: dict[str, str] = {}
+    ordered = sorted(found["rows"].items(), key=lambda named: -named[1]["answers"] - named[1]["accuracy"]["value"])
+    for name, row in ordered:
         data, judge, part = name.split(", ")
-        about = f"{one['answers']:,} answers, {one['questions']} {part}"
-        rows.append([data, judge, about, figure(one["accuracy"], True), figure(one["kappa"], False)])
-    rows.sort(key=lambda row: (row[0], row[2].split()[-1]))
-    return _table_of(["answers of", "judge", "asked about", "gives people's grade", "κ"], rows)
+        parts[f"{data}, {part}"] = f"{data}: {row['answers']:,} answers, {row['questions']} {part}"
+        figures = (figure(row["accuracy"], 100, 0), figure(row["kappa"], 1, 2))
+        cells.setdefault(judge, {})[f"{data}, {part}"] = " · ".join(figures)
+    rows = [[judge, *(own.get(part, "not run") for part in parts)] for judge, own in cells.items()]
+    return _table_of(["judge", *parts.values()], rows)
+
+
+def open_answers() -> str:
+    """What a study of open answers says before and after its answers were graded."""
+    found = load("open_answers")
+    if not found:
+        return "Not measured yet (`benchmarks/open_answers.py`)."
+
+    def figure(score: dict[str, float]) -> str:
+        return f"{score['value']:.2f} ({score['low']:.2f} to {score['high']:.2f})"
+
+    before, after = found["before"], found["after"]
+    columns = (before["scores"], after["scores"], found["both passes on all answers"])
+    rows = [[f"`{arm}`", *(figure(scores[arm]) for scores in columns)] for arm in before["scores"]]
+    head = [
+        "arm",
+        "the judge alone",
+        f"corrected by {found['graded questions']} questions",
+        "both rules, all questions",
+    ]
+    (alpha,) = (agreement["alpha"] for agreement in found["agreement of the passes"])
+    yes = {
+        by: ", ".join(f"{sum(row[by] == 'yes' for row in own)} ({arm})" for arm, own in found["read"].items())
+        for by in ("judge", "strict", "lenient")
+    }
+    marks = (
+        f"Of the ten answers of each arm that the result lists, the judge says yes to {yes['judge']}, the strict rule to "
+        f"{yes['strict']} and the lenient rule to {yes['lenient']}."
+    )
+    return "\n".join(
+        [
+            f"**Before:** {before['says']}",
+            "",
+            f"**After {found['grades']} grades:** {after['says'].partition(' It costs')[0]}",
+            "",
+            _table_of(head, rows),
+            "",
+            f"The two rules agree with a Krippendorff's α of {figure(alpha)}, on {alpha['n']} answers. {marks}",
+        ]
+    )
 
 
 def coverage_judging() -> str:
@@ -1636,6 +1679,7 @@ def votes() -> str:
 
 PAGES = {
     "docs/trust/votes.md": {"votes": votes},
+    "docs/trust/when-not-to-believe.md": {"open-answers": open_answers},
     "docs/how-to/serving.md": {"clients": clients},
     "docs/how-to/judge.md": {"judgements": judgements, "our-judge": our_judge},
     "docs/how-to/export.md": {"gguf": gguf},
