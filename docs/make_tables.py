@@ -1456,8 +1456,8 @@ def open_answers() -> str:
         for by in ("judge", "strict", "lenient")
     }
     marks = (
-        f"Of the ten answers of each arm that the result lists, the judge says yes to {yes['judge']}, the strict rule to "
-        f"{yes['strict']} and the lenient rule to {yes['lenient']}."
+        f"Of the ten answers of each arm that the result lists, the judge says yes to {yes['judge']}, the strict rule "
+        f"to {yes['strict']} and the lenient rule to {yes['lenient']}."
     )
     return "\n".join(
         [

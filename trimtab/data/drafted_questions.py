@@ -16,7 +16,7 @@ from typing import Any, Literal
 from trimtab.base.codec import from_plain
 from trimtab.base.errors import InputError
 from trimtab.base.files import FORM, read_own_lines, write_atomic
-from trimtab.base.task import APPROVED, DRAFTED, DRAFTED_QUESTIONS
+from trimtab.base.task import APPROVED, DRAFTED_QUESTIONS
 from trimtab.data.raw_rows import RawRow, RawRows
 
 State = Literal["drafted", "approved", "mended", "refused"]

@@ -52,7 +52,8 @@ class Evidence:
     `former`: how many arms of former studies of these questions it takes into account.
     `study_scores`: gives what studies of other sizes are drawn from. `audited`: people's judgements that the scores and
     differences are corrected by, None without an audit. `slices`: how many test questions each slice has, empty where
-    some have none. `drafted`: how many were drafted from documents. `reweighted(task)`: the evidence of the same answers under another mix of slices.
+    some have none. `drafted`: how many were drafted from documents. `reweighted(task)`: the evidence of the same
+    answers under another mix of slices.
     `to_judge()`: how many questions people must have judged in all to settle the choice; None where no number does.
     """
 

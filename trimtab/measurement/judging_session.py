@@ -100,7 +100,7 @@ class Judging:
         form: JudgingForm | None = None,
     ) -> None:
         self._session, self._correct, self._outlook = session, correct, outlook
-        self.form = form or _form_for(session.pending)
+        self.form = form or (LABEL_FORM if correct else _form_for(session.pending))
         self.choices, self.question = self.form.choices, self.form.question
         self.place, self.count, self._stopped = 0, len(session.pending), False
 

@@ -24,7 +24,7 @@ from trimtab.base.errors import InputError
 from trimtab.base.files import locked, sha256_text
 from trimtab.base.progress import Listener
 from trimtab.base.show import Shown
-from trimtab.base.task import DRAFTED_QUESTIONS, Task
+from trimtab.base.task import DRAFTED_QUESTIONS, TASK_FILE, Task
 from trimtab.data.documents import read_documents
 from trimtab.data.drafted_questions import DraftedQuestion, State, read_drafts, write_drafts
 from trimtab.data.encodings import detect_encoding
@@ -139,7 +139,7 @@ class QuestionReview:
 
 
 def questions(
-    source: DataSource = ".",
+    source: DataSource = TASK_FILE,
     *,
     count: int = 100,
     by: str = BY_FACTS,
@@ -269,7 +269,8 @@ def _item(draft: DraftedQuestion) -> AuditItem:
 def _nothing(task: Task, by: str, left_out: Counter[str]) -> InputError:
     told = ", ".join(f"{reason} {count:,}" for reason, count in left_out.most_common())
     why = f"every draft was left out ({told})" if told else "no sentence states a fact that can be asked for"
-    files = f"{len(read_documents(task)):,} documents"
+    count = len(read_documents(task))
+    files = f"{count:,} document{'s' * (count != 1)}"
     remedy = "name a model that drafts, --by api-NAME, or questions that people asked, --asked FILE"
     if by == BY_FACTS:
         why += "; drafting without a model reads English alone"

@@ -71,7 +71,6 @@ def command(
     with Output(as_json) as output:
         own = task_from_options(task)
         from trimtab.cli.judging import ask_in_terminal, write_stderr
-        from trimtab.measurement.judging_session import LABEL_FORM
         from trimtab.upkeep.labels import label
 
         drawing: Drawing | None = "random" if draw is DrawMethod.random else "uncertain" if draw else None
@@ -81,9 +80,9 @@ def command(
             elif page and session.pending:
                 from trimtab.cli.judging_page import AuditPage
 
-                AuditPage(session, session.correct, form=LABEL_FORM).serve(write_stderr)
+                AuditPage(session, session.correct).serve(write_stderr)
             else:
-                ask_in_terminal(session, session.correct, form=LABEL_FORM)
+                ask_in_terminal(session, session.correct)
             result = session.finish()
         output.show(result, lambda console: _draw(result, console))
     if result.quality is None:
