@@ -12,11 +12,11 @@ import pytest
 from hostile_server import answering, reply
 from typer.testing import CliRunner
 
-import trimtab
 from trimtab.base.errors import ConsentError, InputError
-from trimtab.base.task import DRAFTED_QUESTIONS, load_task
+from trimtab.base.task import DRAFTED, DRAFTED_QUESTIONS, load_task
 from trimtab.cli.main import app
 from trimtab.data.drafted_questions import read_drafts
+from trimtab.data.formats import read_examples
 from trimtab.studies.check import check
 from trimtab.studies.questions import QuestionReview, questions
 
@@ -64,8 +64,9 @@ def test_only_what_somebody_approves_is_a_row_and_it_is_marked(folder: Path) -> 
     assert (result.approved, result.mended, result.refused, result.waiting) == (1, 2, 1, 8)
     task = load_task(folder)
     assert task.data.examples == (DRAFTED_QUESTIONS,)
-    rows = [row for part in trimtab.check(task).splits.values() for row in range(part)]
-    assert len(rows) == 3
+    read = read_examples(task, task.data.examples)
+    assert [row.slice for row in read.examples] == [DRAFTED] * 3
+    assert f"{DRAFTED_QUESTIONS}: 8 drafts that nobody approved are left out" in read.notes
     kept = {one.id: one for one in read_drafts(folder)}
     assert (kept[mended.item_id].answer, kept[mended.item_id].state) == ("another answer", "mended")
     assert kept[reworded.item_id].question == "Is this a better question?"
