@@ -157,3 +157,13 @@ def test_a_later_study_of_the_same_questions_says_that_it_needs_more_proof(look:
     line = before_relying(study, verdict, ())[0]
     assert line.startswith("Not shown by a test yet")
     assert ("a later study of the same questions needs more proof" in line) is told
+
+
+@pytest.mark.parametrize(
+    ("drafted", "told"), [(0, ""), (40, "40 of the 150 test questions"), (150, "All test questions")]
+)
+def test_that_nobody_asked_the_questions_is_told_first(drafted: int, told: str) -> None:
+    study = replace(study_of(a_task(0.8), 150, ("light", 0.9, 1.0)), drafted=drafted)
+    first = " ".join(before_relying(study, replace(decide(study), today=today_of(study)), ())[:1])
+    assert ("are drafted from the documents" in first) is bool(told)
+    assert told in first
