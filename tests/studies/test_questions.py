@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
 import shutil
 import socket
+import subprocess
+import sys
 from importlib.resources import files
 from pathlib import Path
 
@@ -12,7 +16,7 @@ import pytest
 from hostile_server import answering, reply
 from typer.testing import CliRunner
 
-from trimtab.base.errors import ConsentError, InputError
+from trimtab.base.errors import EXIT_NO, ConsentError, InputError
 from trimtab.base.task import DRAFTED, DRAFTED_QUESTIONS, load_task
 from trimtab.cli.main import app
 from trimtab.data.drafted_questions import read_drafts
@@ -150,6 +154,36 @@ def test_what_gives_no_question_is_one_line(tmp_path: Path) -> None:
 def test_a_study_without_labels_names_the_verb(folder: Path) -> None:
     (remark,) = check(load_task(folder)).remarks
     assert "trimtab questions" in remark.text
+
+
+def study_on_a_terminal(folder: Path, typed: bytes) -> tuple[int, str]:
+    """Run `trimtab study` with a keyboard that types all at once, and return its exit code and what it showed."""
+    keyboard, terminal = pty.openpty()
+    command = [sys.executable, "-m", "trimtab", "study", str(folder)]
+    done = subprocess.Popen(command, stdin=terminal, stderr=terminal, stdout=terminal)
+    os.close(terminal)
+    os.write(keyboard, typed)
+    shown = b""
+    try:
+        while part := os.read(keyboard, 4096):
+            shown += part
+    except OSError:  # the terminal is gone with the process
+        pass
+    finally:
+        os.close(keyboard)
+    return done.wait(60), shown.decode(errors="replace")
+
+
+def test_a_study_of_documents_alone_offers_drafts_on_a_terminal(folder: Path) -> None:
+    code, shown = study_on_a_terminal(folder, b"n\n")
+    assert "Draft some from the documents now" in shown
+    assert "no labelled examples" in shown
+    assert code == EXIT_NO
+    assert read_drafts(folder) == []
+    code, shown = study_on_a_terminal(folder, b"y\na\nq\n")
+    assert "1 drafted questions approved" in " ".join(shown.split())
+    assert code == EXIT_NO
+    assert [one.counts for one in read_drafts(folder)].count(True) == 1
 
 
 def test_a_damaged_line_is_named(folder: Path) -> None:

@@ -26,7 +26,7 @@ from trimtab.arms.store import (
     write_run,
 )
 from trimtab.base.codec import write_record
-from trimtab.base.errors import InputError, MissingError
+from trimtab.base.errors import EXIT_NO, InputError, MissingError
 from trimtab.base.files import write_own
 from trimtab.base.grammar import arm_from_name
 from trimtab.base.records import Arm, Encoded, Hit, Passage
@@ -175,6 +175,8 @@ def test_a_study_of_documents_alone_says_what_works_now_and_how_to_label(tmp_pat
     folder = write_task(tmp_path, 'documents = ["a.md"]')
     with pytest.raises(InputError, match="no labelled examples, so approaches cannot be compared") as caught:
         study(load_task(folder))
+    assert caught.value.exit_code == EXIT_NO  # nothing is wrong with them
+    assert "trimtab questions" in str(caught.value)
     notes = "\n".join(caught.value.__notes__)
     task = f"--task {tmp_path / 'trimtab.toml'}"
     for told in (

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from trimtab.base.errors import DocumentsError, InputError
+from trimtab.base.errors import DocumentsError, InputError, UnlabelledError
 from trimtab.base.files import write_atomic
 from trimtab.base.machine import release_memory
 from trimtab.base.records import Document, Example, Preference, Refusal, Split
@@ -316,12 +316,12 @@ def _without_labels(workspace: Workspace) -> InputError:
     """Return the error for a study without labelled rows; its notes say what works now, and how to label."""
     task, file, ask = workspace.task, "questions.jsonl", workspace.task.command('ask "…"')
     counted = len(workspace.documents)
-    error = InputError(
-        "no labelled examples, so approaches cannot be compared",
-        "label some and name the file here" + (f"; until then: {ask}" if counted else ""),
-        file=task.file,
-        field="data.examples",
-    )
+    problem, here = "no labelled examples, so approaches cannot be compared", "label some and name the file here"
+    if counted:
+        remedy = f"draft some from the documents and approve them: {task.command('questions')}; or {here}"
+        error: InputError = UnlabelledError(problem, remedy, file=task.file, field="data.examples")
+    else:
+        error = InputError(problem, here, file=task.file, field="data.examples")
     drafts = {task.command("questions"): "drafts questions from them, for you to approve"} if counted else {}
     works = {
         **drafts,

@@ -40,6 +40,12 @@ class OptionError(TrimtabError, TypeError):
     """A keyword argument that a function does not accept, or an argument of a wrong type."""
 
 
+class UnlabelledError(InputError):
+    """Documents without labelled questions: nothing is wrong, but nothing can be compared."""
+
+    exit_code = EXIT_NO
+
+
 class ContextLengthError(InputError):
     """A prompt that does not fit the model's context together with its answer."""
 

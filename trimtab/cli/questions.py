@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,7 +20,8 @@ from trimtab.cli.options import (
 from trimtab.cli.output import Output
 
 if TYPE_CHECKING:
-    from trimtab.studies.questions import QuestionReview
+    from trimtab.base.task import Task
+    from trimtab.studies.questions import QuestionsResult
 
 
 def command(
@@ -68,22 +69,20 @@ def command(
     with Output(as_json) as output:
         task = task_from_options(task_file, source)
         say_loading()
-        from trimtab.studies.questions import questions
-
-        review = questions(task, count=n, by=by, asked=asked, who=who, allow=allow or ())
-        read_drafts(review, page=page)
-        result = review.finish()
+        result = draft_and_read(task, page=page, count=n, by=by, asked=asked, who=who, allow=allow or ())
         output.show(result, lambda console: console.print(result.headline, markup=False, highlight=False))
-    if not result.approved + result.mended:
+    if not result.usable:
         raise typer.Exit(EXIT_NO)
 
 
-def read_drafts(review: QuestionReview, *, page: bool) -> None:
-    """Let a person read the drafts in the terminal or on a page."""
+def draft_and_read(task: Task, *, page: bool = False, **options: Any) -> QuestionsResult:
+    """Draft questions (`options`: those of `trimtab.questions`) and let a person read them, here or on a page."""
     from trimtab.cli.judging import ask_in_terminal, write_stderr
     from trimtab.cli.judging_page import AuditPage
     from trimtab.measurement.judging_session import REVIEW_FORM
+    from trimtab.studies.questions import questions
 
+    review = questions(task, **options)
     notes = list(review.notes)
     for note in notes:
         write_stderr(note)
@@ -91,3 +90,4 @@ def read_drafts(review: QuestionReview, *, page: bool) -> None:
         AuditPage(review, review.correct, notes=notes, form=REVIEW_FORM).serve(write_stderr)
     else:
         ask_in_terminal(review, review.correct, form=REVIEW_FORM)
+    return review.finish()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
+import sys
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -27,12 +28,36 @@ from trimtab.cli.options import (
     task_from_options,
 )
 from trimtab.cli.output import Output
+from trimtab.cli.questions import draft_and_read
+
+if TYPE_CHECKING:
+    from trimtab.base.task import Task
 
 
 def _checked_budget(value: str | None) -> str | None:
     if value is not None and not re.fullmatch(r"\d+(\.\d+)?([smh]| ?[A-Z]{3})", value):
         raise typer.BadParameter("a number and a unit, for example 90s, 30m, 2h or '20 USD'")
     return value
+
+
+def _with_drafts(task: Task) -> Task:
+    """Offer to draft questions, for a task of documents alone on a terminal, and return the task with those approved.
+
+    Exits 1 while too few are approved to show something.
+    """
+    from trimtab.base.task import load_task
+
+    alone = task.data.documents and not task.data.examples and not task.data.test and task.task.kind != "classify"
+    if not alone or not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return task
+    offer = "No labelled questions, so nothing can be compared. Draft some from the documents now, for you to approve?"
+    if not typer.confirm(offer, err=True):
+        return task
+    result = draft_and_read(task)
+    typer.echo(result.headline, err=True)
+    if not result.suffices:
+        raise typer.Exit(EXIT_NO)
+    return load_task(task.file)
 
 
 def command(
@@ -83,8 +108,8 @@ def command(
     """Run every arm, print the verdict, write the report.
 
     Given a file or a folder without a task file, it inspects the data, writes trimtab.toml beside them, prints what it
-    inferred, and goes on. All arms answer the same questions. Exits 1 if the data cannot show a winner; the report then
-    says what would settle it.
+    inferred, and goes on. All arms answer the same questions. For documents without questions it offers to draft some.
+    Exits 1 if the data cannot show a winner; the report then says what would settle it.
 
     \b
     Example:
@@ -99,6 +124,8 @@ def command(
     with Output(as_json) as out:
         task = task_from_options(task_file, source, input=input, label=label, output=output)
         say_loading()
+        if not as_json:
+            task = _with_drafts(task)
         from trimtab.studies.study import study
 
         chosen = None if arms is None else [name.strip() for name in arms.split(",") if name.strip()]

@@ -59,12 +59,21 @@ class QuestionsResult(Shown):
     next: str
 
     @property
+    def usable(self) -> int:
+        """The number of those that are rows of the task."""
+        return self.approved + self.mended
+
+    @property
+    def suffices(self) -> bool:
+        """True if a study of the usable ones can show something."""
+        return self.usable >= LEAST_APPROVED
+
+    @property
     def headline(self) -> str:
         """Return what there is, and what to do next."""
-        usable = self.approved + self.mended
         mended = f" ({self.mended:,} mended)" if self.mended else ""
         refused = f", {self.refused:,} refused" if self.refused else ""
-        return f"{usable:,} drafted questions approved{mended}{refused}, {self.waiting:,} wait. {self.next}"
+        return f"{self.usable:,} drafted questions approved{mended}{refused}, {self.waiting:,} wait. {self.next}"
 
 
 class QuestionReview:
