@@ -47,8 +47,9 @@ def _with_drafts(task: Task) -> Task:
     """
     from trimtab.base.task import load_task
 
-    alone = task.data.documents and not task.data.examples and not task.data.test and task.task.kind != "classify"
-    if not alone or not (sys.stdin.isatty() and sys.stderr.isatty()):
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return task
+    if not task.data.documents or task.data.examples or task.data.test or task.task.kind == "classify":
         return task
     offer = "No labelled questions, so nothing can be compared. Draft some from the documents now, for you to approve?"
     if not typer.confirm(offer, err=True):
