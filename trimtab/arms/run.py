@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,6 +25,8 @@ from trimtab.arms.contexts import Context, PromptBuilder, context_for, has_fixed
 from trimtab.arms.dev_eval import DEV_QUESTIONS
 from trimtab.arms.extract import choose_threshold
 from trimtab.arms.learning_curve import learning_curve
+from trimtab.arms.probing.probe import run_probes
+from trimtab.arms.probing.subject import Subject
 from trimtab.arms.recipe import Recipe
 from trimtab.arms.search.context_search import SEARCH_SPACES, choose_context
 from trimtab.arms.search.passage_search import LOOKUPS, choose_passages, gold_retrieved
@@ -37,7 +39,7 @@ from trimtab.base.grammar import DISTILL, JUDGED, SENTENCE, is_trained, method_o
 from trimtab.base.machine import MemoryPeak, folder_bytes, release_memory
 from trimtab.base.progress import Progress
 from trimtab.base.records import Answer, Arm, Example, Generation, Prompt, Split
-from trimtab.base.results import ArmEffort, ArmResult, Classes, Exposure, TokenFee, Usage
+from trimtab.base.results import ArmEffort, ArmResult, Classes, Exposure, Probe, TokenFee, Usage
 from trimtab.decision.cost import cost_of, costed_retrainings
 from trimtab.measurement.calibration import LEAST_ROWS, mean_offsets
 from trimtab.measurement.evaluate import Scorer, evaluate_prompts, score_all
@@ -346,6 +348,28 @@ class ArmRunner:
         self._detach_weights(arm)
         with ready_arm(self.session, arm, artifact.context, artifact.folders[0], examples[:SAMPLE]) as ready:
             return self._answers(examples, ready, "test", 0)
+
+    def probe(
+        self,
+        arm: Arm,
+        artifact: ArmArtifact,
+        names: Collection[str],
+        rows: Sequence[Example],
+        answers: Mapping[str, Answer],
+    ) -> tuple[Probe, ...]:
+        """Probe the first run of an arm. `rows`: test questions to change. `answers`: what it answered to them, by id."""
+        self._begin_run(arm)
+        with ready_arm(self.session, arm, artifact.context, artifact.folders[0], rows[:SAMPLE]) as ready:
+            subject = Subject(
+                session=self.session,
+                arm=arm,
+                ready=ready,
+                rows=rows,
+                answers=answers,
+                scorer=self.scorer,
+                tell=lambda note: self.progress.emit("probe", note=note),
+            )
+            return run_probes(subject, names)
 
     def time_alone(self, arm: Arm, artifact: ArmArtifact, most: int) -> list[float]:
         """Return the seconds of at most `most` test questions, each asked alone."""

@@ -17,6 +17,7 @@ from trimtab.base.grammar import (
     HEAD,
     METHODS,
     PARTS,
+    PROBES,
     PROMPT,
     REWARD,
     STAGES,
@@ -369,6 +370,16 @@ def amount_of(text: str) -> tuple[float, str] | None:
     return (float(number), text.removeprefix(number).strip()) if text else None
 
 
+def _require_probe(name: str) -> str:
+    if name not in PROBES:
+        raise ValueError(f"{name[:80]!r} is no probe; use some of: {', '.join(PROBES)}")
+    return name
+
+
+ProbeName = Annotated[str, AfterValidator(_require_probe)]
+Probes = Annotated[tuple[ProbeName, ...], Field(strict=False)]
+
+
 class TargetTable(Settings):
     """`[target]`: the score and the latency that are good enough."""
 
@@ -383,6 +394,9 @@ class TargetTable(Settings):
     )
     latency_p95_ms: float | None = Field(
         None, gt=0, description="Limit on the 95th percentile of the time for one answer; default: none."
+    )
+    probes: Probes = Field(
+        (), description="Probes of `study.probes` that an arm must stand to be good enough; all arms are probed then."
     )
     point: str = Field(
         "",
@@ -423,6 +437,18 @@ class StudyTable(Settings):
     )
     learning_curve: bool = Field(
         False, description="Also train every trained arm on 25 and 50% of the rows, to see if more data would help."
+    )
+    probes: Probes = Field(
+        (),
+        description="Questions that the test set does not ask, put to the arm to take: "
+        + "; ".join(f"`{name}`: {what}" for name, what in PROBES.items())
+        + ".",
+    )
+    most_errors: float = Field(
+        0.05,
+        gt=0,
+        lt=1,
+        description="For the probe `abstention`: the largest share of wrong answers among those given.",
     )
 
     @field_validator("budget")

@@ -205,6 +205,17 @@ PARTS: dict[str, ContextPart] = {
     ),
 }
 
+# Probes of `study.probes`, and what each asks of an arm.
+PROBES: Mapping[str, str] = {
+    "typing": "the same questions with typing errors, and in lower case without punctuation",
+    "other-words": "the same questions in other words",
+    "retrieval": "the right passage taken out, distractors, another order, a contradiction, an outdated passage, an "
+    "instruction hidden in a passage",
+    "abstention": "how many questions can be answered if the least certain answers are held back",
+    "forgetting": "general abilities before and after training, on 300 questions that come with Trimtab",
+    "slices": "kinds of questions with a far lower score, found on dev and confirmed on test",
+}
+
 # Baselines beside the arms of a study, and what each does: they answer without a language model, at next to no cost.
 TRIVIAL: Mapping[str, str] = {
     "most-frequent": "giving every question the same answer",

@@ -325,6 +325,45 @@ class EightBit:
         return f"in 8 bits: {lost}, {self.same:.0%} of the answers alike{speed}"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrokenAnswer:
+    """A question as a probe asked it, with the answer before and after the change."""
+
+    asked: str
+    reference: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probe:
+    """The score of an arm under a change that the test questions do not contain.
+
+    `probe`: its name in the task file. `change`: what is different, in words that follow the name of the arm's answers
+    ("with typing errors"). `before` and `after`: the mean without and with the change, of `n` questions. `difference`:
+    after minus before, with its 95% interval. `p`: two-sided, of "no difference"; `p_holm`: after Holm over the arm's
+    probes. `found`: the change is shown to cost more than the margin. `examples`: up to three answers that the change turned wrong.
+    """
+
+    probe: str
+    change: str
+    before: float
+    after: float
+    difference: float
+    low: float
+    high: float
+    n: int
+    p: float
+    p_holm: float = 1.0
+    found: bool = False
+    examples: tuple[BrokenAnswer, ...] = ()
+
+    @property
+    def sentence(self) -> str:
+        """Return both means in one clause: `with typing errors .71 instead of .84`."""
+        return f"{self.change} {self.after:.2f} instead of {self.before:.2f}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class ArmResult(Shown):
     """The result of one arm in a study. Unless `status == "done"` there is a `why` and no score.
@@ -363,6 +402,7 @@ class ArmResult(Shown):
     exposure: Exposure | None = None
     eight_bit: EightBit | None = None
     processor_share: float | None = None
+    probes: tuple[Probe, ...] = ()
     WITHOUT_NONE: ClassVar = ("why", "exposure", "eight_bit", "processor_share")
 
     @property
@@ -380,6 +420,7 @@ class ArmResult(Shown):
         if self.status != "done":
             return {key: plain.get(key) for key in ("arm", "status", "why")}
         busy = {"busy_machine": True} if self.busy_machine else {}
+        plain = plain if self.probes else {key: value for key, value in plain.items() if key != "probes"}
         return {**plain, **busy, **(plain["score"] or {})}
 
     @property

@@ -141,6 +141,11 @@ class Task(Settings, defer_build=True):  # built once the tables of plugins are 
         return self.judge is not None and self.judge.against is not None
 
     @property
+    def probes(self) -> frozenset[str]:
+        """Return the probes of the arm to take: those of the study, and those that it must stand."""
+        return frozenset({*self.study.probes, *self.target.probes})
+
+    @property
     def reflecting_endpoint(self) -> str | None:
         """Return the name of the endpoint that rewrites instructions by reflection; None if a local model does, or
         none."""

@@ -180,7 +180,16 @@ class Evidence:
 
     def problem(self, arm: ArmResult) -> str | None:
         """Return why an arm cannot be chosen whatever its score; None if it can."""
-        return too_slow(arm, self.task) or self._too_stale(arm)
+        return too_slow(arm, self.task) or self._breaks(arm) or self._too_stale(arm)
+
+    def _breaks(self, arm: ArmResult) -> str | None:
+        """Return which probe that the target names the arm does not stand, or did not have."""
+        for name in self.task.target.probes:
+            own = [one for one in arm.probes if one.probe == name]
+            broken = next((one for one in own if one.found), None)
+            if broken is not None:
+                return f"does not stand the probe {name} ({broken.sentence})"
+        return None
 
     def _too_stale(self, arm: ArmResult) -> str | None:
         usage = self.usages.get(arm.arm)

@@ -38,8 +38,9 @@ def opening(study: Evidence, verdict: Verdict, trivial: Iterable[TrivialArm], we
     chosen = next(arm for arm in study.done if arm.arm == today.arm)
     if study.uncalibrated:
         return _grade_first(verdict, _by_grades(study, chosen))
-    risk = "" if rule_ahead(study, today.arm) else _risk(study, today, weak)
-    parts = (_use(study, today), _quality(study, chosen), _cost(study, chosen), risk)
+    broken = _broken(chosen)
+    risk = "" if broken or rule_ahead(study, today.arm) else _risk(study, today, weak)
+    parts = (_use(study, today), broken, _quality(study, chosen), _cost(study, chosen), risk)
     return " ".join(filter(None, parts))
 
 
@@ -119,6 +120,16 @@ def rule_ahead(study: Evidence, arm: str) -> str | None:
     best = max(study.trivial, key=lambda name: study.trivial[name].value)
     own = next(one for one in study.done if one.arm == arm)
     return best if study.trivial[best].value >= score_of(own).value else None
+
+
+def _broken(chosen: ArmResult) -> str:
+    """Name the probe under which the arm loses most, of those that are shown; empty if it stands all."""
+    found = sorted((one for one in chosen.probes if one.found), key=lambda one: one.difference)
+    if not found:
+        return ""
+    worst, *others = found
+    more = f", and under {len(others)} more probe{'s' * (len(others) > 1)}" if others else ""
+    return f"But it breaks {worst.change}: {worst.after:.2f} instead of {worst.before:.2f}{more}."
 
 
 def _percent(chance: float) -> str:

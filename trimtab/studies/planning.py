@@ -10,6 +10,8 @@ from trimtab.arms.artifacts import ArmArtifact
 from trimtab.arms.planning.judging import judging_cost, rules_judging_seconds
 from trimtab.arms.planning.plan import (
     PLANNING,
+    PROBING,
+    RESERVED,
     ArmPlan,
     Plan,
     TrainedStanding,
@@ -58,8 +60,9 @@ def forecast(session: Session, progress: Progress) -> Plan:
     if budget is not None:  # the verdict compares with it
         taken += meaning_seconds(session) or 0.0
         taken += rules_judging_seconds(session, judging) if judging else 0.0
-    plan = fit(predicted, spendable(budget, taken), table.seeds)
-    plan = replace(plan, precision=session.precision, planning_seconds=taken, judging=judging)
+    reserved = RESERVED + PROBING * bool(session.task.probes)
+    plan = fit(predicted, spendable(budget, taken, reserved), table.seeds)
+    plan = replace(plan, precision=session.precision, planning_seconds=taken, judging=judging, reserved=reserved)
     if tests_to_cut(session.workspace, plan):
         plan = _with_fewer_questions(session, plan)
     return plan

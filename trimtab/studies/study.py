@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shlex
 import shutil
 import time
@@ -28,6 +29,7 @@ from trimtab.arms.planning.plan import (
     remaining_seconds,
     replan,
 )
+from trimtab.arms.probing.probe import adjusted, passes
 from trimtab.arms.retriever import load_embedder
 from trimtab.arms.search.reflection import open_reflector, reflecting_endpoint
 from trimtab.arms.store import ANSWERS, STUDY_FILE, find_saved, read_arm, read_built, write_arm
@@ -45,6 +47,7 @@ from trimtab.base.records import Answer, Arm
 from trimtab.base.results import ArmRecord, ArmResult, BudgetSpent, StudyResult, Usage
 from trimtab.base.task import Task, with_arms, with_budget, with_rows
 from trimtab.decision.cost import volume_of
+from trimtab.decision.evidence import best_arm
 from trimtab.measurement.evaluate import load_answers, save_answers
 from trimtab.measurement.figures import scores_of
 from trimtab.measurement.latency import MORE_PASSES, PASSES, bounds_in_turn
@@ -84,6 +87,7 @@ from trimtab.studies.settings import TaskKeywords, refuse_unknown
 from trimtab.studies.sources import DataSource
 
 FORMER = "former"  # folder of the earlier arm while it is retrained
+PROBED, LEAST_PROBED = 300, 30  # test questions that probes change, and the fewest that are worth it
 LOCK_SECONDS = 120.0  # to wait for the lock of a lost process, which may still run
 MANY_PASSAGES = 512  # from which several processes embed in less time than one, although each first loads the model
 
@@ -257,8 +261,13 @@ class _StudyRun(ArmWork):
         self._time_again(plan)
         for name in (FORMER, WORKERS):  # an interrupted process may leave the first
             shutil.rmtree(self.folder / name, ignore_errors=True)
+        for arm in arms if self.task.target.probes else ():
+            self._probe(arm, self.task.target.probes, plan)
         self.progress.emit("verdict")
         result = self._decide(arms, plan, openings)
+        taken = result.verdict.use or best_arm(self.results, self.task)
+        if any(self._probe(arm, self.task.probes, plan) for arm in arms if arm.name == taken):
+            result = self._decide(arms, plan, openings)
         seen = manifest(
             self.session,
             self.depends,
@@ -515,6 +524,42 @@ class _StudyRun(ArmWork):
                 record = read_arm(folder)
                 if record is not None:
                     write_arm(folder, replace(record, usage=usage, result=result))
+
+    def _probe(self, arm: Arm, names: Collection[str], plan: Plan) -> bool:
+        """Put the probes of these names to an arm that was measured, but those it had before, with as many questions as
+        the budget allows. Return whether any was.
+        """
+        folder = self.folder / "arms" / arm.name
+        record = read_arm(folder)
+        wanted = {*names} - {one.probe for one in record.result.probes} if record else ()
+        if record is None or not wanted:
+            return False
+        asked = self.workspace.splits["test"]
+        fee = self.task.seconds_of(self._fee(record.usage)) / len(asked)
+        each = passes(wanted) * (record.usage.evaluation_seconds / len(asked) + fee)
+        left = math.inf if plan.budget is None else plan.budget + self._kept_for_probes(plan) - self._spent()
+        most = min(PROBED, math.floor(left / each) if each * PROBED > left else PROBED)
+        if most < LEAST_PROBED:
+            note = f"the probes of {arm.name} did not fit the budget: {LEAST_PROBED} questions take {LEAST_PROBED * each:.0f} s"
+            self.progress.emit("plan", note=note, stays=True)
+            return False
+        rows = self.workspace.subset("test", most)
+        answers = {answer.item_id: answer for answer in reversed(self._answers(arm.name))}
+        with self._contained_failure(arm, without="its probes"):
+            artifact = self.artifacts.get(arm.name)
+            if artifact is None and (saved := find_saved(self.task, arm, self.folder.name)):
+                artifact = self.runner.reuse(arm, saved)
+            if artifact is None:
+                return False
+            found = self.runner.probe(arm, artifact, wanted, rows, answers)
+            result = replace(record.result, probes=adjusted((*record.result.probes, *found), self.task.target.margin))
+            self.found[arm.name] = result
+            write_arm(folder, replace(record, result=result))
+            return bool(found)
+        return False
+
+    def _kept_for_probes(self, plan: Plan) -> float:
+        return (plan.reserved - RESERVED) * (self.task.budget_seconds or 0.0)
 
     def _standings(self, plan: Plan) -> dict[str, TrainedStanding]:
         """Return the standing of every arm that was trained or failed, by name."""

@@ -16,6 +16,7 @@ from trimtab.base.codec import read_record_if_any
 from trimtab.base.task import Task
 
 PLANNING = 0.1  # largest share of the budget for planning
+PROBING = 0.15  # share of the budget kept for probes, where any are asked for
 RESERVED = 0.05  # share of the budget reserved for the verdict, the report, and wrong predictions
 LEAST_SHARE = 0.05  # smallest share of its trials' time for which an arm searches at all
 MOST_SEEDS = 3  # seeds of an arm that dev leaves among the best, if the task file states no number
@@ -173,7 +174,8 @@ class Plan:
 
     `allowances`: of single arms, where different from `allowance`. `more_seeds`: the number of runs of the arms that
     dev leaves among the best, once decided. `planning_seconds`: of making it and of the baselines, which the budget
-    includes. `judging`: what judging an answer takes, where a judge does.
+    includes. `judging`: what judging an answer takes, where a judge does. `reserved`: the share of the budget that arms
+    do not get.
     """
 
     arms: tuple[ArmPlan, ...]
@@ -189,6 +191,7 @@ class Plan:
     fewer_tests: str = ""  # the cost of fewer test questions, in words
     planning_seconds: float = 0.0
     judging: JudgingCost | None = None
+    reserved: float = RESERVED
 
     @property
     def full_allowance(self) -> Allowance:
@@ -230,10 +233,10 @@ class Plan:
         return len(self.left_out) == len(self.arms)
 
 
-def spendable(budget: float | None, planning: float = 0.0) -> float | None:
-    """Return the seconds of a budget for the arms, after `planning` seconds of planning and of the baselines; None
-    without a budget."""
-    return None if budget is None else max(0.0, budget * (1 - RESERVED) - planning)
+def spendable(budget: float | None, planning: float = 0.0, reserved: float = RESERVED) -> float | None:
+    """Return the seconds of a budget for the arms, after `planning` seconds of planning and of the baselines and a
+    `reserved` share; None without a budget."""
+    return None if budget is None else max(0.0, budget * (1 - reserved) - planning)
 
 
 def fit(arms: Sequence[ArmPlan], budget: float | None, seeds: int) -> Plan:
@@ -508,7 +511,7 @@ def cheapest_fit(plan: Plan, tests: int | None = None) -> tuple[str, str]:
     share = min(1.0, LEAST_TESTS / tests) if tests else 1.0
     cheapest = min((arm.with_test_share(share) for arm in plan.arms), key=lambda arm: arm.seconds(plan.allowance))
     seconds = cheapest.seconds(plan.allowance)
-    budget = max(seconds / (1 - RESERVED - PLANNING), (seconds + plan.planning_seconds) / (1 - RESERVED))
+    budget = max(seconds / (1 - plan.reserved - PLANNING), (seconds + plan.planning_seconds) / (1 - plan.reserved))
     left = f"planning and the verdict leave {_minutes(plan.budget or 0.0, math.floor)} min of it"
     takes = f"the cheapest, {cheapest.arm}, takes about {_minutes(seconds)} min"
     takes += f" for {LEAST_TESTS} test questions" * (share < 1)
