@@ -357,7 +357,7 @@ class ArmRunner:
         rows: Sequence[Example],
         answers: Mapping[str, Answer],
     ) -> tuple[Probe, ...]:
-        """Probe the first run of an arm. `rows`: test questions to change. `answers`: what it answered to them, by id."""
+        """Probe the first run of an arm. `rows`: test questions to change. `answers`: the arm's own to them, by id."""
         self._begin_run(arm)
         with ready_arm(self.session, arm, artifact.context, artifact.folders[0], rows[:SAMPLE]) as ready:
             subject = Subject(

@@ -448,7 +448,7 @@ class StudyTable(Settings):
         0.05,
         gt=0,
         lt=1,
-        description="For the probe `abstention`: the largest share of wrong answers among those given.",
+        description="Probe `abstention`: the largest share of wrong answers among those given.",
     )
 
     @field_validator("budget")

@@ -342,7 +342,8 @@ class Probe:
     `probe`: its name in the task file. `change`: what is different, in words that follow the name of the arm's answers
     ("with typing errors"). `before` and `after`: the mean without and with the change, of `n` questions. `difference`:
     after minus before, with its 95% interval. `p`: two-sided, of "no difference"; `p_holm`: after Holm over the arm's
-    probes. `found`: the change is shown to cost more than the margin. `examples`: up to three answers that the change turned wrong.
+    probes. `found`: the change is shown to cost more than the margin. `examples`: up to three answers that
+    the change turned wrong.
     """
 
     probe: str

@@ -540,7 +540,8 @@ class _StudyRun(ArmWork):
         left = math.inf if plan.budget is None else plan.budget + self._kept_for_probes(plan) - self._spent()
         most = min(PROBED, math.floor(left / each) if each * PROBED > left else PROBED)
         if most < LEAST_PROBED:
-            note = f"the probes of {arm.name} did not fit the budget: {LEAST_PROBED} questions take {LEAST_PROBED * each:.0f} s"
+            takes = f"{LEAST_PROBED} questions take {LEAST_PROBED * each:.0f} s"
+            note = f"the probes of {arm.name} did not fit the budget: {takes}"
             self.progress.emit("plan", note=note, stays=True)
             return False
         rows = self.workspace.subset("test", most)
