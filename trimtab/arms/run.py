@@ -25,6 +25,7 @@ from trimtab.arms.contexts import Context, PromptBuilder, context_for, has_fixed
 from trimtab.arms.dev_eval import DEV_QUESTIONS
 from trimtab.arms.extract import choose_threshold
 from trimtab.arms.learning_curve import learning_curve
+from trimtab.arms.probing.forgetting import changes_the_model, general_answers
 from trimtab.arms.probing.probe import run_probes
 from trimtab.arms.probing.subject import Subject
 from trimtab.arms.recipe import Recipe
@@ -359,6 +360,8 @@ class ArmRunner:
     ) -> tuple[Probe, ...]:
         """Probe the first run of an arm. `rows`: test questions to change. `answers`: the arm's own to them, by id."""
         self._begin_run(arm)
+        forgets = "forgetting" in names and changes_the_model(arm)
+        untrained = general_answers(self.session) if forgets else ()
         with ready_arm(self.session, arm, artifact.context, artifact.folders[0], rows[:SAMPLE]) as ready:
             subject = Subject(
                 session=self.session,
@@ -367,6 +370,7 @@ class ArmRunner:
                 rows=rows,
                 answers=answers,
                 scorer=self.scorer,
+                untrained=untrained,
                 tell=lambda note: self.progress.emit("probe", note=note),
             )
             return run_probes(subject, names)

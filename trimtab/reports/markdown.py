@@ -72,6 +72,8 @@ def _results(view: StudyView) -> list[str]:
         lines += [*_section(view.classes.heading), escape_markdown(lead), "", *_table(view.classes.grid)]
         if view.classes.calibration:
             lines += [escape_markdown(f"{view.classes.calibration.title}:"), "", *_table(view.classes.calibration.grid)]
+    if view.probes:
+        lines += _led_table(view.probes.heading, view.probes.grid)
     if view.slices:
         lines += [*_section(view.slices.heading), *(_table(view.slices.grid) if view.slices.grid else [])]
         lines += [escape_markdown(f"{view.slices.few.label}:"), "", *_table(view.slices.few)] if view.slices.few else []

@@ -23,6 +23,7 @@ from trimtab.reports.failures import Failures, SideBySide, failures_section, sid
 from trimtab.reports.folder import StudyFolder
 from trimtab.reports.header import HeaderView, header_section
 from trimtab.reports.manifest import ManifestView, manifest_section
+from trimtab.reports.probes import Probes, probes_section
 from trimtab.reports.quality import Quality, Tradeoffs, quality_section, tradeoffs_section
 
 ABOUT = " This page is one file and loads nothing; the only script in it is the one that looks through the answers."
@@ -37,6 +38,7 @@ AnySection = (
     | ByClass
     | SideBySide
     | AllAnswers
+    | Probes
     | Slices
     | EffortView
     | TrainingCurves
@@ -61,6 +63,7 @@ class StudyView:
     classes: ByClass | None
     answers: SideBySide | None
     all_answers: AllAnswers | None
+    probes: Probes | None
     slices: Slices | None
     effort: EffortView | None
     learning: TableSection | None
@@ -92,6 +95,7 @@ def build_view(study: StudyFolder) -> StudyView:
         classes=classes_section(study),
         answers=side_by_side_section(study),
         all_answers=all_answers_section(study),
+        probes=probes_section(study),
         slices=slices_section(study),
         effort=effort_section(study),
         learning=learning_section(study),

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from trimtab.arms.probing.forgetting import probe_forgetting
+from trimtab.arms.probing.other_words import probe_other_words
 from trimtab.arms.probing.subject import Subject
 from trimtab.arms.probing.typing_errors import probe_typing
 from trimtab.base.results import Probe
@@ -15,8 +17,10 @@ ProbeFunction = Callable[[Subject], Iterator[Probe]]
 
 FUNCTIONS: Mapping[str, ProbeFunction] = {
     "typing": probe_typing,
+    "other-words": probe_other_words,
+    "forgetting": probe_forgetting,
 }
-PASSES: Mapping[str, int] = {"typing": 2}
+PASSES: Mapping[str, int] = {"typing": 2, "other-words": 1, "forgetting": 1}
 """How many times a probe answers the questions: what it costs."""
 
 

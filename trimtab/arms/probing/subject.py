@@ -26,7 +26,8 @@ class Subject:
     """The arm that is probed.
 
     `ready`: its first run, ready to answer. `rows`: the test questions that the probes change. `answers`: what the arm
-    answered to them in the study, by id. `tell`: shows what is being done.
+    answered to them in the study, by id. `untrained`: what the base model answered to general questions, where training
+    changed it and the probe is asked for. `tell`: shows what is being done.
     """
 
     session: Session
@@ -35,6 +36,7 @@ class Subject:
     rows: Sequence[Example]
     answers: Mapping[str, Answer]
     scorer: Scorer | None
+    untrained: Sequence[Answer]
     tell: Callable[[str], None]
 
     def ask(self, examples: Sequence[Example], prompts: Sequence[Prompt] | None = None) -> tuple[Answer, ...]:
