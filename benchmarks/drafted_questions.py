@@ -34,7 +34,7 @@ from trimtab.measurement.contains import match
 
 HANDBOOK = ROOT / "trimtab" / "demos" / "handbook"
 RESULT = Path(__file__).parent / "results" / "drafted_questions.json"
-ROWS = 240  # real questions of a set, and drafted ones, at most
+ROWS = 160  # real questions of a set, and drafted ones, at most
 SETTINGS = [(words, weight, k) for words in (60, 120, 240) for weight in (0.0, 0.25, 0.5, 1.0) for k in (1, 3)]
 TASK = """[task]
 name = "{name}"
@@ -45,19 +45,24 @@ metric = "contains"
 examples = {rows}
 documents = ["documents/"]
 leakage = "report"
-split = {{ dev = 0.15, test = 0.4, seed = 0 }}
+split = {{ dev = 0.1, test = 0.6, seed = 0 }}
 [base]
 model = "smollm2-135m-q4"
 embedding = "minilm-l6"
 """
 ARMS = """[study]
-arms = ["prompt", "few-shot", "extract", "rag", "rag+quote", "lora", "lora+rag"]
+arms = ["prompt", "extract", "rag", "lora", "lora+rag"]
 effort = "none"
 [arm.lora]
 epochs = 1
 [arm."lora+rag"]
 epochs = 1
 """
+PAIRS = {  # arms that differ in one thing
+    "reads passages": (("prompt", "rag"), ("lora", "lora+rag")),
+    "generator": (("rag", "extract"), ("prompt", "extract")),
+    "tuned": (("prompt", "lora"), ("rag", "lora+rag")),
+}
 Pairs = list[tuple[str, list[str]]]
 """Questions with their right answers."""
 
@@ -198,27 +203,46 @@ def _pairs(folder: Path, kind: str) -> Pairs:
 
 
 def arms(folder: Path) -> dict[str, Any]:
-    """Return the score of each arm on both kinds of questions, what a study of each would use, and what the choice by
-    drafted questions scores on real ones."""
-    scores: dict[str, dict[str, float]] = {}
-    chosen: dict[str, Any] = {}
-    shown: dict[str, str] = {}
-    for kind in ("drafted", "real"):
-        result = study(folder / kind, listeners=())
-        scores[kind] = {arm.arm: round(arm.score.value, 3) for arm in result.arms if arm.score is not None}
-        today = result.verdict.today
-        chosen[kind] = today.arm if today else result.verdict.arm
-        shown[kind] = result.verdict.status
-    names = sorted(scores["drafted"].keys() & scores["real"].keys())
-    drafted, real = ([scores[kind][one] for one in names] for kind in ("drafted", "real"))
+    """Return the score of each arm on both kinds of questions, how often two arms stand in the same order by kind of
+    difference, what a study of each would use, and what the choice by drafted questions scores on real ones."""
+    studies = {kind: _studied(folder / kind) for kind in ("drafted", "real")}
+    names = sorted(studies["drafted"]["scores"].keys() & studies["real"]["scores"].keys())
+    drafted, real = ([studies[kind]["scores"][one] for one in names] for kind in ("drafted", "real"))
+    scores = {one: {kind: found["scores"][one] for kind, found in studies.items()} for one in names}
+    chosen = {kind: found["chosen"] for kind, found in studies.items()}
     return {
-        "scores": {one: {kind: scores[kind][one] for kind in scores} for one in names},
+        "questions": {kind: found["questions"] for kind, found in studies.items()},
+        "scores": scores,
         "order": round(float(kendalltau(drafted, real).statistic), 3),
+        "pairs": {kind: [_in_order(scores, *pair) for pair in pairs] for kind, pairs in PAIRS.items()},
         "chosen": chosen,
-        "shown": shown,
-        "lost by the choice": round(max(real) - scores["real"][chosen["drafted"]], 3),
-        "score of the choice": {kind: scores[kind][chosen["drafted"]] for kind in scores},
+        "shown": {kind: found["shown"] for kind, found in studies.items()},
+        "lost by the choice": round(max(real) - scores[chosen["drafted"]]["real"], 3),
+        "score of the choice": scores[chosen["drafted"]],
     }
+
+
+def _studied(folder: Path) -> dict[str, Any]:
+    """Return what a study said, of one that ran before if there is one."""
+    said = folder / "said.json"
+    if not said.exists():
+        result = study(folder, listeners=())
+        scored = [arm for arm in result.arms if arm.score is not None]
+        today = result.verdict.today
+        found = {
+            "questions": scored[0].score.n,
+            "scores": {arm.arm: round(arm.score.value, 3) for arm in scored},
+            "chosen": today.arm if today else result.verdict.arm,
+            "shown": result.verdict.status,
+        }
+        said.write_text(json.dumps(found))
+    return dict(json.loads(said.read_text()))
+
+
+def _in_order(scores: dict[str, dict[str, float]], one: str, other: str) -> dict[str, Any]:
+    """Return by how much the second of two arms is ahead, by both kinds of questions."""
+    ahead = {kind: round(scores[other][kind] - scores[one][kind], 3) for kind in ("drafted", "real")}
+    return {"arms": [one, other], **ahead}
 
 
 def main(words: Iterable[str] | None = None) -> None:

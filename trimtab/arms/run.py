@@ -371,7 +371,7 @@ class ArmRunner:
                 answers=answers,
                 scorer=self.scorer,
                 untrained=untrained,
-                tell=lambda note: self.progress.emit("probe", note=note),
+                tell=lambda note, stays=False: self.progress.emit("probe", note=note, stays=stays),
             )
             return run_probes(subject, names)
 

@@ -444,6 +444,12 @@ class StudyTable(Settings):
         + "; ".join(f"`{name}`: {what}" for name, what in PROBES.items())
         + ".",
     )
+    rewords: str = Field(
+        "",
+        description="`NAME` of the endpoint `[api.NAME]` that sees test questions and asks them in other words, and in "
+        "`study.language`.",
+    )
+    language: str = Field("", max_length=40, description="Probe `other-language`: what is asked in, such as `German`.")
     most_errors: float = Field(
         0.05,
         gt=0,

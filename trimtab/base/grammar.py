@@ -208,7 +208,8 @@ PARTS: dict[str, ContextPart] = {
 # Probes of `study.probes`, and what each asks of an arm.
 PROBES: Mapping[str, str] = {
     "typing": "the same questions with typing errors, and in lower case without punctuation",
-    "other-words": "the same questions in other words",
+    "other-words": "the same questions in other words, by `study.rewords` or by rules for English",
+    "other-language": "the same questions in `study.language`, by `study.rewords`",
     "retrieval": "the right passage taken out, distractors, another order, a contradiction, an outdated passage, an "
     "instruction hidden in a passage",
     "abstention": "how many questions can be answered if the least certain answers are held back",

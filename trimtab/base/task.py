@@ -146,6 +146,12 @@ class Task(Settings, defer_build=True):  # built once the tables of plugins are 
         return frozenset({*self.study.probes, *self.target.probes})
 
     @property
+    def rewording_endpoints(self) -> list[str]:
+        """Return the name of the endpoint that asks test questions in other words, if a probe wants it; else none."""
+        wanted = self.probes & {"other-words", "other-language"}
+        return [self.study.rewords] if self.study.rewords and wanted else []
+
+    @property
     def reflecting_endpoint(self) -> str | None:
         """Return the name of the endpoint that rewrites instructions by reflection; None if a local model does, or
         none."""
@@ -479,6 +485,7 @@ def check_task(task: Task, *, needs_data: bool = True) -> None:
         )
     _check_reward(task)
     _check_teacher(task)
+    _check_probes(task)
     _check_judge(task)
     _check_budget(task, file=file, field="study.budget")
     _check_money(task, "a point", task.target.point, file=file, field="target.point")
@@ -556,6 +563,7 @@ def _check_budget(task: Task, **where: Any) -> None:
     if not _check_money(task, "a budget", task.study.budget, **where):
         return
     asked = [*(arm.endpoint for arm in task.arms), task.teacher.api, task.judging_endpoint, task.reflecting_endpoint]
+    asked += task.rewording_endpoints
     for name in filter(None, asked):
         if name in task.api and task.api[name].price_per_million is None:
             remedy = f"state price_per_million under [api.{name}], or write a time such as 30m"
@@ -595,6 +603,20 @@ def _check_teacher(task: Task) -> None:
         problem, remedy = f"api.{endpoint} writes no text, so it proposes no instruction", "take proposes out"
     if problem:
         raise InputError(problem, remedy, file=task.file, field="teacher")
+
+
+def _check_probes(task: Task) -> None:
+    """Refuse rewording by an endpoint that is absent or writes no text, and another language without both keys."""
+    name, problem, remedy = task.study.rewords, "", ""
+    if name and name not in task.api:
+        problem, remedy = f"there is no [api.{name[:80]}] table", "add it with url and model"
+    elif name and not task.api[name].writes_text:
+        problem, remedy = f"api.{name} writes no text", "name an endpoint that does"
+    elif "other-language" in task.probes and not (name and task.study.language):
+        problem = "the probe other-language needs an endpoint and a language"
+        remedy = "set study.rewords and study.language, or take the probe out"
+    if problem:
+        raise InputError(problem, remedy, file=task.file, field="study.rewords")
 
 
 def _check_paths(task: Task) -> None:

@@ -134,7 +134,7 @@ def run_job(context: JobContext, job: Job, worker: str, *, cores: int, gpu: bool
                 allow=context.allow,
                 allow_commands=context.allow_commands,
                 rewards=any(map(learns_from_rewards, context.task.arms)),
-                teachers=teachers(context.task, context.task.arms),
+                asked=teachers(context.task, context.task.arms),
             ) as ctx,
         ):
             return JobOutcome(failures=_run_arms(ctx, context, job, worker))

@@ -233,7 +233,11 @@ def _remarks(workspace: Workspace, sizes: Iterable[Remark]) -> list[Remark]:
 def _address_remarks(task: Task) -> Iterator[Remark]:
     """Yield the addresses that a study would send questions to, with their keys: a task file may be somebody else's."""
     reflector, judge = reflecting_endpoint(task, task.arms), task.judging_endpoint
-    names = [*(arm.endpoint for arm in task.arms if arm.endpoint), *teachers(task, task.arms)]
+    names = [
+        *(arm.endpoint for arm in task.arms if arm.endpoint),
+        *teachers(task, task.arms),
+        *task.rewording_endpoints,
+    ]
     names += filter(None, (reflector, judge))
     requests = (request_of(task, name, rows=name == reflector, judges=name == judge) for name in names)
     for asked in dict.fromkeys(requests):

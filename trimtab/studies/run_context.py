@@ -133,22 +133,22 @@ def run_context(
     scores: bool = True,
     rewards: bool = False,
     reflector: str | None = None,
-    teachers: Sequence[str] = (),
+    asked: Sequence[str] = (),
     track: str | None = None,
 ) -> Iterator[RunContext]:
     """Context manager: yields the context of a command on a task. `listeners` get every event; None shows progress on
     standard error.
 
     `arms`: those that will answer. `scores`: True if their answers are scored. `rewards`: True if a stage learns
-    from `[reward]`. `reflector`: the endpoint that rewrites instructions. `teachers`: endpoints whose answers are
-    imitated. `track`: the experiment tracker for training figures. `reward` replaces the reward's program. Raises
+    from `[reward]`. `reflector`: the endpoint that rewrites instructions. `asked`: further endpoints that are sent
+    questions. `track`: the experiment tracker for training figures. `reward` replaces the reward's program. Raises
     ConsentError before anything is opened if the task requests what was not allowed, PackageError for a tracker that
     is not installed, InputError for an unknown tracker and for links in the task's `.trimtab/`, and StoppedError,
     with the resuming command, instead of KeyboardInterrupt.
     """
     require_consent(
         task,
-        [*(arm.endpoint for arm in arms if arm.endpoint), *teachers],
+        [*(arm.endpoint for arm in arms if arm.endpoint), *asked],
         reflector=reflector,
         judge=task.judging_endpoint if scores and scorer is None else None,
         allow=allow,

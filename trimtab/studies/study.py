@@ -151,7 +151,7 @@ def study(
         reward=reward,
         rewards=any(map(learns_from_rewards, own.arms)),
         reflector=reflecting_endpoint(own, own.arms),
-        teachers=teachers(own, own.arms),
+        asked=[*teachers(own, own.arms), *own.rewording_endpoints],
         track=track,
     ) as ctx:
         home = ctx.workspace.folder / "studies"

@@ -120,7 +120,7 @@ def train(
             scorer=scorer,
             reward=reward,
             rewards=learns_from_rewards(chosen),
-            teachers=teachers(own, [chosen]),
+            asked=teachers(own, [chosen]),
             track=track if first else None,
         ) as ctx,
         ExitStack() as held,

@@ -1,4 +1,4 @@
-"""Probe `other-words`: the same questions in other words, by rules for English that need no model."""
+"""Probe `other-words`: the same questions in other words, by an endpoint or by rules for English."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import random
 import re
 from collections.abc import Iterator
 
+from trimtab.arms.probing.rewording import reworded_by_endpoint
 from trimtab.arms.probing.subject import Subject
 from trimtab.base.results import Probe
 
@@ -97,8 +98,11 @@ _OPENINGS = ("I have a question: ", "Could you help me with this? ", "Quick ques
 
 
 def probe_other_words(subject: Subject) -> Iterator[Probe]:
-    """Yield the finding in other words; nothing for texts that are not English."""
-    yield from subject.reworded("other-words", "in other words", in_other_words)
+    """Yield the finding in other words; nothing without an endpoint for texts that are not English."""
+    if subject.session.task.study.rewords:
+        yield from reworded_by_endpoint(subject, "other-words", "in other words")
+    else:
+        yield from subject.reworded("other-words", "in other words", in_other_words)
 
 
 def in_other_words(text: str, seed: str) -> str:

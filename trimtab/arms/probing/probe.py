@@ -7,8 +7,10 @@ from dataclasses import replace
 
 from trimtab.arms.probing.forgetting import probe_forgetting
 from trimtab.arms.probing.other_words import probe_other_words
+from trimtab.arms.probing.rewording import probe_other_language
 from trimtab.arms.probing.subject import Subject
 from trimtab.arms.probing.typing_errors import probe_typing
+from trimtab.base.errors import InputError, RemoteError
 from trimtab.base.results import Probe
 from trimtab.measurement.statistics import LEVEL, holm
 
@@ -18,15 +20,25 @@ ProbeFunction = Callable[[Subject], Iterator[Probe]]
 FUNCTIONS: Mapping[str, ProbeFunction] = {
     "typing": probe_typing,
     "other-words": probe_other_words,
+    "other-language": probe_other_language,
     "forgetting": probe_forgetting,
 }
-PASSES: Mapping[str, int] = {"typing": 2, "other-words": 1, "forgetting": 1}
+PASSES: Mapping[str, int] = {"typing": 2, "other-words": 1, "other-language": 1, "forgetting": 1}
 """How many times a probe answers the questions: what it costs."""
 
 
 def run_probes(subject: Subject, names: Collection[str]) -> tuple[Probe, ...]:
-    """Return what the probes of these names found, in the order of `FUNCTIONS`; `adjusted` says what is shown."""
-    return tuple(one for name, function in FUNCTIONS.items() if name in names for one in function(subject))
+    """Return what the probes of these names found, in the order of `FUNCTIONS`; `adjusted` says what is shown. A probe
+    whose endpoint fails is told and left out.
+    """
+    found: list[Probe] = []
+    for name, function in FUNCTIONS.items():
+        if name in names:
+            try:
+                found += function(subject)
+            except (InputError, RemoteError) as error:
+                subject.tell(f"the probe {name} was left out: {error}", stays=True)
+    return tuple(found)
 
 
 def adjusted(found: Sequence[Probe], margin: float) -> tuple[Probe, ...]:

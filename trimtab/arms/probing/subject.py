@@ -27,7 +27,7 @@ class Subject:
 
     `ready`: its first run, ready to answer. `rows`: the test questions that the probes change. `answers`: what the arm
     answered to them in the study, by id. `untrained`: what the base model answered to general questions, where training
-    changed it and the probe is asked for. `tell`: shows what is being done.
+    changed it and the probe is asked for. `tell`: shows what is being done, for good with `stays`.
     """
 
     session: Session
@@ -37,7 +37,7 @@ class Subject:
     answers: Mapping[str, Answer]
     scorer: Scorer | None
     untrained: Sequence[Answer]
-    tell: Callable[[str], None]
+    tell: Callable[..., None]
 
     def ask(self, examples: Sequence[Example], prompts: Sequence[Prompt] | None = None) -> tuple[Answer, ...]:
         """Return the arm's scored answers to questions; `prompts`: in place of those that it would build itself."""
