@@ -7,9 +7,11 @@ of the passages costs.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import count
+from typing import NamedTuple
 
 from trimtab.arms.contexts import holds_answer, is_unknown
 from trimtab.arms.probing.subject import LEAST_CHANGED, Subject, finding
@@ -154,28 +156,37 @@ def _altered(hit: Hit, example: Example, references: Sequence[str]) -> Hit | Non
     for reference in example.references:
         place = re.compile(rf"(?<!\w){re.escape(reference)}(?!\w)")
         if len(reference.split()) <= LONGEST and place.search(text):
-            other = another_answer(
-                reference, [one for one in references if one not in text and one not in example.references]
-            )
+            others = {one for one in references if one not in text} - {*example.references}
+            other = another_answer(reference, others)
             return None if other is None else _with_text(hit, other.join(place.split(text)))
     return None
 
 
-def another_answer(reference: str, others: Sequence[str]) -> str | None:
+def another_answer(reference: str, others: Collection[str]) -> str | None:
     """Return an answer of the same kind that is another one: with another number, else one of `others`; None without
     any."""
     if _NUMBER.search(reference):
         return _NUMBER.sub(lambda found: _beside(found[0]), reference, count=1)
-    units, form, facts = _kind(reference)
-    fitting = [one for one in others if (kind := _kind(one))[1] == form and not kind[2] & facts]
-    return min(fitting, key=lambda one: (_kind(one)[0] != units, sha256_text(reference, one)), default=None)
+    own = _kind(reference)
+    fitting = [one for one in others if _kind(one).form == own.form and not _kind(one).facts & own.facts]
+    return min(fitting, key=lambda one: (_kind(one).units != own.units, sha256_text(reference, one)), default=None)
 
 
-def _kind(text: str) -> tuple[list[str], list[tuple[str, bool]], set[str]]:
-    """Return the units of an answer, how its tokens are written, and what they say."""
+class _Kind(NamedTuple):
+    form: tuple[tuple[str, bool], ...]
+    units: tuple[str, ...]
+    facts: frozenset[str]
+
+
+@lru_cache(maxsize=4096)
+def _kind(text: str) -> _Kind:
+    """Return how the tokens of an answer are written, their units, and what they say."""
     tokens = read(text)
-    units, form = [token.unit for token in tokens], [(token.kind, token.capital) for token in tokens]
-    return units, form, {f"{token.value} {token.unit}" for token in tokens}
+    return _Kind(
+        form=tuple((token.kind, token.capital) for token in tokens),
+        units=tuple(token.unit for token in tokens),
+        facts=frozenset(f"{token.value} {token.unit}" for token in tokens),
+    )
 
 
 def _beside(number: str) -> str:
