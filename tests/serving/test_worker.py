@@ -171,8 +171,8 @@ def test_a_question_that_is_a_little_too_long_is_refused_before_it_is_looked_up(
 ) -> None:
     arm, looked_up = arm_of(writing, "rag"), []
     builder = arm._ready.builder
-    sound = builder._retrieve
-    monkeypatch.setattr(builder, "_retrieve", lambda rows: [looked_up.append(rows), sound(rows)][1])
+    sound = builder.retrieve
+    monkeypatch.setattr(builder, "retrieve", lambda rows: [looked_up.append(rows), sound(rows)][1])
     with writing.client() as client:
         codes = [client.post("/v1/chat/completions", json=body("x " * count, "rag")).status_code for count in (40, 130)]
     assert (codes, len(looked_up)) == ([200, 400], 1)

@@ -205,14 +205,18 @@ class PromptBuilder:
 
         For the arm `extract` the sentences are in `hits` alone: no model reads them.
         """
+        hits = self.retrieve(examples) if self.context.passages else [()] * len(examples)
+        return self.prompts_with(examples, [found[: self.context.passages] for found in hits])
+
+    def prompts_with(self, examples: Sequence[Example], hits: Sequence[Sequence[Hit]]) -> list[Prompt]:
+        """Return the prompts for questions with the passages that are given for each; the last that do not fit are
+        dropped."""
         if self.context.threshold is not None:
-            found = self.session.retriever.extract_sentences(examples, self.context.passages)
             composed = (build_prompt(example, self.instruction) for example in examples)
-            return [replace(prompt, hits=hits) for prompt, hits in zip(composed, found, strict=True)]
-        hits = self._retrieve(examples) if self.context.passages else [()] * len(examples)
+            return [replace(prompt, hits=tuple(own)) for prompt, own in zip(composed, hits, strict=True)]
         return [
-            self._fit_to_context(example, own, found[: self.context.passages])
-            for example, own, found in zip(examples, self._shots(examples), hits, strict=True)
+            self._fit_to_context(example, shots, own)
+            for example, shots, own in zip(examples, self._shots(examples), hits, strict=True)
         ]
 
     def stream_prompts(self, examples: Iterable[Example]) -> Iterator[Prompt]:
@@ -238,9 +242,11 @@ class PromptBuilder:
         if not self.context.is_instruction_alone:  # otherwise tokenizing the prompt decides
             require_room(example.id, len(session.encoder.prompt(messages)), answer_tokens, session.context_tokens)
 
-    def _retrieve(self, examples: Sequence[Example]) -> list[tuple[Hit, ...]]:
-        """Return the retrieved passages of each example, best first."""
+    def retrieve(self, examples: Sequence[Example]) -> list[tuple[Hit, ...]]:
+        """Return the retrieved passages of each example, best first, more than a prompt shows."""
         context = self.context
+        if context.threshold is not None:
+            return self.session.retriever.extract_sentences(examples, MOST_PASSAGES)
         return self.session.retriever.hits(
             examples,
             chunk_words=context.words,
@@ -260,7 +266,7 @@ class PromptBuilder:
     def _to_shots(self, shots: Iterable[Example]) -> None:
         """Return examples as shots: question and answer, with the right passage if the context says so."""
         new = list({shot.id: shot for shot in shots if shot.id not in self._shown}.values())
-        hits = self._retrieve(new) if self.context.shot_passages else [()] * len(new)
+        hits = self.retrieve(new) if self.context.shot_passages else [()] * len(new)
         for shot, found in zip(new, hits, strict=True):
             right = [_shortened(hit, shot.references) for hit in self._gold_passages(shot, found)[:1]] if found else []
             question = with_passages(shot.input, right) if right else shot.input
@@ -294,8 +300,9 @@ class PromptBuilder:
     def _with_mixed_passages(
         self, examples: Sequence[Example], seed: int, mix: PassageMix, *, abstains: bool
     ) -> Iterator[tuple[Prompt, str]]:
-        """Yield the prompts of `training_prompts` in a context with passages."""
-        for example, own, found in zip(examples, self._shots(examples), self._retrieve(examples), strict=True):
+        """Return the prompts and answers of `training_prompts` in a context with passages."""
+        hits, answers = [], []
+        for example, found in zip(examples, self.retrieve(examples), strict=True):
             draw = random.Random(f"{seed}:{example.id}")
             right = self._gold_passages(example, found)
             missing = bool(right) and draw.random() < mix.gold_missing
@@ -305,32 +312,34 @@ class PromptBuilder:
                 others = [hit for hit in others if draw.random() < mix.distractors]
             picked = [*shown, *others]
             draw.shuffle(picked)
-            answer = self.session.task.task.unknown if missing and abstains else example.references[0]
-            yield self._fit_to_context(example, own, picked), answer
+            hits.append(picked)
+            answers.append(self.session.task.task.unknown if missing and abstains else example.references[0])
+        return zip(self.prompts_with(examples, hits), answers, strict=True)
 
     def gold_retrieved(self, examples: Sequence[Example]) -> list[bool]:
         """Return, for each example, True if its prompt has a passage with the answer."""
         prompts = self.prompts(examples)
-        return [
-            any(_is_gold(hit, example) for hit in prompt.hits)
-            for example, prompt in zip(examples, prompts, strict=True)
-        ]
+        return [bool(self.right_among(prompt.hits, row)) for row, prompt in zip(examples, prompts, strict=True)]
 
     def with_gold_passage(self, examples: Sequence[Example]) -> list[tuple[Example, Prompt]]:
         """Return the questions whose prompts lack a right passage that exists, with prompts that have it first."""
-        put_right = []
-        for example, own, prompt in zip(examples, self._shots(examples), self.prompts(examples), strict=True):
+        lacking, hits = [], []
+        for example, prompt in zip(examples, self.prompts(examples), strict=True):
             right = self._gold_passages(example, prompt.hits)
             if right and right[0] not in prompt.hits:
-                hits = [right[0], *prompt.hits[: self.context.passages - 1]]
-                put_right.append((example, self._fit_to_context(example, own, hits)))
-        return put_right
+                lacking.append(example)
+                hits.append([right[0], *prompt.hits[: self.context.passages - 1]])
+        return list(zip(lacking, self.prompts_with(lacking, hits), strict=True))
+
+    def right_among(self, hits: Sequence[Hit], example: Example) -> list[Hit]:
+        """Return the passages with the answer; none where it is to abstain."""
+        return [] if is_unknown(example, self.session) else [hit for hit in hits if _is_gold(hit, example)]
 
     def _gold_passages(self, example: Example, found: Sequence[Hit]) -> list[Hit]:
         """Return the passages with the answer: retrieved ones, else of the documents that the row names."""
         if is_unknown(example, self.session):
             return []
-        right = [hit for hit in found if _is_gold(hit, example)]
+        right = self.right_among(found, example)
         if right or not example.passages:
             return right
         index = self.session.retriever.index_of(self.context.words)
@@ -357,10 +366,14 @@ class PromptBuilder:
 
 def _is_gold(hit: Hit, example: Example) -> bool:
     """True if a passage contains an answer and is of a document that the row names, if it names any."""
+    of_named = not example.passages or any(holds(hit.passage, name) for name in example.passages)
+    return of_named and holds_answer(hit, example)
+
+
+def holds_answer(hit: Hit, example: Example) -> bool:
+    """True if a passage contains an answer, word for word."""
     text = hit.passage.text.casefold()
-    if not any(reference.casefold() in text for reference in example.references):
-        return False
-    return not example.passages or any(holds(hit.passage, name) for name in example.passages)
+    return any(reference.casefold() in text for reference in example.references)
 
 
 def _shortened(hit: Hit, references: Sequence[str]) -> Hit:

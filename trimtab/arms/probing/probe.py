@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
 from trimtab.arms.probing.forgetting import probe_forgetting
 from trimtab.arms.probing.other_words import probe_other_words
+from trimtab.arms.probing.retrieval_stress import probe_retrieval
 from trimtab.arms.probing.rewording import probe_other_language
 from trimtab.arms.probing.subject import Subject
 from trimtab.arms.probing.typing_errors import probe_typing
@@ -14,28 +16,35 @@ from trimtab.base.errors import InputError, RemoteError
 from trimtab.base.results import Probe
 from trimtab.measurement.statistics import LEVEL, holm
 
-ProbeFunction = Callable[[Subject], Iterator[Probe]]
-"""Yields what it found; nothing where it does not apply to the arm or the data."""
 
-FUNCTIONS: Mapping[str, ProbeFunction] = {
-    "typing": probe_typing,
-    "other-words": probe_other_words,
-    "other-language": probe_other_language,
-    "forgetting": probe_forgetting,
+class ProbeRun(NamedTuple):
+    """How a probe runs, and what it costs: how many times it answers the questions.
+
+    `find` yields what it found; nothing where it does not apply to the arm or the data.
+    """
+
+    find: Callable[[Subject], Iterator[Probe]]
+    passes: int
+
+
+RUNS: Mapping[str, ProbeRun] = {
+    "typing": ProbeRun(probe_typing, 2),
+    "other-words": ProbeRun(probe_other_words, 1),
+    "other-language": ProbeRun(probe_other_language, 1),
+    "retrieval": ProbeRun(probe_retrieval, 6),
+    "forgetting": ProbeRun(probe_forgetting, 1),
 }
-PASSES: Mapping[str, int] = {"typing": 2, "other-words": 1, "other-language": 1, "forgetting": 1}
-"""How many times a probe answers the questions: what it costs."""
 
 
 def run_probes(subject: Subject, names: Collection[str]) -> tuple[Probe, ...]:
-    """Return what the probes of these names found, in the order of `FUNCTIONS`; `adjusted` says what is shown. A probe
-    whose endpoint fails is told and left out.
+    """Return what the probes of these names found, in the order of `RUNS`; `adjusted` says what is shown. A probe whose
+    endpoint fails is told and left out.
     """
     found: list[Probe] = []
-    for name, function in FUNCTIONS.items():
+    for name, run in RUNS.items():
         if name in names:
             try:
-                found += function(subject)
+                found += run.find(subject)
             except (InputError, RemoteError) as error:
                 subject.tell(f"the probe {name} was left out: {error}", stays=True)
     return tuple(found)
@@ -53,4 +62,4 @@ def adjusted(found: Sequence[Probe], margin: float) -> tuple[Probe, ...]:
 
 def passes(names: Collection[str]) -> int:
     """Return how many times these probes answer the questions."""
-    return sum(PASSES[name] for name in names)
+    return sum(RUNS[name].passes for name in names)
