@@ -45,7 +45,7 @@ BY_FACTS, BY_BASE = "facts", "base"
 LEAST_APPROVED = 40  # approved questions from which on a study of them can show something
 _LONGEST_QUESTION = 1_000
 _QUESTION_MARK = re.compile(r"(?<=[?？؟])(?!.*[?？؟])", re.DOTALL)  # the end of the last question of a text
-_OTHER_WAYS = "questions that people asked, --asked FILE, or a model that drafts, --by api-NAME"
+_OTHER_WAYS = "a model that drafts, --by api-NAME, or questions that people asked, --asked FILE"
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
