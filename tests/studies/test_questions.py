@@ -60,7 +60,7 @@ def test_only_what_somebody_approves_is_a_row_and_it_is_marked(folder: Path) -> 
     approved, mended, reworded, refused, undone = review.pending[:5]
     review.judge(approved, 1.0)
     review.correct(mended, "another answer")
-    review.correct(reworded, "Is this a better question?")
+    review.correct(reworded, "Is this a better question?\nit is")
     review.judge(refused, 0.0)
     review.correct(undone, "a mistake")
     review.undo(undone)
@@ -73,7 +73,7 @@ def test_only_what_somebody_approves_is_a_row_and_it_is_marked(folder: Path) -> 
     assert f"{DRAFTED_QUESTIONS}: 8 drafts that nobody approved are left out" in read.notes
     kept = {one.id: one for one in read_drafts(folder)}
     assert (kept[mended.item_id].answer, kept[mended.item_id].state) == ("another answer", "mended")
-    assert kept[reworded.item_id].question == "Is this a better question?"
+    assert (kept[reworded.item_id].question, kept[reworded.item_id].answer) == ("Is this a better question?", "it is")
     assert (kept[undone.item_id].answer, kept[undone.item_id].state) == (undone.answer, "drafted")
 
 
@@ -100,6 +100,7 @@ def test_the_verb_asks_on_the_terminal_and_exits_1_until_one_is_approved(folder:
     run = CliRunner()
     none = run.invoke(app, ["questions", str(folder), "--n", "5"], input="q\n")
     assert none.exit_code == 1
+    assert "The document says:" in none.stderr
     some = run.invoke(app, ["questions", str(folder), "--n", "5", "--json"], input="a\nm\nnine days\nq\n")
     assert some.exit_code == 0
     result = json.loads(some.stdout)
@@ -181,7 +182,7 @@ def test_a_study_of_documents_alone_offers_drafts_on_a_terminal(folder: Path) ->
     assert code == EXIT_NO
     assert read_drafts(folder) == []
     code, shown = study_on_a_terminal(folder, b"y\na\nq\n")
-    assert "1 drafted questions approved" in " ".join(shown.split())
+    assert "1 drafted question approved" in " ".join(shown.split())
     assert code == EXIT_NO
     assert [one.counts for one in read_drafts(folder)].count(True) == 1
 

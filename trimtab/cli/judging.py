@@ -21,7 +21,8 @@ def ask_in_terminal(
     value_of = {word: choice.value for choice in judging.choices for word in (choice.key, choice.value)}
     keys = ", ".join(f"{choice.key} {choice.name.lower()}" for choice in judging.choices)
     while judging.asked is not None:
-        parts = "\n".join(f"{name + ':':11}{visible(' | '.join(texts))}" for name, texts in judging.asked.parts)
+        width = max(10, *(len(name) + 1 for name, _ in judging.parts))
+        parts = "\n".join(f"{name + ':':{width}} {visible(' | '.join(texts))}" for name, texts in judging.parts)
         write_stderr(f"\n{judging.progress}\n{parts}")
         reply = ""
         while not reply:

@@ -28,10 +28,10 @@ MOST_BODY = 1_000  # bytes of a posted form, without the correction
 MOST_CORRECTION = 100_000  # bytes of a correction, as a form encodes it
 SECONDS = 10.0  # timeout of a request; requests are served one at a time
 _STYLE = """
-body { font: 1.1rem/1.5 system-ui, sans-serif; max-width: 44rem; margin: 2rem auto; padding: 0 1rem;
-  color-scheme: light dark }
+:root { color-scheme: light dark }
+body { font: 1.1rem/1.5 system-ui, sans-serif; max-width: 46rem; margin: 2rem auto; padding: 0 1rem }
 dt { font-size: .85rem; opacity: .7; margin-top: 1rem } dd { margin: 0; white-space: pre-wrap; overflow-wrap: anywhere }
-form { margin-top: 2rem } button { font: inherit; padding: .6rem 1.4rem; margin: 0 .6rem .6rem 0 }
+form { margin-top: 2rem } button { font: inherit; padding: .6rem 1.1rem; margin: 0 .6rem .6rem 0 }
 textarea { font: inherit; display: block; box-sizing: border-box; width: 100%; margin-bottom: 1rem } kbd { opacity: .6 }
 aside { font-size: .85rem; opacity: .7; margin-top: 2rem }
 """
@@ -46,13 +46,18 @@ addEventListener("keydown", (event) => {
   const found = document.querySelector(`[data-key="${CSS.escape(event.key.toLowerCase())}"]`);
   if (!found) return;
   event.preventDefault();
+  found.click();
+});
+document.querySelector("[data-sends]")?.addEventListener("click", (event) => {
   const note = document.querySelector("textarea");
-  if (found.dataset.sends && !note.value.trim()) note.focus();
-  else found.click();
+  if (note.value.trim()) return;
+  event.preventDefault();
+  note.value = note.dataset.draft;
+  note.focus();
 });
 """
 _FIELD = """<label>{text}, where it is wrong (Esc leaves the field, Ctrl+Enter sends it)
-<textarea name="correction" rows="3"></textarea></label>"""
+<textarea name="correction" rows="3" data-draft="{draft}"></textarea></label>"""
 _SCRIPT_HASH = base64.b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode()
 _HEADERS = {
     "Content-Type": "text/html; charset=utf-8",
@@ -102,7 +107,8 @@ class AuditPage:
 
     def serve(self, report: Callable[[str], None]) -> None:
         """Report the address, and serve the page until the end."""
-        report(f"judge {self._judging.count} answers at {self.address}")
+        what = f"{self._judging.form.what}{'s' * (self._judging.count != 1)}"
+        report(f"judge {self._judging.count:,} {what} at {self.address}")
         with self._server:
             while self._judging.asked is not None:
                 self._server.handle_request()
@@ -138,17 +144,23 @@ class AuditPage:
             content = "<p>Thank you. This page is closed; the terminal shows what came of it.</p>"
         else:
             parts = "".join(
-                f"<dt>{name}</dt><dd>{escape(visible(chr(10).join(texts)))}</dd>" for name, texts in asked.parts
+                f"<dt>{name}</dt><dd>{escape(visible(chr(10).join(texts)))}</dd>" for name, texts in judging.parts
             )
             buttons = "".join(_button(choice) for choice in judging.choices)
             place = f'<input type="hidden" name="place" value="{judging.place}">'
-            what = judging.form.text
-            field = _FIELD.format(text=what[0].upper() + what[1:]) if self._accepts_corrections else ""
+            text, draft = _sentence(judging.form.text), escape(visible(judging.draft))
+            field = _FIELD.format(text=text, draft=draft) if self._accepts_corrections else ""
             form = f'<form method="post">{place}{field}{buttons}</form>'
-            asks = f"<p>{judging.progress}</p><p><strong>{judging.question}</strong></p>"
+            asks = f"<p>{judging.progress}</p><p><strong>{_sentence(judging.question)}</strong></p>"
             content = f"{asks}<dl>{parts}</dl>{form}<aside>{self._notes}</aside>"
-        head = f'<meta charset="utf-8"><title>Judge an answer</title><style>{_STYLE}</style>'
+        title = f"{judging.progress} | trimtab" if asked else "Done | trimtab"
+        view = '<meta name="viewport" content="width=device-width">'
+        head = f'<meta charset="utf-8">{view}<title>{title}</title><style>{_STYLE}</style>'
         return f'<!doctype html><html lang="en">{head}{content}<script type="module">{_SCRIPT}</script></html>'
+
+
+def _sentence(text: str) -> str:
+    return text[0].upper() + text[1:]
 
 
 def _button(choice: JudgementChoice) -> str:

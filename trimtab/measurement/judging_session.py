@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from trimtab.measurement.audit import AuditItem
@@ -57,18 +57,28 @@ _SAYS: dict[str, float | None] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JudgingForm:
-    """What is asked of each answer: the question, the choices, and what a text that is written beside them is."""
+    """What is asked of each answer: the question, the choices, and what a text that is written beside them is.
+
+    `headings`: the parts that are displayed, in order, each with its own heading; without them all parts of an item.
+    `mends`: the parts that the text begins with where it can be edited. `what`: what is judged.
+    """
 
     question: str
     choices: tuple[JudgementChoice, ...]
     text: str = "the right answer"
+    headings: Mapping[str, str] = field(default_factory=dict)
+    mends: tuple[str, ...] = ()
+    what: str = "answer"
 
 
 LABEL_FORM = JudgingForm(question="right or wrong?", choices=LABEL)
 REVIEW_FORM = JudgingForm(
     question="could somebody ask this, and is this the answer?",
     choices=REVIEW,
-    text="the right answer, or a better question with its question mark",
+    text="the right answer, a better question with its question mark, or the question and then the answer",
+    headings={"Question": "Question", "Answer": "Answer", "Reference": "The document says", "Passages": "Where"},
+    mends=("Question", "Answer"),
+    what="question",
 )
 Correct = Callable[[AuditItem, str], None]
 Outlook = Callable[[AuditItem], str]
@@ -108,6 +118,19 @@ class Judging:
     def asked(self) -> AuditItem | None:
         """The answer to be judged now; None at the end."""
         return None if self._stopped or self.place >= self.count else self._session.pending[self.place]
+
+    @property
+    def parts(self) -> list[tuple[str, tuple[str, ...]]]:
+        """The texts of the answer to be judged, with their headings; none at the end."""
+        parts = self.asked.parts if self.asked else []
+        own, headings = dict(parts), self.form.headings
+        return [(said, own[name]) for name, said in headings.items() if name in own] if headings else parts
+
+    @property
+    def draft(self) -> str:
+        """The text that somebody who mends begins with."""
+        parts = dict(self.asked.parts) if self.asked else {}
+        return "\n".join(text for name in self.form.mends for text in parts.get(name, ()))
 
     @property
     def progress(self) -> str:

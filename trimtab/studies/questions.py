@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -11,6 +12,7 @@ from pathlib import Path
 from trimtab.arms.drafting import (
     ASK,
     DRAFT_TOKENS,
+    REASONS,
     drafted_by_model,
     own_questions,
     sentences_of,
@@ -42,6 +44,8 @@ from trimtab.studies.sources import DataSource
 BY_FACTS, BY_BASE = "facts", "base"
 LEAST_APPROVED = 40  # approved questions from which on a study of them can show something
 _LONGEST_QUESTION = 1_000
+_QUESTION_MARK = re.compile(r"(?<=[?？؟])(?!.*[?？؟])", re.DOTALL)  # the end of the last question of a text
+_OTHER_WAYS = "a model that drafts, --by api-NAME, or questions that people asked, --asked FILE"
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -73,7 +77,8 @@ class QuestionsResult(Shown):
         """Return what there is, and what to do next."""
         mended = f" ({self.mended:,} mended)" if self.mended else ""
         refused = f", {self.refused:,} refused" if self.refused else ""
-        return f"{self.usable:,} drafted questions approved{mended}{refused}, {self.waiting:,} wait. {self.next}"
+        approved = f"{self.usable:,} drafted question{'s' * (self.usable != 1)} approved{mended}{refused}"
+        return f"{approved}, {self.waiting:,} wait{'s' * (self.waiting == 1)}. {self.next}"
 
 
 class QuestionReview:
@@ -81,9 +86,16 @@ class QuestionReview:
     saves at once; `correct` mends the answer or the question."""
 
     def __init__(
-        self, task: Task, drafts: Sequence[DraftedQuestion], new: int, left_out: Counter[str], who: str
+        self,
+        task: Task,
+        drafts: Sequence[DraftedQuestion],
+        new: int,
+        left_out: Counter[str],
+        who: str,
+        exhausted: bool = False,
     ) -> None:
         self.task, self._new, self._left_out, self._who = task, new, left_out, who
+        self._exhausted = exhausted
         self._drafts = {one.id: one for one in drafts}
         self.pending = [_item(one) for one in drafts if one.state == "drafted"]
 
@@ -91,8 +103,10 @@ class QuestionReview:
     def notes(self) -> Iterator[str]:
         """What somebody should know before reading: how many were drafted, and which were left out and why."""
         if self._new:
-            yield f"{self._new:,} questions drafted from the documents."
-        if self._left_out:
+            yield f"{self._new:,} question{'s' * (self._new != 1)} drafted from the documents."
+        elif self._exhausted:
+            yield "The documents give no further question."
+        if self._new and self._left_out:
             told = ", ".join(f"{reason} {count:,}" for reason, count in self._left_out.most_common())
             yield f"Left out: {told}."
         if self.pending:
@@ -107,11 +121,9 @@ class QuestionReview:
         self._keep(asked, "drafted")
 
     def correct(self, asked: AuditItem, text: str) -> None:
-        """Mend the answer; a text that ends in a question mark mends the question."""
-        if text.rstrip().endswith(("?", "？", "؟")):
-            self._keep(asked, "mended", question=text.strip())
-        else:
-            self._keep(asked, "mended", answer=text.strip())
+        """Mend the question, which is the text up to its last question mark, and the answer, which is the rest."""
+        *question, answer = _QUESTION_MARK.split(text.strip(), maxsplit=1)
+        self._keep(asked, "mended", question="".join(question).strip(), answer=answer.strip())
 
     def _keep(self, asked: AuditItem, state: State, *, question: str = "", answer: str = "") -> None:
         before = self._drafts[asked.item_id]
@@ -130,7 +142,11 @@ class QuestionReview:
         if not usable:
             then = f"Approve some: {again}"
         elif usable < LEAST_APPROVED:
-            then = f"About {LEAST_APPROVED - usable} more can show something: {again}; or compare with these: {study}"
+            if self._exhausted and usable + states["drafted"] < LEAST_APPROVED:
+                more = f"the documents give too few; add {_OTHER_WAYS}: {again}"
+            else:
+                more = again
+            then = f"About {LEAST_APPROVED - usable} more can show something: {more}; or compare with these: {study}"
         else:
             then = f"Compare with these: {study}"
         if usable and self.task.data.examples and DRAFTED_QUESTIONS not in self.task.data.examples:
@@ -193,7 +209,9 @@ def questions(
             write_drafts(task.folder, [*drafts, *new])
     if not drafts and not new:
         raise _nothing(task, by, left_out)
-    return QuestionReview(task, [*drafts, *new], len(new), left_out, name)
+    if drafts:  # drafted again for nothing: they are in the file
+        del left_out[REASONS[2]]
+    return QuestionReview(task, [*drafts, *new], len(new), left_out, name, exhausted=len(new) < wanted)
 
 
 def _folder(task: Task) -> Path:
@@ -280,7 +298,7 @@ def _nothing(task: Task, by: str, left_out: Counter[str]) -> InputError:
     why = f"every draft was left out ({told})" if told else "no sentence states a fact that can be asked for"
     count = len(read_documents(task))
     files = f"{count:,} document{'s' * (count != 1)}"
-    remedy = "name a model that drafts, --by api-NAME, or questions that people asked, --asked FILE"
+    remedy = f"name {_OTHER_WAYS}"
     if by == BY_FACTS:
         why += "; drafting without a model reads English alone"
     return InputError(f"nothing to draft from {files}: {why}", remedy, file=task.file)
