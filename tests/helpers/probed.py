@@ -35,6 +35,9 @@ class Plain:
         return [Prompt(id=row.id, messages=row.messages) for row in examples]
 
 
+PLAIN = Plain()
+
+
 def question(number: int, text: str, answer: str, **more: Any) -> Example:
     return Example(id=f"row{number}", messages=(Message(role="user", content=text),), references=(answer,), **more)
 
@@ -50,7 +53,7 @@ def subject_of(
     rows: Sequence[Example],
     says: Callable[[Prompt], str],
     *,
-    dev: Sequence[Example] = (),
+    builder: Any = PLAIN,
     tell: Callable[..., None] = lambda *_, **__: None,
 ) -> Subject:
     """Return the arm that answers `says(prompt)`, after its study answered `rows`."""
@@ -61,8 +64,7 @@ def subject_of(
             for one in prompts
         ]
 
-    builder: Any = Plain()
-    session: Any = SimpleNamespace(task=task, workspace=SimpleNamespace(subset=lambda split, most: dev[:most]))
+    session: Any = SimpleNamespace(task=task)
     answers = evaluate_prompts(rows, builder.prompts(rows), answer, task, split="test", seed=0, scorer=None)
     return Subject(
         session=session,

@@ -450,12 +450,6 @@ class StudyTable(Settings):
         "`study.language`.",
     )
     language: str = Field("", max_length=40, description="Probe `other-language`: what is asked in, such as `German`.")
-    most_errors: float = Field(
-        0.05,
-        gt=0,
-        lt=1,
-        description="Probe `abstention`: the largest share of wrong answers among those given.",
-    )
 
     @field_validator("budget")
     @classmethod

@@ -212,9 +212,7 @@ PROBES: Mapping[str, str] = {
     "other-language": "the same questions in `study.language`, by `study.rewords`",
     "retrieval": "the right passage taken out, distractors, another order, a contradiction, an outdated passage, an "
     "instruction hidden in a passage",
-    "abstention": "how many questions can be answered if the least certain answers are held back",
     "forgetting": "general abilities before and after training, on 300 questions that come with Trimtab",
-    "slices": "kinds of questions with a far lower score, found on dev and confirmed on test",
 }
 
 # Baselines beside the arms of a study, and what each does: they answer without a language model, at next to no cost.

@@ -183,7 +183,7 @@ class Evidence:
         return too_slow(arm, self.task) or self._breaks(arm) or self._too_stale(arm)
 
     def _breaks(self, arm: ArmResult) -> str | None:
-        """Return which probe that the target names the arm does not stand, or did not have."""
+        """Return which probe that the target names the arm does not stand."""
         for name in self.task.target.probes:
             own = [one for one in arm.probes if one.probe == name]
             broken = next((one for one in own if one.found), None)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import numpy as np
 
@@ -16,7 +15,6 @@ from trimtab.measurement.evaluate import Scorer, evaluate_prompts
 from trimtab.measurement.statistics import compare_paired
 
 LEAST_CHANGED = 20  # questions that a change must apply to; fewer show nothing
-DEV_QUESTIONS = 200  # that an arm answers for a probe that looks at dev first
 SHOWN = 3  # answers that a change turned wrong, as examples
 LONGEST = 600  # characters of a text in an example
 
@@ -45,12 +43,6 @@ class Subject:
         return evaluate_prompts(
             examples, given, self.ready.answer_batch, self.session.task, split="test", seed=0, scorer=self.scorer
         )
-
-    @cached_property
-    def dev(self) -> tuple[Answer, ...]:
-        """Return the arm's answers to dev questions."""
-        self.tell("answering dev questions")
-        return self.ask(self.session.workspace.subset("dev", DEV_QUESTIONS))
 
     def compare(self, probe: str, change: str, after: Sequence[Answer], *, before: Sequence[Answer] = ()) -> Probe:
         """Return the finding on questions that were answered with a change. `before`: their answers without it, by
