@@ -106,12 +106,16 @@ def test_every_kernel_takes_part_and_is_switched_off_where_it_is_wrong(
 ) -> None:
     if name == "softmax" and "attend_causal" in library():
         pytest.skip("stands in for the kernel of causal attention")
+    if name == "pack_bf16" and "linear_bf16" not in library():
+        pytest.skip("packs for the kernel of bf16 products, which AMX replaces by oneDNN's")
     kernel: Any = library()[name]
 
     def garbled(*arguments: Any) -> None:
         kernel(*arguments)
         pointers = [at for at, kind in zip(arguments, kernel.argtypes, strict=True) if kind is ctypes.c_void_p]
         result = [at for at in pointers if at is not None][-1]
+        if name == "softmax":  # in place; what comes last, the logarithm of the sums, is not read here
+            result = pointers[0]
         if name == "attend_cached":  # its first argument is a structure, which names the output
             result = _Job.from_address(arguments[0]).out
         ctypes.memmove(result, GARBLED, ctypes.sizeof(GARBLED))

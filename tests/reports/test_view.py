@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from html import unescape
 from importlib.resources import files
 from pathlib import Path
@@ -15,7 +15,8 @@ import pytest
 from arm_files import put_probabilities, write_arm_file
 from markupsafe import Markup
 
-from trimtab.base.results import Classes, ClassRow
+from trimtab.base.codec import read_record, write_record
+from trimtab.base.results import BrokenAnswer, Classes, ClassRow, Probe, StudyResult
 from trimtab.measurement.evaluate import answers_schema
 from trimtab.reports.charts import chart_svg
 from trimtab.reports.components import ArmLabel, Curves, Grid, Listing, StyledText, TableSection
@@ -25,6 +26,19 @@ from trimtab.reports.page import render_study, write_report
 from trimtab.reports.study_view import StudyView, build_view
 
 Make = Callable[..., Path]
+PROBED = Probe(
+    probe="typing",
+    change="with typing errors",
+    before=0.84,
+    after=0.71,
+    difference=-0.13,
+    low=-0.18,
+    high=-0.08,
+    n=200,
+    p=0.001,
+    found=True,
+    examples=(BrokenAnswer(asked="wher is it?", reference="here", before="here now", after="there now"),),
+)
 DRAWING = {"family", "shape", "style", "tone", "level", "id"}  # how a thing is drawn, not what is said
 
 
@@ -59,12 +73,15 @@ def view(make_study: Make, tmp_path: Path) -> StudyView:
         row = ClassRow(label="a|b", precision=0.5, recall=0.25, f1=0.333, support=8)
         write_arm_file(arm, arm.name, classes=Classes(rows=(row,), selective={0.5: 0.9}))
         put_probabilities(arm, 0.8)
+    study = read_record(folder / "study.json", StudyResult)
+    first, *others = study.arms
+    write_record(folder / "study.json", replace(study, arms=(replace(first, probes=(PROBED,)), *others)))
     return build_view(read_study(folder))
 
 
 def test_nothing_in_it_is_markup(view: StudyView) -> None:
     texts = list(words(view))
-    assert len(view.sections) == 16
+    assert len(view.sections) == 17
     assert not [text for text in texts if isinstance(text, Markup) or "</" in text or "&#" in text]
 
 
@@ -81,7 +98,7 @@ def test_the_page_says_nothing_else(view: StudyView) -> None:
     known = {" ".join(text.split()) for text in words(view)}
     said = {" ".join(unescape(text).split()) for text in re.split(r"<[^>]*>", page)} - {""}
     own = {"Task", f"study {view.header.study}", "Question", "Reference", "Arm", "Outcome", "Slice", "Words", "all"}
-    own |= {"The chosen instruction:"}
+    own |= {"The chosen instruction:", "Before", "Then"}
     left = {text for text in said - known - own if text.removeprefix(": ").removeprefix("passages: ") not in known}
     brackets = {text for text in left if text.startswith("[") or text.endswith("]")}
     assert {text.split("[")[-1].removesuffix("]") for text in brackets} <= known

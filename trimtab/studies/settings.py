@@ -75,6 +75,9 @@ class TaskKeywords(TypedDict, total=False):
     test_rows: int | Literal["all", "auto"]
     effort: Effort
     learning_curve: bool
+    probes: Sequence[str]
+    rewords: str
+    language: str
     base: str | BaseTable
     target: float | TargetTable
     retrieval: RetrievalTable
