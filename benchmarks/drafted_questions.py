@@ -34,7 +34,7 @@ from trimtab.measurement.contains import match
 
 HANDBOOK = ROOT / "trimtab" / "demos" / "handbook"
 RESULT = Path(__file__).parent / "results" / "drafted_questions.json"
-ROWS = 160  # real questions of a set, and drafted ones, at most
+ROWS = 240  # real questions of a set, and drafted ones, at most
 SETTINGS = [(words, weight, k) for words in (60, 120, 240) for weight in (0.0, 0.25, 0.5, 1.0) for k in (1, 3)]
 TASK = """[task]
 name = "{name}"

@@ -77,6 +77,45 @@ def test_only_what_somebody_approves_is_a_row_and_it_is_marked(folder: Path) -> 
     assert (kept[undone.item_id].answer, kept[undone.item_id].state) == (undone.answer, "drafted")
 
 
+def test_words_that_nobody_changed_are_approved_not_mended(folder: Path) -> None:
+    review = begin(folder, count=3)
+    first, second, third = review.pending
+    review.correct(first, first.answer)
+    review.correct(second, f"{second.question}\n{second.answer}")
+    review.correct(third, f"{third.question} another answer")
+    result = review.finish()
+    assert (result.approved, result.mended) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("pages", "asked", "told"),
+    [
+        (["The office in Lyon opens at 9:00 on weekdays."], "At what time does the office in Lyon open", ""),
+        (
+            ["# Sizes\n\n| Plan | Storage |\n| --- | --- |\n| Small | 10 GB |\n| Large | 50 GB |"],
+            "What is the storage for Small?",
+            "",
+        ),
+        (
+            ["The office in Lyon opens at 9:00 on weekdays.", "Das Büro in Bonn öffnet um 9:00 Uhr am Montag."],
+            "At what time does the office in Lyon open",
+            "No question from 1 of 2 documents: drafting without a model reads English alone.",
+        ),
+    ],
+    ids=["one document", "a table only", "two languages"],
+)
+def test_few_documents_give_what_they_state_and_those_that_give_none_are_told(
+    tmp_path: Path, pages: list[str], asked: str, told: str
+) -> None:
+    for number, page in enumerate(pages):
+        (tmp_path / f"{number}.md").write_text(page, encoding="utf-8")
+    review = questions(tmp_path, listeners=())
+    assert any(one.question.startswith(asked) for one in review.pending)
+    notes = [note for note in review.notes if "without a model" in note]
+    assert len(notes) == bool(told)
+    assert all(note.startswith(told) for note in notes)
+
+
 def test_the_next_call_drafts_no_question_twice_and_goes_on_from_there(folder: Path) -> None:
     first = begin(folder, count=10)
     first.judge(first.pending[0], 0.0)

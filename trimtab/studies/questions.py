@@ -93,9 +93,10 @@ class QuestionReview:
         left_out: Counter[str],
         who: str,
         exhausted: bool = False,
+        silent: str = "",
     ) -> None:
         self.task, self._new, self._left_out, self._who = task, new, left_out, who
-        self._exhausted = exhausted
+        self._exhausted, self._silent = exhausted, silent
         self._drafts = {one.id: one for one in drafts}
         self.pending = [_item(one) for one in drafts if one.state == "drafted"]
 
@@ -109,6 +110,8 @@ class QuestionReview:
         if self._new and self._left_out:
             told = ", ".join(f"{reason} {count:,}" for reason, count in self._left_out.most_common())
             yield f"Left out: {told}."
+        if self._new and self._silent:
+            yield self._silent
         if self.pending:
             yield "Approve what somebody could ask and what the document answers so; only approved ones count."
 
@@ -123,7 +126,11 @@ class QuestionReview:
     def correct(self, asked: AuditItem, text: str) -> None:
         """Mend the question, which is the text up to its last question mark, and the answer, which is the rest."""
         *question, answer = _QUESTION_MARK.split(text.strip(), maxsplit=1)
-        self._keep(asked, "mended", question="".join(question).strip(), answer=answer.strip())
+        mended = ("".join(question).strip() or asked.question, answer.strip() or asked.answer)
+        if mended == (asked.question, asked.answer):
+            self._keep(asked, "approved")
+        else:
+            self._keep(asked, "mended", question=mended[0], answer=mended[1])
 
     def _keep(self, asked: AuditItem, state: State, *, question: str = "", answer: str = "") -> None:
         before = self._drafts[asked.item_id]
@@ -190,7 +197,7 @@ def questions(
     endpoint = _endpoint(task, by)
     require_consent(task, [], drafter=endpoint, allow=allow, scores=False)
     own = [] if asked is None else _read_questions(Path(asked))
-    drafts, left_out = read_drafts(task.folder), Counter[str]()
+    drafts, left_out, silent = read_drafts(task.folder), Counter[str](), ""
     wanted = count - sum(one.state == "drafted" for one in drafts)
     new: list[DraftedQuestion] = []
     if wanted > 0 or own:
@@ -198,9 +205,10 @@ def questions(
             ctx.progress().emit("index", note="reading the documents")
             session = Session(open_for_answering(task, rows=False))
             known = [one.question for one in drafts] + _known_questions(task)
+            drafted, silent = _drafted(task, session, by, endpoint, max(0, wanted - len(own)), known, left_out)
             found = [
                 *sifted(own_questions(own, session.retriever, left_out), known, session.retriever, left_out),
-                *_drafted(task, session, by, endpoint, max(0, wanted - len(own)), known, left_out),
+                *drafted,
             ]
             source_of = f"api-{endpoint}" if endpoint else by
             new = [_kept(one, "extract" if one.kind == "own question" else source_of) for one in found]
@@ -211,7 +219,8 @@ def questions(
         raise _nothing(task, by, left_out)
     if drafts:  # drafted again for nothing: they are in the file
         del left_out[REASONS[2]]
-    return QuestionReview(task, [*drafts, *new], len(new), left_out, name, exhausted=len(new) < wanted)
+    exhausted = len(new) < wanted
+    return QuestionReview(task, [*drafts, *new], len(new), left_out, name, exhausted=exhausted, silent=silent)
 
 
 def _folder(task: Task) -> Path:
@@ -232,19 +241,26 @@ def _endpoint(task: Task, by: str) -> str | None:
 
 def _drafted(
     task: Task, session: Session, by: str, endpoint: str | None, wanted: int, known: list[str], left_out: Counter[str]
-) -> list[Draft]:
-    """Return up to `wanted` drafts that passed the sieve."""
+) -> tuple[list[Draft], str]:
+    """Return up to `wanted` drafts that passed the sieve, and a sentence on the documents that gave none."""
     if wanted <= 0:
-        return []
+        return [], ""
     retriever: Retriever = session.retriever
     documents = session.workspace.documents
     if by == BY_FACTS:
-        drafts = draft_questions(documents, sentences_of(retriever), task.task.unknown)
-        return topic_by_topic(sifted(drafts, known, retriever, left_out), lambda one: one.topic, wanted)
+        drafts = list(draft_questions(documents, sentences_of(retriever), task.task.unknown))
+        silent = len(documents) - len({name for one in drafts for name in one.passages})
+        told = (
+            f"No question from {silent:,} of {len(documents):,} documents: "
+            f"drafting without a model reads English alone. For more, name {_OTHER_WAYS}."
+        )
+        kept = topic_by_topic(sifted(drafts, known, retriever, left_out), lambda one: one.topic, wanted)
+        return kept, told if silent else ""
     chunks = (one for document in documents for one in chunk_document(document))
     passages = topic_by_topic(chunks, lambda one: topic_of(one.document, one.path), wanted)
     ask = _ask(task, session, endpoint)
-    return sifted(drafted_by_model(passages, ask, task.task.unknown, left_out), known, retriever, left_out)[:wanted]
+    by_model = drafted_by_model(passages, ask, task.task.unknown, left_out)
+    return sifted(by_model, known, retriever, left_out)[:wanted], ""
 
 
 def _ask(task: Task, session: Session, endpoint: str | None) -> ASK:
