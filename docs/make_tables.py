@@ -903,6 +903,30 @@ def drafted_questions() -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows))
 
 
+def probes() -> str:
+    """What probes found in studies of bundled examples and of public data."""
+    found = load("probes")
+    if not found:
+        return "Not measured yet."
+    head = ["study", "arm to take", "change", "without it", "with it", "difference", "questions", "finding"]
+    rows = [
+        [
+            name,
+            arm,
+            probe["change"],
+            f"{probe['before']:.2f}",
+            f"{probe['after']:.2f}",
+            f"{probe['difference']:+.2f} ({probe['low']:+.2f} to {probe['high']:+.2f})".replace("-", "−"),
+            f"{probe['n']:,}",
+            "breaks" if probe["found"] else "no loss shown",
+        ]
+        for name, study in sorted(found["sets"].items())
+        for arm, listed in study["probes"].items()
+        for probe in listed
+    ]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows))
+
+
 def audits() -> str:
     """What an audit's corrected figures come to in simulated studies."""
     found = load("audit_simulation")
@@ -1688,6 +1712,7 @@ PAGES = {
     "docs/how-to/surface-audit.md": {"surface-checks": surface_checks, "planted-faults": planted_faults},
     "docs/how-to/surface-access.md": {"agents": agents, "crawl": crawls},
     "docs/how-to/questions.md": {"drafted-questions": drafted_questions},
+    "docs/how-to/probes.md": {"probes": probes},
     "docs/concepts/right-answers.md": {"right-answers": right_answers, "audits": audits},
     "docs/how-to/traffic-and-labels.md": {"production": production},
     "docs/how-to/canary.md": {
