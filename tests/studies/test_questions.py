@@ -11,16 +11,19 @@ import subprocess
 import sys
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hostile_server import answering, reply
 from typer.testing import CliRunner
 
+from trimtab.arms import drafting
 from trimtab.base.errors import EXIT_NO, ConsentError, InputError
 from trimtab.base.task import DRAFTED, DRAFTED_QUESTIONS, load_task
 from trimtab.cli.main import app
 from trimtab.data.drafted_questions import read_drafts
 from trimtab.data.formats import read_examples
+from trimtab.retrieval.drafting import Draft
 from trimtab.studies.check import check
 from trimtab.studies.questions import QuestionReview, questions
 
@@ -114,6 +117,24 @@ def test_few_documents_give_what_they_state_and_those_that_give_none_are_told(
     notes = [note for note in review.notes if "without a model" in note]
     assert len(notes) == bool(told)
     assert all(note.startswith(told) for note in notes)
+
+
+def test_drafts_are_asked_back_only_until_there_are_enough(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten thousand documents give many times as many drafts as a person reads."""
+    asked: list[int] = []
+    answered = drafting._answered
+
+    def counted(drafts: list[Draft], *others: Any) -> list[Draft]:
+        asked.append(len(drafts))
+        return list(answered(drafts, *others))
+
+    monkeypatch.setattr(drafting, "_answered", counted)
+    monkeypatch.setattr(drafting, "BATCH", 4)
+    everything = len(begin(folder, count=1000).pending)
+    (folder / DRAFTED_QUESTIONS).unlink()
+    asked.clear()
+    assert len(begin(folder, count=5).pending) == 5
+    assert 5 <= sum(asked) < everything
 
 
 def test_the_next_call_drafts_no_question_twice_and_goes_on_from_there(folder: Path) -> None:

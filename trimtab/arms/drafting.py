@@ -92,11 +92,15 @@ def _read(line: str, passage: Passage) -> Draft | None:
     )
 
 
-def sifted(drafts: Iterable[Draft], known: Iterable[str], retriever: Retriever, left_out: Counter[str]) -> list[Draft]:
-    """Return the drafts that a person should read; `left_out` gets the number of the others, by reason.
+def sifted(
+    drafts: Iterable[Draft], known: Iterable[str], retriever: Retriever, left_out: Counter[str], most: int
+) -> list[Draft]:
+    """Return up to `most` drafts that a person should read, one of every topic before the second of any; `left_out`
+    gets the number of the others that were looked at, by reason.
 
     `known`: questions that the task has already. A question that two topics answer in the same words gets its heading
-    before it. Asked back by `extract`: one of the sentences that it finds has to hold the answer.
+    before it. Asked back by `extract`, until there are `most`: one of the sentences that it finds has to hold the
+    answer.
     """
     asked = [content_stems(question) for question in known]
     kept: list[Draft] = []
@@ -114,11 +118,17 @@ def sifted(drafts: Iterable[Draft], known: Iterable[str], retriever: Retriever, 
         else:
             _remember(by_word, own)
             kept.append(draft)
-    return [
-        one
-        for start in range(0, len(kept), BATCH)
-        for one in _answered(kept[start : start + BATCH], retriever, left_out)
-    ]
+    in_turn = topic_by_topic(kept, _topic, len(kept))
+    answered: list[Draft] = []
+    for start in range(0, len(in_turn), BATCH):
+        if len(answered) >= most:
+            break
+        answered += _answered(in_turn[start : start + BATCH], retriever, left_out)
+    return topic_by_topic(answered, _topic, most)
+
+
+def _topic(draft: Draft) -> str:
+    return draft.topic
 
 
 def _remember(by_word: dict[str, list[frozenset[str]]], own: frozenset[str]) -> None:

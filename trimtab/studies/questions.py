@@ -202,12 +202,14 @@ def questions(
     new: list[DraftedQuestion] = []
     if wanted > 0 or own:
         with run_context(task, listeners=listeners, allow=allow, scores=False) as ctx:
-            ctx.progress().emit("index", note="reading the documents")
             session = Session(open_for_answering(task, rows=False))
+            read = len(session.workspace.documents)
+            note = f"embedding the sentences of {read:,} document{'s' * (read != 1)}; what is done is kept"
+            ctx.progress().emit("index", note=note)
             known = [one.question for one in drafts] + _known_questions(task)
             drafted, silent = _drafted(task, session, by, endpoint, max(0, wanted - len(own)), known, left_out)
             found = [
-                *sifted(own_questions(own, session.retriever, left_out), known, session.retriever, left_out),
+                *sifted(own_questions(own, session.retriever, left_out), known, session.retriever, left_out, len(own)),
                 *drafted,
             ]
             source_of = f"api-{endpoint}" if endpoint else by
@@ -254,13 +256,12 @@ def _drafted(
             f"No question from {silent:,} of {len(documents):,} documents: "
             f"drafting without a model reads English alone. For more, name {_OTHER_WAYS}."
         )
-        kept = topic_by_topic(sifted(drafts, known, retriever, left_out), lambda one: one.topic, wanted)
-        return kept, told if silent else ""
+        return sifted(drafts, known, retriever, left_out, wanted), told if silent else ""
     chunks = (one for document in documents for one in chunk_document(document))
     passages = topic_by_topic(chunks, lambda one: topic_of(one.document, one.path), wanted)
     ask = _ask(task, session, endpoint)
     by_model = drafted_by_model(passages, ask, task.task.unknown, left_out)
-    return sifted(by_model, known, retriever, left_out)[:wanted], ""
+    return sifted(by_model, known, retriever, left_out, wanted), ""
 
 
 def _ask(task: Task, session: Session, endpoint: str | None) -> ASK:
