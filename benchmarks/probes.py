@@ -121,10 +121,8 @@ def measured(name: str, folder: Path, data: Path) -> dict[str, Any]:
     lay_out, arms, probes = SETS[name]
     folder.mkdir(parents=True)
     task = lay_out(folder, data)
-    lines = [
-        line for line in task.read_text(encoding="utf-8").splitlines() if not line.startswith(("arms =", "budget ="))
-    ]
-    lines = [line for line in lines if not line.startswith("effort =")]
+    replaced = ("arms =", "budget =", "effort =")
+    lines = [line for line in task.read_text(encoding="utf-8").splitlines() if not line.startswith(replaced)]
     own = f'[study]\narms = {json.dumps(arms)}\nprobes = {json.dumps(probes)}\neffort = "none"'
     (folder / TASK_FILE).write_text("\n".join(lines).replace("[study]", own) + "\n", encoding="utf-8")
     with chdir(folder):

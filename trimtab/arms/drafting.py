@@ -6,6 +6,7 @@ import json
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from operator import attrgetter
 from typing import TypeVar
 
 from trimtab.arms.retriever import Retriever
@@ -118,17 +119,14 @@ def sifted(
         else:
             _remember(by_word, own)
             kept.append(draft)
-    in_turn = topic_by_topic(kept, _topic, len(kept))
+    topic: Callable[[Draft], str] = attrgetter("topic")
+    in_turn = topic_by_topic(kept, topic, len(kept))
     answered: list[Draft] = []
     for start in range(0, len(in_turn), BATCH):
         if len(answered) >= most:
             break
         answered += _answered(in_turn[start : start + BATCH], retriever, left_out)
-    return topic_by_topic(answered, _topic, most)
-
-
-def _topic(draft: Draft) -> str:
-    return draft.topic
+    return topic_by_topic(answered, topic, most)
 
 
 def _remember(by_word: dict[str, list[frozenset[str]]], own: frozenset[str]) -> None:

@@ -93,16 +93,16 @@ class QuestionReview:
         left_out: Counter[str],
         who: str,
         exhausted: bool = False,
-        silent: str = "",
+        documents_note: str = "",
     ) -> None:
         self.task, self._new, self._left_out, self._who = task, new, left_out, who
-        self._exhausted, self._silent = exhausted, silent
+        self._exhausted, self._documents_note = exhausted, documents_note
         self._drafts = {one.id: one for one in drafts}
         self.pending = [_item(one) for one in drafts if one.state == "drafted"]
 
     @property
     def notes(self) -> Iterator[str]:
-        """What somebody should know before reading: how many were drafted, and which were left out and why."""
+        """Yield how many questions were drafted, how many drafts were left out and why, and what to approve."""
         if self._new:
             yield f"{self._new:,} question{'s' * (self._new != 1)} drafted from the documents."
         elif self._exhausted:
@@ -110,8 +110,8 @@ class QuestionReview:
         if self._new and self._left_out:
             told = ", ".join(f"{reason} {count:,}" for reason, count in self._left_out.most_common())
             yield f"Left out: {told}."
-        if self._new and self._silent:
-            yield self._silent
+        if self._new and self._documents_note:
+            yield self._documents_note
         if self.pending:
             yield "Approve what somebody could ask and what the document answers so; only approved ones count."
 
@@ -124,13 +124,13 @@ class QuestionReview:
         self._keep(asked, "drafted")
 
     def correct(self, asked: AuditItem, text: str) -> None:
-        """Mend the question, which is the text up to its last question mark, and the answer, which is the rest."""
-        *question, answer = _QUESTION_MARK.split(text.strip(), maxsplit=1)
-        mended = ("".join(question).strip() or asked.question, answer.strip() or asked.answer)
-        if mended == (asked.question, asked.answer):
-            self._keep(asked, "approved")
-        else:
-            self._keep(asked, "mended", question=mended[0], answer=mended[1])
+        """Mend the question, which is the text up to its last question mark, and the answer, which is the rest. A text
+        that changes neither approves the draft.
+        """
+        *before, after = _QUESTION_MARK.split(text.strip(), maxsplit=1)
+        question, answer = "".join(before).strip(), after.strip()
+        changed = question not in ("", asked.question) or answer not in ("", asked.answer)
+        self._keep(asked, "mended" if changed else "approved", question=question, answer=answer)
 
     def _keep(self, asked: AuditItem, state: State, *, question: str = "", answer: str = "") -> None:
         before = self._drafts[asked.item_id]
@@ -197,7 +197,7 @@ def questions(
     endpoint = _endpoint(task, by)
     require_consent(task, [], drafter=endpoint, allow=allow, scores=False)
     own = [] if asked is None else _read_questions(Path(asked))
-    drafts, left_out, silent = read_drafts(task.folder), Counter[str](), ""
+    drafts, left_out, documents_note = read_drafts(task.folder), Counter[str](), ""
     wanted = count - sum(one.state == "drafted" for one in drafts)
     new: list[DraftedQuestion] = []
     if wanted > 0 or own:
@@ -207,7 +207,7 @@ def questions(
             note = f"embedding the sentences of {read:,} document{'s' * (read != 1)}; what is done is kept"
             ctx.progress().emit("index", note=note)
             known = [one.question for one in drafts] + _known_questions(task)
-            drafted, silent = _drafted(task, session, by, endpoint, max(0, wanted - len(own)), known, left_out)
+            drafted, documents_note = _drafted(task, session, by, endpoint, max(0, wanted - len(own)), known, left_out)
             found = [
                 *sifted(own_questions(own, session.retriever, left_out), known, session.retriever, left_out, len(own)),
                 *drafted,
@@ -222,7 +222,7 @@ def questions(
     if drafts:  # drafted again for nothing: they are in the file
         del left_out[REASONS[2]]
     exhausted = len(new) < wanted
-    return QuestionReview(task, [*drafts, *new], len(new), left_out, name, exhausted=exhausted, silent=silent)
+    return QuestionReview(task, [*drafts, *new], len(new), left_out, name, exhausted, documents_note)
 
 
 def _folder(task: Task) -> Path:
@@ -244,19 +244,20 @@ def _endpoint(task: Task, by: str) -> str | None:
 def _drafted(
     task: Task, session: Session, by: str, endpoint: str | None, wanted: int, known: list[str], left_out: Counter[str]
 ) -> tuple[list[Draft], str]:
-    """Return up to `wanted` drafts that passed the sieve, and a sentence on the documents that gave none."""
+    """Return up to `wanted` drafts that passed the sieve, and a note on the documents that state no
+    fact; an empty one if there are none."""
     if wanted <= 0:
         return [], ""
     retriever: Retriever = session.retriever
     documents = session.workspace.documents
     if by == BY_FACTS:
         drafts = list(draft_questions(documents, sentences_of(retriever), task.task.unknown))
-        silent = len(documents) - len({name for one in drafts for name in one.passages})
-        told = (
-            f"No question from {silent:,} of {len(documents):,} documents: "
-            f"drafting without a model reads English alone. For more, name {_OTHER_WAYS}."
+        without_fact = len(documents) - len({name for draft in drafts for name in draft.passages})
+        note = (
+            f"No question from {without_fact:,} of {len(documents):,} documents: without a model, only facts stated in "
+            f"English are asked for. For more, name {_OTHER_WAYS}."
         )
-        return sifted(drafts, known, retriever, left_out, wanted), told if silent else ""
+        return sifted(drafts, known, retriever, left_out, wanted), note if without_fact else ""
     chunks = (one for document in documents for one in chunk_document(document))
     passages = topic_by_topic(chunks, lambda one: topic_of(one.document, one.path), wanted)
     ask = _ask(task, session, endpoint)
