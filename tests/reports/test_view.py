@@ -98,7 +98,7 @@ def test_the_page_says_nothing_else(view: StudyView) -> None:
     known = {" ".join(text.split()) for text in words(view)}
     said = {" ".join(unescape(text).split()) for text in re.split(r"<[^>]*>", page)} - {""}
     own = {"Task", f"study {view.header.study}", "Question", "Reference", "Arm", "Outcome", "Slice", "Words", "all"}
-    own |= {"The chosen instruction:", "Before", "Then"}
+    own |= {"The chosen instruction:", "Before", "After"}
     left = {text for text in said - known - own if text.removeprefix(": ").removeprefix("passages: ") not in known}
     brackets = {text for text in left if text.startswith("[") or text.endswith("]")}
     assert {text.split("[")[-1].removesuffix("]") for text in brackets} <= known

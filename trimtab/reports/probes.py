@@ -45,10 +45,10 @@ def probes_section(study: StudyFolder) -> Probes | None:
     if not probed:
         return None
     lead = (
-        "The same arm where questions, passages or weights are not as in the test set. Each change is paired with the "
-        "answers without it; the interval is that of the difference. An arm breaks where the loss is shown (p < .05 "
-        "after Holm over its probes) and above the margin; everything else may still hide a loss as large as its "
-        "interval allows."
+        "The test questions asked again with one change to the question or its passages, and general questions "
+        "before and after training. Each row compares the arm's answers to the same questions with and without the "
+        "change. An arm breaks where the loss is shown (p < .05 after Holm over its probes) and larger than the "
+        "margin. Where no loss is shown, there may still be one as large as the interval allows."
     )
     columns = (
         Column(title="Arm"),
