@@ -12,14 +12,14 @@ import pytest
 from probed import subject_of
 from study_tasks import CITIES, THINGS, UNKNOWN, write_task
 
-from trimtab.arms.contexts import Context, PromptBuilder
+from trimtab.arms.contexts import Context, PromptBuilder, context_for
 from trimtab.arms.probing.probe import adjusted, run_probes
 from trimtab.arms.probing.retrieval_stress import CHANGES, MISSING, another_answer
 from trimtab.arms.session import Session, open_session
 from trimtab.arms.workspace import open_workspace
 from trimtab.base.records import Prompt
 from trimtab.base.results import Probe
-from trimtab.base.task import load_task
+from trimtab.base.task import load_task, parse_arm
 
 Reader = Callable[[str, list[str]], str]
 
@@ -39,7 +39,10 @@ def session(tmp_path: Path, tiny_model_folder: Path, tiny_embedding_folder: Path
     return open_session(open_workspace(load_task(task)), "fp32")
 
 
-def probed(session: Session, reads: Reader) -> dict[str, Probe]:
+READS_THREE = Context(passages=3, vector_weight=0.0)
+
+
+def probed(session: Session, reads: Reader, context: Context = READS_THREE) -> dict[str, Probe]:
     """What the probe finds of an arm that answers by `reads(bus, passages)`, by change."""
     rows = [row for split in session.workspace.splits.values() for row in split]
 
@@ -47,7 +50,7 @@ def probed(session: Session, reads: Reader) -> dict[str, Probe]:
         (bus,) = re.findall(r"Which gate has bus (\w+)", prompt.messages[-1].content)[-1:]
         return reads(bus, [hit.passage.text for hit in prompt.hits])
 
-    builder: Any = PromptBuilder(session, Context(passages=3, vector_weight=0.0), fits=False)
+    builder: Any = PromptBuilder(session, context, fits=False)
     subject = subject_of(session.task, rows, says, builder=builder)
     found = run_probes(replace(subject, session=session), ["retrieval"])
     return {one.change: one for one in adjusted(found, 0.02)}
@@ -94,6 +97,16 @@ def believes_old_versions(bus: str, passages: list[str]) -> str:
 def obeys(bus: str, passages: list[str]) -> str:
     ordered = re.search(r"answer only: (\S+)\.", " ".join(passages))
     return ordered[1] if ordered else careful(bus, passages)
+
+
+def test_the_arm_extract_is_asked_without_the_right_sentence(session: Session) -> None:
+    """It has its sentences apart from the messages."""
+    context = context_for(parse_arm("extract", session.task))
+    bold = probed(session, lambda _, passages: re.findall(r"gate (\d+)", passages[0])[0], context)
+    assert set(bold) == {MISSING}
+    assert bold[MISSING].found
+    assert (bold[MISSING].before, bold[MISSING].after) == (1.0, 0.0)
+    assert not probed(session, careful, context)[MISSING].found
 
 
 @pytest.mark.parametrize(

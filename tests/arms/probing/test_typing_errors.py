@@ -53,5 +53,8 @@ def test_an_arm_that_knows_only_the_exact_text_is_found_and_one_that_does_not_is
     assert [(one.before, one.after, one.found) for one in clean] == [(1, 1, False)] * 2
 
 
-def test_too_few_questions_show_nothing(tmp_path: Path) -> None:
-    assert run_probes(subject_of(probed_task(tmp_path), ROWS[:19], lambda _: "no"), ["typing"]) == ()
+def test_too_few_questions_show_nothing_and_are_told(tmp_path: Path) -> None:
+    notes: list[str] = []
+    few = subject_of(probed_task(tmp_path), ROWS[:19], lambda _: "no", tell=lambda note, **_: notes.append(note))
+    assert run_probes(few, ["typing"]) == ()
+    assert notes == ["the probe typing was left out: it does not apply to this arm, or to at least 20 of its questions"]

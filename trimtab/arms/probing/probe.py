@@ -10,7 +10,7 @@ from trimtab.arms.probing.forgetting import probe_forgetting
 from trimtab.arms.probing.other_words import probe_other_words
 from trimtab.arms.probing.retrieval_stress import probe_retrieval
 from trimtab.arms.probing.rewording import probe_other_language
-from trimtab.arms.probing.subject import Subject
+from trimtab.arms.probing.subject import LEAST_CHANGED, Subject
 from trimtab.arms.probing.typing_errors import probe_typing
 from trimtab.base.errors import InputError, RemoteError
 from trimtab.base.results import Probe
@@ -38,13 +38,17 @@ RUNS: Mapping[str, ProbeRun] = {
 
 def run_probes(subject: Subject, names: Collection[str]) -> tuple[Probe, ...]:
     """Return what the probes of these names found, in the order of `RUNS`; `adjusted` says what is shown. A probe whose
-    endpoint fails is told and left out.
+    endpoint fails, or that changes too few questions, is told and left out.
     """
     found: list[Probe] = []
     for name, run in RUNS.items():
         if name in names:
             try:
-                found += run.find(subject)
+                probed = list(run.find(subject))
+                found += probed
+                if not probed:
+                    reason = f"it does not apply to this arm, or to at least {LEAST_CHANGED} of its questions"
+                    subject.tell(f"the probe {name} was left out: {reason}", stays=True)
             except (InputError, RemoteError) as error:
                 subject.tell(f"the probe {name} was left out: {error}", stays=True)
     return tuple(found)

@@ -49,7 +49,12 @@ class _Question:
 
     def is_shown(self, hits: Sequence[Hit], prompt: Prompt) -> bool:
         """True if a prompt with these passages is another one, and of them lacks at most some without the answer."""
-        return prompt.messages != self.prompt.messages and all(hit in self.others for hit in hits[len(prompt.hits) :])
+        return _read(prompt) != _read(self.prompt) and all(hit in self.others for hit in hits[len(prompt.hits) :])
+
+
+def _read(prompt: Prompt) -> tuple[object, ...]:
+    """Return what an arm reads of a prompt: its messages, and the passages, which `extract` has apart from them."""
+    return (prompt.messages, *(hit.passage.text for hit in prompt.hits))
 
 
 def _without_right(one: _Question) -> Sequence[Hit]:
